@@ -1,0 +1,44 @@
+# make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
+# make lab: open the course.   make lint / make format: ruff.   PYTHON=python3.12 make …: another Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab lint format figures clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+demo: $(READY)
+	$(BIN)/python -m refimpl
+	$(BIN)/python -m gpu train
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+figures: $(READY)
+	$(BIN)/python notebooks/figures.py
+
+# The environment: exact versions from constraints.txt, the packages of this folder in place.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu,course,test]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

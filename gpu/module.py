@@ -1,0 +1,78 @@
+"""RetNet as a torch module: it holds the parameters and calls `refimpl.model.forward`.
+
+There is no second forward pass: what trains here is the reference itself, on torch tensors.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from refimpl import RetNetConfig, forward, init_params, retention_parallel
+from refimpl.files import write_atomically
+
+
+class RetNet(nn.Module):
+    """The language model of `refimpl.model` with trainable parameters.
+
+    Args:
+        config: a `RetNetConfig`.
+        seed: of `init_params`, so that NumPy and torch start from the same numbers.
+        dtype: torch dtype of the parameters.
+    """
+
+    def __init__(self, config: RetNetConfig, seed: int = 0, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.config = config
+        _hold(self, init_params(config, seed, dtype=np.float64), dtype)
+
+    def params(self):
+        """The nested dict of parameters that `refimpl.model.forward` takes."""
+        return _tree(self)
+
+    def forward(self, tokens, *, retention=retention_parallel, state=None):
+        """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else."""
+        return forward(self.params(), tokens, self.config, retention=retention, state=state)
+
+    def save(self, path):
+        """Write weights and config as one safetensors file, atomically."""
+        metadata = {"config": json.dumps(dataclasses.asdict(self.config))}
+        write_atomically(path, safetensors.torch.save(dict(self.state_dict()), metadata))
+
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """Read a model that `save` wrote; raises ValueError for a safetensors file without a config."""
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
+            metadata = file.metadata() or {}
+            if "config" not in metadata:
+                raise ValueError(f"path must be a file that RetNet.save wrote; {str(path)!r} holds no config")
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        dtype = next(iter(weights.values())).dtype
+        model = cls(RetNetConfig(**json.loads(metadata["config"])), dtype=dtype).to(device)
+        model.load_state_dict(weights)
+        return model
+
+
+def _hold(module, tree, dtype):
+    """Register nested dicts and lists of arrays on `module`, so that torch sees the parameters."""
+    for name, branch in tree.items():
+        if isinstance(branch, np.ndarray):
+            module.register_parameter(name, nn.Parameter(torch.tensor(branch, dtype=dtype)))
+        elif isinstance(branch, list):
+            module.register_module(name, nn.ModuleList(_hold(nn.Module(), twig, dtype) for twig in branch))
+        else:
+            module.register_module(name, _hold(nn.Module(), branch, dtype))
+    return module
+
+
+def _tree(module):
+    """The inverse of `_hold`: nested dicts and lists of the parameters themselves."""
+    if isinstance(module, nn.ModuleList):
+        return [_tree(child) for child in module]
+    return dict(module.named_parameters(recurse=False)) | {
+        name: _tree(child) for name, child in module.named_children()
+    }

@@ -1,0 +1,30 @@
+"""Retentive Networks in NumPy and any array-API library: the reference.
+
+The paper is Sun et al., "Retentive Network", arXiv:2307.08621v4.
+"""
+
+from .decay import chunk_decays, decay_mask, head_decays
+from .layers import multi_scale_retention
+from .model import RetNetConfig, State, decode_step, forward, init_params
+from .retention import retention_chunkwise, retention_parallel, retention_recurrent, retention_step
+from .rotation import rotate, rotation_frequencies
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RetNetConfig",
+    "State",
+    "chunk_decays",
+    "decay_mask",
+    "decode_step",
+    "forward",
+    "head_decays",
+    "init_params",
+    "multi_scale_retention",
+    "retention_chunkwise",
+    "retention_parallel",
+    "retention_recurrent",
+    "retention_step",
+    "rotate",
+    "rotation_frequencies",
+]

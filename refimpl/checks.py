@@ -1,0 +1,111 @@
+"""Input checks at the door: every public function of the package asks here, once, before it computes.
+
+A check either returns what the caller needs or raises `TypeError` (wrong kind of thing) or
+`ValueError` (right kind, wrong shape or range) with a message that names the argument, what came
+and what is wanted. Nothing is broadcast, cast down or let through as NaN.
+"""
+
+import operator
+
+from array_api_compat import array_namespace, device, is_array_api_obj
+
+
+def _backend(array):
+    return type(array).__module__.partition(".")[0]
+
+
+def check_arrays(**arrays):
+    """Return the one array namespace of all `arrays`, each a real floating array on one device.
+
+    The first argument sets the backend and the device; the others must follow it.
+    """
+    (first_name, first), *_ = arrays.items()
+    for name, array in arrays.items():
+        if not is_array_api_obj(array):
+            raise TypeError(
+                f"{name} must be an array (NumPy, torch or another array-API library), got {type(array).__name__}"
+            )
+        if _backend(array) != _backend(first):
+            raise TypeError(
+                f"{name} must be a {_backend(first)} array like {first_name}, got a {_backend(array)} array"
+            )
+        xp = array_namespace(array)
+        if not xp.isdtype(array.dtype, "real floating"):
+            raise TypeError(f"{name} must have a real floating dtype, got {array.dtype}")
+        if device(array) != device(first):
+            raise ValueError(f"{name} must be on device {device(first)} like {first_name}, got device {device(array)}")
+    return array_namespace(first)
+
+
+def check_integer(name, value, minimum):
+    """Return `value` as an int of at least `minimum` (None: any); floats and bools are refused."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})") from None
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return value
+
+
+def check_choice(name, value, choices):
+    """Return `value` if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_shape(name, array, shape, meaning):
+    """Demand the exact `shape`; `meaning` says in words where it comes from."""
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(f"{name} must have shape {tuple(shape)} ({meaning}), got {tuple(array.shape)}")
+
+
+def check_gamma(gamma):
+    """Return the namespace of `gamma`: rank 1, float32 or float64, every head in (0, 1]."""
+    xp = check_arrays(gamma=gamma)
+    if gamma.ndim != 1:
+        raise ValueError(f"gamma must have shape (heads,), one decay a head, got {tuple(gamma.shape)}")
+    if gamma.dtype not in (xp.float32, xp.float64):
+        # 1 - 2**-9 is already 1 in bfloat16, 1 - 2**-12 in float16: a head that should forget would not.
+        raise TypeError(f"gamma must be float32 or float64, got {gamma.dtype}")
+    # Written so that NaN, which compares false with everything, is caught too.
+    inside = (gamma > 0) & (gamma <= 1)
+    if not bool(xp.all(inside)):
+        head = next(h for h in range(gamma.shape[0]) if not bool(inside[h]))
+        raise ValueError(f"gamma must lie in (0, 1], got {float(gamma[head]):g} at head {head}")
+    return xp
+
+
+def accumulation_dtype(xp, dtype):
+    """float64 for float64, float32 for everything narrower: decays and states are never halves."""
+    return xp.float64 if dtype == xp.float64 else xp.float32
+
+
+def check_retention(q, k, v, gamma, state=None):
+    """Check the arguments every retention shares and return their namespace.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64
+    in (0, 1]; state None or (B, H, K, V) in the accumulation dtype (float64 for float64 inputs,
+    float32 otherwise).
+    """
+    arrays = {"q": q, "k": k, "v": v, "gamma": gamma} | ({} if state is None else {"state": state})
+    xp = check_arrays(**arrays)
+    for name, array, width in (("q", q, "key_dim"), ("k", k, "key_dim"), ("v", v, "value_dim")):
+        if array.ndim != 4:
+            raise ValueError(f"{name} must have 4 axes (batch, heads, time, {width}), got shape {tuple(array.shape)}")
+        if array.dtype != q.dtype:
+            raise TypeError(f"{name} must have dtype {q.dtype} like q, got {array.dtype}")
+    batch, heads, time, key_dim = q.shape
+    check_shape("k", k, q.shape, "that of q")
+    check_shape("v", v, (batch, heads, time, v.shape[3]), "batch, heads and time of q, then value_dim")
+    check_gamma(gamma)
+    check_shape("gamma", gamma, (heads,), "one decay for each head of q")
+    if state is not None:
+        check_shape("state", state, (batch, heads, key_dim, v.shape[3]), "batch, heads, key_dim, value_dim")
+        wanted = accumulation_dtype(xp, q.dtype)
+        if state.dtype != wanted:
+            raise TypeError(f"state must have dtype {wanted} when q is {q.dtype}, got {state.dtype}")
+    return xp

@@ -1,0 +1,117 @@
+"""How fast a head forgets: the gamma of each head, and the tables of its powers.
+
+Everything here is a power of gamma with a non-negative exponent, computed in float64. The product
+gamma**n * gamma**-m is never formed: its second factor overflows float32 after 2,794 tokens.
+Equations are those of arXiv:2307.08621v4.
+"""
+
+import array_api_compat.numpy as np
+from array_api_compat import device as device_of
+
+from .checks import check_choice, check_gamma, check_integer
+
+SCHEDULES = ("released", "paper")
+
+
+def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None):
+    """Decay gamma of each head, or its natural logarithm (Eq. 8).
+
+    Head h forgets the share 1 - gamma_h of its state at each token, so it remembers about
+    1 / (1 - gamma_h) tokens.
+
+    Args:
+        num_heads: H, at least 1.
+        schedule: "released" is gamma_h = 1 - 2**(-5 - h) (Eq. 8 and the authors' code); "paper" is
+            1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments.
+        log: return log(gamma) by log1p. It stays accurate in any dtype, where gamma itself rounds
+            to 1 in float32 from head 20 on.
+        xp, device: array namespace and device of the result; NumPy by default.
+
+    Returns:
+        (H,) float64.
+
+    Raises:
+        TypeError, ValueError: num_heads is not an integer of at least 1, or schedule is unknown.
+
+    >>> head_decays(3)
+    array([0.96875  , 0.984375 , 0.9921875])
+    >>> 1 / (1 - head_decays(4, "released"))   # tokens remembered
+    array([ 32.,  64., 128., 256.])
+    """
+    check_integer("num_heads", num_heads, minimum=1)
+    check_choice("schedule", schedule, SCHEDULES)
+    if schedule == "released":
+        log2_forgotten = -5.0 - xp.arange(num_heads, dtype=xp.float64, device=device)
+    else:
+        log2_forgotten = xp.linspace(-5.0, -9.0, num_heads, dtype=xp.float64, device=device)
+    forgotten = 2.0**log2_forgotten
+    return xp.log1p(-forgotten) if log else 1.0 - forgotten
+
+
+def decay_mask(gamma, time, *, rows=None):
+    """The decay mask D of the parallel form: D_nm = gamma^(n-m) for n >= m, else 0 (Eq. 5).
+
+    Masked before the power is taken: above the diagonal n - m is negative and gamma^(n-m) would
+    overflow, and inf * 0 is NaN.
+
+    Args:
+        gamma: (H,) float32 or float64 in (0, 1].
+        time: T, the number of tokens.
+        rows: a slice of the rows n to compute; None for all T of them.
+
+    Returns:
+        (H, R, T) in gamma's dtype, R the number of rows.
+
+    Raises:
+        TypeError, ValueError: gamma is not as above, time is not an integer of at least 0, or
+            rows is not a slice.
+
+    >>> decay_mask(np.asarray([0.5]), 3)
+    array([[[1.  , 0.  , 0.  ],
+            [0.5 , 1.  , 0.  ],
+            [0.25, 0.5 , 1.  ]]])
+    """
+    xp = check_gamma(gamma)
+    time = check_integer("time", time, minimum=0)
+    if not (rows is None or isinstance(rows, slice)):
+        raise TypeError(f"rows must be a slice or None, got {type(rows).__name__}")
+    positions = xp.arange(time, dtype=xp.float64, device=device_of(gamma))
+    queries = xp.arange(*(rows or slice(None)).indices(time), dtype=xp.float64, device=device_of(gamma))
+    lag = queries[:, None] - positions[None, :]
+    visible = lag >= 0
+    power = _power(xp, gamma, xp.where(visible, lag, xp.zeros_like(lag)))
+    return xp.where(visible[None, :, :], power, xp.zeros_like(power))
+
+
+def chunk_decays(gamma, length):
+    """The decays xi, zeta and gamma^c of a chunk of c tokens (Eq. 7), for j = 1 ... c.
+
+    xi_j = gamma^j is how much of the state before the chunk token j still sees; zeta_j =
+    gamma^(c-j) is how much of token j is left in the state after the chunk; gamma^c is how much
+    of the state before is left after. A ragged last chunk uses its own length c.
+
+    Args:
+        gamma: (H,) float32 or float64 in (0, 1].
+        length: c, at least 0.
+
+    Returns:
+        xi (H, c), zeta (H, c), whole (H,), in gamma's dtype.
+
+    Raises:
+        TypeError, ValueError: gamma is not as above, or length is not an integer of at least 0.
+
+    >>> xi, zeta, whole = chunk_decays(np.asarray([0.5]), 3)
+    >>> xi, zeta, whole
+    (array([[0.5  , 0.25 , 0.125]]), array([[0.25, 0.5 , 1.  ]]), array([0.125]))
+    """
+    xp = check_gamma(gamma)
+    length = check_integer("length", length, minimum=0)
+    j = xp.arange(1, length + 1, dtype=xp.float64, device=device_of(gamma))
+    whole = xp.full((1,), length, dtype=xp.float64, device=device_of(gamma))
+    return _power(xp, gamma, j), _power(xp, gamma, length - j), _power(xp, gamma, whole)[:, 0]
+
+
+def _power(xp, gamma, exponents):
+    """gamma_h ** exponents: (H,) and exponents of any shape S give (H, *S), computed in float64."""
+    base = xp.reshape(xp.astype(gamma, xp.float64), (-1,) + (1,) * exponents.ndim)
+    return xp.astype(base**exponents, gamma.dtype)

@@ -1,0 +1,176 @@
+"""The language model: embedding, blocks of multi-scale retention and feed-forward, output head.
+
+One forward pass for every form, backend and device: the retention is an argument, the arrays are
+whatever array-API library the parameters come from. A block is Y = MSR(RMSNorm(X)) + X,
+X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4, section 2.4).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from .checks import check_choice, check_integer
+from .decay import SCHEDULES
+from .layers import feed_forward, multi_scale_retention, rms_norm
+from .retention import retention_parallel, retention_step
+from .rotation import LADDERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetNetConfig:
+    """The shape of a model; refuses impossible ones with a ValueError or TypeError.
+
+    vocab_size: tokens the model knows. dim: width d. key_dim, value_dim: widths of one head, K and V;
+    by default d / H and 2 K. ffn_dim: inner width of the feed-forward, by default 2 d.
+    gamma_schedule: see `head_decays`. rotation: the ladder, see `rotate`. norm_eps: of every norm.
+
+    >>> RetNetConfig(dim=64, num_heads=4).value_dim
+    32
+    """
+
+    vocab_size: int = 256
+    dim: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    key_dim: int | None = None
+    value_dim: int | None = None
+    ffn_dim: int | None = None
+    gamma_schedule: str = "released"
+    rotation: str = "released"
+    norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        for name in ("vocab_size", "dim", "num_layers", "num_heads"):
+            check_integer(name, getattr(self, name), minimum=1)
+        if self.key_dim is None:
+            if self.dim % self.num_heads:
+                raise ValueError(
+                    f"dim must be a multiple of num_heads = {self.num_heads} unless key_dim is given, got {self.dim}"
+                )
+            object.__setattr__(self, "key_dim", self.dim // self.num_heads)
+        check_integer("key_dim", self.key_dim, minimum=2)
+        if self.key_dim % 2:
+            raise ValueError(f"key_dim must be even, for channels turn in pairs, got {self.key_dim}")
+        for name, default in (("value_dim", 2 * self.key_dim), ("ffn_dim", 2 * self.dim)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_choice("gamma_schedule", self.gamma_schedule, SCHEDULES)
+        check_choice("rotation", self.rotation, LADDERS)
+        if not self.norm_eps >= 0:
+            raise ValueError(f"norm_eps must be at least 0, got {self.norm_eps}")
+
+
+class State(NamedTuple):
+    """What the past leaves behind: how many tokens there were, and (B, H, K, V) for each layer."""
+
+    position: int
+    layers: tuple
+
+
+def init_params(config, seed=0, dtype=np.float32):
+    """Seeded parameters, a nested dict of NumPy arrays of `dtype`.
+
+    Projections are Xavier-uniform with the released code's gains, 2^-2.5 for w_q, w_k, w_v, w_g and
+    2^-1 for w_o; the feed-forward has gain 1; embedding and output head are normal with deviation
+    d^-0.5; norm weights are 1.
+
+    >>> params = init_params(RetNetConfig(dim=8, num_layers=1, num_heads=2))
+    >>> params["layers"][0]["retention"]["w_v"].shape
+    (8, 16)
+    """
+    rng = np.random.default_rng(seed)
+    dim, keys, values = config.dim, config.num_heads * config.key_dim, config.num_heads * config.value_dim
+
+    def xavier(inputs, outputs, gain):
+        bound = gain * (6.0 / (inputs + outputs)) ** 0.5
+        return rng.uniform(-bound, bound, (inputs, outputs)).astype(dtype)
+
+    def normal(*shape):
+        return rng.normal(0.0, dim**-0.5, shape).astype(dtype)
+
+    def layer():
+        return {
+            "retention_norm": np.ones(dim, dtype),
+            "retention": {
+                "w_q": xavier(dim, keys, 2**-2.5),
+                "w_k": xavier(dim, keys, 2**-2.5),
+                "w_v": xavier(dim, values, 2**-2.5),
+                "w_g": xavier(dim, values, 2**-2.5),
+                "w_o": xavier(values, dim, 2**-1.0),
+            },
+            "ffn_norm": np.ones(dim, dtype),
+            "ffn": {
+                "w_1": xavier(dim, config.ffn_dim, 1.0),
+                "w_gate": xavier(dim, config.ffn_dim, 1.0),
+                "w_2": xavier(config.ffn_dim, dim, 1.0),
+            },
+        }
+
+    return {
+        "embedding": normal(config.vocab_size, dim),
+        "layers": [layer() for _ in range(config.num_layers)],
+        "final_norm": np.ones(dim, dtype),
+        "head": normal(dim, config.vocab_size),
+    }
+
+
+def forward(params, tokens, config, *, retention=retention_parallel, state=None):
+    """Logits of the next token at every position, by any form of retention.
+
+    Args:
+        params: a nested dict of arrays, as `init_params` makes it.
+        tokens: (B, T) integers in [0, vocab_size), of the same array library and device.
+        config: the `RetNetConfig` the parameters were made for.
+        retention: any function under the contract of `refimpl.retention`.
+        state: the `State` an earlier call returned, from which this one goes on, or None.
+
+    Returns:
+        logits (B, T, vocab_size) and the `State` after the last token.
+
+    Raises:
+        TypeError, ValueError: tokens are not integers of rank 2 or lie outside the vocabulary; the
+            state has another number of layers; anything the retention refuses.
+    """
+    xp = _check_tokens(tokens, config)
+    state = State(0, (None,) * config.num_layers) if state is None else state
+    if len(state.layers) != config.num_layers:
+        raise ValueError(f"state must hold {config.num_layers} layers, got {len(state.layers)}")
+    x = xp.reshape(xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim))
+    after = []
+    for layer, before in zip(params["layers"], state.layers, strict=True):
+        normed = rms_norm(x, layer["retention_norm"], eps=config.norm_eps)
+        y, layer_state = multi_scale_retention(
+            layer["retention"], normed, config, retention=retention, state=before, position=state.position
+        )
+        x = x + y
+        x = x + feed_forward(layer["ffn"], rms_norm(x, layer["ffn_norm"], eps=config.norm_eps))
+        after.append(layer_state)
+    logits = rms_norm(x, params["final_norm"], eps=config.norm_eps) @ params["head"]
+    return logits, State(state.position + tokens.shape[1], tuple(after))
+
+
+def decode_step(params, tokens, config, state=None):
+    """One token a sequence, recurrently: `forward` with `retention_step`.
+
+    tokens (B,); returns logits (B, vocab_size) and the `State` after the token. Errors as `forward`.
+    """
+    if tokens.ndim != 1:
+        raise ValueError(f"tokens must have shape (batch,), one token a sequence, got {tuple(tokens.shape)}")
+    logits, state = forward(params, tokens[:, None], config, retention=retention_step, state=state)
+    return logits[:, 0, :], state
+
+
+def _check_tokens(tokens, config):
+    xp = array_namespace(tokens)
+    if not xp.isdtype(tokens.dtype, "integral"):
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens must have shape (batch, time), got {tuple(tokens.shape)}")
+    if 0 not in tokens.shape:
+        for extreme in (int(xp.min(tokens)), int(xp.max(tokens))):
+            if not 0 <= extreme < config.vocab_size:
+                raise ValueError(f"tokens must lie in [0, {config.vocab_size}), got {extreme}")
+    return xp

@@ -1,0 +1,54 @@
+"""The oracle: retention and rotation written as the literal sums, one term at a time.
+
+It imports nothing of this package and shares no line with it, so a bug that all the fast forms
+share cannot hide here. Slow on purpose; float64; NumPy arrays in and out.
+"""
+
+import cmath
+
+import numpy as np
+
+
+def retention_oracle(q, k, v, gamma, state=None):
+    """o_n = sum over m <= n of gamma^(n-m) (q_n . k_m) v_m + gamma^n q_n S_0, n from 1 (Eq. 4-5).
+
+    q, k (B, H, T, K); v (B, H, T, V); gamma (H,); state S_0 (B, H, K, V) or None for zero.
+    Returns out (B, H, T, V) and the state after the last token (B, H, K, V), both float64.
+
+    >>> one = np.ones((1, 1, 3, 1))
+    >>> out, state = retention_oracle(one, one, one, np.array([0.5]))
+    >>> out.ravel(), state.ravel()
+    (array([1.  , 1.5 , 1.75]), array([1.75]))
+    """
+    q, k, v, gamma = (np.asarray(x, dtype=np.float64) for x in (q, k, v, gamma))
+    batch, heads, time, key_dim = q.shape
+    start = np.zeros((batch, heads, key_dim, v.shape[3])) if state is None else np.asarray(state, dtype=np.float64)
+    out, end = np.zeros(v.shape), np.zeros(start.shape)
+    for b in range(batch):
+        for h in range(heads):
+            for n in range(time):
+                out[b, h, n] = gamma[h] ** (n + 1) * (q[b, h, n] @ start[b, h])
+                for m in range(n + 1):
+                    out[b, h, n] += gamma[h] ** (n - m) * (q[b, h, n] @ k[b, h, m]) * v[b, h, m]
+            end[b, h] = gamma[h] ** time * start[b, h]
+            for m in range(time):
+                end[b, h] += gamma[h] ** (time - 1 - m) * np.outer(k[b, h, m], v[b, h, m])
+    return out, end
+
+
+def rotation_oracle(x, frequencies, offset=0):
+    """Multiply the complex number x_2i + j x_(2i+1) of token n by e^(j (offset + n) theta_i) (Eq. 4).
+
+    x (..., T, K); frequencies theta (K/2,), radians a token. Returns (..., T, K) float64.
+
+    >>> rotation_oracle(np.array([[1.0, 0.0], [1.0, 0.0]]), [np.pi / 2]).round(12)
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    x = np.asarray(x, dtype=np.float64)
+    out = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape[:-1]):
+        for i, theta in enumerate(frequencies):
+            turned = complex(*x[index][2 * i : 2 * i + 2]) * cmath.exp(1j * (offset + index[-1]) * float(theta))
+            out[index][2 * i : 2 * i + 2] = turned.real, turned.imag
+    return out

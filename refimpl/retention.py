@@ -1,0 +1,134 @@
+"""Retention: one function of (q, k, v, gamma, state), in three forms that give the same numbers.
+
+Every form takes q, k (B, H, T, K), v (B, H, T, V), gamma (H,) and the state before the first
+token, (B, H, K, V) or None for zero. It returns (out, state): out (B, H, T, V) in v's dtype, and
+the state after the last token in the accumulation dtype (float64 for float64 inputs, float32 for
+all others, in which everything is computed), so that calls chain: any split of a sequence,
+each part in any form, gives what one call gives. Nothing is scaled, rotated or normalised here.
+
+The arrays may come from any array-API library, all from one and on one device. Every form raises
+TypeError or ValueError, naming the argument, for arrays of another kind, rank, shape, dtype or
+device than above, and for a gamma outside (0, 1]. Equations: arXiv:2307.08621v4.
+"""
+
+from array_api_compat import array_namespace, device
+
+from .checks import accumulation_dtype, check_integer, check_retention
+from .decay import chunk_decays, decay_mask
+
+
+def retention_parallel(q, k, v, gamma, state=None):
+    """All tokens at once: O = (Q K^T * D) V, D_nm = gamma^(n-m) for n >= m, else 0 (Eq. 5).
+
+    A state before the first token adds (Q S) * xi, as in Eq. 7 with one chunk of T tokens.
+    O(T^2) time and memory. Arguments, results and errors: see the module.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1, 3, 1))
+    >>> out, state = retention_parallel(one, one, one, np.asarray([0.5]))
+    >>> out.ravel(), state.ravel()
+    (array([1.  , 1.5 , 1.75]), array([1.75]))
+    """
+    q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
+    out, state = _chunk(q, k, v, _decays(gamma, q.shape[2], q.dtype), state)
+    return _astype(out, dtype), state
+
+
+def retention_step(q, k, v, gamma, state=None):
+    """One token: S_n = gamma S_(n-1) + k_n^T v_n, o_n = q_n S_n (Eq. 6).
+
+    T must be 1. O(1) in the length of the past. Arguments, results and errors: see the module.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1, 1, 1))
+    >>> out, state = retention_step(one, one, one, np.asarray([0.5]), state=one)
+    >>> out.ravel(), state.ravel()
+    (array([1.5]), array([1.5]))
+    """
+    q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
+    if q.shape[2] != 1:
+        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
+    out, state = _step(q, k, v, _astype(gamma, q.dtype)[:, None, None], state)
+    return _astype(out, dtype), state
+
+
+def retention_recurrent(q, k, v, gamma, state=None):
+    """Token by token: `retention_step` over the time axis (Eq. 6).
+
+    O(T) time, O(1) memory beyond inputs and outputs. Arguments, results and errors: see the module.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1, 3, 1))
+    >>> retention_recurrent(one, one, one, np.asarray([0.5]))[0].ravel()
+    array([1.  , 1.5 , 1.75])
+    """
+    q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
+    decay, outs = _astype(gamma, q.dtype)[:, None, None], [v[:, :, :0, :]]
+    for n in range(q.shape[2]):
+        token = (slice(None), slice(None), slice(n, n + 1), slice(None))
+        out, state = _step(q[token], k[token], v[token], decay, state)
+        outs.append(out)
+    return _astype(_concat(outs), dtype), state
+
+
+def retention_chunkwise(q, k, v, gamma, state=None, *, chunk_size=64):
+    """Parallel inside chunks of C tokens, recurrent from chunk to chunk (Eq. 7).
+
+    O_i = (Q_i K_i^T * D) V_i + (Q_i S_(i-1)) * xi, S_i = K_i^T (V_i * zeta) + gamma^C S_(i-1), with
+    xi_j = gamma^j and zeta_j = gamma^(C-j). A last chunk of c < C tokens uses its own length c.
+    O(T C) time, O(C^2) memory. chunk_size: an integer of at least 1, dividing T or not; anything
+    else raises. Other arguments, results and errors: see the module.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1, 3, 1))
+    >>> retention_chunkwise(one, one, one, np.asarray([0.5]), chunk_size=2)[0].ravel()
+    array([1.  , 1.5 , 1.75])
+    """
+    q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
+    chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
+    decays, outs = {}, [v[:, :, :0, :]]
+    for start in range(0, q.shape[2], chunk_size):
+        length = min(chunk_size, q.shape[2] - start)
+        if length not in decays:  # computed twice at most: for C and for the ragged tail
+            decays[length] = _decays(gamma, length, q.dtype)
+        chunk = (slice(None), slice(None), slice(start, start + length), slice(None))
+        out, state = _chunk(q[chunk], k[chunk], v[chunk], decays[length], state)
+        outs.append(out)
+    return _astype(_concat(outs), dtype), state
+
+
+def _step(q, k, v, decay, state):
+    """Eq. 6 for one token; decay is gamma as (H, 1, 1)."""
+    state = decay * state + k.mT @ v
+    return q @ state, state
+
+
+def _chunk(q, k, v, decays, state):
+    """Eq. 7 for one chunk; decays are those of `_decays` for its length."""
+    mask, xi, zeta, whole = decays
+    out = ((q @ k.mT) * mask) @ v + (q @ state) * xi
+    return out, k.mT @ (v * zeta) + whole * state
+
+
+def _decays(gamma, length, dtype):
+    """D (H, c, c), xi and zeta (H, c, 1) and gamma^c (H, 1, 1), in dtype."""
+    xi, zeta, whole = chunk_decays(gamma, length)
+    tables = decay_mask(gamma, length), xi[:, :, None], zeta[:, :, None], whole[:, None, None]
+    return tuple(_astype(table, dtype) for table in tables)
+
+
+def _prepare(q, k, v, gamma, state):
+    """Check, cast to the accumulation dtype, make an absent state zero; also return the dtype of out."""
+    xp, dtype = check_retention(q, k, v, gamma, state), v.dtype
+    q, k, v = (_astype(x, accumulation_dtype(xp, dtype)) for x in (q, k, v))
+    if state is None:
+        state = xp.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=q.dtype, device=device(q))
+    return q, k, v, state, dtype
+
+
+def _astype(x, dtype):
+    return array_namespace(x).astype(x, dtype, copy=False)
+
+
+def _concat(parts):
+    return array_namespace(*parts).concat(parts, axis=2)
