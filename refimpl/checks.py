@@ -27,7 +27,7 @@ def check_arrays(**arrays):
             )
         if _backend(array) != _backend(first):
             raise TypeError(
-                f"{name} must be a {_backend(first)} array like {first_name}, got a {_backend(array)} array"
+                f"{name} must be an array of {_backend(first)} like {first_name}, got one of {_backend(array)}"
             )
         xp = array_namespace(array)
         if not xp.isdtype(array.dtype, "real floating"):
@@ -48,6 +48,14 @@ def check_integer(name, value, minimum):
     if minimum is not None and value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
     return value
+
+
+def check_key_dim(key_dim):
+    """Return K if channels can turn in pairs: an even integer of at least 2."""
+    key_dim = check_integer("key_dim", key_dim, minimum=2)
+    if key_dim % 2:
+        raise ValueError(f"key_dim must be even, for channels turn in pairs, got {key_dim}")
+    return key_dim
 
 
 def check_choice(name, value, choices):
@@ -107,5 +115,6 @@ def check_retention(q, k, v, gamma, state=None):
         check_shape("state", state, (batch, heads, key_dim, v.shape[3]), "batch, heads, key_dim, value_dim")
         wanted = accumulation_dtype(xp, q.dtype)
         if state.dtype != wanted:
+            wanted = xp.empty(0, dtype=wanted).dtype  # prints as dtypes of arrays do
             raise TypeError(f"state must have dtype {wanted} when q is {q.dtype}, got {state.dtype}")
     return xp

@@ -2,7 +2,7 @@
 
 One forward pass for every form, backend and device: the retention is an argument, the arrays are
 whatever array-API library the parameters come from. A block is Y = MSR(RMSNorm(X)) + X,
-X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4, section 2.4).
+X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
-from .checks import check_choice, check_integer
+from .checks import check_choice, check_integer, check_key_dim
 from .decay import SCHEDULES
 from .layers import feed_forward, multi_scale_retention, rms_norm
 from .retention import retention_parallel, retention_step
@@ -50,9 +50,7 @@ class RetNetConfig:
                     f"dim must be a multiple of num_heads = {self.num_heads} unless key_dim is given, got {self.dim}"
                 )
             object.__setattr__(self, "key_dim", self.dim // self.num_heads)
-        check_integer("key_dim", self.key_dim, minimum=2)
-        if self.key_dim % 2:
-            raise ValueError(f"key_dim must be even, for channels turn in pairs, got {self.key_dim}")
+        check_key_dim(self.key_dim)
         for name, default in (("value_dim", 2 * self.key_dim), ("ffn_dim", 2 * self.dim)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)

@@ -7,7 +7,7 @@ arXiv:2307.08621v4), so q_n . k_m depends on the positions through n - m alone.
 import array_api_compat.numpy as np
 from array_api_compat import device as device_of
 
-from .checks import accumulation_dtype, check_arrays, check_choice, check_integer, check_shape
+from .checks import accumulation_dtype, check_arrays, check_choice, check_integer, check_key_dim, check_shape
 
 LADDERS = ("released", "rotary")
 
@@ -30,9 +30,7 @@ def rotation_frequencies(key_dim, ladder="released", *, xp=np, device=None):
     >>> rotation_frequencies(4, "released"), rotation_frequencies(4, "rotary")
     (array([1.e+00, 1.e-04]), array([1.  , 0.01]))
     """
-    key_dim = check_integer("key_dim", key_dim, minimum=2)
-    if key_dim % 2:
-        raise ValueError(f"key_dim must be even, for channels turn in pairs, got {key_dim}")
+    key_dim = check_key_dim(key_dim)
     check_choice("ladder", ladder, LADDERS)
     pairs = key_dim // 2
     if ladder == "released":
@@ -68,7 +66,7 @@ def rotate(x, offset=0, ladder="released"):
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 axes (..., time, key_dim), got shape {tuple(x.shape)}")
     offset = check_integer("offset", offset, minimum=None)
-    key_dim = x.shape[-1]
+    key_dim = check_key_dim(x.shape[-1])
     if isinstance(ladder, str):
         theta = rotation_frequencies(key_dim, ladder, xp=xp, device=device_of(x))
     else:
