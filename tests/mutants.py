@@ -1,0 +1,212 @@
+"""Deliberate bugs, each of which the suite must kill.
+
+A mutant is refimpl with one idea broken by replacing text in its sources, most of them mistakes that
+public re-implementations have made. It is imported as a package of its own and put before every
+check there is, by kind of evidence: agreement of the forms, the oracle, properties, paper facts,
+the door. `only` names the one kind that must see it, for mutants that show why that kind is needed.
+"""
+
+import contextlib
+import importlib
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import contract
+import door
+import paper_facts
+from hypothesis import settings
+
+import refimpl
+
+FORMS = ("parallel", "recurrent", "step", "chunkwise C=7")
+SOURCES = Path(refimpl.__file__).parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A name, what it breaks ((file, old text, new text), ...), and the only kind of check to see it, if one."""
+
+    name: str
+    edits: tuple
+    only: str | None = None
+
+
+def _mutant(name, file, old, new, *more, only=None):
+    rest = iter(more)
+    return Mutant(name, ((file, old, new), *zip(rest, rest, rest, strict=True)), only)
+
+
+MUTANTS = (
+    # Eq. 5: the mask
+    _mutant("mask is strict: token n does not see itself", "decay.py", "visible = lag >= 0", "visible = lag > 0"),
+    _mutant("mask is not causal", "decay.py", "xp.where(visible[None, :, :], power, xp.zeros_like(power))", "power"),
+    _mutant(
+        "mask multiplies after the power: inf * 0",
+        "decay.py",
+        "power = _power(xp, gamma, xp.where(visible, lag, xp.zeros_like(lag)))\n"
+        "    return xp.where(visible[None, :, :], power, xp.zeros_like(power))",
+        "return _power(xp, gamma, lag) * xp.astype(visible, gamma.dtype)",
+    ),
+    _mutant("mask decays by gamma^(n-m+1)", "decay.py", "lag = queries[:, None] -", "lag = 1 + queries[:, None] -"),
+    _mutant("scores are k_n . q_m", "retention.py", "((q @ k.mT) * mask)", "((k @ q.mT) * mask)"),
+    # Eq. 7: between chunks
+    _mutant("zeta is missing, as in the paper's pseudocode", "retention.py", "(v * zeta)", "v"),
+    _mutant("xi is missing", "retention.py", "(q @ state) * xi", "(q @ state)"),
+    _mutant("xi starts at gamma^0", "decay.py", "_power(xp, gamma, j),", "_power(xp, gamma, j - 1),"),
+    _mutant("zeta ends at gamma^1", "decay.py", "_power(xp, gamma, length - j)", "_power(xp, gamma, length - j + 1)"),
+    _mutant("old state is carried undecayed", "retention.py", "+ whole * state", "+ state"),
+    _mutant(
+        "chunk reads the state after itself: R_i for R_(i-1)",
+        "retention.py",
+        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, k.mT @ (v * zeta) + whole * state",
+        "state = k.mT @ (v * zeta) + whole * state\n    return ((q @ k.mT) * mask) @ v + (q @ state) * xi, state",
+    ),
+    _mutant("ragged tail is dropped", "retention.py", "range(0, q.shape[2], chunk_size)", "range(0, q.shape[2] - chunk_size + 1, chunk_size)"),
+    _mutant(
+        "ragged tail uses the decays of a full chunk",
+        "retention.py",
+        "decays[length] = _decays(gamma, length, q.dtype)",
+        "mask, xi, zeta, whole = _decays(gamma, chunk_size, q.dtype)\n"
+        "            decays[length] = mask[:, :length, :length], xi[:, :length], zeta[:, :length], whole",
+    ),
+    # Eq. 6: the step
+    _mutant(
+        "step reads before it writes",
+        "retention.py",
+        "state = decay * state + k.mT @ v\n    return q @ state, state",
+        "return q @ state, decay * state + k.mT @ v",
+    ),
+    _mutant("step decays the new token too", "retention.py", "decay * state + k.mT @ v", "decay * (state + k.mT @ v)"),
+    _mutant("step forgets nothing", "retention.py", "decay * state + k.mT @ v", "state + k.mT @ v"),
+    _mutant("step forgets everything", "retention.py", "decay * state + k.mT @ v", "k.mT @ v"),
+    # state and precision
+    _mutant("given state is ignored", "retention.py", "    if state is None:\n        state =", "    if True:\n        state ="),
+    _mutant("given state is overwritten", "retention.py", "    state = decay * state + k.mT @ v", "    state *= decay\n    state += k.mT @ v"),
+    _mutant(
+        "halves are computed in halves",
+        "retention.py",
+        "q, k, v = (_astype(x, accumulation_dtype(xp, dtype)) for x in (q, k, v))",
+        "pass",
+        "retention.py",
+        "dtype=q.dtype, device=device(q))",
+        "dtype=accumulation_dtype(xp, dtype), device=device(q))",
+        "retention.py",
+        "state = decay * state + k.mT @ v\n    return q @ state, state",
+        "state = _astype(decay * _astype(state, v.dtype) + k.mT @ v, v.dtype)\n"
+        "    return q @ state, _astype(state, accumulation_dtype(array_namespace(v), v.dtype))",
+        "retention.py",
+        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, k.mT @ (v * zeta) + whole * state",
+        "state, wide = _astype(state, v.dtype), state.dtype\n"
+        "    out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n"
+        "    return out, _astype(k.mT @ (v * zeta) + whole * state, wide)",
+    ),
+    # bugs that all forms share: they agree with one another and are all wrong
+    _mutant(
+        "every head decays like head 0",
+        "retention.py",
+        "    xi, zeta, whole = chunk_decays(gamma, length)",
+        "    gamma = gamma[:1] + 0 * gamma\n    xi, zeta, whole = chunk_decays(gamma, length)",
+        "retention.py",
+        "    state = decay * state + k.mT @ v",
+        "    state = decay[:1] * state + k.mT @ v",
+        only="oracle",
+    ),
+    _mutant(
+        "every form scales q by K^-1/2",
+        "retention.py",
+        "for x in (q, k, v))\n",
+        "for x in (q * q.shape[3] ** -0.5, k, v))\n",
+    ),
+    # Eq. 4 and 8: rotation and heads
+    _mutant(
+        "rotation turns backwards",
+        "rotation.py",
+        "even * cos - odd * sin, even * sin + odd * cos",
+        "even * cos + odd * sin, odd * cos - even * sin",
+    ),
+    _mutant("rotation ignores its offset", "rotation.py", "positions = offset + xp.arange(", "positions = xp.arange("),
+    _mutant("rotation counts from 1", "rotation.py", "positions = offset + ", "positions = 1 + offset + "),
+    _mutant("rotation pairs halves, not neighbours", "rotation.py", "x[..., 0::2], dtype), xp.astype(x[..., 1::2]", "x[..., : key_dim // 2], dtype), xp.astype(x[..., key_dim // 2 :]"),
+    _mutant(
+        "rotation angles in float32",
+        "rotation.py",
+        "angle = positions[:, None] * theta[None, :]",
+        "angle = xp.astype(positions, xp.float32)[:, None] * xp.astype(theta, xp.float32)[None, :]",
+    ),
+    _mutant("released frequencies are the rotary ones", "rotation.py", 'if ladder == "released":', "if False:", only="paper facts"),
+    _mutant("heads start at 1 - 2^-4", "decay.py", "-5.0 - xp.arange(num_heads", "-4.0 - xp.arange(num_heads", only="paper facts"),
+    _mutant("log decays are logs of rounded decays", "decay.py", "xp.log1p(-forgotten)", "xp.astype(xp.log(xp.astype(1.0 - forgotten, xp.float32)), xp.float64)", only="paper facts"),
+    _mutant("values are as wide as keys", "model.py", '("value_dim", 2 * self.key_dim)', '("value_dim", self.key_dim)', only="paper facts"),
+    # the layer and the model
+    _mutant("gate is missing", "layers.py", '(swish(x @ params["w_g"]) * y)', "y", only="paper facts"),
+    _mutant("k is not scaled by 1/sqrt(K)", "layers.py", "k = k * config.key_dim**-0.5", "pass", only="paper facts"),
+    _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
+    # the door
+    _mutant("NaN passes as a gamma", "checks.py", "inside = (gamma > 0) & (gamma <= 1)", "inside = ~((gamma <= 0) | (gamma > 1))", only="door"),
+    _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (heads,), "one decay for each head of q")', "pass", only="door"),
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def mutated_package(mutant, folder):
+    """Import refimpl with the mutant's edits, from a copy in `folder`, under a name of its own."""
+    name = f"mutant_{MUTANTS.index(mutant)}"
+    sources = {path.name: path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py")}
+    for file, old, new in mutant.edits:
+        assert sources[file].count(old) == 1, f"{mutant.name}: {old!r} stands {sources[file].count(old)} times in {file}"
+        sources[file] = sources[file].replace(old, new)
+    (folder / name).mkdir()
+    for file, text in sources.items():
+        (folder / name / file).write_text(text, encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]
+
+
+def _every_check(package):
+    """(kind, name, call) of every check there is, bound to a package."""
+    # One chunk size and, where a check runs on it, NumPy are enough to kill, and quick.
+    offered = {name: form for name, form in contract.forms(package).items() if name in FORMS}
+    for check, (kind, backends) in contract.RETENTION_CHECKS.items():
+        for backend in backends[:1]:
+            for form_name, form in offered.items():
+                yield kind, check.__name__, lambda c=check, f=form, b=backend: c(f, b), form_name
+    for check, kind in contract.PACKAGE_CHECKS.items():
+        yield kind, check.__name__, lambda c=check: c(package), ""
+    for fact in paper_facts.FACTS:
+        yield "paper facts", fact.__name__, lambda f=fact: f(package), ""
+    for name in door.RETENTION_REFUSALS:
+        yield "door", f"refuses {name}", lambda n=name: door.retention_refuses(package.retention_parallel, n), "parallel"
+    for name in door.PACKAGE_REFUSALS:
+        yield "door", f"refuses {name}", lambda n=name: door.package_refuses(package, n), ""
+
+
+def killers(package):
+    """The checks a package fails by assertion, and those it crashes, each as {kind: [check (form), ...]}.
+
+    A crash is no proof that the check looked. One failing form a check is enough.
+    """
+    found, crashed, done = {}, {}, set()
+    settings.load_profile("mutants")
+    try:
+        for kind, name, call, form in _every_check(package):
+            if (kind, name) in done:
+                continue
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    call()
+            except Exception as failure:  # a mutant may fail in any way there is
+                by_assertion = isinstance(failure, AssertionError)
+                label = f"{name} ({form})" if form else name
+                (found if by_assertion else crashed).setdefault(kind, []).append(label)
+                done.add((kind, name))
+    finally:
+        settings.load_profile("tests")
+    return found, crashed
