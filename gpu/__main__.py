@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 
+from refimpl.cli import run
 from refimpl.text import decode, encode
 
 from .generate import generate as sample_text
@@ -57,17 +58,11 @@ def generate(
 ):
     """Continue PROMPT with a trained model, in the recurrent form."""
     if not weights.exists():
-        raise typer.BadParameter(
-            f"there is no file {str(weights)!r}; run python -m gpu train first", param_hint="--weights"
-        )
+        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}; run python -m gpu train first")
     tokens = torch.from_numpy(encode(prompt).astype(np.int64)).to(device)[None]
     sample = sample_text(RetNet.load(weights, device), tokens, length, temperature=temperature, seed=seed)
     print(decode(sample.tokens[0].cpu().numpy()))
 
 
 if __name__ == "__main__":
-    try:
-        app(prog_name="python -m gpu")
-    except (ValueError, TypeError, OSError) as error:  # ours: the message says which argument and why
-        console.print(f"[red]error:[/red] {error}", highlight=False)
-        raise SystemExit(2) from None
+    run(app, "python -m gpu")

@@ -2,7 +2,8 @@
 
 A check either returns what the caller needs or raises `TypeError` (wrong kind of thing) or
 `ValueError` (right kind, wrong shape or range) with a message that names the argument, what came
-and what is wanted. Nothing is broadcast, cast down or let through as NaN.
+and what is wanted. Nothing is broadcast or cast down. Values are looked at
+where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k or v shows itself in what comes out.
 """
 
 import operator

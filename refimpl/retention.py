@@ -1,14 +1,9 @@
 """Retention: one function of (q, k, v, gamma, state), in three forms that give the same numbers.
 
-Every form takes q, k (B, H, T, K), v (B, H, T, V), gamma (H,) and the state before the first
-token, (B, H, K, V) or None for zero. It returns (out, state): out (B, H, T, V) in v's dtype, and
-the state after the last token in the accumulation dtype (float64 for float64 inputs, float32 for
-all others, in which everything is computed), so that calls chain: any split of a sequence,
-each part in any form, gives what one call gives. Nothing is scaled, rotated or normalised here.
-
-The arrays may come from any array-API library, all from one and on one device. Every form raises
-TypeError or ValueError, naming the argument, for arrays of another kind, rank, shape, dtype or
-device than above, and for a gamma outside (0, 1]. Equations: arXiv:2307.08621v4.
+Calls chain: the state one returns is what the next goes on from, so any split of a sequence, each part in any form,
+gives what one call gives. Everything is computed in float64 for float64 inputs and in float32 for all narrower ones.
+Nothing is scaled, rotated or normalised here. The arrays may come from any array-API library, all from one and on one
+device. B batch, H heads, T time, K key_dim, V value_dim. Equations: arXiv:2307.08621v4.
 """
 
 from array_api_compat import array_namespace, device
@@ -20,8 +15,11 @@ from .decay import chunk_decays, decay_mask
 def retention_parallel(q, k, v, gamma, state=None):
     """All tokens at once: O = (Q K^T * D) V, D_nm = gamma^(n-m) for n >= m, else 0 (Eq. 5).
 
-    A state before the first token adds (Q S) * xi, as in Eq. 7 with one chunk of T tokens.
-    O(T^2) time and memory. Arguments, results and errors: see the module.
+    A state before the first token adds (Q S) * xi, as in Eq. 7 with one chunk of T tokens. O(T^2) time and memory.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64 in (0, 1]; state
+    (B, H, K, V) or None for zero. Returns out (B, H, T, V) in v's dtype and the state after the last token, float64
+    for float64 inputs and float32 for all narrower. Anything else: TypeError or ValueError naming the argument.
 
     >>> import numpy as np
     >>> one = np.ones((1, 1, 3, 1))
@@ -37,7 +35,11 @@ def retention_parallel(q, k, v, gamma, state=None):
 def retention_step(q, k, v, gamma, state=None):
     """One token: S_n = gamma S_(n-1) + k_n^T v_n, o_n = q_n S_n (Eq. 6).
 
-    T must be 1. O(1) in the length of the past. Arguments, results and errors: see the module.
+    T must be 1, or ValueError. O(1) in the length of the past.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64 in (0, 1]; state
+    (B, H, K, V) or None for zero. Returns out (B, H, T, V) in v's dtype and the state after the last token, float64
+    for float64 inputs and float32 for all narrower. Anything else: TypeError or ValueError naming the argument.
 
     >>> import numpy as np
     >>> one = np.ones((1, 1, 1, 1))
@@ -55,7 +57,11 @@ def retention_step(q, k, v, gamma, state=None):
 def retention_recurrent(q, k, v, gamma, state=None):
     """Token by token: `retention_step` over the time axis (Eq. 6).
 
-    O(T) time, O(1) memory beyond inputs and outputs. Arguments, results and errors: see the module.
+    O(T) time, O(1) memory beyond inputs and outputs.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64 in (0, 1]; state
+    (B, H, K, V) or None for zero. Returns out (B, H, T, V) in v's dtype and the state after the last token, float64
+    for float64 inputs and float32 for all narrower. Anything else: TypeError or ValueError naming the argument.
 
     >>> import numpy as np
     >>> one = np.ones((1, 1, 3, 1))
@@ -74,10 +80,13 @@ def retention_recurrent(q, k, v, gamma, state=None):
 def retention_chunkwise(q, k, v, gamma, state=None, *, chunk_size=64):
     """Parallel inside chunks of C tokens, recurrent from chunk to chunk (Eq. 7).
 
-    O_i = (Q_i K_i^T * D) V_i + (Q_i S_(i-1)) * xi, S_i = K_i^T (V_i * zeta) + gamma^C S_(i-1), with
-    xi_j = gamma^j and zeta_j = gamma^(C-j). A last chunk of c < C tokens uses its own length c.
-    O(T C) time, O(C^2) memory. chunk_size: an integer of at least 1, dividing T or not; anything
-    else raises. Other arguments, results and errors: see the module.
+    O_i = (Q_i K_i^T * D) V_i + (Q_i S_(i-1)) * xi, S_i = K_i^T (V_i * zeta) + gamma^C S_(i-1), with xi_j = gamma^j and
+    zeta_j = gamma^(C-j). A last chunk of c < C tokens uses its own length c.
+    O(T C) time, O(C^2) memory. chunk_size: an integer of at least 1, dividing T or not.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64 in (0, 1]; state
+    (B, H, K, V) or None for zero. Returns out (B, H, T, V) in v's dtype and the state after the last token, float64
+    for float64 inputs and float32 for all narrower. Anything else: TypeError or ValueError naming the argument.
 
     >>> import numpy as np
     >>> one = np.ones((1, 1, 3, 1))
@@ -123,6 +132,8 @@ def _prepare(q, k, v, gamma, state):
     q, k, v = (_astype(x, accumulation_dtype(xp, dtype)) for x in (q, k, v))
     if state is None:
         state = xp.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=q.dtype, device=device(q))
+    elif q.shape[2] == 0:  # nothing will be added to it: what comes out must still be another array
+        state = 1.0 * state
     return q, k, v, state, dtype
 
 

@@ -11,10 +11,16 @@ settings.load_profile("tests")
 def pytest_terminal_summary(terminalreporter):
     """Print which test killed each mutant, and which other kinds of evidence saw it."""
     reports = terminalreporter.getreports("passed")
-    killed = [dict(report.user_properties)["mutant"] for report in reports if dict(report.user_properties).get("mutant")]
+    killed = [
+        dict(report.user_properties)["mutant"] for report in reports if dict(report.user_properties).get("mutant")
+    ]
     if not killed:
         return
     terminalreporter.section(f"{len(killed)} mutants, every one killed")
     for name, killer, kinds in sorted(killed):
-        alone = "  (nothing else sees it)" if len(kinds) == 1 else f"  (also {', '.join(k for k in kinds if k not in killer)})"
+        alone = (
+            "  (nothing else sees it)"
+            if len(kinds) == 1
+            else f"  (also {', '.join(k for k in kinds if k not in killer)})"
+        )
         terminalreporter.write_line(f"{name:58s} {killer}{alone}")

@@ -82,6 +82,7 @@ MUTANTS = (
     _mutant("step forgets nothing", "retention.py", "decay * state + k.mT @ v", "state + k.mT @ v"),
     _mutant("step forgets everything", "retention.py", "decay * state + k.mT @ v", "k.mT @ v"),
     # state and precision
+    _mutant("empty call hands the caller's own state back", "retention.py", "elif q.shape[2] == 0:", "elif False:", only="property"),
     _mutant("given state is ignored", "retention.py", "    if state is None:\n        state =", "    if True:\n        state ="),
     _mutant("given state is overwritten", "retention.py", "    state = decay * state + k.mT @ v", "    state *= decay\n    state += k.mT @ v"),
     _mutant(
@@ -155,7 +156,9 @@ def mutated_package(mutant, folder):
     name = f"mutant_{MUTANTS.index(mutant)}"
     sources = {path.name: path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py")}
     for file, old, new in mutant.edits:
-        assert sources[file].count(old) == 1, f"{mutant.name}: {old!r} stands {sources[file].count(old)} times in {file}"
+        assert sources[file].count(old) == 1, (
+            f"{mutant.name}: {old!r} stands {sources[file].count(old)} times in {file}"
+        )
         sources[file] = sources[file].replace(old, new)
     (folder / name).mkdir()
     for file, text in sources.items():
@@ -182,7 +185,12 @@ def _every_check(package):
     for fact in paper_facts.FACTS:
         yield "paper facts", fact.__name__, lambda f=fact: f(package), ""
     for name in door.RETENTION_REFUSALS:
-        yield "door", f"refuses {name}", lambda n=name: door.retention_refuses(package.retention_parallel, n), "parallel"
+        yield (
+            "door",
+            f"refuses {name}",
+            lambda n=name: door.retention_refuses(package.retention_parallel, n),
+            "parallel",
+        )
     for name in door.PACKAGE_REFUSALS:
         yield "door", f"refuses {name}", lambda n=name: door.package_refuses(package, n), ""
 

@@ -1,0 +1,16 @@
+"""How the programs of this project report a mistake of the user's: one line, exit status 2."""
+
+from rich.console import Console
+
+
+def run(app, name):
+    """Run a typer app; ValueError, TypeError and OSError become a line on standard error.
+
+    Those are what our checks raise, and their messages name the argument, what came and what is
+    wanted. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        app(prog_name=name)
+    except (ValueError, TypeError, OSError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,94 @@
+"""The programs a user runs, as a user runs them."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import refimpl
+import refimpl.__main__ as program
+from refimpl.files import write_atomically
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_refimpl_compares_every_pair():
+    result = CliRunner().invoke(program.app, ["--time", "40", "--chunk-size", "16"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "kjv, B 2 H 4 T 40 K 16 V 24, float64" in result.output
+    assert "float32" in result.output
+    for row, pairs in (("parallel", 1), ("recurrent", 2), ("chunkwise C=16", 3)):
+        lines = re.findall(rf"│ {row} .*", result.output)
+        assert len(lines) == 2  # a table a dtype
+        for line in lines:
+            assert len(re.findall(r"\d\.\de[-+]\d\d", line)) == pairs
+            assert re.search(r"\d ms", line)
+    apart = [float(x) for x in re.findall(r"\d\.\de[-+]\d\d", result.output.split("float32")[0])]
+    assert len(apart) == 6
+    assert max(apart) < 1e-10
+
+
+def test_refimpl_fails_when_a_form_is_wrong(monkeypatch):
+    def wrong(q, k, v, gamma, state=None):
+        out, state = refimpl.retention_parallel(q, k, v, gamma, state)
+        return out * (1 + 1e-12), state
+
+    monkeypatch.setattr(program, "retention_recurrent", wrong)
+    result = CliRunner().invoke(program.app, ["--time", "20"])
+    assert result.exit_code == 1
+    assert "The forms disagree: oracle and recurrent in float64 by 1e-12 of the largest output" in result.output
+
+
+def test_nan_is_a_disagreement(monkeypatch):
+    monkeypatch.setattr(program, "retention_recurrent", lambda *args: (np.full_like(args[2], np.nan), None))
+    assert CliRunner().invoke(program.app, ["--time", "20"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["refimpl", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
+        (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
+        (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line(arguments, message):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+def test_short_corpus_is_refused(tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    result = run("refimpl", "--corpus", str(tmp_path / "short.txt"))
+    assert result.returncode == 2
+    assert "corpus must hold at least 514 bytes for batch 2 of 257, got 9" in result.stderr
+
+
+def test_gpu_trains_and_generates(tmp_path):
+    out = tmp_path / "run"
+    result = run("gpu", "train", "--steps", "2", "--out", str(out), "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    assert "2/2" in result.stdout  # the progress bar
+    assert "the parallel form gives the same logits" in result.stdout
+    result = run(
+        "gpu", "generate", "And", "--length", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("And")
+
+
+def test_atomic_writing(tmp_path, monkeypatch):
+    target = tmp_path / "new" / "file.txt"
+    write_atomically(target, "first")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, b"second")
+    assert target.read_text() == "first"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]  # no temporary file stays behind

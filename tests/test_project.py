@@ -1,0 +1,146 @@
+"""The house keeps its plan: dependencies agree, doors open one way, public functions are documented."""
+
+import ast
+import importlib.metadata
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import refimpl
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"pytorch": "torch"}  # conda's name: PyPI's
+
+
+def requirements(lines):
+    """{canonical name: specifiers} of requirement lines."""
+    parsed = [Requirement(line) for line in lines]
+    return {canonicalize_name(CONDA_NAMES.get(r.name, r.name)): r.specifier for r in parsed}
+
+
+def declared():
+    extras = PROJECT["optional-dependencies"].values()
+    return requirements([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
+
+
+def pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return requirements(line for line in lines if line and not line.startswith("#"))
+
+
+def test_extras_never_contradict_each_other():
+    ranges = {}
+    for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        for name, specifier in requirements(lines).items():
+            assert ranges.setdefault(name, specifier) == specifier, f"{name} has two ranges"
+
+
+def test_environment_agrees_with_pyproject():
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = (entry["pip"] for entry in lines if isinstance(entry, dict))
+    conda = requirements(line for line in lines if isinstance(line, str))
+    assert f"{conda.pop('python')}" == PROJECT["requires-python"]
+    del conda["pip"]
+    listed = conda | requirements(line for line in pip if not line.startswith("-"))
+    assert listed == declared()
+    assert "--editable ." in pip
+
+
+def test_constraints_pin_what_is_declared():
+    pins = pinned()
+    assert {name: str(pins[name]) for name in ("torch",)} == {"torch": "==2.13.0"}
+    for name, specifier in declared().items():
+        assert name in pins, f"constraints.txt does not pin {name}"
+        (pin,) = pins[name]
+        assert pin.operator == "=="
+        assert specifier.contains(pin.version), f"{name} {pin.version} is outside {specifier}"
+
+
+def test_constraints_are_what_is_installed():
+    for name, specifier in pinned().items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            assert name not in declared(), f"{name} is not installed"
+            continue  # another package's dependency, which this platform does not need
+        assert specifier.contains(Version(installed).public), f"{name} {installed} is installed, not {specifier}"
+
+
+def test_versions_agree():
+    assert refimpl.__version__ == PROJECT["version"] == importlib.metadata.version("retnet-reference")
+    assert f"## {refimpl.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def imports(path):
+    """The top-level packages a file imports, relative imports as its own package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield path.parent.name if node.level else node.module.partition(".")[0]
+
+
+FORBIDDEN = {
+    "refimpl": {"torch", "gpu", "exercises", "notebooks", "figures", "tests"},
+    "gpu": {"exercises", "notebooks", "figures", "tests"},
+    "exercises": {"torch", "gpu", "notebooks", "figures", "tests"},
+    "notebooks": {"gpu", "exercises", "tests"},
+}
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_doors_open_one_way(room):
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        assert not set(imports(path)) & FORBIDDEN[room], f"{path.relative_to(ROOT)} goes through a closed door"
+
+
+def test_the_core_goes_from_decay_to_model():
+    order = ["checks", "decay", "rotation", "retention", "layers", "model"]
+    for i, name in enumerate(order):
+        tree = ast.parse((ROOT / "refimpl" / f"{name}.py").read_text())
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+        assert used <= set(order[:i]), f"{name}.py imports {used - set(order[:i])}"
+
+
+def test_importing_refimpl_brings_no_torch():
+    code = "import refimpl, sys; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("file", "lines"), [("retention.py", 150), ("model.py", 200)])
+def test_files_stay_small(file, lines):
+    assert len((ROOT / "refimpl" / file).read_text().splitlines()) <= lines
+
+
+@pytest.mark.parametrize("name", ["parallel", "recurrent", "step", "chunkwise"])
+def test_a_retention_says_shapes_dtypes_errors_equation_and_example(name):
+    doc = inspect.getdoc(getattr(refimpl, f"retention_{name}"))
+    for wanted in ("(B, H, T, K)", "(B, H, T, V)", "(B, H, K, V)", "(H,)", "float32", "TypeError or ValueError", ">>>"):
+        assert wanted in doc, f"retention_{name} does not say {wanted}"
+    assert re.search(r"\(Eq\. [567]\)", doc)
+
+
+@pytest.mark.parametrize("name", refimpl.__all__)
+def test_every_public_name_is_documented(name):
+    assert inspect.getdoc(getattr(refimpl, name))
+
+
+def test_readme_commands_exist():
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`?make (\w+)", readme))
+    assert {"demo", "test", "lab"} <= named <= targets
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
+        assert (ROOT / link).exists(), f"README links {link}"
