@@ -144,3 +144,9 @@ def test_readme_commands_exist():
     assert {"demo", "test", "lab"} <= named <= targets
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / link).exists(), f"README links {link}"
+
+
+def test_readme_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "assert" in example
+    exec(compile(example, "README.md", "exec"), {})
