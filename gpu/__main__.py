@@ -37,11 +37,13 @@ def train(
     result = train_model(config, out, device, console)
     console.print(
         f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
-        f"{result['seconds']:.0f} s on {result['device']}"
+        f"{result['seconds']:.0f} s on {result['device']}",
+        soft_wrap=True,
     )
     console.print(
         f"{config.sample_bytes} bytes sampled recurrently; the parallel form gives the same logits to "
-        f"{result['decoding_disagreement']:.0e} of the largest (asserted: below {LOGIT_TOLERANCE:.0e})"
+        f"{result['decoding_disagreement']:.0e} of the largest (asserted: below {LOGIT_TOLERANCE:.0e})",
+        soft_wrap=True,
     )
     console.print(Panel(result["sample"], title="sample", expand=False), markup=False)
     console.print(f"loss curve: {out / 'loss.png'}   log, weights, sample, result: {out}")
