@@ -3,11 +3,13 @@
 The paper is Sun et al., "Retentive Network", arXiv:2307.08621v4.
 """
 
+from .config import RetNetConfig
 from .decay import chunk_decays, decay_mask, head_decays
 from .layers import multi_scale_retention
-from .model import RetNetConfig, State, decode_step, forward, init_params
+from .model import State, decode_step, forward, init_params
 from .retention import retention_chunkwise, retention_parallel, retention_recurrent, retention_step
 from .rotation import rotate, rotation_frequencies
+from .score_norm import row_sums, score_scale
 
 __version__ = "0.1.0"
 
@@ -27,4 +29,6 @@ __all__ = [
     "retention_step",
     "rotate",
     "rotation_frequencies",
+    "row_sums",
+    "score_scale",
 ]

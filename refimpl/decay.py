@@ -13,6 +13,20 @@ from .checks import check_choice, check_gamma, check_integer
 SCHEDULES = ("released", "paper")
 
 
+def check_schedule(name, schedule):
+    """Return `schedule` if it is the name of one or a gamma in (0, 1]; `name` is the argument's, for the message."""
+    if isinstance(schedule, str):
+        return check_choice(name, schedule, SCHEDULES)
+    try:
+        inside = 0 < schedule <= 1
+    except TypeError:
+        inside = False
+    if isinstance(schedule, bool) or not inside:
+        names = ", ".join(map(repr, SCHEDULES))
+        raise ValueError(f"{name} must be one of {names} or a gamma in (0, 1], got {schedule!r}")
+    return schedule
+
+
 def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None):
     """Decay gamma of each head, or its natural logarithm (Eq. 8).
 
@@ -22,7 +36,8 @@ def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None
     Args:
         num_heads: H, at least 1.
         schedule: "released" is gamma_h = 1 - 2**(-5 - h) (Eq. 8 and the authors' code); "paper" is
-            1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments.
+            1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments; a
+            number in (0, 1] is one gamma for all heads, as in the ablations.
         log: return log(gamma) by log1p. It stays accurate in any dtype, where gamma itself rounds
             to 1 in float32 from head 20 on.
         xp, device: array namespace and device of the result; NumPy by default.
@@ -39,7 +54,10 @@ def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None
     array([ 32.,  64., 128., 256.])
     """
     check_integer("num_heads", num_heads, minimum=1)
-    check_choice("schedule", schedule, SCHEDULES)
+    check_schedule("schedule", schedule)
+    if not isinstance(schedule, str):
+        gamma = xp.full((num_heads,), float(schedule), dtype=xp.float64, device=device)
+        return xp.log(gamma) if log else gamma
     if schedule == "released":
         log2_forgotten = -5.0 - xp.arange(num_heads, dtype=xp.float64, device=device)
     else:

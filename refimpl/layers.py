@@ -1,9 +1,10 @@
-"""The layers around retention: norms, gate, multi-scale retention, feed-forward.
+"""The layers around retention: norms, activations, multi-scale retention, feed-forward.
 
-Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32
-at least. Equations: arXiv:2307.08621v4; where the authors' released code differs, we follow
-the code and say so.
+Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32 at least.
+Equations: arXiv:2307.08621v4; what the released code does otherwise is an option of `RetNetConfig`.
 """
+
+import math
 
 from array_api_compat import array_namespace, device
 
@@ -11,6 +12,7 @@ from .checks import accumulation_dtype, check_arrays, check_shape
 from .decay import head_decays
 from .retention import retention_parallel
 from .rotation import rotate
+from .score_norm import row_sums, score_scale
 
 
 def rms_norm(x, weight=None, *, eps=1e-6):
@@ -53,14 +55,47 @@ def swish(x):
     return x * 0.5 * (1.0 + array_namespace(x).tanh(0.5 * x))
 
 
+def gelu(x):
+    """x (1 + erf(x / sqrt 2)) / 2, exactly: the activation of the paper's feed-forward.
+
+    >>> import numpy as np
+    >>> gelu(np.asarray([0.0, 1.0, -10.0])).round(6)
+    array([ 0.      ,  0.841345, -0.      ])
+    """
+    xp = array_namespace(x)
+    erf = getattr(xp, "erf", _erf)  # not in the array API; torch has it
+    return 0.5 * x * (1.0 + erf(x * 0.5**0.5))
+
+
+def _erf(x):
+    """erf by 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is lost."""
+    xp = array_namespace(x)
+    x = xp.clip(x, -6.0, 6.0)  # where erf is 1 to the last digit of float64
+    total = term = x
+    for n in range(1, 130):  # the last term is below 1e-17 of the sum at |x| = 6
+        term = term * (x * x) * (2.0 / (2 * n + 1))
+        total = total + term
+    return (2.0 / math.sqrt(math.pi)) * xp.exp(-x * x) * total
+
+
+def group_norm(y, config, weight=None):
+    """The norm of Eq. 8: one group a head, over the value axis of (B, H, T, V), as `config.group_norm` says."""
+    if config.group_norm is None:
+        return y
+    if config.group_norm == "mean":
+        xp = array_namespace(y)
+        y = y - xp.mean(y, axis=-1, keepdims=True)
+    return rms_norm(y, weight, eps=config.norm_eps)
+
+
 def multi_scale_retention(params, x, config, *, retention=retention_parallel, state=None, position=0):
     """Retention in H heads, each with its own gamma, normalised and gated (Eq. 8).
 
     q, k, v are projections of x; q and k are rotated, k is scaled by 1/sqrt(K). Then
-    Y = GroupNorm_h(retention_h(q, k, v)), out = (swish(x W_G) * Y) W_O.
+    Y = GroupNorm_h(retention_h(q, k, v)), out = (swish(x W_G) * Y) W_O. `config` can leave each of these out.
 
     Args:
-        params: dict of w_q, w_k (d, H K), w_v, w_g (d, H V), w_o (H V, d).
+        params: dict of w_q, w_k (d, H K), w_v, w_g (d, H V), w_o (H V, d), and group_norm (V,) if it is affine.
         x: (B, T, d).
         config: a `RetNetConfig`.
         retention: any function under the contract of `refimpl.retention`.
@@ -71,34 +106,65 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
         out (B, T, d) and the state after the last token (B, H, K, V).
 
     Raises:
-        TypeError, ValueError: from `rotate` and the retention, for shapes that do not fit.
+        TypeError, ValueError: from `rotate` and the retention, for shapes that do not fit; ValueError for
+            config.score_norm with another form than retention_parallel, or with a past.
     """
-    xp = array_namespace(x)
-    q = rotate(_split_heads(x @ params["w_q"], config.num_heads), position, config.rotation)
-    k = rotate(_split_heads(x @ params["w_k"], config.num_heads), position, config.rotation)
-    k = k * config.key_dim**-0.5
-    v = _split_heads(x @ params["w_v"], config.num_heads)
-    gamma = head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))
+    q, k, v, gamma = project(params, x, config, position)
     y, state = retention(q, k, v, gamma, state)
-    y = _merge_heads(rms_norm(y, eps=config.norm_eps))
-    return (swish(x @ params["w_g"]) * y) @ params["w_o"], state
+    divisor = score_divisor(q, k, gamma, config, retention, position)
+    y = group_norm(y if divisor is None else y / divisor, config, params.get("group_norm"))
+    y = merge_heads(y)
+    if config.gate:
+        y = swish(x @ params["w_g"]) * y
+    return y @ params["w_o"], state
 
 
-def feed_forward(params, x):
-    """The gated unit of the released code: (swish(x W_1) * x W_gate) W_2.
+def project(params, x, config, position=0):
+    """q, k, v of `multi_scale_retention`, rotated and scaled, (B, H, T, N) each, and gamma (H,)."""
+    xp = array_namespace(x)
+    q, k, v = (split_heads(x @ params[name], config.num_heads) for name in ("w_q", "w_k", "w_v"))
+    if config.rotation is not None:
+        q, k = (rotate(each, position, config.rotation) for each in (q, k))
+    if config.scale_keys:
+        k = k * config.key_dim**-0.5
+    return q, k, v, head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))
 
-    params: dict of w_1, w_gate (d, f), w_2 (f, d); x (B, T, d). Returns (B, T, d).
+
+def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0):
+    """What retention is divided by before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
+    xp, divisor = array_namespace(q), None
+    if config.row_norm:
+        divisor = xp.astype(xp.sqrt(row_sums(gamma, q.shape[2], position)), q.dtype)[:, :, None]
+    if config.score_norm is not None:
+        if retention is not retention_parallel or position != 0:
+            raise ValueError(
+                f"score_norm must be None unless retention is retention_parallel on the whole text, got "
+                f"{config.score_norm!r}: a sum over a row of scores is known in the parallel form alone"
+            )
+        scale = score_scale(q, k, gamma, config.score_norm, config.row_norm)
+        divisor = scale if divisor is None else divisor * scale
+    return divisor
+
+
+def feed_forward(params, x, kind="swiglu"):
+    """The feed-forward: "swiglu" or "geglu" (act(x W_1) * x W_gate) W_2, or "gelu" gelu(x W_1) W_2 as in the paper.
+
+    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d).
     """
-    return (swish(x @ params["w_1"]) * (x @ params["w_gate"])) @ params["w_2"]
+    inner = x @ params["w_1"]
+    inner = swish(inner) if kind == "swiglu" else gelu(inner)
+    if kind != "gelu":
+        inner = inner * (x @ params["w_gate"])
+    return inner @ params["w_2"]
 
 
-def _split_heads(x, num_heads):
+def split_heads(x, num_heads):
     """(B, T, H N) -> (B, H, T, N)."""
     xp, (batch, time, width) = array_namespace(x), x.shape
     return xp.permute_dims(xp.reshape(x, (batch, time, num_heads, width // num_heads)), (0, 2, 1, 3))
 
 
-def _merge_heads(x):
+def merge_heads(x):
     """(B, H, T, N) -> (B, T, H N)."""
     xp, (batch, num_heads, time, width) = array_namespace(x), x.shape
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (batch, time, num_heads * width))

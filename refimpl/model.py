@@ -5,60 +5,13 @@ whatever array-API library the parameters come from. A block is Y = MSR(RMSNorm(
 X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4).
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from .checks import check_choice, check_integer, check_key_dim
-from .decay import SCHEDULES
 from .layers import feed_forward, multi_scale_retention, rms_norm
 from .retention import retention_parallel, retention_step
-from .rotation import LADDERS
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetNetConfig:
-    """The shape of a model; refuses impossible ones with a ValueError or TypeError.
-
-    vocab_size: tokens the model knows. dim: width d. key_dim, value_dim: widths of one head, K and V;
-    by default d / H and 2 K. ffn_dim: inner width of the feed-forward, by default 2 d.
-    gamma_schedule: see `head_decays`. rotation: the ladder, see `rotate`. norm_eps: of every norm.
-
-    >>> RetNetConfig(dim=64, num_heads=4).value_dim
-    32
-    """
-
-    vocab_size: int = 256
-    dim: int = 128
-    num_layers: int = 4
-    num_heads: int = 4
-    key_dim: int | None = None
-    value_dim: int | None = None
-    ffn_dim: int | None = None
-    gamma_schedule: str = "released"
-    rotation: str = "released"
-    norm_eps: float = 1e-6
-
-    def __post_init__(self):
-        for name in ("vocab_size", "dim", "num_layers", "num_heads"):
-            check_integer(name, getattr(self, name), minimum=1)
-        if self.key_dim is None:
-            if self.dim % self.num_heads:
-                raise ValueError(
-                    f"dim must be a multiple of num_heads = {self.num_heads} unless key_dim is given, got {self.dim}"
-                )
-            object.__setattr__(self, "key_dim", self.dim // self.num_heads)
-        check_key_dim(self.key_dim)
-        for name, default in (("value_dim", 2 * self.key_dim), ("ffn_dim", 2 * self.dim)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
-            check_integer(name, getattr(self, name), minimum=1)
-        check_choice("gamma_schedule", self.gamma_schedule, SCHEDULES)
-        check_choice("rotation", self.rotation, LADDERS)
-        if not self.norm_eps >= 0:
-            raise ValueError(f"norm_eps must be at least 0, got {self.norm_eps}")
 
 
 class State(NamedTuple):
@@ -71,10 +24,11 @@ class State(NamedTuple):
 def init_params(config, seed=0, dtype=np.float32):
     """Seeded parameters, a nested dict of NumPy arrays of `dtype`.
 
-    Projections are Xavier-uniform with the released code's gains, 2^-2.5 for w_q, w_k, w_v, w_g and
-    2^-1 for w_o; the feed-forward has gain 1; embedding and output head are normal with deviation
-    d^-0.5; norm weights are 1.
+    The released initialisation: projections are Xavier-uniform, with gain 2^-2.5 for w_q, w_k, w_v, w_g and 2^-1 for
+    w_o; the feed-forward is uniform within 1/sqrt(inputs); embedding and output head are normal with deviation d^-0.5;
+    norm weights are 1.
 
+    >>> from refimpl import RetNetConfig
     >>> params = init_params(RetNetConfig(dim=8, num_layers=1, num_heads=2))
     >>> params["layers"][0]["retention"]["w_v"].shape
     (8, 16)
@@ -89,22 +43,29 @@ def init_params(config, seed=0, dtype=np.float32):
     def normal(*shape):
         return rng.normal(0.0, dim**-0.5, shape).astype(dtype)
 
+    def linear(inputs, outputs):
+        return rng.uniform(-(inputs**-0.5), inputs**-0.5, (inputs, outputs)).astype(dtype)
+
     def layer():
+        retention = {
+            "w_q": xavier(dim, keys, 2**-2.5),
+            "w_k": xavier(dim, keys, 2**-2.5),
+            "w_v": xavier(dim, values, 2**-2.5),
+        }
+        if config.gate:
+            retention["w_g"] = xavier(dim, values, 2**-2.5)
+        if config.group_norm_affine:
+            retention["group_norm"] = np.ones(config.value_dim, dtype)
+        retention["w_o"] = xavier(values, dim, 2**-1.0)
+        ffn = {"w_1": linear(dim, config.ffn_dim)}
+        if config.ffn != "gelu":
+            ffn["w_gate"] = linear(dim, config.ffn_dim)
+        ffn["w_2"] = linear(config.ffn_dim, dim)
         return {
             "retention_norm": np.ones(dim, dtype),
-            "retention": {
-                "w_q": xavier(dim, keys, 2**-2.5),
-                "w_k": xavier(dim, keys, 2**-2.5),
-                "w_v": xavier(dim, values, 2**-2.5),
-                "w_g": xavier(dim, values, 2**-2.5),
-                "w_o": xavier(values, dim, 2**-1.0),
-            },
+            "retention": retention,
             "ffn_norm": np.ones(dim, dtype),
-            "ffn": {
-                "w_1": xavier(dim, config.ffn_dim, 1.0),
-                "w_gate": xavier(dim, config.ffn_dim, 1.0),
-                "w_2": xavier(config.ffn_dim, dim, 1.0),
-            },
+            "ffn": ffn,
         }
 
     return {
@@ -136,7 +97,9 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None)
     state = State(0, (None,) * config.num_layers) if state is None else state
     if len(state.layers) != config.num_layers:
         raise ValueError(f"state must hold {config.num_layers} layers, got {len(state.layers)}")
-    x = xp.reshape(xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim))
+    x = config.embedding_scale * xp.reshape(
+        xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
+    )
     after = []
     for layer, before in zip(params["layers"], state.layers, strict=True):
         normed = rms_norm(x, layer["retention_norm"], eps=config.norm_eps)
@@ -144,7 +107,7 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None)
             layer["retention"], normed, config, retention=retention, state=before, position=state.position
         )
         x = x + y
-        x = x + feed_forward(layer["ffn"], rms_norm(x, layer["ffn_norm"], eps=config.norm_eps))
+        x = x + feed_forward(layer["ffn"], rms_norm(x, layer["ffn_norm"], eps=config.norm_eps), config.ffn)
         after.append(layer_state)
     logits = rms_norm(x, params["final_norm"], eps=config.norm_eps) @ params["head"]
     return logits, State(state.position + tokens.shape[1], tuple(after))

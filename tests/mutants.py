@@ -139,9 +139,9 @@ MUTANTS = (
     _mutant("released frequencies are the rotary ones", "rotation.py", 'if ladder == "released":', "if False:", only="paper facts"),
     _mutant("heads start at 1 - 2^-4", "decay.py", "-5.0 - xp.arange(num_heads", "-4.0 - xp.arange(num_heads", only="paper facts"),
     _mutant("log decays are logs of rounded decays", "decay.py", "xp.log1p(-forgotten)", "xp.astype(xp.log(xp.astype(1.0 - forgotten, xp.float32)), xp.float64)", only="paper facts"),
-    _mutant("values are as wide as keys", "model.py", '("value_dim", 2 * self.key_dim)', '("value_dim", self.key_dim)', only="paper facts"),
+    _mutant("values are as wide as keys", "config.py", '("value_dim", 2 * self.key_dim)', '("value_dim", self.key_dim)', only="paper facts"),
     # the layer and the model
-    _mutant("gate is missing", "layers.py", '(swish(x @ params["w_g"]) * y)', "y", only="paper facts"),
+    _mutant("gate is missing", "layers.py", 'y = swish(x @ params["w_g"]) * y', "pass", only="paper facts"),
     _mutant("k is not scaled by 1/sqrt(K)", "layers.py", "k = k * config.key_dim**-0.5", "pass", only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
     # the door

@@ -1,0 +1,75 @@
+"""How the paper normalises retention scores, and what each normalisation costs in sameness of the forms.
+
+Group normalisation forgives a positive factor per token and head, if its eps is 0. The row sums of D are such a factor
+and known in every form. The sum of a row of scores is one too, but needs the whole row: only the parallel form has it.
+"""
+
+from array_api_compat import array_namespace, device
+
+from .checks import check_choice, check_gamma, check_integer
+from .decay import decay_mask
+
+
+def row_sums(gamma, time, position=0):
+    """Sum of row n of the decay mask D: (1 - gamma^n) / (1 - gamma), and n for gamma = 1 (Eq. 5).
+
+    Recurrently it is r_n = gamma r_(n-1) + 1. n counts from 1 at the beginning of the text.
+
+    Args:
+        gamma: (H,) float32 or float64 in (0, 1].
+        time: T, the number of tokens.
+        position: how many tokens came before.
+
+    Returns:
+        (H, T) float64.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    >>> import numpy as np
+    >>> row_sums(np.asarray([0.5, 1.0]), 3)
+    array([[1.  , 1.5 , 1.75],
+           [1.  , 2.  , 3.  ]])
+    """
+    xp = check_gamma(gamma)
+    time, position = check_integer("time", time, minimum=0), check_integer("position", position, minimum=0)
+    n = xp.arange(position + 1, position + time + 1, dtype=xp.float64, device=device(gamma))
+    decay = xp.astype(gamma, xp.float64)[:, None]
+    endless = decay == 1
+    forgotten = xp.where(endless, xp.ones_like(decay), 1 - decay)
+    # expm1 and log1p: 1 - gamma^n loses all digits where gamma^n is close to 1.
+    kept = -xp.expm1(n * xp.log1p(-xp.where(endless, xp.zeros_like(decay), forgotten)))
+    return xp.where(endless, n + xp.zeros_like(kept), kept / forgotten)
+
+
+def score_scale(q, k, gamma, kind, row_norm=False):
+    """What the paper divides row n of the scores R = Q K^T * D by: max(|sum_m R_nm|, 1), or max(sum_m |R_nm|, 1).
+
+    Args:
+        q, k: (B, H, T, K), of the whole text from its first token.
+        gamma: (H,).
+        kind: "sum" or "absolute".
+        row_norm: whether R was divided by the roots of `row_sums`.
+
+    Returns:
+        (B, H, T, 1) in q's dtype, a constant to autograd, as in the released code.
+
+    Raises:
+        ValueError: kind is neither.
+
+    >>> import numpy as np
+    >>> q, k = np.ones((1, 1, 2, 1)), np.asarray([3.0, -2.0]).reshape(1, 1, 2, 1)
+    >>> score_scale(q, k, np.asarray([1.0]), "sum").ravel(), score_scale(q, k, np.asarray([1.0]), "absolute").ravel()
+    (array([3., 1.]), array([3., 5.]))
+    """
+    check_choice("kind", kind, ("sum", "absolute"))
+    xp = array_namespace(q, k)
+    if hasattr(q, "detach"):
+        q, k = q.detach(), k.detach()
+    scores = (q @ k.mT) * xp.astype(decay_mask(gamma, q.shape[2]), q.dtype)
+    if row_norm:
+        scores = scores / xp.astype(xp.sqrt(row_sums(gamma, q.shape[2])), q.dtype)[:, :, None]
+    if kind == "absolute":
+        scores = xp.abs(scores)
+    total = xp.abs(xp.sum(scores, axis=-1, keepdims=True))
+    return xp.where(total > 1, total, xp.ones_like(total))
