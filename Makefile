@@ -38,6 +38,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,test]'
+	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchscale==0.3.0
 	@touch $(READY)
 
 clean:
