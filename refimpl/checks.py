@@ -8,6 +8,7 @@ where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k o
 
 import operator
 
+import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 
 
@@ -88,6 +89,23 @@ def check_gamma(gamma):
     return xp
 
 
+def check_numpy(**arrays):
+    """Demand NumPy arrays, for code that is not written in the array API; None stands for an absent argument."""
+    for name, array in arrays.items():
+        if array is not None and not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+
+
+def check_state(name, state, shape, dtype):
+    """Demand a state of `shape` (B, H, K, V) in the accumulation dtype for inputs of `dtype`."""
+    check_shape(name, state, shape, "batch, heads, key_dim, value_dim")
+    xp = array_namespace(state)
+    wanted = accumulation_dtype(xp, dtype)
+    if state.dtype != wanted:
+        wanted = xp.empty(0, dtype=wanted).dtype  # prints as dtypes of arrays do
+        raise TypeError(f"{name} must have dtype {wanted} when q is {dtype}, got {state.dtype}")
+
+
 def accumulation_dtype(xp, dtype):
     """float64 for float64, float32 for everything narrower: decays and states are never halves."""
     return xp.float64 if dtype == xp.float64 else xp.float32
@@ -113,9 +131,5 @@ def check_retention(q, k, v, gamma, state=None):
     check_gamma(gamma)
     check_shape("gamma", gamma, (heads,), "one decay for each head of q")
     if state is not None:
-        check_shape("state", state, (batch, heads, key_dim, v.shape[3]), "batch, heads, key_dim, value_dim")
-        wanted = accumulation_dtype(xp, q.dtype)
-        if state.dtype != wanted:
-            wanted = xp.empty(0, dtype=wanted).dtype  # prints as dtypes of arrays do
-            raise TypeError(f"state must have dtype {wanted} when q is {q.dtype}, got {state.dtype}")
+        check_state("state", state, (batch, heads, key_dim, v.shape[3]), q.dtype)
     return xp

@@ -62,14 +62,15 @@ def gelu(x):
     >>> gelu(np.asarray([0.0, 1.0, -10.0])).round(6)
     array([ 0.      ,  0.841345, -0.      ])
     """
-    xp = array_namespace(x)
-    erf = getattr(xp, "erf", _erf)  # not in the array API; torch has it
     return 0.5 * x * (1.0 + erf(x * 0.5**0.5))
 
 
-def _erf(x):
-    """erf by 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is lost."""
+def erf(x):
+    """The error function: the library's own, if it has one as torch does, else
+    2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is lost."""
     xp = array_namespace(x)
+    if hasattr(xp, "erf"):  # not in the array API
+        return xp.erf(x)
     x = xp.clip(x, -6.0, 6.0)  # where erf is 1 to the last digit of float64
     total = term = x
     for n in range(1, 130):  # the last term is below 1e-17 of the sum at |x| = 6
@@ -88,7 +89,7 @@ def group_norm(y, config, weight=None):
     return rms_norm(y, weight, eps=config.norm_eps)
 
 
-def multi_scale_retention(params, x, config, *, retention=retention_parallel, state=None, position=0):
+def multi_scale_retention(params, x, config, *, retention=retention_parallel, state=None, position=0, record=None):
     """Retention in H heads, each with its own gamma, normalised and gated (Eq. 8).
 
     q, k, v are projections of x; q and k are rotated, k is scaled by 1/sqrt(K). Then
@@ -101,6 +102,7 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
         retention: any function under the contract of `refimpl.retention`.
         state: (B, H, K, V), or None for zero.
         position: how many tokens came before x.
+        record: a dict that receives what was computed on the way, for `refimpl.backward`; None to keep nothing.
 
     Returns:
         out (B, T, d) and the state after the last token (B, H, K, V).
@@ -110,13 +112,20 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
             config.score_norm with another form than retention_parallel, or with a past.
     """
     q, k, v, gamma = project(params, x, config, position)
-    y, state = retention(q, k, v, gamma, state)
+    y, after = retention(q, k, v, gamma, state)
     divisor = score_divisor(q, k, gamma, config, retention, position)
-    y = group_norm(y if divisor is None else y / divisor, config, params.get("group_norm"))
-    y = merge_heads(y)
+    divided = y if divisor is None else y / divisor
+    gated = merged = merge_heads(group_norm(divided, config, params.get("group_norm")))
+    gate = None
     if config.gate:
-        y = swish(x @ params["w_g"]) * y
-    return y @ params["w_o"], state
+        gate = x @ params["w_g"]
+        gated = swish(gate) * merged
+    if record is not None:
+        record.update(
+            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided,
+            merged=merged, gate=gate, gated=gated,
+        )  # fmt: skip
+    return gated @ params["w_o"], after
 
 
 def project(params, x, config, position=0):
@@ -146,16 +155,20 @@ def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0)
     return divisor
 
 
-def feed_forward(params, x, kind="swiglu"):
+def feed_forward(params, x, kind="swiglu", record=None):
     """The feed-forward: "swiglu" or "geglu" (act(x W_1) * x W_gate) W_2, or "gelu" gelu(x W_1) W_2 as in the paper.
 
-    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d).
+    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d). record: as for
+    `multi_scale_retention`.
     """
-    inner = x @ params["w_1"]
-    inner = swish(inner) if kind == "swiglu" else gelu(inner)
+    inner, gate = x @ params["w_1"], None
+    hidden = swish(inner) if kind == "swiglu" else gelu(inner)
     if kind != "gelu":
-        inner = inner * (x @ params["w_gate"])
-    return inner @ params["w_2"]
+        gate = x @ params["w_gate"]
+        hidden = hidden * gate
+    if record is not None:
+        record.update(x=x, inner=inner, gate=gate, hidden=hidden)
+    return hidden @ params["w_2"]
 
 
 def split_heads(x, num_heads):

@@ -76,7 +76,7 @@ def init_params(config, seed=0, dtype=np.float32):
     }
 
 
-def forward(params, tokens, config, *, retention=retention_parallel, state=None):
+def forward(params, tokens, config, *, retention=retention_parallel, state=None, record=None):
     """Logits of the next token at every position, by any form of retention.
 
     Args:
@@ -85,6 +85,7 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None)
         config: the `RetNetConfig` the parameters were made for.
         retention: any function under the contract of `refimpl.retention`.
         state: the `State` an earlier call returned, from which this one goes on, or None.
+        record: an empty list, which receives what `refimpl.backward` needs, an entry a layer and one for the end.
 
     Returns:
         logits (B, T, vocab_size) and the `State` after the last token.
@@ -102,15 +103,26 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None)
     )
     after = []
     for layer, before in zip(params["layers"], state.layers, strict=True):
-        normed = rms_norm(x, layer["retention_norm"], eps=config.norm_eps)
+        kept = None if record is None else {"x": x, "retention": {}, "ffn": {}}
         y, layer_state = multi_scale_retention(
-            layer["retention"], normed, config, retention=retention, state=before, position=state.position
+            layer["retention"],
+            rms_norm(x, layer["retention_norm"], eps=config.norm_eps),
+            config,
+            retention=retention,
+            state=before,
+            position=state.position,
+            record=kept and kept["retention"],
         )
-        x = x + y
-        x = x + feed_forward(layer["ffn"], rms_norm(x, layer["ffn_norm"], eps=config.norm_eps), config.ffn)
+        y = x + y
+        normed = rms_norm(y, layer["ffn_norm"], eps=config.norm_eps)
+        x = y + feed_forward(layer["ffn"], normed, config.ffn, record=kept and kept["ffn"])
+        if record is not None:
+            record.append(kept | {"y": y})
         after.append(layer_state)
-    logits = rms_norm(x, params["final_norm"], eps=config.norm_eps) @ params["head"]
-    return logits, State(state.position + tokens.shape[1], tuple(after))
+    normed = rms_norm(x, params["final_norm"], eps=config.norm_eps)
+    if record is not None:
+        record.append({"x": x, "normed": normed})
+    return normed @ params["head"], State(state.position + tokens.shape[1], tuple(after))
 
 
 def decode_step(params, tokens, config, state=None):

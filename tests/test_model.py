@@ -1,5 +1,7 @@
 """The model is one function whatever carries it: NumPy, torch or a strict array-API library."""
 
+import math
+
 import contract
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 import refimpl
 from gpu.module import RetNet
-from refimpl.layers import rms_norm, swish
+from refimpl.layers import gelu, rms_norm, swish
 
 CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, value_dim=10, rotation="rotary")
 TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
@@ -71,3 +73,99 @@ def test_norm_and_activation():
     np.testing.assert_allclose(swish(np.array([1.0, -1.0])), [1 / (1 + np.exp(-1)), -1 / (1 + np.exp(1))])
     with pytest.raises(ValueError, match=r"weight must have shape \(2,\) \(the last axis of x\), got \(3,\)"):
         rms_norm(x, np.ones(3))
+
+
+# The paper's ablations, what the released code does otherwise, and the rest of what a config can say.
+ABLATIONS = {
+    "default": {},
+    "no gate": {"gate": False},
+    "no group norm": {"group_norm": None},
+    "no decay": {"gamma_schedule": 1.0},
+    "one gamma": {"gamma_schedule": 127 / 128},
+    "smaller heads": {"num_heads": 4},
+    "no rotation": {"rotation": None},
+    "paper": {"ffn": "gelu", "group_norm": "mean", "gamma_schedule": "paper", "row_norm": True},
+    "torchscale": {"ffn": "geglu", "row_norm": True, "score_norm": "sum", "value_dim": 5, "embedding_scale": 4.0},
+    "absolute scores": {"score_norm": "absolute"},
+    "flash-linear-attention": {"rotation": "rotary", "group_norm_affine": True, "norm_eps": 1e-5},
+    "raw scores": {"scale_keys": False, "norm_eps": 0.0},
+}
+
+
+@pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
+def test_every_choice_holds_in_every_form(options):
+    """Float64 logits of all forms, in two parts and in any mix, within 1e-10; and the choice changes the function."""
+    config = refimpl.RetNetConfig(**{"vocab_size": 13, "dim": 24, "num_layers": 2, "num_heads": 2} | options)
+    params = refimpl.init_params(config, dtype=np.float64)
+    want, end = refimpl.forward(params, TOKENS, config)
+    if config.score_norm is not None:
+        for call in (
+            lambda: refimpl.forward(params, TOKENS, config, retention=refimpl.retention_recurrent),
+            lambda: refimpl.forward(params, TOKENS, config, state=end),
+        ):
+            with pytest.raises(ValueError, match="score_norm must be None unless retention is retention_parallel"):
+                call()
+        return
+    offered = list(contract.forms(refimpl).values())
+    for first, second in zip(offered, offered[::-1], strict=True):
+        head, state = refimpl.forward(params, TOKENS[:, :7], config, retention=first)
+        tail, state = refimpl.forward(params, TOKENS[:, 7:], config, retention=second, state=state)
+        contract.close(np.concatenate([head, tail], axis=1), want)
+        for got, layer in zip(state.layers, end.layers, strict=True):
+            contract.close(got, layer)
+
+
+def test_every_choice_changes_something():
+    plain = {"vocab_size": 13, "dim": 24, "num_layers": 1, "num_heads": 2, "norm_eps": 1e-2}
+    seen = []
+    for name, options in ABLATIONS.items():
+        config = refimpl.RetNetConfig(**{"norm_eps": 1e-2} | plain | options)
+        params = refimpl.init_params(config, dtype=np.float64)
+        params["layers"][0]["retention"]["w_q"] *= 40  # else no row of scores sums to more than 1, and score_norm rests
+        logits, _ = refimpl.forward(params, TOKENS, config)
+        same = [other for other, known in seen if known.shape == logits.shape and np.abs(known - logits).max() < 1e-9]
+        assert same == [], f"{name} gives the logits of {same}"
+        seen.append((name, logits))
+
+
+def test_full_model_at_full_length():
+    """4 layers, T = 300, float64: all forms and token-by-token decoding within 1e-10 of one another."""
+    config = refimpl.RetNetConfig(vocab_size=50, dim=32, num_layers=4, num_heads=4)
+    params = refimpl.init_params(config, dtype=np.float64)
+    tokens = np.random.default_rng(1).integers(0, 50, (1, 300))
+    want, _ = refimpl.forward(params, tokens, config)
+    for name, form in contract.forms(refimpl).items():
+        got, _ = refimpl.forward(params, tokens, config, retention=form)
+        assert np.abs(got - want).max() < 1e-10, name
+    _, state = refimpl.forward(params, tokens[:, :200], config, retention=refimpl.retention_chunkwise)
+    for n in range(200, 300):
+        logits, state = refimpl.decode_step(params, tokens[:, n], config, state)
+        assert np.abs(logits - want[:, n]).max() < 1e-10
+
+
+def test_row_norm_is_forgiven_and_score_norm_too_without_eps():
+    """At eps = 0 the group norm takes any positive factor a token and head out again."""
+    plain = {"vocab_size": 13, "dim": 24, "num_layers": 2, "num_heads": 2, "norm_eps": 0.0}
+    params = refimpl.init_params(refimpl.RetNetConfig(**plain), dtype=np.float64)
+    want, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain))
+    for options in ({"row_norm": True}, {"score_norm": "sum"}, {"score_norm": "absolute", "row_norm": True}):
+        got, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain, **options))
+        contract.close(got, want)
+        loose, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | options | {"norm_eps": 1e-3}))
+        tight, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | {"norm_eps": 1e-3}))
+        if options.get("row_norm"):
+            assert np.abs(loose - tight).max() > 1e-3
+
+
+def test_gelu_is_exact():
+    x = np.linspace(-9, 9, 181)
+    want = [0.5 * each * math.erfc(-each / math.sqrt(2)) for each in x]
+    np.testing.assert_allclose(gelu(x), want, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(gelu(torch.from_numpy(x)), want, rtol=0, atol=1e-14)
+
+
+def test_row_sums_are_those_of_the_mask():
+    gamma = np.array([1e-3, 0.5, 31 / 32, 1 - 2.0**-30, 1.0])
+    for position in (0, 5):
+        mask = refimpl.decay_mask(gamma, 40 + position)
+        np.testing.assert_allclose(refimpl.row_sums(gamma, 40, position), mask.sum(axis=2)[:, position:], rtol=1e-14)
