@@ -11,10 +11,11 @@ from rich.panel import Panel
 
 from refimpl.cli import run
 from refimpl.text import decode, encode
+from refimpl.train import TrainConfig
 
 from .generate import generate as sample_text
 from .module import RetNet
-from .train import LOGIT_TOLERANCE, TrainConfig
+from .train import LOGIT_TOLERANCE
 from .train import train as train_model
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -3,17 +3,12 @@
 There is no second forward pass: what trains here is the reference itself, on torch tensors.
 """
 
-import dataclasses
-import json
-
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from refimpl import RetNetConfig, forward, init_params, retention_parallel
-from refimpl.files import write_atomically
+from refimpl.weights import flatten, load_params, save_params, unflatten
 
 
 class RetNet(nn.Module):
@@ -39,20 +34,16 @@ class RetNet(nn.Module):
         return forward(self.params(), tokens, self.config, retention=retention, state=state)
 
     def save(self, path):
-        """Write weights and config as one safetensors file, atomically."""
-        metadata = {"config": json.dumps(dataclasses.asdict(self.config))}
-        write_atomically(path, safetensors.torch.save(dict(self.state_dict()), metadata))
+        """Write weights and config as one safetensors file, atomically; `refimpl.weights.load_params` reads it too."""
+        weights = {name: weight.detach().cpu().numpy() for name, weight in self.state_dict().items()}
+        save_params(path, unflatten(weights, self.config), self.config)
 
     @classmethod
     def load(cls, path, device="cpu"):
-        """Read a model that `save` wrote; raises ValueError for a safetensors file without a config."""
-        with safetensors.safe_open(path, framework="pt", device=device) as file:
-            metadata = file.metadata() or {}
-            if "config" not in metadata:
-                raise ValueError(f"path must be a file that RetNet.save wrote; {str(path)!r} holds no config")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        dtype = next(iter(weights.values())).dtype
-        model = cls(RetNetConfig(**json.loads(metadata["config"])), dtype=dtype).to(device)
+        """Read a model that `save` or `refimpl.weights.save_params` wrote; errors as `load_params`."""
+        params, config = load_params(path)
+        weights = {name: torch.from_numpy(weight) for name, weight in flatten(params).items()}
+        model = cls(config, dtype=weights["embedding"].dtype).to(device)
         model.load_state_dict(weights)
         return model
 

@@ -111,15 +111,13 @@ def accumulation_dtype(xp, dtype):
     return xp.float64 if dtype == xp.float64 else xp.float32
 
 
-def check_retention(q, k, v, gamma, state=None):
-    """Check the arguments every retention shares and return their namespace.
+def check_tokens(q, k, v, state=None, **others):
+    """Check what every sequence mixer shares and return its namespace; others are arrays that must be of the same kind.
 
-    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; gamma (H,) float32 or float64
-    in (0, 1]; state None or (B, H, K, V) in the accumulation dtype (float64 for float64 inputs,
-    float32 otherwise).
+    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; state None or (B, H, K, V) in the accumulation
+    dtype (float64 for float64 inputs, float32 otherwise).
     """
-    arrays = {"q": q, "k": k, "v": v, "gamma": gamma} | ({} if state is None else {"state": state})
-    xp = check_arrays(**arrays)
+    xp = check_arrays(q=q, k=k, v=v, **others, **({} if state is None else {"state": state}))
     for name, array, width in (("q", q, "key_dim"), ("k", k, "key_dim"), ("v", v, "value_dim")):
         if array.ndim != 4:
             raise ValueError(f"{name} must have 4 axes (batch, heads, time, {width}), got shape {tuple(array.shape)}")
@@ -128,8 +126,14 @@ def check_retention(q, k, v, gamma, state=None):
     batch, heads, time, key_dim = q.shape
     check_shape("k", k, q.shape, "that of q")
     check_shape("v", v, (batch, heads, time, v.shape[3]), "batch, heads and time of q, then value_dim")
-    check_gamma(gamma)
-    check_shape("gamma", gamma, (heads,), "one decay for each head of q")
     if state is not None:
         check_state("state", state, (batch, heads, key_dim, v.shape[3]), q.dtype)
+    return xp
+
+
+def check_retention(q, k, v, gamma, state=None):
+    """`check_tokens`, and gamma (H,) float32 or float64 in (0, 1]; returns the namespace."""
+    xp = check_tokens(q, k, v, state, gamma=gamma)
+    check_gamma(gamma)
+    check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")
     return xp

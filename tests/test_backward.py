@@ -13,6 +13,7 @@ from test_model import ABLATIONS, on
 import refimpl
 from refimpl import backward as bw
 from refimpl import layers
+from refimpl.weights import flatten
 
 FORMS = {
     "parallel": (refimpl.retention_parallel, bw.retention_parallel_backward),
@@ -176,16 +177,6 @@ def test_rotation(ladder):
     slope_is_right(lambda x: np.sum(refimpl.rotate(x, 3, ladder) * weights), x, bw.rotate_backward(weights, 3, ladder))
 
 
-def tree_items(tree, prefix=""):
-    """(dotted name, array) of every leaf of a nested dict."""
-    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for name, branch in branches:
-        if isinstance(branch, (dict, list)):
-            yield from tree_items(branch, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", branch
-
-
 TOKENS = np.random.default_rng(0).integers(0, 11, (2, 9))
 
 
@@ -201,7 +192,7 @@ def test_model_gradients_are_autograd_s(options):
     config = refimpl.RetNetConfig(**{"vocab_size": 11, "dim": 16, "num_layers": 2, "num_heads": 2} | options)
     rng = np.random.default_rng(5)
     params = refimpl.init_params(config, dtype=np.float64)
-    for name, array in tree_items(params):  # so that no norm weight is one and no gradient vanishes
+    for name, array in flatten(params).items():  # so that no norm weight is one and no gradient vanishes
         array += 0.1 * rng.standard_normal(array.shape) * (1 if "norm" in name else 0.3)
     state, position = None, 0
     if config.score_norm is None:
@@ -213,7 +204,7 @@ def test_model_gradients_are_autograd_s(options):
     )
 
     torch_params = on(contract.TORCH, params)
-    leaves = dict(tree_items(torch_params))
+    leaves = flatten(torch_params)
     torch_state = None if state is None else refimpl.State(position, tuple(torch.from_numpy(s) for s in state.layers))
     for leaf in (*leaves.values(), *(() if state is None else torch_state.layers)):
         leaf.requires_grad_()
@@ -225,7 +216,7 @@ def test_model_gradients_are_autograd_s(options):
     offered = FORMS.values() if config.score_norm is None else [FORMS["parallel"]]
     for retention, backward in offered:
         grads, dstate = model_gradients(config, retention, backward, params, state, grad_state, grad_logits)
-        named = dict(tree_items(grads))
+        named = flatten(grads)
         assert named.keys() == leaves.keys()
         for name, grad in named.items():
             want = leaves[name].grad.numpy()
@@ -243,7 +234,9 @@ def test_model_gradients_are_slopes():
     params = refimpl.init_params(config, dtype=np.float64)
     grad_logits = np.random.default_rng(6).standard_normal((2, 9, 11))
     grads, _ = model_gradients(config, *FORMS["recurrent"], params, None, None, grad_logits)
-    for (_, array), (_, grad) in zip(tree_items(params), sorted_like(grads, params), strict=True):
+    grads = flatten(grads)
+    for name, array in flatten(params).items():
+        grad = grads[name]
         original = array.copy()
 
         def loss(x, array=array):
@@ -252,11 +245,6 @@ def test_model_gradients_are_slopes():
 
         slope_is_right(loss, original, grad, tolerance=1e-4)
         array[...] = original
-
-
-def sorted_like(grads, params):
-    named = dict(tree_items(grads))
-    return [(name, named[name]) for name, _ in tree_items(params)]
 
 
 def test_a_record_of_another_model_is_refused():
