@@ -9,9 +9,10 @@ B batch, H heads, T time, K key_dim, V value_dim. Equations: arXiv:2307.08621v4.
 import numpy as np
 
 from .checks import check_integer, check_numpy, check_shape, check_state
+from .decay import in_two_parts
 from .layers import erf, gelu, merge_heads, split_heads, swish
 from .model import State
-from .retention import _chunk, _decays, _prepare
+from .retention import _carry, _chunk, _decays, _prepare, _step
 from .rotation import rotate, rotation_frequencies
 
 
@@ -38,18 +39,18 @@ def retention_recurrent_backward(q, k, v, gamma, grad_out, state=None, grad_stat
     Arguments, results and errors are those of `retention_parallel_backward`.
     """
     q, k, v, grad_out, state, grad_state, dtype = _prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
-    decay = gamma.astype(q.dtype, copy=False)[:, None, None]
+    decay = in_two_parts(gamma, q.dtype)
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     for n in range(q.shape[2]):
         token = np.s_[:, :, n : n + 1]
-        state = decay * state + k[token].mT @ v[token]
+        _, state = _step(q[token], k[token], v[token], decay, state)
         dq[token] = grad_out[token] @ state.mT
     for n in reversed(range(q.shape[2])):
         token = np.s_[:, :, n : n + 1]
         grad_state = grad_state + q[token].mT @ grad_out[token]
         dk[token] = v[token] @ grad_state.mT
         dv[token] = k[token] @ grad_state
-        grad_state = decay * grad_state
+        grad_state = _carry(decay, grad_state, 0.0)
     return *(grad.astype(dtype, copy=False) for grad in (dq, dk, dv)), grad_state
 
 
@@ -80,7 +81,7 @@ def _chunk_backward(q, k, v, decays, grad_out, state, grad_state):
     # S_i = K^T (V * zeta) + gamma^C S_(i-1)
     dk = (v * zeta) @ grad_state.mT
     dv = (k @ grad_state) * zeta
-    dstate = whole * grad_state
+    dstate = _carry(whole, grad_state, 0.0)
     # O_i = (Q K^T * D) V + (Q S_(i-1)) * xi
     scores, grad_scores, grad_cross = (q @ k.mT) * mask, (grad_out @ v.mT) * mask, grad_out * xi
     dq = grad_scores @ k + grad_cross @ state.mT

@@ -9,7 +9,7 @@ device. B batch, H heads, T time, K key_dim, V value_dim. Equations: arXiv:2307.
 from array_api_compat import array_namespace, device
 
 from .checks import accumulation_dtype, check_integer, check_retention
-from .decay import chunk_decays, decay_mask
+from .decay import chunk_decays_of, decay_mask_of, in_two_parts
 
 
 def retention_parallel(q, k, v, gamma, state=None):
@@ -50,7 +50,7 @@ def retention_step(q, k, v, gamma, state=None):
     q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
     if q.shape[2] != 1:
         raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
-    out, state = _step(q, k, v, _astype(gamma, q.dtype)[:, None, None], state)
+    out, state = _step(q, k, v, in_two_parts(gamma, q.dtype), state)
     return _astype(out, dtype), state
 
 
@@ -69,12 +69,12 @@ def retention_recurrent(q, k, v, gamma, state=None):
     array([1.  , 1.5 , 1.75])
     """
     q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
-    decay, outs = _astype(gamma, q.dtype)[:, None, None], [v[:, :, :0, :]]
+    decay, outs = in_two_parts(gamma, q.dtype), [v[:, :, :0, :]]
     for n in range(q.shape[2]):
         token = (slice(None), slice(None), slice(n, n + 1), slice(None))
         out, state = _step(q[token], k[token], v[token], decay, state)
         outs.append(out)
-    return _astype(_concat(outs), dtype), state
+    return _astype(array_namespace(*outs).concat(outs, axis=2), dtype), state
 
 
 def retention_chunkwise(q, k, v, gamma, state=None, *, chunk_size=64):
@@ -103,12 +103,12 @@ def retention_chunkwise(q, k, v, gamma, state=None, *, chunk_size=64):
         chunk = (slice(None), slice(None), slice(start, start + length), slice(None))
         out, state = _chunk(q[chunk], k[chunk], v[chunk], decays[length], state)
         outs.append(out)
-    return _astype(_concat(outs), dtype), state
+    return _astype(array_namespace(*outs).concat(outs, axis=2), dtype), state
 
 
 def _step(q, k, v, decay, state):
-    """Eq. 6 for one token; decay is gamma as (H, 1, 1)."""
-    state = decay * state + k.mT @ v
+    """Eq. 6 for one token; decay is gamma in two parts."""
+    state = _carry(decay, state, k.mT @ v)
     return q @ state, state
 
 
@@ -116,14 +116,21 @@ def _chunk(q, k, v, decays, state):
     """Eq. 7 for one chunk; decays are those of `_decays` for its length."""
     mask, xi, zeta, whole = decays
     out = ((q @ k.mT) * mask) @ v + (q @ state) * xi
-    return out, k.mT @ (v * zeta) + whole * state
+    return out, _carry(whole, state, k.mT @ (v * zeta))
+
+
+def _carry(decay, state, written):
+    """decay * state + written, decay in two parts."""
+    high, low = decay
+    return high * state + (low * state + written)
 
 
 def _decays(gamma, length, dtype):
-    """D (H, c, c), xi and zeta (H, c, 1) and gamma^c (H, 1, 1), in dtype."""
-    xi, zeta, whole = chunk_decays(gamma, length)
-    tables = decay_mask(gamma, length), xi[:, :, None], zeta[:, :, None], whole[:, None, None]
-    return tuple(_astype(table, dtype) for table in tables)
+    """D (H, c, c), xi and zeta (H, c, 1) in dtype, and gamma^c in two parts."""
+    xp = array_namespace(gamma)
+    gamma = _astype(gamma, xp.float64)
+    mask, (xi, zeta, whole) = decay_mask_of(gamma, length), chunk_decays_of(gamma, length)
+    return *(_astype(x, dtype) for x in (mask, xi[:, :, None], zeta[:, :, None])), in_two_parts(whole, dtype)
 
 
 def _prepare(q, k, v, gamma, state):
@@ -139,7 +146,3 @@ def _prepare(q, k, v, gamma, state):
 
 def _astype(x, dtype):
     return array_namespace(x).astype(x, dtype, copy=False)
-
-
-def _concat(parts):
-    return array_namespace(*parts).concat(parts, axis=2)

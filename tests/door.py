@@ -108,18 +108,46 @@ RETENTION_REFUSALS = {
         TypeError,
         "gamma must be float32 or float64, got float16",
     ),
+    "v narrower than q": (
+        {"v": _ones(2, 3, 5, 6, dtype=np.float32)},
+        TypeError,
+        "v must have dtype float64 like q, got float32",
+    ),
+    "q of another byte order": (
+        {"q": _ones(2, 3, 5, 4, dtype=np.dtype(np.float64).newbyteorder())},
+        TypeError,
+        f"q must have dtype float16, bfloat16, float32, float64, got {np.dtype(np.float64).newbyteorder()}",
+    ),
+    "q of long doubles": (
+        {"q": _ones(2, 3, 5, 4, dtype=np.longdouble)},
+        TypeError,
+        f"q must have dtype float16, bfloat16, float32, float64, got {np.dtype(np.longdouble)}",
+    ),
+    "q masked": (
+        {"q": np.ma.ones((2, 3, 5, 4))},
+        TypeError,
+        "q must be an array (NumPy, torch or another array-API library), got MaskedArray",
+    ),
     "gamma of integers": (
         {"gamma": np.ones(3, np.int64)},
         TypeError,
-        "gamma must have a real floating dtype, got int64",
+        "gamma must have dtype float16, bfloat16, float32, float64, got int64",
     ),
     "q of integers": (
         {"q": _ones(2, 3, 5, 4, dtype=np.int32)},
         TypeError,
-        "q must have a real floating dtype, got int32",
+        "q must have dtype float16, bfloat16, float32, float64, got int32",
     ),
-    "q complex": ({"q": _ones(2, 3, 5, 4) * 1j}, TypeError, "q must have a real floating dtype, got complex128"),
-    "v of bools": ({"v": _ones(2, 3, 5, 6, dtype=bool)}, TypeError, "v must have a real floating dtype, got bool"),
+    "q complex": (
+        {"q": _ones(2, 3, 5, 4) * 1j},
+        TypeError,
+        "q must have dtype float16, bfloat16, float32, float64, got complex128",
+    ),
+    "v of bools": (
+        {"v": _ones(2, 3, 5, 6, dtype=bool)},
+        TypeError,
+        "v must have dtype float16, bfloat16, float32, float64, got bool",
+    ),
     "k narrower than q": (
         {"k": _ones(2, 3, 5, 4, dtype=np.float32)},
         TypeError,
@@ -158,7 +186,7 @@ RETENTION_REFUSALS = {
     "state of integers": (
         {"state": _ones(2, 3, 4, 6, dtype=np.int64)},
         TypeError,
-        "state must have a real floating dtype, got int64",
+        "state must have dtype float16, bfloat16, float32, float64, got int64",
     ),
 }
 
@@ -182,6 +210,11 @@ def refuses_half_states(retention):
     """A bfloat16 state would cost 12 % of the answer at T = 1024; it is refused, not cast."""
     arguments = {name: torch.asarray(x).to(torch.bfloat16) for name, x in _arguments().items()}
     arguments["gamma"] = torch.tensor([0.9, 0.95, 1.0])
+    _refused(
+        lambda: retention(**(arguments | {"state": None, "gamma": arguments["gamma"].to(torch.bfloat16)})),
+        TypeError,
+        "gamma must be float32 or float64, got torch.bfloat16",
+    )
     message = "state must have dtype torch.float32 when q is torch.bfloat16, got torch.bfloat16"
     _refused(lambda: retention(**arguments), TypeError, message)
 
@@ -261,7 +294,7 @@ PACKAGE_REFUSALS = {
     "rotating integers": (
         lambda package: package.rotate(np.ones((2, 4), np.int64)),
         TypeError,
-        "x must have a real floating dtype, got int64",
+        "x must have dtype float16, bfloat16, float32, float64, got int64",
     ),
     "offset a float": (
         lambda package: package.rotate(np.ones((2, 4)), 1.5),
