@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from refimpl import RetNetConfig, forward, init_params, retention_parallel
-from refimpl.weights import flatten, load_params, save_params, unflatten
+from refimpl.tree import flatten
+from refimpl.weights import load_params, save_params, unflatten
 
 
 class RetNet(nn.Module):

@@ -6,6 +6,7 @@ and what is wanted. Nothing is broadcast or cast down. Values are looked at
 where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k or v shows itself in what comes out.
 """
 
+import math
 import operator
 
 import numpy as np
@@ -53,6 +54,19 @@ def check_integer(name, value, minimum):
     if minimum is not None and value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
     return value
+
+
+def check_number(name, value, minimum=None):
+    """Return `value` as a finite float of at least `minimum` (None: any)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, got {number:g}")
+    return number
 
 
 def check_key_dim(key_dim):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .checks import check_choice, check_integer, check_key_dim
+from .checks import check_choice, check_integer, check_key_dim, check_number
 from .decay import check_schedule
 from .rotation import LADDERS
 
@@ -60,19 +60,19 @@ class RetNetConfig:
 
     def __post_init__(self):
         for name in ("vocab_size", "dim", "num_layers", "num_heads"):
-            check_integer(name, getattr(self, name), minimum=1)
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), minimum=1))
         if self.key_dim is None:
             if self.dim % self.num_heads:
                 raise ValueError(
                     f"dim must be a multiple of num_heads = {self.num_heads} unless key_dim is given, got {self.dim}"
                 )
             object.__setattr__(self, "key_dim", self.dim // self.num_heads)
-        check_key_dim(self.key_dim)
+        object.__setattr__(self, "key_dim", check_key_dim(self.key_dim))
         for name, default in (("value_dim", 2 * self.key_dim), ("ffn_dim", 2 * self.dim)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-            check_integer(name, getattr(self, name), minimum=1)
-        check_schedule("gamma_schedule", self.gamma_schedule)
+            object.__setattr__(self, name, check_integer(name, getattr(self, name), minimum=1))
+        object.__setattr__(self, "gamma_schedule", check_schedule("gamma_schedule", self.gamma_schedule))
         for name, choices in (
             ("rotation", (*LADDERS, None)),
             ("group_norm", GROUP_NORMS),
@@ -84,7 +84,5 @@ class RetNetConfig:
             check_choice(name, getattr(self, name), (True, False))
         if self.group_norm_affine and self.group_norm is None:
             raise ValueError("group_norm_affine must be False without a group_norm, got True")
-        if not self.norm_eps >= 0:
-            raise ValueError(f"norm_eps must be at least 0, got {self.norm_eps}")
-        if not abs(self.embedding_scale) < float("inf"):
-            raise ValueError(f"embedding_scale must be finite, got {self.embedding_scale}")
+        for name, least in (("norm_eps", 0.0), ("embedding_scale", None)):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), least))

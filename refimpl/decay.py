@@ -18,14 +18,14 @@ def check_schedule(name, schedule):
     """Return `schedule` if it is the name of one or a gamma in (0, 1]; `name` is the argument's, for the message."""
     if isinstance(schedule, str):
         return check_choice(name, schedule, SCHEDULES)
+    names = ", ".join(map(repr, SCHEDULES))
     try:
-        inside = 0 < schedule <= 1
-    except TypeError:
-        inside = False
-    if isinstance(schedule, bool) or not inside:
-        names = ", ".join(map(repr, SCHEDULES))
+        number = float(schedule)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be one of {names} or a gamma in (0, 1], got {schedule!r}") from None
+    if not 0 < number <= 1:
         raise ValueError(f"{name} must be one of {names} or a gamma in (0, 1], got {schedule!r}")
-    return schedule
+    return number
 
 
 def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None):
@@ -55,9 +55,9 @@ def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None
     array([ 32.,  64., 128., 256.])
     """
     check_integer("num_heads", num_heads, minimum=1)
-    check_schedule("schedule", schedule)
+    schedule = check_schedule("schedule", schedule)
     if not isinstance(schedule, str):
-        gamma = xp.full((num_heads,), float(schedule), dtype=xp.float64, device=device)
+        gamma = xp.full((num_heads,), schedule, dtype=xp.float64, device=device)
         return xp.log(gamma) if log else gamma
     if schedule == "released":
         log2_forgotten = -5.0 - xp.arange(num_heads, dtype=xp.float64, device=device)

@@ -5,13 +5,16 @@ whatever array-API library the parameters come from. A block is Y = MSR(RMSNorm(
 X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4).
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_array_api_obj
 
+from .checks import check_shape
 from .layers import feed_forward, multi_scale_retention, rms_norm
 from .retention import retention_parallel, retention_step
+from .tree import flatten, map_tree
 
 
 class State(NamedTuple):
@@ -21,59 +24,77 @@ class State(NamedTuple):
     layers: tuple
 
 
+@functools.cache
+def param_shapes(config):
+    """The nested dict of parameters that a `RetNetConfig` asks for, with their shapes as leaves.
+
+    >>> from refimpl import RetNetConfig
+    >>> param_shapes(RetNetConfig(dim=8, num_layers=1, num_heads=2))["layers"][0]["retention"]["w_v"]
+    (8, 16)
+    """
+    dim, keys, values = config.dim, config.num_heads * config.key_dim, config.num_heads * config.value_dim
+    retention = {"w_q": (dim, keys), "w_k": (dim, keys), "w_v": (dim, values)}
+    if config.gate:
+        retention["w_g"] = (dim, values)
+    if config.group_norm_affine:
+        retention["group_norm"] = (config.value_dim,)
+    retention["w_o"] = (values, dim)
+    ffn = {"w_1": (dim, config.ffn_dim)}
+    if config.ffn != "gelu":
+        ffn["w_gate"] = (dim, config.ffn_dim)
+    ffn["w_2"] = (config.ffn_dim, dim)
+    layer = {"retention_norm": (dim,), "retention": retention, "ffn_norm": (dim,), "ffn": ffn}
+    return {
+        "embedding": (config.vocab_size, dim),
+        "layers": [layer] * config.num_layers,
+        "final_norm": (dim,),
+        "head": (dim, config.vocab_size),
+    }
+
+
+GAINS = {"w_q": 2**-2.5, "w_k": 2**-2.5, "w_v": 2**-2.5, "w_g": 2**-2.5, "w_o": 2**-1}
+
+
 def init_params(config, seed=0, dtype=np.float32):
-    """Seeded parameters, a nested dict of NumPy arrays of `dtype`.
+    """Seeded parameters, a nested dict of NumPy arrays of `dtype` in the shapes of `param_shapes`.
 
     The released initialisation: projections are Xavier-uniform, with gain 2^-2.5 for w_q, w_k, w_v, w_g and 2^-1 for
     w_o; the feed-forward is uniform within 1/sqrt(inputs); embedding and output head are normal with deviation d^-0.5;
     norm weights are 1.
 
     >>> from refimpl import RetNetConfig
-    >>> params = init_params(RetNetConfig(dim=8, num_layers=1, num_heads=2))
-    >>> params["layers"][0]["retention"]["w_v"].shape
-    (8, 16)
+    >>> init_params(RetNetConfig(dim=8, num_layers=1, num_heads=2))["final_norm"]
+    array([1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
     """
     rng = np.random.default_rng(seed)
-    dim, keys, values = config.dim, config.num_heads * config.key_dim, config.num_heads * config.value_dim
 
-    def xavier(inputs, outputs, gain):
-        bound = gain * (6.0 / (inputs + outputs)) ** 0.5
-        return rng.uniform(-bound, bound, (inputs, outputs)).astype(dtype)
+    def draw(name, shape):
+        leaf = name.rpartition(".")[2]
+        if len(shape) == 1:
+            return np.ones(shape, dtype)
+        if leaf in ("embedding", "head"):
+            return rng.normal(0.0, config.dim**-0.5, shape).astype(dtype)
+        bound = GAINS[leaf] * (6.0 / sum(shape)) ** 0.5 if leaf in GAINS else shape[0] ** -0.5
+        return rng.uniform(-bound, bound, shape).astype(dtype)
 
-    def normal(*shape):
-        return rng.normal(0.0, dim**-0.5, shape).astype(dtype)
+    return map_tree(draw, param_shapes(config))
 
-    def linear(inputs, outputs):
-        return rng.uniform(-(inputs**-0.5), inputs**-0.5, (inputs, outputs)).astype(dtype)
 
-    def layer():
-        retention = {
-            "w_q": xavier(dim, keys, 2**-2.5),
-            "w_k": xavier(dim, keys, 2**-2.5),
-            "w_v": xavier(dim, values, 2**-2.5),
-        }
-        if config.gate:
-            retention["w_g"] = xavier(dim, values, 2**-2.5)
-        if config.group_norm_affine:
-            retention["group_norm"] = np.ones(config.value_dim, dtype)
-        retention["w_o"] = xavier(values, dim, 2**-1.0)
-        ffn = {"w_1": linear(dim, config.ffn_dim)}
-        if config.ffn != "gelu":
-            ffn["w_gate"] = linear(dim, config.ffn_dim)
-        ffn["w_2"] = linear(config.ffn_dim, dim)
-        return {
-            "retention_norm": np.ones(dim, dtype),
-            "retention": retention,
-            "ffn_norm": np.ones(dim, dtype),
-            "ffn": ffn,
-        }
-
-    return {
-        "embedding": normal(config.vocab_size, dim),
-        "layers": [layer() for _ in range(config.num_layers)],
-        "final_norm": np.ones(dim, dtype),
-        "head": normal(dim, config.vocab_size),
-    }
+def check_params(params, config):
+    """Demand the parameters `config` asks for, of one library and dtype; ValueError or TypeError names the first misfit."""
+    flat, wanted = flatten(params), flatten(param_shapes(config))
+    for name in sorted(wanted.keys() - flat.keys()):
+        raise ValueError(f"params: {name} is missing")
+    for name in sorted(flat.keys() - wanted.keys()):
+        raise ValueError(f"params: {name} is no parameter of this config")
+    first = flat["embedding"]
+    for name, array in flat.items():
+        if array.dtype != first.dtype or type(array) is not type(first):
+            raise TypeError(
+                f"params: {name} must be {type(first).__name__} of {first.dtype} like embedding, "
+                f"got {type(array).__name__} of {array.dtype}"
+            )
+        check_shape(f"params: {name}", array, wanted[name], "by the config")
 
 
 def forward(params, tokens, config, *, retention=retention_parallel, state=None, record=None):
@@ -91,13 +112,17 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
         logits (B, T, vocab_size) and the `State` after the last token.
 
     Raises:
-        TypeError, ValueError: tokens are not integers of rank 2 or lie outside the vocabulary; the
-            state has another number of layers; anything the retention refuses.
+        TypeError, ValueError: params are not those the config asks for; tokens are not integers of rank 2 or lie
+            outside the vocabulary; the state is no `State` or of another depth; anything the retention refuses.
     """
-    xp = _check_tokens(tokens, config)
+    check_params(params, config)
+    tokens = _check_tokens(tokens, params["embedding"], config)
     state = State(0, (None,) * config.num_layers) if state is None else state
+    if not isinstance(state, State):
+        raise TypeError(f"state must be a State that forward returned, or None, got {type(state).__name__}")
     if len(state.layers) != config.num_layers:
         raise ValueError(f"state must hold {config.num_layers} layers, got {len(state.layers)}")
+    xp = array_namespace(tokens)
     x = config.embedding_scale * xp.reshape(
         xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
     )
@@ -136,7 +161,10 @@ def decode_step(params, tokens, config, state=None):
     return logits[:, 0, :], state
 
 
-def _check_tokens(tokens, config):
+def _check_tokens(tokens, embedding, config):
+    """Return the tokens as int64, which every library can index with."""
+    if not is_array_api_obj(tokens) or array_namespace(tokens) is not array_namespace(embedding):
+        raise TypeError(f"tokens must be an array of the library of params, got {type(tokens).__name__}")
     xp = array_namespace(tokens)
     if not xp.isdtype(tokens.dtype, "integral"):
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
@@ -146,4 +174,4 @@ def _check_tokens(tokens, config):
         for extreme in (int(xp.min(tokens)), int(xp.max(tokens))):
             if not 0 <= extreme < config.vocab_size:
                 raise ValueError(f"tokens must lie in [0, {config.vocab_size}), got {extreme}")
-    return xp
+    return xp.astype(tokens, xp.int64, copy=False)

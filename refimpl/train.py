@@ -20,7 +20,7 @@ from .files import write_atomically
 from .model import forward, init_params
 from .retention import retention_parallel
 from .text import VOCAB_SIZE, consecutive_batches, encode, load_corpus, random_batch, split_by_book
-from .weights import flatten
+from .tree import flatten
 
 
 @dataclass(frozen=True, kw_only=True)

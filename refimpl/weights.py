@@ -9,54 +9,22 @@ import json
 import safetensors
 import safetensors.numpy
 
-from .checks import check_shape
 from .config import RetNetConfig
 from .files import write_atomically
-from .model import init_params
-
-
-def flatten(tree, prefix=""):
-    """The arrays of nested dicts and lists, by dotted name.
-
-    >>> list(flatten({"embedding": 1, "layers": [{"ffn": {"w_1": 2}}]}))
-    ['embedding', 'layers.0.ffn.w_1']
-    """
-    if not isinstance(tree, (dict, list)):
-        return {prefix: tree}
-    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat = {}
-    for name, branch in branches:
-        flat |= flatten(branch, f"{prefix}.{name}" if prefix else f"{name}")
-    return flat
+from .model import check_params, param_shapes
+from .tree import flatten, map_tree
 
 
 def unflatten(flat, config):
-    """The inverse of `flatten`, for the parameters of a model of `config`.
+    """The inverse of `refimpl.tree.flatten`, for parameters of a model of `config`; ValueError names a misfit.
 
-    Raises ValueError naming the first parameter that is missing, too many, or of another shape than the config wants.
-
+    >>> from refimpl import init_params
     >>> config = RetNetConfig(dim=8, num_heads=2, num_layers=1)
     >>> unflatten(flatten(init_params(config)), config)["layers"][0]["ffn"]["w_2"].shape
     (16, 8)
     """
-    pattern = init_params(config)
-    wanted = flatten(pattern)
-    for name in wanted:
-        if name not in flat:
-            raise ValueError(f"weights: {name} is missing")
-    for name, array in flat.items():
-        if name not in wanted:
-            raise ValueError(f"weights: {name} is no parameter of this config")
-        check_shape(f"weights: {name}", array, wanted[name].shape, "by the config")
-
-    def fill(branch, prefix):
-        if isinstance(branch, dict):
-            return {name: fill(twig, f"{prefix}{name}.") for name, twig in branch.items()}
-        if isinstance(branch, list):
-            return [fill(twig, f"{prefix}{i}.") for i, twig in enumerate(branch)]
-        return flat[prefix[:-1]]
-
-    return fill(pattern, "")
+    check_params(flat, config)
+    return map_tree(lambda name, _: flat[name], param_shapes(config))
 
 
 def save_params(path, params, config):

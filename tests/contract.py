@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import retention_oracle, rotation_oracle
+from oracle import model_oracle, retention_oracle, rotation_oracle
 
 import refimpl
 
@@ -223,6 +223,33 @@ def mixes_equal_oracle(package):
     check()
 
 
+def model_equals_oracle(package):
+    """Logits of models with K, V, d and the feed-forward of unlike sizes, several heads and layers; from a split too."""
+    tokens = np.random.default_rng(7).integers(0, 11, (2, 6))
+    shape = {"vocab_size": 11, "dim": 10, "num_layers": 2, "num_heads": 3, "key_dim": 4, "value_dim": 5, "ffn_dim": 7}
+    for options, gamma, theta in (
+        ({}, [31 / 32, 63 / 64, 127 / 128], [1.0, 1e-4]),
+        (
+            {"gamma_schedule": "paper", "rotation": "rotary", "ffn": "gelu", "group_norm": "mean", "row_norm": True},
+            [31 / 32, 127 / 128, 511 / 512],
+            [1.0, 0.01],
+        ),
+        ({"gamma_schedule": 0.5, "ffn": "geglu", "embedding_scale": 3.0, "norm_eps": 0.1}, [0.5] * 3, [1.0, 1e-4]),
+    ):
+        config = package.RetNetConfig(**shape, **options)
+        params = package.init_params(config, dtype=np.float64)
+        rng = np.random.default_rng(8)
+        for layer in params["layers"]:  # a norm weight of one would hide that it is applied
+            layer["retention_norm"], layer["ffn_norm"] = rng.uniform(0.5, 2.0, (2, 10))
+        params["final_norm"] = rng.uniform(0.5, 2.0, 10)
+        want = model_oracle(params, tokens, config, gamma, theta)
+        logits, _ = package.forward(params, tokens, config)
+        close(logits, want)
+        head, state = package.forward(params, tokens[:, :2], config, retention=package.retention_chunkwise)
+        tail, _ = package.forward(params, tokens[:, 2:], config, retention=package.retention_recurrent, state=state)
+        close(np.concatenate([head, tail], axis=1), want)
+
+
 def rotation_equals_oracle(package):
     """Complex multiplication, at positions up to 10^5, on both ladders, and for leading axes of any number."""
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 8))
@@ -231,6 +258,9 @@ def rotation_equals_oracle(package):
             theta = package.rotation_frequencies(8, ladder)
             close(package.rotate(x, offset, ladder), rotation_oracle(x, theta, offset))
             close(package.rotate(x[0, 0], offset, theta), rotation_oracle(x[0, 0], theta, offset))
+            half = package.rotate(x.astype(np.float16), offset, ladder)
+            assert half.dtype == np.float16
+            assert np.abs(half - rotation_oracle(x.astype(np.float16), theta, offset)).max() < 2e-3  # one rounding of 4
 
 
 # ---------------------------------------------------------------- agreement of the forms alone
@@ -448,6 +478,7 @@ PACKAGE_CHECKS = {
     mixes_equal_oracle: "oracle",
     any_chunk_size_equals_oracle: "oracle",
     rotation_equals_oracle: "oracle",
+    model_equals_oracle: "oracle",
     long_masks_are_finite: "property",
     rotation_is_relative: "property",
     rotation_resumes: "property",

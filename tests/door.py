@@ -329,7 +329,72 @@ PACKAGE_REFUSALS = {
     "config with a NaN eps": (
         lambda package: package.RetNetConfig(norm_eps=float("nan")),
         ValueError,
-        "norm_eps must be at least 0, got nan",
+        "norm_eps must be finite, got nan",
+    ),
+    "config with a negative eps": (
+        lambda package: package.RetNetConfig(norm_eps=-1e-6),
+        ValueError,
+        "norm_eps must be at least 0, got -1e-06",
+    ),
+    "config with words for eps": (
+        lambda package: package.RetNetConfig(norm_eps="small"),
+        TypeError,
+        "norm_eps must be a number, got 'small' (str)",
+    ),
+    "config with a gamma above 1": (
+        lambda package: package.RetNetConfig(gamma_schedule=1.5),
+        ValueError,
+        "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
+    ),
+    "config with no schedule": (
+        lambda package: package.RetNetConfig(gamma_schedule=None),
+        TypeError,
+        "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got None",
+    ),
+    "config with an unknown feed-forward": (
+        lambda package: package.RetNetConfig(ffn="relu"),
+        ValueError,
+        "ffn must be one of 'swiglu', 'geglu', 'gelu', got 'relu'",
+    ),
+    "config with a weight on no norm": (
+        lambda package: package.RetNetConfig(group_norm=None, group_norm_affine=True),
+        ValueError,
+        "group_norm_affine must be False without a group_norm, got True",
+    ),
+    "params of another depth": (
+        lambda package: _forward(package, np.array([[1]]), layers=[]),
+        ValueError,
+        "params: layers.0.ffn.w_1 is missing",
+    ),
+    "params of two dtypes": (
+        lambda package: _forward(package, np.array([[1]]), head=np.ones((8, 11))),
+        TypeError,
+        "params: head must be ndarray of float32 like embedding, got ndarray of float64",
+    ),
+    "params of another width": (
+        lambda package: _forward(package, np.array([[1]]), head=np.ones((8, 12), np.float32)),
+        ValueError,
+        "params: head must have shape (8, 11) (by the config), got (8, 12)",
+    ),
+    "a parameter too many": (
+        lambda package: _forward(package, np.array([[1]]), bias=np.ones(11, np.float32)),
+        ValueError,
+        "params: bias is no parameter of this config",
+    ),
+    "tokens a list": (
+        lambda package: _forward(package, [[1]]),
+        TypeError,
+        "tokens must be an array of the library of params, got list",
+    ),
+    "tokens of another library": (
+        lambda package: _forward(package, torch.tensor([[1]])),
+        TypeError,
+        "tokens must be an array of the library of params, got Tensor",
+    ),
+    "a plain tuple for a state": (
+        lambda package: _forward(package, np.array([[1]]), state=(0, (None,))),
+        TypeError,
+        "state must be a State that forward returned, or None, got tuple",
     ),
     "tokens of rank 1": (
         lambda package: _forward(package, np.array([1, 2])),
@@ -364,9 +429,9 @@ PACKAGE_REFUSALS = {
 }
 
 
-def _forward(package, tokens, **options):
+def _forward(package, tokens, state=None, **changed_params):
     config = package.RetNetConfig(vocab_size=11, dim=8, num_layers=1, num_heads=2)
-    return package.forward(package.init_params(config), tokens, config, **options)
+    return package.forward(package.init_params(config) | changed_params, tokens, config, state=state)
 
 
 def package_refuses(package, name):

@@ -146,6 +146,16 @@ MUTANTS = (
     # the layer and the model
     _mutant("gate is missing", "layers.py", 'y = swish(x @ params["w_g"]) * y', "pass", only="paper facts"),
     _mutant("k is not scaled by 1/sqrt(K)", "layers.py", "k = k * config.key_dim**-0.5", "pass", only="paper facts"),
+    _mutant("heads are interleaved", "layers.py", "(batch, time, num_heads, width // num_heads)), (0, 2, 1, 3))", "(batch, time, width // num_heads, num_heads)), (0, 3, 1, 2))", only="oracle"),
+    _mutant("k is scaled by the values' width", "layers.py", "k * config.key_dim**-0.5", "k * config.value_dim**-0.5", only="oracle"),
+    _mutant("residual around the feed-forward is missing", "model.py", "x = y + feed_forward(", "x = feed_forward(", only="oracle"),
+    _mutant("residual around retention is missing", "model.py", "y = x + y", "pass", only="oracle"),
+    _mutant("feed-forward has no activation", "layers.py", 'swish(inner) if kind == "swiglu"', 'inner if kind == "swiglu"', only="oracle"),
+    _mutant("gamma schedule of the config is ignored", "layers.py", "config.gamma_schedule, xp=xp", '"released", xp=xp', only="oracle"),
+    _mutant("rotation of the config is ignored", "layers.py", "rotate(each, position, config.rotation)", "rotate(each, position)", only="oracle"),
+    _mutant("row sums forget the position", "layers.py", "row_sums(gamma, q.shape[2], position)", "row_sums(gamma, q.shape[2])", only="oracle"),
+    _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
+    _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
     # the door
     _mutant("NaN passes as a gamma", "checks.py", "inside = (gamma > 0) & (gamma <= 1)", "inside = ~((gamma <= 0) | (gamma > 1))", only="door"),

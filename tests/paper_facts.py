@@ -127,6 +127,26 @@ def parameters_of_a_block(package):
     assert sum(w.size for w in layer["retention"].values()) == 8 * 32**2
 
 
+def released_initialisation(package):
+    """The released code's gains: uniform within g sqrt(6 / (in + out)), g = 2^-2.5 for q, k, v, gate and 1/2 for W_O;
+    the feed-forward within 1/sqrt(in); embedding and head of deviation d^-1/2. Large matrices come within 2 % of these.
+    """
+    config = package.RetNetConfig(dim=64, num_heads=2, num_layers=2)
+    params = package.init_params(config, dtype=np.float64)
+    for layer in params["layers"]:
+        gains = {"w_q": 2**-2.5, "w_k": 2**-2.5, "w_v": 2**-2.5, "w_g": 2**-2.5, "w_o": 0.5}
+        bounds = {name: gain * math.sqrt(6 / sum(layer["retention"][name].shape)) for name, gain in gains.items()}
+        bounds |= {name: layer["ffn"][name].shape[0] ** -0.5 for name in ("w_1", "w_gate", "w_2")}
+        for name, weight in (layer["retention"] | layer["ffn"]).items():
+            assert 0.98 * bounds[name] < np.abs(weight).max() <= bounds[name], name
+            assert abs(weight.std() / bounds[name] - 3**-0.5) < 0.02, name
+        assert (layer["retention_norm"] == 1).all()
+    assert not np.array_equal(*(layer["retention"]["w_q"] for layer in params["layers"]))
+    for name in ("embedding", "head"):
+        assert abs(params[name].std() * 8 - 1) < 0.02
+    assert layer["ffn"]["w_1"].shape == (64, 128)
+
+
 def eq8_layer_by_hand(package):
     """Eq. 8 with d = 2, one head, every projection made of ones, x = (1, 1) at position 0 and K = V = 2.
 
@@ -155,5 +175,6 @@ FACTS = (
     rotation_far_out,
     table_of_sizes,
     parameters_of_a_block,
+    released_initialisation,
     eq8_layer_by_hand,
 )

@@ -13,7 +13,7 @@ from test_model import ABLATIONS, on
 import refimpl
 from refimpl import backward as bw
 from refimpl import layers
-from refimpl.weights import flatten
+from refimpl.tree import flatten
 
 FORMS = {
     "parallel": (refimpl.retention_parallel, bw.retention_parallel_backward),

@@ -107,7 +107,7 @@ def test_doors_open_one_way(room):
 
 
 def test_the_core_goes_from_decay_to_model():
-    order = ["checks", "decay", "rotation", "retention", "score_norm", "config", "layers", "model"]
+    order = ["checks", "decay", "rotation", "retention", "score_norm", "config", "layers", "tree", "model"]
     for i, name in enumerate(order):
         tree = ast.parse((ROOT / "refimpl" / f"{name}.py").read_text())
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}

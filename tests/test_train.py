@@ -12,7 +12,8 @@ from gpu.module import RetNet
 from refimpl import train as tr
 from refimpl.backward import retention_chunkwise_backward
 from refimpl.text import random_batch
-from refimpl.weights import flatten, load_params, save_params, unflatten
+from refimpl.tree import flatten
+from refimpl.weights import load_params, save_params, unflatten
 
 RNG = np.random.default_rng
 
@@ -129,12 +130,12 @@ def test_weights_there_and_back_on_both_sides(tmp_path):
 def test_wrong_weights_are_named(tmp_path):
     config = tr.TrainConfig(**TINY).model
     flat = flatten(refimpl.init_params(config))
-    with pytest.raises(ValueError, match=r"weights: layers\.1\.ffn\.w_2 is missing"):
+    with pytest.raises(ValueError, match=r"params: layers\.1\.ffn\.w_2 is missing"):
         unflatten({name: array for name, array in flat.items() if name != "layers.1.ffn.w_2"}, config)
-    with pytest.raises(ValueError, match="weights: bias is no parameter of this config"):
+    with pytest.raises(ValueError, match="params: bias is no parameter of this config"):
         unflatten(flat | {"bias": np.zeros(1)}, config)
     with pytest.raises(
-        ValueError, match=r"weights: head must have shape \(16, 256\) \(by the config\), got \(256, 16\)"
+        ValueError, match=r"params: head must have shape \(16, 256\) \(by the config\), got \(256, 16\)"
     ):
         unflatten(flat | {"head": flat["head"].T}, config)
     (tmp_path / "text").write_text("no weights")
