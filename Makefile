@@ -1,5 +1,5 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make lint / make format: ruff.   PYTHON=python3.12 make …: another Python.
+# make lab: open the course.   make lint / make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/01_memory_as_a_recurrence.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,9 +34,10 @@ figures: $(READY)
 
 # The environment: exact versions from constraints.txt, the packages of this folder in place.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): PYTHON=/path/to/python3.11 make ..."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,test]'
 	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchscale==0.3.0

@@ -30,10 +30,11 @@ def train(
         str, typer.Option(help="kjv (the King James Bible), a text file or a folder")
     ] = TrainConfig.corpus,
     steps: Annotated[int, typer.Option(min=1)] = TrainConfig.steps,
-    seed: int = TrainConfig.seed,
+    seed: Annotated[int, typer.Option(min=0)] = TrainConfig.seed,
     device: Annotated[str, typer.Option(help="a torch device")] = DEFAULT_DEVICE,
 ):
     """Train in the parallel form, sample in the recurrent one, and assert that they agree."""
+    check_device(device)
     config = TrainConfig(corpus=corpus, steps=steps, seed=seed)
     result = train_model(config, out, device, console)
     console.print(
@@ -47,7 +48,7 @@ def train(
         soft_wrap=True,
     )
     console.print(Panel(result["sample"], title="sample", expand=False), markup=False)
-    console.print(f"loss curve: {out / 'loss.png'}   log, weights, sample, result: {out}")
+    console.print(f"loss curve: {out / 'loss.png'}   log, weights, sample, result: {out}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -56,15 +57,28 @@ def generate(
     weights: Annotated[Path, typer.Option(help="a file that train wrote")] = Path("runs/demo/weights.safetensors"),
     length: Annotated[int, typer.Option(min=1, help="bytes to write")] = 400,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="a torch device")] = DEFAULT_DEVICE,
 ):
     """Continue PROMPT with a trained model, in the recurrent form."""
+    check_device(device)
+    if not prompt:
+        raise ValueError("prompt must hold at least one character, got ''")
     if not weights.exists():
-        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}; run python -m gpu train first")
+        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}; python -m gpu train writes one")
     tokens = torch.from_numpy(encode(prompt).astype(np.int64)).to(device)[None]
     sample = sample_text(RetNet.load(weights, device), tokens, length, temperature=temperature, seed=seed)
     print(decode(sample.tokens[0].cpu().numpy()))
+
+
+def check_device(device):
+    """Demand a torch device that this machine has; ValueError says why it has not."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device must be one that torch can use here, got {device!r}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def generate(model, prompt, new_tokens, *, temperature=1.0, seed=0):
         TypeError, ValueError: an argument is not as above.
     """
     check_integer("new_tokens", new_tokens, minimum=1)
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if not (temperature == 0 or 1e-6 <= temperature < float("inf")):
+        raise ValueError(f"temperature must be 0 or from 1e-6 to finite, got {temperature}")
     if prompt.ndim != 2 or prompt.shape[1] == 0:
         raise ValueError(f"prompt must have shape (batch, time) with time at least 1, got {tuple(prompt.shape)}")
     generator = torch.Generator(prompt.device).manual_seed(seed)

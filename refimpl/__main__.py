@@ -8,6 +8,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from . import head_decays, retention_chunkwise, retention_parallel, retention_recurrent, rotate
 from .cli import run
@@ -99,7 +100,7 @@ def difference_table(results, seconds, title):
     names, apart = list(results), differences(results)
     largest = np.max(np.abs(results["oracle"]))
     table = Table(
-        title=title, caption=f"largest absolute difference of out (largest out: {largest:.0f}); time of one call"
+        title=Text(title), caption=f"largest absolute difference of out (largest out: {largest:.0f}); time of one call"
     )
     table.add_column("form")
     for name in names[:-1]:

@@ -1,6 +1,7 @@
 """How the programs of this project report a mistake of the user's: one line, exit status 2."""
 
 from rich.console import Console
+from rich.text import Text
 
 
 def run(app, name):
@@ -12,5 +13,6 @@ def run(app, name):
     try:
         app(prog_name=name)
     except (ValueError, TypeError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        # As Text: what a user typed may hold brackets, which rich would read as markup.
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         raise SystemExit(2) from None

@@ -48,6 +48,8 @@ def load_corpus(source="kjv", pattern="*"):
     """
     if source == "kjv":
         return _king_james_bible()
+    if not str(source):
+        raise ValueError("corpus must be 'kjv' or a path, got ''")
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(
@@ -79,7 +81,7 @@ def _king_james_bible():
 
 def _read_text(path):
     data = path.read_bytes()
-    if not data.strip():
+    if not data.removeprefix(b"\xef\xbb\xbf").strip():  # a byte-order mark is no text
         raise ValueError(f"corpus: the file {str(path)!r} is empty")
     if b"\0" in data:
         raise ValueError(f"corpus: the file {str(path)!r} is binary (NUL byte at offset {data.index(0)}), not text")
@@ -110,6 +112,8 @@ def split_by_book(corpus, held_out=0.1, seed=0):
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must lie in (0, 1), got {held_out!r}")
+    if not corpus.documents:
+        raise ValueError(f"corpus must hold at least one document, {corpus.name!r} holds none")
     if len(corpus.documents) == 1:
         return _split_one_document(corpus, held_out)
     titles = list(corpus.documents)
@@ -155,7 +159,7 @@ def decode(tokens):
     'Hé'
     """
     tokens = np.asarray(tokens)
-    if not np.issubdtype(tokens.dtype, np.integer):
+    if tokens.size and not np.issubdtype(tokens.dtype, np.integer):
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < VOCAB_SIZE:
         raise ValueError(f"tokens must lie in [0, {VOCAB_SIZE}), got {tokens.min()} to {tokens.max()}")
@@ -168,6 +172,7 @@ def random_batch(tokens, batch_size, time, rng):
     Raises:
         ValueError: there are not time + 1 tokens.
     """
+    check_integer("batch_size", batch_size, minimum=1)
     starts = rng.integers(0, _window_starts(tokens, time), batch_size)
     return _windows(tokens, starts, time)
 
@@ -178,6 +183,7 @@ def consecutive_batches(tokens, batch_size, time, max_windows=None):
     Every target is predicted once; a tail shorter than a window is left out, and with max_windows
     the windows are spread evenly over the text. The last batch may be smaller.
     """
+    check_integer("batch_size", batch_size, minimum=1)
     starts = np.arange(0, _window_starts(tokens, time), time)
     if max_windows is not None and len(starts) > max_windows:
         starts = starts[np.linspace(0, len(starts) - 1, max_windows).astype(np.int64)]
@@ -187,6 +193,9 @@ def consecutive_batches(tokens, batch_size, time, max_windows=None):
 
 def _window_starts(tokens, time):
     check_integer("time", time, minimum=1)
+    tokens = np.asarray(tokens)
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if len(tokens) < time + 1:
         raise ValueError(f"tokens: a window of {time} tokens and its targets needs {time + 1}, got {len(tokens)}")
     return len(tokens) - time

@@ -140,6 +140,13 @@ def fit(config, step, loss, out, console=None):
         ValueError, OSError: from the corpus.
     """
     training, held_out = (encode(part.text) for part in split_by_book(load_corpus(config.corpus)))
+    for part, tokens in (("training", training), ("held-out", held_out)):
+        if len(tokens) <= config.window:
+            raise ValueError(
+                f"corpus must have a {part} part of more than window = {config.window} bytes, got {len(tokens)}; "
+                "give a longer text"
+            )
+    Path(out).mkdir(parents=True, exist_ok=True)  # now, not after the first evaluation
     rng, log, started = np.random.default_rng(config.seed), [], time.perf_counter()
     columns = (
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),

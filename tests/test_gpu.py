@@ -124,7 +124,7 @@ def test_sampling_is_seeded_and_temperature_zero_is_greedy():
 def test_sampling_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="new_tokens must be at least 1, got 0"):
         generate(MODEL, PROMPT, 0)
-    with pytest.raises(ValueError, match="temperature must be at least 0, got nan"):
+    with pytest.raises(ValueError, match="temperature must be 0 or from 1e-6 to finite, got nan"):
         generate(MODEL, PROMPT, 1, temperature=float("nan"))
     with pytest.raises(ValueError, match=r"prompt must have shape \(batch, time\) with time at least 1, got \(2, 0\)"):
         generate(MODEL, PROMPT[:, :0], 1)

@@ -55,6 +55,10 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["refimpl", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
+        (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
+        (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
+        (["refimpl", "--corpus", "no[/such]file"], "error: corpus: there is no file or folder 'no[/such]file'"),
+        (["refimpl", "--corpus", ""], "error: corpus must be 'kjv' or a path, got ''"),
     ],
 )
 def test_a_user_s_mistake_is_one_line(arguments, message):

@@ -37,11 +37,11 @@ def test_bad_sources_are_named(tmp_path):
         text.load_corpus(missing)
     with refused(FileNotFoundError, f"corpus: no file in the folder {str(tmp_path)!r} fits the pattern '*'"):
         text.load_corpus(tmp_path)
-    empty.write_text(" \n")
+    empty.write_bytes(b"\xef\xbb\xbf \n")  # a byte-order mark is no text
     with refused(ValueError, f"corpus: the file {str(empty)!r} is empty"):
         text.load_corpus(empty)
-    binary.write_bytes(b"\x89PNG\0\0")
-    with refused(ValueError, f"corpus: the file {str(binary)!r} is binary (NUL byte at offset 4), not text"):
+    binary.write_bytes(b"\x89PNG of many bytes\0\0")
+    with refused(ValueError, f"corpus: the file {str(binary)!r} is binary (NUL byte at offset 18), not text"):
         text.load_corpus(binary)
     latin.write_bytes("café".encode("latin-1"))
     with refused(ValueError, f"corpus: the file {str(latin)!r} is not UTF-8 (byte 0xe9 at offset 3)"):
@@ -70,6 +70,8 @@ def test_split_of_few_documents():
     assert train.text + held_out.text == one.text
     assert train.text.endswith("\n")
     assert 0.15 < len(held_out.text) / len(one.text) < 0.25
+    with refused(ValueError, "corpus must hold at least one document, 'none' holds none"):
+        text.split_by_book(Corpus("none", {}))
     with refused(ValueError, "corpus: 'a' is one document without a line break to split at"):
         text.split_by_book(Corpus("one", {"a": "no break"}))
     for share in (0, 1, float("nan")):
@@ -80,6 +82,7 @@ def test_split_of_few_documents():
 def test_bytes_there_and_back():
     for string in ("", "In the beginning", "naïve Δ 🜂"):
         assert text.decode(text.encode(string)) == string
+    assert text.decode([]) == ""
     assert text.encode("é").tolist() == [0xC3, 0xA9]
     assert text.decode(np.array([0x41, 0xC3])) == "A\ufffd"
     with refused(TypeError, "text must be a str, got bytes"):
@@ -101,6 +104,10 @@ def test_random_batches_are_windows_and_their_successors():
     assert (many.min(), many[:, 0].max()) == (0, 89)  # the first and the last window are both drawn
     only, targets = text.random_batch(tokens[:11], 3, 10, np.random.default_rng(0))
     assert (only == np.arange(10)).all()
+    with refused(ValueError, "batch_size must be at least 1, got 0"):
+        text.random_batch(tokens, 0, 10, np.random.default_rng(0))
+    with refused(TypeError, "tokens must be integers, got float64"):
+        text.random_batch(tokens / 2, 1, 10, np.random.default_rng(0))
     with refused(ValueError, "tokens: a window of 10 tokens and its targets needs 11, got 10"):
         text.random_batch(tokens[:10], 1, 10, np.random.default_rng(0))
 

@@ -143,3 +143,11 @@ def test_wrong_weights_are_named(tmp_path):
         load_params(tmp_path / "text")
     with pytest.raises(FileNotFoundError):
         load_params(tmp_path / "nowhere")
+
+
+def test_a_corpus_too_short_is_refused_before_training(tmp_path):
+    (tmp_path / "short.txt").write_text("line of text\n" * 30)
+    config = tr.TrainConfig(corpus=str(tmp_path / "short.txt"))
+    with pytest.raises(ValueError, match="corpus must have a held-out part of more than window = 64 bytes, got 39"):
+        tr.fit(config, None, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
