@@ -1,19 +1,25 @@
-"""python -m refimpl: how far the forms of retention are from one another and from the oracle."""
+"""python -m refimpl: how far the forms of retention are apart, what they cost, and a model trained in NumPy."""
 
 import functools
 import time as clock
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from . import head_decays, retention_chunkwise, retention_parallel, retention_recurrent, rotate
+from . import benchmark, head_decays, retention_chunkwise, retention_parallel, retention_recurrent, rotate
 from .cli import run
 from .oracle import retention_oracle
 from .text import VOCAB_SIZE, encode, load_corpus
+from .train import TrainConfig
+from .train import train as train_model
+from .weights import save_params
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -23,14 +29,21 @@ ALLOWED = {"float64": 1e-13, "float32": 1e-5}
 BATCH, HEADS, KEY_DIM, VALUE_DIM = 2, 4, 16, 24
 
 
-@app.command(help=__doc__)
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context):
+    """The NumPy reference of retention. Without a command: compare, with its defaults."""
+    if context.invoked_subcommand is None:
+        compare()
+
+
+@app.command()
 def compare(
     corpus: Annotated[str, typer.Option(help="kjv (the King James Bible), a text file or a folder")] = "kjv",
     time: Annotated[int, typer.Option(min=1, max=2048, help="tokens T; the oracle's loop grows with T^2")] = 257,
     chunk_size: Annotated[int, typer.Option(min=1, help="tokens a chunk C, dividing T or not")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="of the matrix that embeds the text")] = 0,
 ):
-    """Print a table of the largest differences a dtype; exit with 1 if one is larger than rounding explains."""
+    """How far the forms are from one another and from the oracle; exit with 1 if rounding does not explain it."""
     console = Console()
     tokens = encode(load_corpus(corpus).text)
     if tokens.size < BATCH * time:
@@ -54,6 +67,57 @@ def compare(
         raise typer.Exit(1)
     bounds = " and ".join(f"{allowed:.0e} ({dtype})" for dtype, allowed in ALLOWED.items())
     console.print(f"All agree, within {bounds} of the largest output. The oracle computes in float64.", soft_wrap=True)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/numpy"),
+    corpus: Annotated[str, typer.Option(help="kjv (the King James Bible), a text file or a folder")] = "kjv",
+    steps: Annotated[int, typer.Option(min=1)] = TrainConfig.steps,
+    seed: Annotated[int, typer.Option(min=0)] = TrainConfig.seed,
+):
+    """Train a small model with gradients by hand, compiled kernels where Numba is installed; writes log and weights."""
+    console, config = Console(), TrainConfig(corpus=corpus, steps=steps, seed=seed)
+    pair = {}
+    if find_spec("numba"):
+        from .numba_kernels import retention_chunkwise_backward_numba, retention_chunkwise_numba
+
+        pair = {"retention": retention_chunkwise_numba, "retention_backward": retention_chunkwise_backward_numba}
+    params, log, seconds = train_model(config, out, console=console, **pair)
+    save_params(out / "weights.safetensors", params, config.model)
+    console.print(
+        f"{log[-1]['held_out']:.2f} bits per byte on held-out text, {seconds:.0f} s, "
+        f"{'Numba' if pair else 'NumPy'} kernels; log and weights: {out}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="folder for results.json and results.png")] = Path("runs/bench"),
+    times: Annotated[list[int] | None, typer.Option("--time", min=1, help="length T; may be given again")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="calls of each that count")] = 7,
+):
+    """Time every form, compiled or not, and the peers installed, against the matrix-product peak of the same rounds."""
+    console = Console()
+
+    def progress(lengths):
+        return track(lengths, description="lengths", console=console)
+
+    results = benchmark.measure(tuple(times or (512, 2048, 8192)), rounds, progress)
+    benchmark.write(results, out)
+    for length in dict.fromkeys(row["time"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["time"] == length]
+        table = Table(title=f"T {length}, sgemm peak {rows[0]['peak_gflops']:.0f} GFLOP/s")
+        for heading in ("", "time", "GFLOP/s", "of peak"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for row in rows:
+            table.add_row(
+                row["name"], f"{row['seconds'] * 1e3:.1f} ms", f"{row['gflops']:.1f}", f"{row['share_of_peak']:.0%}"
+            )
+        console.print(table)
+    console.print(f"written to {out}", markup=False)
 
 
 def embed(tokens, seed, dtype):

@@ -1,5 +1,6 @@
 """The programs a user runs, as a user runs them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 import refimpl
 import refimpl.__main__ as program
+from refimpl.benchmark import candidates, useful_flops
 from refimpl.files import write_atomically
+from refimpl.weights import load_params
 
 
 def run(*arguments):
@@ -18,7 +21,7 @@ def run(*arguments):
 
 
 def test_refimpl_compares_every_pair():
-    result = CliRunner().invoke(program.app, ["--time", "40", "--chunk-size", "16"], env={"COLUMNS": "120"})
+    result = CliRunner().invoke(program.app, ["compare", "--time", "40", "--chunk-size", "16"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     assert "kjv, B 2 H 4 T 40 K 16 V 24, float64" in result.output
     assert "float32" in result.output
@@ -39,26 +42,32 @@ def test_refimpl_fails_when_a_form_is_wrong(monkeypatch):
         return out * (1 + 1e-12), state
 
     monkeypatch.setattr(program, "retention_recurrent", wrong)
-    result = CliRunner().invoke(program.app, ["--time", "20"])
+    result = CliRunner().invoke(program.app, ["compare", "--time", "20"])
     assert result.exit_code == 1
     assert "The forms disagree: oracle and recurrent in float64 by 1e-12 of the largest output" in result.output
 
 
 def test_nan_is_a_disagreement(monkeypatch):
     monkeypatch.setattr(program, "retention_recurrent", lambda *args: (np.full_like(args[2], np.nan), None))
-    assert CliRunner().invoke(program.app, ["--time", "20"]).exit_code == 1
+    assert CliRunner().invoke(program.app, ["compare", "--time", "20"]).exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["refimpl", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
+        (
+            ["refimpl", "compare", "--corpus", "no/such/file"],
+            "error: corpus: there is no file or folder 'no/such/file'",
+        ),
         (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
-        (["refimpl", "--corpus", "no[/such]file"], "error: corpus: there is no file or folder 'no[/such]file'"),
-        (["refimpl", "--corpus", ""], "error: corpus must be 'kjv' or a path, got ''"),
+        (
+            ["refimpl", "compare", "--corpus", "no[/such]file"],
+            "error: corpus: there is no file or folder 'no[/such]file'",
+        ),
+        (["refimpl", "compare", "--corpus", ""], "error: corpus must be 'kjv' or a path, got ''"),
     ],
 )
 def test_a_user_s_mistake_is_one_line(arguments, message):
@@ -70,7 +79,7 @@ def test_a_user_s_mistake_is_one_line(arguments, message):
 
 def test_short_corpus_is_refused(tmp_path):
     (tmp_path / "short.txt").write_text("too short")
-    result = run("refimpl", "--corpus", str(tmp_path / "short.txt"))
+    result = run("refimpl", "compare", "--corpus", str(tmp_path / "short.txt"))
     assert result.returncode == 2
     assert "corpus must hold at least 514 bytes for batch 2 of 257, got 9" in result.stderr
 
@@ -96,3 +105,61 @@ def test_atomic_writing(tmp_path, monkeypatch):
         write_atomically(target, b"second")
     assert target.read_text() == "first"
     assert [path.name for path in target.parent.iterdir()] == ["file.txt"]  # no temporary file stays behind
+
+
+def test_refimpl_without_a_command_compares():
+    result = run("refimpl")
+    assert result.returncode == 0, result.stderr
+    assert "T 257" in result.stdout
+    assert "All agree" in result.stdout
+
+
+def test_refimpl_trains(tmp_path):
+    result = run("refimpl", "train", "--steps", "2", "--out", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    assert "bits per byte on held-out text" in result.stdout
+    params, config = load_params(tmp_path / "run" / "weights.safetensors")
+    assert params["head"].shape == (config.dim, 256)
+
+
+def test_bench_measures_everything_there_is(tmp_path):
+    result = run("refimpl", "bench", "--time", "128", "--rounds", "1", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = {row["name"]: row for row in results["rows"]}
+    for name in (
+        "NumPy parallel",
+        "Numba chunkwise C=64",
+        "torch SDPA",
+        "torchscale parallel",
+        "torchscale chunkwise C=64",
+    ):
+        row = rows[name]
+        assert row["gflops"] * row["seconds"] * 1e9 == pytest.approx(
+            useful_flops(row["form"], 8, 128, 64, 128, row["chunk_size"])
+        )
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["peak_gflops"])
+        assert name in result.stdout
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_peers_compute_what_we_compute():
+    """The calls that are timed give one another's numbers (torchscale's up to the factors its norm forgives)."""
+    calls = candidates(128)
+    want = calls["NumPy parallel"][2]()[0]
+    for name, (form, _, call) in calls.items():
+        if name == "torch SDPA" or form == "backward":
+            continue
+        got = call()
+        if name.startswith("torchscale"):
+            got = got.detach().numpy().reshape(1, 128, 8, 128).transpose(0, 2, 1, 3)
+            got, target = (x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) for x in (got, want))
+        else:
+            got, target = np.asarray(got[0]), want
+        np.testing.assert_allclose(got, target, atol=2e-3, err_msg=name)
+
+
+def test_useful_operations_are_counted():
+    assert useful_flops("parallel", 1, 2, 1, 1) == 12  # three scores, each a product of two and a product with v
+    assert useful_flops("chunkwise", 1, 2, 1, 1, 2) == 20  # those and the state: four products a token
+    assert useful_flops("backward", 1, 2, 1, 1, 2) == 50
