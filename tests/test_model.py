@@ -10,6 +10,7 @@ import torch
 import refimpl
 from gpu.module import RetNet
 from refimpl.layers import gelu, rms_norm, swish
+from refimpl.numba_kernels import retention_chunkwise_numba, retention_recurrent_numba, retention_step_numba
 
 CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, value_dim=10, rotation="rotary")
 TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
@@ -128,19 +129,24 @@ def test_every_choice_changes_something():
         seen.append((name, logits))
 
 
-def test_full_model_at_full_length():
-    """4 layers, T = 300, float64: all forms and token-by-token decoding within 1e-10 of one another."""
+@pytest.mark.parametrize("prefill", [refimpl.retention_chunkwise, retention_chunkwise_numba])
+@pytest.mark.parametrize("step", [refimpl.retention_step, retention_step_numba])
+def test_full_model_at_full_length(prefill, step):
+    """4 layers, T = 300, float64: all forms, compiled or not, and decoding after a chunkwise prefill within 1e-10."""
     config = refimpl.RetNetConfig(vocab_size=50, dim=32, num_layers=4, num_heads=4)
     params = refimpl.init_params(config, dtype=np.float64)
     tokens = np.random.default_rng(1).integers(0, 50, (1, 300))
-    want, _ = refimpl.forward(params, tokens, config)
-    for name, form in contract.forms(refimpl).items():
+    want, end = refimpl.forward(params, tokens, config, retention=refimpl.retention_recurrent)
+    compiled = {"Numba recurrent": retention_recurrent_numba, "Numba chunkwise": retention_chunkwise_numba}
+    for name, form in (contract.forms(refimpl) | compiled).items():
         got, _ = refimpl.forward(params, tokens, config, retention=form)
         assert np.abs(got - want).max() < 1e-10, name
-    _, state = refimpl.forward(params, tokens[:, :200], config, retention=refimpl.retention_chunkwise)
+    _, state = refimpl.forward(params, tokens[:, :200], config, retention=prefill)
     for n in range(200, 300):
-        logits, state = refimpl.decode_step(params, tokens[:, n], config, state)
-        assert np.abs(logits - want[:, n]).max() < 1e-10
+        logits, state = refimpl.forward(params, tokens[:, n : n + 1], config, retention=step, state=state)
+        assert np.abs(logits[:, 0] - want[:, n]).max() < 1e-10
+    for got, layer in zip(state.layers, end.layers, strict=True):
+        contract.close(got, layer)
 
 
 def test_row_norm_is_forgiven_and_score_norm_too_without_eps():
