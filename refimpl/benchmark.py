@@ -23,6 +23,7 @@ from .files import write_atomically
 HEADS, KEY_DIM, VALUE_DIM = 8, 64, 128
 LONGEST_PARALLEL, LONGEST_RECURRENT = 2048, 2048  # beyond, T^2 scores or T Python steps take too long to repeat
 MATRIX = 2048  # of the product that sets the peak
+PAUSE = 0.06  # seconds before a turn
 
 
 def useful_flops(form, heads, time, key_dim, value_dim, chunk_size=None):
@@ -123,9 +124,10 @@ def torchscale_candidates(torch, tensors, time):
 def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
     """Time every candidate at every length, in turn; returns what the results file holds.
 
-    rounds: turns each has after a first that is not counted. A turn is two calls, of which the second is timed: the
-    first meets the caches and the still busy threads of whoever had the turn before. The fastest turn counts, of the
-    peak as of the candidates, for other programs only ever slow one down. progress: wraps the list of lengths, for a
+    rounds: turns each has after a first that is not counted. A turn is a pause, in which the threads of whoever came
+    before stop waiting for more (OpenBLAS's keep a core busy for tens of milliseconds), and two calls, of which the
+    second is timed: the first meets cold caches. The fastest turn counts, of the peak as of the candidates, for other
+    programs only ever slow one down. progress: wraps the list of lengths, for a
     progress bar.
     """
     for each in times:
@@ -138,6 +140,7 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
         seconds = {name: [] for name in calls}
         for turn in range(rounds + 1):
             for name, (_, _, call) in calls.items():
+                time.sleep(PAUSE)
                 call()
                 start = time.perf_counter()
                 call()

@@ -762,7 +762,7 @@ REFUSALS = {  # name: (function, arguments, error, message)
         "rwkv_recurrent",
         (Q, Q, V, Q, C.astype(int)),
         TypeError,
-        "bonus must have a real floating dtype, got int64",
+        "bonus must have dtype float16, bfloat16, float32, float64, got int64",
     ),
     "several tokens in a step": (
         "softmax_attention_step",
@@ -828,7 +828,7 @@ REFUSALS = {  # name: (function, arguments, error, message)
         "diagonal_ssm_recurrent",
         (C, C, V + 0j, C),
         TypeError,
-        "v must have a real floating dtype, got complex128",
+        "v must have dtype float16, bfloat16, float32, float64, got complex128",
     ),
     "v of rank 2": (
         "diagonal_ssm_recurrent",
