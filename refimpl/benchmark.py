@@ -199,7 +199,8 @@ def figure(results):
     panels[0].invert_yaxis()
     shape = results["shape"]
     canvas.suptitle(
-        f"H {shape['heads']}  K {shape['key_dim']}  V {shape['value_dim']}, float32, {_cores()} cores", fontsize=10
+        f"H {shape['heads']}  K {shape['key_dim']}  V {shape['value_dim']}, float32, {results['machine']['cores']} cores",
+        fontsize=10,
     )
     png = io.BytesIO()
     canvas.savefig(png, format="png", dpi=120)

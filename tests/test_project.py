@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -150,3 +151,17 @@ def test_readme_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert "assert" in example
     exec(compile(example, "README.md", "exec"), {})
+
+
+def test_readme_quotes_its_results_file():
+    rows = json.loads((ROOT / "refimpl" / "results" / "cpu.json").read_text())["rows"]
+    shares = {
+        row["name"]: 100 * row["share_of_peak"] for row in rows if row["time"] == 8192 and row["form"] == "chunkwise"
+    }
+    torch, torchscale = (
+        [share for name, share in shares.items() if name.startswith(prefix)] for prefix in ("torch,", "torchscale")
+    )
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"reached {max(shares.values()):.0f} % of that peak" in readme
+    assert f"the same form on torch {min(torch):.0f} to {max(torch):.0f} %" in readme
+    assert f"torchscale's {min(torchscale):.0f} to {max(torchscale):.0f} %" in readme
