@@ -9,10 +9,14 @@ for signed numbers, which are then also written into their cells.
 Run as a program, this file draws the figure of the README: images/three_forms.png.
 """
 
+import logging
 from base64 import b64encode
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
+
+# In a new environment matplotlib says, from its import on, that it looks for fonts: no lesson should print that.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 import ipywidgets as widgets
 import numpy as np

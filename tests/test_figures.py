@@ -3,6 +3,7 @@
 nbval does not compare pictures, so this is where a wrong one is caught.
 """
 
+import os
 import subprocess
 import sys
 from base64 import b64decode
@@ -214,3 +215,20 @@ def test_colour_scales_survive_grey():
 
     luminance = colormaps[figures.AMOUNT](np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert np.all(np.diff(luminance) < 0)  # light to dark, all the way
+
+
+def test_a_new_environment_prints_nothing(tmp_path):
+    """Without a font cache matplotlib looks for fonts, and says so on stderr unless told not to."""
+    program = """
+import logging, time, threading
+class Eager(threading.Timer):  # matplotlib speaks after five seconds of looking: here at once
+    def __init__(self, _, function, *more): super().__init__(0.0, function, *more)
+threading.Timer = Eager
+import figures
+"""
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=NOTEBOOKS, env=environment, capture_output=True, text=True, check=True
+    )
+    assert list(tmp_path.glob("fontlist*.json"))  # it did look
+    assert run.stderr == ""
