@@ -309,6 +309,12 @@ def _arrow(ax, start, end, color=INK, bend="arc3"):
     )
 
 
+def _outline_block(ax, start, length):
+    """The frame of the block of scores that the chunkwise form computes from token `start` on."""
+    frame = {"fill": False, "edgecolor": BLUE, "linewidth": 2.4, "zorder": 3, "clip_on": False}
+    ax.add_patch(Rectangle((start, start), length, length, **frame))
+
+
 def _draw_parallel(ax, scores, states, chunk_size):
     """The whole matrix, with the blocks that the chunkwise form keeps outlined."""
     time = len(scores)
@@ -316,18 +322,7 @@ def _draw_parallel(ax, scores, states, chunk_size):
     above = np.triu(np.ones_like(scores, dtype=bool), 1)
     ax.imshow(np.ma.masked_array(scores, above), cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(0, time, time, 0))
     for start in range(0, time, chunk_size):
-        ax.add_patch(
-            Rectangle(
-                (start, start),
-                chunk_size,
-                chunk_size,
-                fill=False,
-                edgecolor=BLUE,
-                linewidth=2.4,
-                zorder=3,
-                clip_on=False,
-            )
-        )
+        _outline_block(ax, start, chunk_size)
     ax.set(xlim=(0, time), ylim=(time, 0))
     ax.text(time * 0.97, time * 0.05, "the future:\nzero", ha="right", va="top", fontsize=8.5, color="#666666")
 
@@ -369,18 +364,7 @@ def _draw_chunkwise(ax, scores, states, chunk_size):
         above = np.triu(np.ones_like(block, dtype=bool), 1)
         block = np.ma.masked_array(block, above)
         ax.imshow(block, cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(start, end, end, start))
-        ax.add_patch(
-            Rectangle(
-                (start, start),
-                chunk_size,
-                chunk_size,
-                fill=False,
-                edgecolor=BLUE,
-                linewidth=2.4,
-                zorder=3,
-                clip_on=False,
-            )
-        )
+        _outline_block(ax, start, chunk_size)
         if end < time:
             left, top = start + 0.22 * chunk_size, end + 0.22 * chunk_size
             _tile(ax, states[end - 1], left, top, size, limit, ORANGE)

@@ -877,4 +877,6 @@ def test_a_modulus_of_one_may_be_rounded_up():
     """e^(i theta) is accepted in both widths, though its modulus may come out as 1 + eps."""
     for dtype in (np.complex64, np.complex128):
         gate = np.exp(1j * np.linspace(0, 3, 12)).astype(dtype).reshape(3, 4)
-        FAMILY.diagonal_ssm_parallel(C, C, V, gate)
+        out, state = FAMILY.diagonal_ssm_parallel(C, C, V, gate)
+        assert np.isfinite(out).all()
+        assert np.isfinite(state).all()
