@@ -30,7 +30,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 figures: $(READY)
-	$(BIN)/python notebooks/figures.py
+	cd notebooks && ../$(BIN)/python -m figures
 
 # The environment: exact versions from constraints.txt, the packages of this folder in place.
 $(READY): pyproject.toml constraints.txt

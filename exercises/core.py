@@ -27,14 +27,14 @@ LONGEST_LINE = 240  # of a message that comes from the student's code
 class Check:
     """One call and how to compare what it gives; the wanted answer is the solution's.
 
-    inputs: argument names, in order, to float arrays, floats or None. hint: one line for whoever fails.
+    inputs: argument names, in order, to float arrays, floats, integers or None. hint: one line for whoever fails.
     tolerance: the largest error allowed, relative to the largest wanted value of the same output.
     keeps_inputs: also demand that the call leaves every array it was given as it was.
     hidden: run by the grader, not by `check` in the notebook; its message shows no values.
     """
 
     name: str
-    inputs: Mapping[str, np.ndarray | float | None]
+    inputs: Mapping[str, np.ndarray | float | int | None]
     hint: str
     tolerance: float = 1e-10
     keeps_inputs: bool = False

@@ -94,7 +94,9 @@ def test_problem_is_well_formed(exercise, problem):
         assert len(line) <= 120
     for one in problem.checks:  # data that can be sent to another process
         for value in one.inputs.values():
-            assert value is None or type(value) is float or (type(value) is np.ndarray and value.dtype.kind == "f")
+            assert (
+                value is None or type(value) in (float, int) or (type(value) is np.ndarray and value.dtype.kind == "f")
+            )
 
 
 @pytest.mark.parametrize(("exercise", "problem", "wrong"), MISTAKES)

@@ -19,6 +19,8 @@ from refimpl.oracle import retention_oracle
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 import figures  # noqa: E402
+from figures import forms, memory, style  # noqa: E402
+from figures.__main__ import main  # noqa: E402
 
 GAMMA = 0.5
 
@@ -53,7 +55,7 @@ def written_numbers(ax):
 
 def test_outer_products_add_up_to_the_state():
     k, v = np.array([[1.0, 0, 2], [0, -1, 1]]), np.array([[2.0, 1], [0, 3]])
-    images = [np.asarray(ax.images[0].get_array()) for ax in figures.outer_products(k, v, ("a", "b")).axes]
+    images = [np.asarray(ax.images[0].get_array()) for ax in memory.outer_products(k, v, ("a", "b")).axes]
     np.testing.assert_array_equal(images[0], [[2, 1], [0, 0], [4, 2]])
     np.testing.assert_array_equal(images[1], [[0, 0], [0, -3], [0, 3]])
     np.testing.assert_array_equal(images[2], k.T @ v)
@@ -61,7 +63,7 @@ def test_outer_products_add_up_to_the_state():
 
 def test_a_heat_map_writes_the_number_it_colours():
     k, v = np.array([[1.0, 0]]), np.array([[0.25, -3.0]])
-    ax = figures.outer_products(k, v, ("a",)).axes[0]
+    ax = memory.outer_products(k, v, ("a",)).axes[0]
     assert written_numbers(ax) == {(0, 0): "0.25", (0, 1): "-3", (1, 0): "0", (1, 1): "0"}
     assert ax.get_xlabel() == "value channel"
     assert ax.get_ylabel() == "key channel"
@@ -69,13 +71,13 @@ def test_a_heat_map_writes_the_number_it_colours():
 
 def test_signed_scales_are_symmetric_so_that_zero_is_pale():
     states = np.array([[[1.0, -4.0]], [[2.0, 0.0]]])
-    for ax in figures.states_over_time(states, ("a", "b"), GAMMA).axes:
+    for ax in memory.states_over_time(states, ("a", "b"), GAMMA).axes:
         assert ax.images[0].get_clim() == (-4, 4)
 
 
 def test_states_over_time_draws_every_state_in_order():
     states = np.arange(24.0).reshape(4, 3, 2)
-    axes = figures.states_over_time(states, "abcd", GAMMA).axes
+    axes = memory.states_over_time(states, "abcd", GAMMA).axes
     assert len(axes) == 4
     for n, ax in enumerate(axes):
         np.testing.assert_array_equal(ax.images[0].get_array(), states[n])
@@ -98,12 +100,12 @@ def test_curves_draw_the_lines_marks_and_names_they_get():
 
 
 def test_lines_differ_without_their_colour():
-    assert len({style["linestyle"] for style in figures.LINES}) == len(figures.LINES)
+    assert len({style["linestyle"] for style in style.LINES}) == len(style.LINES)
 
 
 @pytest.mark.parametrize("n", range(6))
 def test_step_picture_shows_one_step_of_eq_6(tokens, n):
-    images = drawn(figures.step_picture(*tokens, GAMMA, n))
+    images = drawn(memory.step_picture(*tokens, GAMMA, n))
     out, state = oracle(tokens, GAMMA, n)
     np.testing.assert_allclose(images["state"], state, atol=1e-12)
     np.testing.assert_allclose(images["read"][0], out, atol=1e-12)
@@ -114,30 +116,30 @@ def test_step_picture_shows_one_step_of_eq_6(tokens, n):
 
 
 def test_moving_the_token_slider_redraws_the_state(tokens):
-    stepper = figures.state_stepper(*tokens, GAMMA)
+    stepper = memory.state_stepper(*tokens, GAMMA)
     for n in (3, 5, 1, 0):
         before = stepper.screen.value
-        stepper.token.value = n
+        stepper.move(token=n)
         np.testing.assert_allclose(drawn(stepper.picture)["state"], oracle(tokens, GAMMA, n)[1], atol=1e-12)
         assert stepper.screen.value == stepper.picture.png() != before
         assert f"Token {n}" in stepper.words.value
 
 
 def test_moving_the_decay_slider_redraws_the_state(tokens):
-    stepper = figures.state_stepper(*tokens, GAMMA)
-    stepper.token.value = 4
+    stepper = memory.state_stepper(*tokens, GAMMA)
+    stepper.move(token=4)
     for gamma in (1.0, 0.05):
-        stepper.decay.value = gamma
+        stepper.move(decay=gamma)
         np.testing.assert_allclose(drawn(stepper.picture)["state"], oracle(tokens, gamma, 4)[1], atol=1e-12)
 
 
 def test_the_stepper_is_labelled_bounded_and_says_what_it_shows(tokens):
-    stepper = figures.state_stepper(*tokens, GAMMA, names=("a", "b", "pear", "d", "e"))
-    assert stepper.children == (stepper.token, stepper.decay, stepper.screen, stepper.words)
-    assert (stepper.token.min, stepper.token.max, stepper.decay.max) == (0, 5, 1.0)
-    assert stepper.token.description == "token n"
-    assert stepper.decay.description == "decay \N{GREEK SMALL LETTER GAMMA}"
-    stepper.token.value = 3
+    stepper = memory.state_stepper(*tokens, GAMMA, names=("a", "b", "pear", "d", "e"))
+    assert stepper.children == (*stepper.controls.values(), stepper.screen, stepper.words)
+    assert (stepper.controls["token"].min, stepper.controls["token"].max, stepper.controls["decay"].max) == (0, 5, 1.0)
+    assert stepper.controls["token"].description == "token n"
+    assert stepper.controls["decay"].description == "decay \N{GREEK SMALL LETTER GAMMA}"
+    stepper.move(token=3)
     assert "Token 3 (pear)" in stepper.words.value
     for number in oracle(tokens, GAMMA, 3)[0]:
         assert f"{round(number, 3)}" in stepper.words.value
@@ -145,7 +147,7 @@ def test_the_stepper_is_labelled_bounded_and_says_what_it_shows(tokens):
 
 def test_three_forms_draws_one_function_three_ways(amounts):
     q, k, v = amounts
-    picture = figures.three_forms(q, k, v, gamma=0.75, chunk_size=2)
+    picture = forms.three_forms(q, k, v, gamma=0.75, chunk_size=2)
     want = retention_oracle(q[None, None], k[None, None], v[None, None], np.array([0.75]))[0][0, 0]
     images = drawn(picture)
     for form in ("parallel", "recurrent", "chunkwise"):
@@ -156,7 +158,7 @@ def test_three_forms_draws_one_function_three_ways(amounts):
 
 def test_three_forms_draws_matrix_states_and_blocks(amounts):
     q, k, v = amounts
-    axes = {ax.get_label(): ax for ax in figures.three_forms(q, k, v, gamma=0.75, chunk_size=2).axes}
+    axes = {ax.get_label(): ax for ax in forms.three_forms(q, k, v, gamma=0.75, chunk_size=2).axes}
     states = [oracle(amounts, 0.75, n)[1] for n in range(1, 7)]
     scores = np.array([[0.75 ** (n - m) * q[n] @ k[m] if n >= m else 0 for m in range(6)] for n in range(6)])
 
@@ -176,16 +178,15 @@ def test_three_forms_draws_matrix_states_and_blocks(amounts):
 
 
 def test_three_forms_reports_a_form_that_disagrees(amounts, monkeypatch):
-    right = figures.retention_chunkwise
-    monkeypatch.setattr(figures, "retention_chunkwise", lambda *args, **kw: (right(*args, **kw)[0] + 0.5, None))
-    assert figures.three_forms(*amounts, gamma=0.75, chunk_size=2).difference == pytest.approx(0.5)
+    right = forms.retention_chunkwise
+    monkeypatch.setattr(forms, "retention_chunkwise", lambda *args, **kw: (right(*args, **kw)[0] + 0.5, None))
+    assert forms.three_forms(*amounts, gamma=0.75, chunk_size=2).difference == pytest.approx(0.5)
 
 
-def test_main_writes_the_same_bytes_twice(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(figures, "__file__", str(tmp_path / "figures.py"))
-    path, written = tmp_path / "images" / "three_forms.png", []
+def test_main_writes_the_same_bytes_twice(tmp_path, capsys):
+    path, written = tmp_path / "three_forms.png", []
     for _ in range(2):
-        figures.main()
+        main(tmp_path)
         written.append(path.read_bytes())
     assert written[0] == written[1]
     assert written[0].startswith(b"\x89PNG")
@@ -195,7 +196,7 @@ def test_main_writes_the_same_bytes_twice(tmp_path, monkeypatch, capsys):
 
 
 def test_a_picture_shows_itself_with_a_description(tokens):
-    picture = figures.step_picture(*tokens, GAMMA, 2)
+    picture = memory.step_picture(*tokens, GAMMA, 2)
     data, metadata = picture._repr_mimebundle_()
     assert set(data) == {"image/png", "text/plain"}
     full, small = BytesIO(), Image.open(BytesIO(b64decode(data["image/png"]))).convert("RGB")
@@ -213,7 +214,7 @@ def test_importing_figures_leaves_pyplot_alone():
 def test_colour_scales_survive_grey():
     from matplotlib import colormaps
 
-    luminance = colormaps[figures.AMOUNT](np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    luminance = colormaps[style.AMOUNT](np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert np.all(np.diff(luminance) < 0)  # light to dark, all the way
 
 

@@ -110,11 +110,11 @@ def moving(notebook, root):
 
 
 def drawn(notebook, root):
-    """There is a picture, every picture is described in words, and figures.py drew it."""
+    """There is a picture, every picture is described in words, and the package figures drew it."""
     pictures = output_data(notebook, "image/png")
     faults = [] if pictures else ["no picture"]
     faults += ["a picture has no alternative text" for _, metadata in pictures if not metadata.get("alt")]
-    return faults + (["matplotlib is used outside figures.py"] if "matplotlib" in json.dumps(notebook["cells"]) else [])
+    return faults + (["matplotlib is used outside figures"] if "matplotlib" in json.dumps(notebook["cells"]) else [])
 
 
 def repeatable(notebook, root):
@@ -272,7 +272,7 @@ BROKEN = [
     (moving, _in_cell(2, metadata={"tags": ["nbval-skip"]}), "hides"),
     (drawn, _in_cell(3, outputs=[]), "no picture"),
     (drawn, _in_cell(3, outputs=[_result("image/png", "cGl4ZWxz")]), "alternative text"),
-    (drawn, _in_cell(3, source="import matplotlib.pyplot as plt"), "outside figures.py"),
+    (drawn, _in_cell(3, source="import matplotlib.pyplot as plt"), "outside figures"),
     (repeatable, _replace(5, "default_rng(0)", "default_rng()"), "without a seed"),
     (repeatable, _replace(5, "rng = np.random.default_rng(0)", "np.random.randn(3)"), "seeded"),
     (repeatable, _print("<object at 0x7f12ab34cd56>"), "address"),

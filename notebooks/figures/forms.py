@@ -1,0 +1,163 @@
+"""The three forms of one retention side by side: the figure of the README."""
+
+from itertools import combinations
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from refimpl import decay_mask, retention_chunkwise, retention_parallel, retention_recurrent
+
+from .style import AMOUNT, BLUE, INK, ORANGE, STYLE, new_picture
+
+
+@rc_context(STYLE)
+def three_forms(q, k, v, gamma, chunk_size):
+    """One retention, three pictures: the matrix QK^T * D, the chain of states, blocks and carried states.
+
+    q, k (T, K), v (T, V), all non-negative; gamma a number; chunk_size divides T. Under each picture
+    stands the output of its form. The largest difference between any two outputs is measured here,
+    written below them and kept as the attribute `difference`.
+    """
+    inputs, gammas = [x[None, None] for x in (q, k, v)], np.asarray([gamma])
+    scores = (q @ k.T) * decay_mask(gammas, len(k))[0]
+    states = [retention_recurrent(*(x[:, :, : n + 1] for x in inputs), gammas)[1][0, 0] for n in range(len(k))]
+    outs = {
+        "parallel": retention_parallel(*inputs, gammas)[0][0, 0],
+        "recurrent": retention_recurrent(*inputs, gammas)[0][0, 0],
+        "chunkwise": retention_chunkwise(*inputs, gammas, chunk_size=chunk_size)[0][0, 0],
+    }
+    difference = max(np.abs(a - b).max() for a, b in combinations(outs.values(), 2))
+    picture = new_picture(10, 5.6, "Three pictures of one retention, each above its output; the outputs are the same.")
+    picture.difference = difference
+    carried = " and ".join(f"$S_{n}$" for n in range(chunk_size, len(k), chunk_size))
+    panels = (
+        ("parallel", r"all tokens at once: $O = (QK^T \odot D)\,V$  (Eq. 5)", _draw_parallel),
+        ("recurrent", r"token by token: $S_n = \gamma S_{n-1} + k_n^T v_n$  (Eq. 6)", _draw_recurrent),
+        ("chunkwise", "block by block, a state in between  (Eq. 7)", _draw_chunkwise),
+    )
+    for column, (name, line, draw) in enumerate(panels):
+        left = 0.05 + 0.33 * column
+        picture.text(left + 0.135, 0.947, name.capitalize(), ha="center", fontsize=14, weight="bold", color=INK)
+        picture.text(left + 0.135, 0.9, line, ha="center", fontsize=9, color=INK)
+        draw(picture.add_axes((left, 0.385, 0.27, 0.27 * 10 / 5.6), label=name), scores, states, chunk_size)
+        out = picture.add_axes((left, 0.185, 0.27, 0.10), label=f"{name} output")
+        out.imshow(outs[name].T, cmap=AMOUNT, vmin=0, vmax=max(o.max() for o in outs.values()), aspect="auto")
+        out.set_xticks(range(len(k)), [f"$o_{n + 1}$" for n in range(len(k))])
+        out.set_yticks([])
+        out.tick_params(length=0)
+        out.spines[:].set_visible(False)
+        if column:
+            picture.text(left - 0.03, 0.235, "=", ha="center", va="center", fontsize=20, color=INK)
+        else:
+            out.set_ylabel("value\nchannel", fontsize=8)
+    picture.text(
+        0.5,
+        0.02,
+        "Blue: the blocks that the chunkwise form computes in parallel. "
+        f"Orange: the states that it carries, {carried} of the recurrent chain.\n"
+        f"One function: the largest difference between any two of these outputs is {difference:.1e}, "
+        f"where the largest output is {outs['parallel'].max():.1f}.\n"
+        f"Measured while drawing: float64, T = {len(k)}, K = {k.shape[1]}, V = {v.shape[1]}, γ = {gamma:g}, "
+        f"C = {chunk_size}. Darker is larger.",
+        ha="center",
+        fontsize=9,
+        color=INK,
+        linespacing=1.5,
+    )
+    return picture
+
+
+def _token_square(ax, time):
+    """A square of token n (downwards) against past token m, still empty."""
+    ax.set(xlim=(0, time), ylim=(time, 0), aspect="equal", xlabel="past token m", ylabel="token n")
+    ax.set_xticks(np.arange(time) + 0.5, range(1, time + 1))
+    ax.set_yticks(np.arange(time) + 0.5, range(1, time + 1))
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines[:].set_visible(False)
+    ax.add_patch(Rectangle((0, 0), time, time, facecolor="#F6F6F6", edgecolor="none", zorder=-2))
+
+
+def _tile(ax, matrix, left, top, size, limit, edge=None):
+    """A matrix as a small heat map inside larger axes, framed in the colour `edge`."""
+    extent = (left, left + size, top + size, top)
+    ax.imshow(matrix, cmap=AMOUNT, vmin=0, vmax=limit, extent=extent, aspect="equal", zorder=2)
+    ax.add_patch(
+        Rectangle((left, top), size, size, fill=False, edgecolor=edge or INK, linewidth=2.4 if edge else 0.8, zorder=3)
+    )
+
+
+def _arrow(ax, start, end, color=INK, bend="arc3"):
+    ax.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=10, connectionstyle=bend, color=color, linewidth=1.4, zorder=4
+        )
+    )
+
+
+def _outline_block(ax, start, length):
+    """The frame of the block of scores that the chunkwise form computes from token `start` on."""
+    frame = {"fill": False, "edgecolor": BLUE, "linewidth": 2.4, "zorder": 3, "clip_on": False}
+    ax.add_patch(Rectangle((start, start), length, length, **frame))
+
+
+def _draw_parallel(ax, scores, states, chunk_size):
+    """The whole matrix, with the blocks that the chunkwise form keeps outlined."""
+    time = len(scores)
+    _token_square(ax, time)
+    above = np.triu(np.ones_like(scores, dtype=bool), 1)
+    ax.imshow(np.ma.masked_array(scores, above), cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(0, time, time, 0))
+    for start in range(0, time, chunk_size):
+        _outline_block(ax, start, chunk_size)
+    ax.set(xlim=(0, time), ylim=(time, 0))
+    ax.text(time * 0.97, time * 0.05, "the future:\nzero", ha="right", va="top", fontsize=8.5, color="#666666")
+
+
+def _draw_recurrent(ax, scores, states, chunk_size):
+    """The chain of states, one row a chunk; the last of a row is what the chunkwise form carries."""
+    limit, size, rows = max(s.max() for s in states), 0.62, -(-len(states) // chunk_size)
+    centre = size / 2
+    for n, state in enumerate(states):
+        row, column = divmod(n, chunk_size)
+        carried = column == chunk_size - 1 and row < rows - 1
+        _tile(ax, state, column, row, size, limit, ORANGE if carried else None)
+        ax.text(column + centre, row - 0.05, f"$S_{n + 1}$", ha="center", va="bottom", fontsize=9.5)
+        if column < chunk_size - 1 and n + 1 < len(states):
+            _arrow(ax, (column + size + 0.03, row + centre), (column + 0.98, row + centre))
+            ax.text(column + (1 + size) / 2, row + centre - 0.06, "×γ", ha="center", va="bottom", fontsize=8)
+        elif n + 1 < len(states):  # on to the next row
+            lower = row + (1 + size) / 2 - 0.06
+            points = [(column + centre, row + size), (column + centre, lower), (-0.2, lower), (-0.2, row + 1 + centre)]
+            ax.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.4, zorder=1)
+            _arrow(ax, points[-1], (-0.01, row + 1 + centre), ORANGE)
+    ax.set(xlim=(-0.3, chunk_size - 1 + size + 0.1), ylim=(rows - 1 + size + 0.1, -0.25), aspect="equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(
+        f"read by $o_n = q_n S_n$; a state is {states[0].shape[0]} × {states[0].shape[1]} numbers", labelpad=8
+    )
+
+
+def _draw_chunkwise(ax, scores, states, chunk_size):
+    """The diagonal blocks of the matrix; everything left of them has become one carried state."""
+    time, size = len(scores), 0.56 * chunk_size
+    limit = max(s.max() for s in states)
+    _token_square(ax, time)
+    for start in range(0, time, chunk_size):
+        end = start + chunk_size
+        block = scores[start:end, start:end]
+        above = np.triu(np.ones_like(block, dtype=bool), 1)
+        block = np.ma.masked_array(block, above)
+        ax.imshow(block, cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(start, end, end, start))
+        _outline_block(ax, start, chunk_size)
+        if end < time:
+            left, top = start + 0.22 * chunk_size, end + 0.22 * chunk_size
+            _tile(ax, states[end - 1], left, top, size, limit, ORANGE)
+            ax.text(left - 0.1, top + size / 2, f"$S_{end}$", ha="right", va="center", fontsize=9.5)
+            _arrow(ax, (left + size / 2, end), (left + size / 2, top), ORANGE)
+            _arrow(ax, (left + size, top + size / 2), (end + 0.02, top + size / 2), ORANGE)
+            if end + chunk_size < time:
+                _arrow(ax, (left + size, top + size), (left + chunk_size, top + chunk_size), ORANGE)
+                ax.text(left + size - 0.1, top + size + 0.2, "$×γ^C$", ha="right", va="top", fontsize=8)
+    ax.set(xlim=(0, time), ylim=(time, 0))
