@@ -123,15 +123,20 @@ def chunk_decays(gamma, length):
     return chunk_decays_of(gamma, length)
 
 
-def decay_mask_of(gamma, time, rows=slice(None)):
-    """`decay_mask` for arguments that have passed the door: a look at the values of gamma stops a GPU."""
-    xp = array_namespace(gamma)
-    positions = xp.arange(time, dtype=xp.float64, device=device_of(gamma))
-    queries = xp.arange(*rows.indices(time), dtype=xp.float64, device=device_of(gamma))
+def decay_mask_of(gamma, time, rows=slice(None), *, dtype=None):
+    """`decay_mask` for arguments that have passed the door: a look at the values of gamma stops a GPU.
+
+    dtype: of the result, gamma's by default. Each power is computed once and goes to all cells of its lag.
+    """
+    xp, device = array_namespace(gamma), device_of(gamma)
+    powers = _power(xp, gamma, xp.arange(time, dtype=xp.float64, device=device))
+    future = xp.zeros_like(powers)  # lags -T ... -1, of which no power is taken
+    table = xp.astype(xp.concat([future, powers], axis=1), dtype or gamma.dtype)
+    positions = xp.arange(time, device=device)
+    queries = xp.arange(*rows.indices(time), device=device)
     lag = queries[:, None] - positions[None, :]
-    visible = lag >= 0
-    power = _power(xp, gamma, xp.where(visible, lag, xp.zeros_like(lag)))
-    return xp.where(visible[None, :, :], power, xp.zeros_like(power))
+    cells = xp.reshape(lag + time, (-1,))
+    return xp.reshape(xp.take(table, cells, axis=1), (gamma.shape[0], *lag.shape))
 
 
 def chunk_decays_of(gamma, length):

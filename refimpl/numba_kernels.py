@@ -140,9 +140,9 @@ def retention_chunkwise_backward_numba(q, k, v, gamma, grad_out, state=None, gra
     dq, _ = _chunkwise(grad_out, v, k, gamma, state.mT, chunk_size)
     dk, dv, dstate = np.empty(k.shape, k.dtype), np.empty(v.shape, v.dtype), grad_state.copy()
     for length, first, count in reversed(_spans(q.shape[2], chunk_size)):
-        tables, arrays = _tables(gamma, length, q.dtype), map(_by_head, (q, k, v, grad_out, dk, dv, dstate))
+        tables = _tables(gamma, length, q.dtype)
         with _TURN:
-            _chunkwise_backward_heads(*arrays, *tables, first, count)
+            _chunkwise_backward_heads(q, k, v, grad_out, dk, dv, dstate, *tables, first, count)
     return *(x.astype(dtype, copy=False) for x in (dq, dk, dv)), dstate
 
 
@@ -160,11 +160,6 @@ def _prepare_numpy_backward(*arguments):
     """`backward._prepare_backward`, which checks and casts."""
     q, k, v, grad_out, state, grad_state, dtype = _prepare_backward(*arguments)
     return *map(np.ascontiguousarray, (q, k, v, grad_out)), state, grad_state, dtype
-
-
-def _by_head(x):
-    """(B, H, ...) -> (B H, ...), contiguous; the same memory if x was."""
-    return np.ascontiguousarray(x).reshape((x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 def _spans(time, chunk_size):
@@ -186,9 +181,8 @@ def _recurrent(q, k, v, gamma, state, backwards=False):
     high, low = (part.ravel() for part in decay)
     first = (np.ones_like(high), np.zeros_like(low)) if backwards else (high, low)
     out, end = np.empty(v.shape, v.dtype), np.empty(state.shape, state.dtype)
-    arrays = map(_by_head, (q, k, v, state, end, out))
     with _TURN:
-        _recurrent_heads(*arrays, *first, high, low, backwards)
+        _recurrent_heads(q, k, v, np.ascontiguousarray(state), end, out, *first, high, low, backwards)
     return out, _carry(decay, end, 0.0) if backwards and q.shape[2] else end
 
 
@@ -196,35 +190,61 @@ def _chunkwise(q, k, v, gamma, state, chunk_size):
     """Eq. 7, first for the whole chunks and then for the ragged one."""
     out, state = np.empty(v.shape, v.dtype), np.array(state, order="C")
     for length, first, count in _spans(q.shape[2], chunk_size):
-        tables, arrays = _tables(gamma, length, q.dtype), map(_by_head, (q, k, v, state, out))
+        tables = _tables(gamma, length, q.dtype)
         with _TURN:
-            _chunkwise_heads(*arrays, *tables, first, count)
+            _chunkwise_heads(q, k, v, state, out, *tables, first, count)
     return out, state
 
 
-# ---------------------------------------------------------------- the kernels: x[n] is head n % H of sequence n // H
+# ---------------------------------------------------------------- the kernels: a turn n is sequence b, head h
 
 
 @_over_heads
 def _recurrent_heads(q, k, v, state, end, out, high_0, low_0, high, low, backwards):
-    for n in prange(q.shape[0]):
-        h = n % high.size
-        _recurrent_head(q[n], k[n], v[n], state[n], end[n], out[n], high_0[h], low_0[h], high[h], low[h], backwards)
+    for n in prange(q.shape[0] * q.shape[1]):
+        b, h = n // q.shape[1], n % q.shape[1]
+        _recurrent_head(
+            q[b, h],
+            k[b, h],
+            v[b, h],
+            state[b, h],
+            end[b, h],
+            out[b, h],
+            high_0[h],
+            low_0[h],
+            high[h],
+            low[h],
+            backwards,
+        )
 
 
 @_over_heads
 def _chunkwise_heads(q, k, v, state, out, xi, zeta, high, low, first, count):
-    for n in prange(q.shape[0]):
-        h = n % high.size
-        _chunkwise_head(q[n], k[n], v[n], state[n], out[n], xi[h], zeta[h], high[h], low[h], first, count)
+    for n in prange(q.shape[0] * q.shape[1]):
+        b, h = n // q.shape[1], n % q.shape[1]
+        _chunkwise_head(
+            q[b, h], k[b, h], v[b, h], state[b, h], out[b, h], xi[h], zeta[h], high[h], low[h], first, count
+        )
 
 
 @_over_heads
 def _chunkwise_backward_heads(q, k, v, grad, dk, dv, dstate, xi, zeta, high, low, first, count):
-    for n in prange(q.shape[0]):
-        h = n % high.size
+    for n in prange(q.shape[0] * q.shape[1]):
+        b, h = n // q.shape[1], n % q.shape[1]
         _chunkwise_backward_head(
-            q[n], k[n], v[n], grad[n], dk[n], dv[n], dstate[n], xi[h], zeta[h], high[h], low[h], first, count
+            q[b, h],
+            k[b, h],
+            v[b, h],
+            grad[b, h],
+            dk[b, h],
+            dv[b, h],
+            dstate[b, h],
+            xi[h],
+            zeta[h],
+            high[h],
+            low[h],
+            first,
+            count,
         )
 
 

@@ -129,8 +129,8 @@ def _decays(gamma, length, dtype):
     """D (H, c, c), xi and zeta (H, c, 1) in dtype, and gamma^c in two parts."""
     xp = array_namespace(gamma)
     gamma = _astype(gamma, xp.float64)
-    mask, (xi, zeta, whole) = decay_mask_of(gamma, length), chunk_decays_of(gamma, length)
-    return *(_astype(x, dtype) for x in (mask, xi[:, :, None], zeta[:, :, None])), in_two_parts(whole, dtype)
+    mask, (xi, zeta, whole) = decay_mask_of(gamma, length, dtype=dtype), chunk_decays_of(gamma, length)
+    return mask, *(_astype(x, dtype)[:, :, None] for x in (xi, zeta)), in_two_parts(whole, dtype)
 
 
 def _prepare(q, k, v, gamma, state):
@@ -145,4 +145,4 @@ def _prepare(q, k, v, gamma, state):
 
 
 def _astype(x, dtype):
-    return array_namespace(x).astype(x, dtype, copy=False)
+    return x if x.dtype == dtype else array_namespace(x).astype(x, dtype)

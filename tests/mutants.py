@@ -40,16 +40,16 @@ def _mutant(name, file, old, new, *more, only=None):
 
 MUTANTS = (
     # Eq. 5: the mask
-    _mutant("mask is strict: token n does not see itself", "decay.py", "visible = lag >= 0", "visible = lag > 0"),
-    _mutant("mask is not causal", "decay.py", "xp.where(visible[None, :, :], power, xp.zeros_like(power))", "power"),
+    _mutant("mask is strict: token n does not see itself", "decay.py", "[future, powers]", "[future, 0.0 * powers[:, :1], powers[:, 1:]]"),
+    _mutant("mask is not causal", "decay.py", "future = xp.zeros_like(powers)", "future = xp.flip(powers, axis=1)"),
     _mutant(
         "mask multiplies after the power: inf * 0",
         "decay.py",
-        "power = _power(xp, gamma, xp.where(visible, lag, xp.zeros_like(lag)))\n"
-        "    return xp.where(visible[None, :, :], power, xp.zeros_like(power))",
-        "return _power(xp, gamma, lag) * xp.astype(visible, gamma.dtype)",
+        "return xp.reshape(xp.take(table, cells, axis=1), (gamma.shape[0], *lag.shape))",
+        "visible = xp.astype(lag >= 0, xp.float64)\n"
+        "    return xp.astype(_power(xp, gamma, xp.astype(lag, xp.float64)) * visible, table.dtype)",
     ),
-    _mutant("mask decays by gamma^(n-m+1)", "decay.py", "lag = queries[:, None] -", "lag = 1 + queries[:, None] -"),
+    _mutant("mask decays by gamma^(n-m+1)", "decay.py", "_power(xp, gamma, xp.arange(", "_power(xp, gamma, 1.0 + xp.arange("),
     _mutant("scores are k_n . q_m", "retention.py", "((q @ k.mT) * mask)", "((k @ q.mT) * mask)"),
     # Eq. 7: between chunks
     _mutant("zeta is missing, as in the paper's pseudocode", "retention.py", "(v * zeta)", "v"),
