@@ -10,7 +10,7 @@ import numpy as np
 
 from .checks import check_integer, check_numpy, check_shape, check_state
 from .decay import in_two_parts
-from .layers import erf, gelu, merge_heads, split_heads, swish
+from .layers import erf, gelu, linear, merge_heads, split_heads, swish
 from .model import State
 from .retention import _carry, _chunk, _decays, _prepare, _step
 from .rotation import rotate, rotation_frequencies
@@ -140,7 +140,7 @@ def rotate_backward(grad, offset, ladder):
 
 def linear_backward(x, weight, grad):
     """Gradients (dx, dweight) of x @ weight: x (B, T, N), weight (N, M), grad (B, T, M)."""
-    return grad @ weight.T, x.reshape(-1, x.shape[-1]).T @ grad.reshape(-1, grad.shape[-1])
+    return linear(grad, weight.T), x.reshape(-1, x.shape[-1]).T @ grad.reshape(-1, grad.shape[-1])
 
 
 def multi_scale_retention_backward(

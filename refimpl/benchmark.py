@@ -124,11 +124,8 @@ def torchscale_candidates(torch, tensors, time):
 def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
     """Time every candidate at every length, in turn; returns what the results file holds.
 
-    rounds: turns each has after a first that is not counted. A turn is a pause, in which the threads of whoever came
-    before stop waiting for more (OpenBLAS's keep a core busy for tens of milliseconds), and two calls, of which the
-    second is timed: the first meets cold caches. The fastest turn counts, of the peak as of the candidates, for other
-    programs only ever slow one down. progress: wraps the list of lengths, for a
-    progress bar.
+    rounds: as in `take_turns`. The fastest turn counts, of the peak as of the candidates, for other programs only ever
+    slow one down. progress: wraps the list of lengths, for a progress bar.
     """
     for each in times:
         check_integer("times", each, minimum=1)
@@ -137,15 +134,7 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
     a, b = np.random.default_rng(1).standard_normal((2, MATRIX, MATRIX), dtype=np.float32)
     for length in progress(times):
         calls = {"peak": ("peak", None, functools.partial(np.matmul, a, b))} | candidates(length)
-        seconds = {name: [] for name in calls}
-        for turn in range(rounds + 1):
-            for name, (_, _, call) in calls.items():
-                time.sleep(PAUSE)
-                call()
-                start = time.perf_counter()
-                call()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
+        seconds = take_turns({name: call for name, (_, _, call) in calls.items()}, rounds)
         peak = 2 * MATRIX**3 / min(seconds["peak"])
         for name, (form, size, _) in calls.items():
             if name == "peak":
@@ -167,6 +156,25 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
         "versions": {name: _version(name) for name in ("python", "numpy", "numba", "torch", "torchscale")},
         "rows": rows,
     }
+
+
+def take_turns(calls, rounds):
+    """Seconds of every call of `calls`, functions by name, in each of `rounds` rounds: {name: [seconds]}.
+
+    All take a turn in every round; a first round is not counted. A turn is a pause, in which the threads of whoever
+    came before stop waiting for more (OpenBLAS's keep a core busy for tens of milliseconds), and two calls, of which
+    the second is timed: the first meets cold caches.
+    """
+    seconds = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            time.sleep(PAUSE)
+            call()
+            start = time.perf_counter()
+            call()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def write(results, out):

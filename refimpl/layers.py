@@ -45,6 +45,12 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     return normed if weight is None else normed * weight
 
 
+def linear(x, weight):
+    """x W for x (..., N) and weight (N, M): one product of two matrices, where NumPy would make one a sequence."""
+    xp = array_namespace(x)
+    return xp.reshape(xp.reshape(x, (-1, x.shape[-1])) @ weight, (*x.shape[:-1], weight.shape[1]))
+
+
 def swish(x):
     """x sigmoid(x), the gate's activation (Eq. 8); written with tanh, which never overflows.
 
@@ -118,20 +124,20 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
     gated = merged = merge_heads(group_norm(divided, config, params.get("group_norm")))
     gate = None
     if config.gate:
-        gate = x @ params["w_g"]
+        gate = linear(x, params["w_g"])
         gated = swish(gate) * merged
     if record is not None:
         record.update(
             x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided,
             merged=merged, gate=gate, gated=gated,
         )  # fmt: skip
-    return gated @ params["w_o"], after
+    return linear(gated, params["w_o"]), after
 
 
 def project(params, x, config, position=0):
     """q, k, v of `multi_scale_retention`, rotated and scaled, (B, H, T, N) each, and gamma (H,)."""
     xp = array_namespace(x)
-    q, k, v = (split_heads(x @ params[name], config.num_heads) for name in ("w_q", "w_k", "w_v"))
+    q, k, v = (split_heads(linear(x, params[name]), config.num_heads) for name in ("w_q", "w_k", "w_v"))
     if config.rotation is not None:
         q, k = (rotate(each, position, config.rotation) for each in (q, k))
     if config.scale_keys:
@@ -161,14 +167,14 @@ def feed_forward(params, x, kind="swiglu", record=None):
     params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d). record: as for
     `multi_scale_retention`.
     """
-    inner, gate = x @ params["w_1"], None
+    inner, gate = linear(x, params["w_1"]), None
     hidden = swish(inner) if kind == "swiglu" else gelu(inner)
     if kind != "gelu":
-        gate = x @ params["w_gate"]
+        gate = linear(x, params["w_gate"])
         hidden = hidden * gate
     if record is not None:
         record.update(x=x, inner=inner, gate=gate, hidden=hidden)
-    return hidden @ params["w_2"]
+    return linear(hidden, params["w_2"])
 
 
 def split_heads(x, num_heads):

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from .checks import check_shape
-from .layers import feed_forward, multi_scale_retention, rms_norm
+from .layers import feed_forward, linear, multi_scale_retention, rms_norm
 from .retention import retention_parallel, retention_step
 from .tree import flatten, map_tree
 
@@ -147,7 +147,7 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
     normed = rms_norm(x, params["final_norm"], eps=config.norm_eps)
     if record is not None:
         record.append({"x": x, "normed": normed})
-    return normed @ params["head"], State(state.position + tokens.shape[1], tuple(after))
+    return linear(normed, params["head"]), State(state.position + tokens.shape[1], tuple(after))
 
 
 def decode_step(params, tokens, config, state=None):

@@ -1,18 +1,16 @@
 """Compiled twins of the retentions and their gradients: the same contract, the same numbers, for NumPy arrays.
 
-Numba compiles each function on its first call and keeps the machine code on disk. One thread takes one head of one
-sequence at a time. Memory beyond inputs and outputs does not grow with T, except that halves and arrays that are not
-contiguous are copied once. Calls from several threads take turns. Equations: arXiv:2307.08621v4.
+Numba compiles each function on its first call and keeps the machine code on disk. Heads are shared out to
+threads. Memory beyond inputs and outputs does not grow with T, except that halves and arrays that are not
+contiguous are copied once. Equations: arXiv:2307.08621v4.
 
 The gradient of a retention is a retention: with G = dL/dO, dQ is the retention of (G, V, K), and dV and dK are those of
 (K, Q, G) and (V, G, Q), run backwards in time. So the gradients below are made of the pieces of the forward pass.
 """
 
-import threading
-
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -20,18 +18,15 @@ from .backward import _prepare_backward
 from .checks import check_integer, check_numpy
 from .decay import chunk_decays_of, in_two_parts
 from .retention import _carry, _prepare
+from .threads import over_heads
 
 # A tile of a product is ROWS vectors, which stay in registers while it is summed: 8 hide the latency of one
 # multiply-add and leave registers for the operands, with AVX2 (16 of 32 bytes) as with AVX-512 (32 of 64) and NEON.
 ROWS = 8
 VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
 
-# Every call uses all cores, so a second one at the same time would gain nothing; and Numba's own thread pool, which it
-# falls back on where OpenMP and TBB are missing, ends the process when entered twice.
-_TURN = threading.Lock()
-
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
-_over_heads = njit(**_OPTIONS, parallel=True)
+_over_heads = njit(**_OPTIONS)
 # For what only compiled code calls, so no way in from Python is compiled. A multiplication and an addition may be fused,
 # and nothing else of fastmath: NaN and infinity must come out where they went in.
 _compiled = njit(**_OPTIONS, fastmath={"contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -141,8 +136,7 @@ def retention_chunkwise_backward_numba(q, k, v, gamma, grad_out, state=None, gra
     dk, dv, dstate = np.empty(k.shape, k.dtype), np.empty(v.shape, v.dtype), grad_state.copy()
     for length, first, count in reversed(_spans(q.shape[2], chunk_size)):
         tables = _tables(gamma, length, q.dtype)
-        with _TURN:
-            _chunkwise_backward_heads(q, k, v, grad_out, dk, dv, dstate, *tables, first, count)
+        _share(_chunkwise_backward_heads, q, k, v, grad_out, dk, dv, dstate, *tables, first, count)
     return *(x.astype(dtype, copy=False) for x in (dq, dk, dv)), dstate
 
 
@@ -181,8 +175,7 @@ def _recurrent(q, k, v, gamma, state, backwards=False):
     high, low = (part.ravel() for part in decay)
     first = (np.ones_like(high), np.zeros_like(low)) if backwards else (high, low)
     out, end = np.empty(v.shape, v.dtype), np.empty(state.shape, state.dtype)
-    with _TURN:
-        _recurrent_heads(q, k, v, np.ascontiguousarray(state), end, out, *first, high, low, backwards)
+    _share(_recurrent_heads, q, k, v, np.ascontiguousarray(state), end, out, *first, high, low, backwards)
     return out, _carry(decay, end, 0.0) if backwards and q.shape[2] else end
 
 
@@ -191,18 +184,22 @@ def _chunkwise(q, k, v, gamma, state, chunk_size):
     out, state = np.empty(v.shape, v.dtype), np.array(state, order="C")
     for length, first, count in _spans(q.shape[2], chunk_size):
         tables = _tables(gamma, length, q.dtype)
-        with _TURN:
-            _chunkwise_heads(q, k, v, state, out, *tables, first, count)
+        _share(_chunkwise_heads, q, k, v, state, out, *tables, first, count)
     return out, state
 
 
-# ---------------------------------------------------------------- the kernels: a turn n is sequence b, head h
+def _share(kernel, q, k, v, *arguments):
+    """Give the B H heads to threads."""
+    over_heads(kernel, q.shape[0] * q.shape[1], 2 * q.size * v.shape[3], q, k, v, *arguments)
+
+
+# ---------------------------------------------------------------- the kernels: turn n is head h of sequence b
 
 
 @_over_heads
-def _recurrent_heads(q, k, v, state, end, out, high_0, low_0, high, low, backwards):
-    for n in prange(q.shape[0] * q.shape[1]):
-        b, h = n // q.shape[1], n % q.shape[1]
+def _recurrent_heads(start, stop, q, k, v, state, end, out, high_0, low_0, high, low, backwards):
+    for n in range(start, stop):
+        b, h = divmod(n, q.shape[1])
         _recurrent_head(
             q[b, h],
             k[b, h],
@@ -219,18 +216,18 @@ def _recurrent_heads(q, k, v, state, end, out, high_0, low_0, high, low, backwar
 
 
 @_over_heads
-def _chunkwise_heads(q, k, v, state, out, xi, zeta, high, low, first, count):
-    for n in prange(q.shape[0] * q.shape[1]):
-        b, h = n // q.shape[1], n % q.shape[1]
+def _chunkwise_heads(start, stop, q, k, v, state, out, xi, zeta, high, low, first, count):
+    for n in range(start, stop):
+        b, h = divmod(n, q.shape[1])
         _chunkwise_head(
             q[b, h], k[b, h], v[b, h], state[b, h], out[b, h], xi[h], zeta[h], high[h], low[h], first, count
         )
 
 
 @_over_heads
-def _chunkwise_backward_heads(q, k, v, grad, dk, dv, dstate, xi, zeta, high, low, first, count):
-    for n in prange(q.shape[0] * q.shape[1]):
-        b, h = n // q.shape[1], n % q.shape[1]
+def _chunkwise_backward_heads(start, stop, q, k, v, grad, dk, dv, dstate, xi, zeta, high, low, first, count):
+    for n in range(start, stop):
+        b, h = divmod(n, q.shape[1])
         _chunkwise_backward_head(
             q[b, h],
             k[b, h],
@@ -381,10 +378,54 @@ def _copy(to, to_row, to_step, x, row, step, rows, columns):
 
 @_compiled
 def _transpose(to, x, row, step, rows, columns):
-    """Rows row, row + step, ... of x become columns."""
+    """Rows row, row + step, ... of x become columns: whole squares of vectors in registers, the edges one by one."""
+    lanes = VECTOR_BYTES // x.itemsize
+    whole_rows, whole_columns = rows // lanes * lanes, columns // lanes * lanes
+    for n in range(0, whole_rows, lanes):
+        for i in range(0, whole_columns, lanes):
+            _square(to, x, row + step * n, step, n, i)
     for n in range(rows):
-        for i in range(columns):
+        for i in range(whole_columns if n < whole_rows else 0, columns):
             to[i, n] = x[row + step * n, i]
+
+
+@intrinsic
+def _square(typing, to, x, row, step, n, i):
+    """Columns i, i + 1, ... of x, of its rows row, row + step, ..., become rows i, i + 1, ... of `to` from column n on.
+
+    As many rows as a vector has elements. To zip row r with row r + lanes / 2 turns the order of the index bits by
+    one place, so after log2(lanes) rounds the row's bits and the column's have changed places.
+    """
+
+    def generate(context, builder, signature, arguments):
+        matrices = signature.args[:2]
+        to, x = (context.make_array(kind)(context, builder, a) for kind, a in zip(matrices, arguments, strict=False))
+        row, step, n, i = arguments[2:]
+        size = context.get_abi_sizeof(context.get_data_type(matrices[0].dtype))
+        lanes = VECTOR_BYTES // size
+        vector = ir.VectorType(context.get_data_type(matrices[0].dtype), lanes)
+
+        def place(kind, array, row, column):
+            pointer = cgutils.get_item_pointer(context, builder, kind, array, [row, column])
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        def number(index):
+            return ir.Constant(i.type, index)
+
+        def zipped(one, other, start):
+            order = [start + lane // 2 + lane % 2 * lanes for lane in range(lanes)]
+            return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), lanes), order))
+
+        rows = [builder.add(row, builder.mul(step, number(r))) for r in range(lanes)]
+        vectors = [builder.load(place(matrices[1], x, r, i), align=size) for r in rows]
+        for _ in range(lanes.bit_length() - 1):
+            pairs = zip(vectors[: lanes // 2], vectors[lanes // 2 :], strict=True)
+            vectors = [zipped(*pair, start) for pair in pairs for start in (0, lanes // 2)]
+        for column, found in enumerate(vectors):
+            builder.store(found, place(matrices[0], to, builder.add(i, number(column)), n), align=size)
+        return context.get_dummy_value()
+
+    return types.void(to, x, types.intp, types.intp, types.intp, types.intp), generate
 
 
 @intrinsic

@@ -1,6 +1,9 @@
 """The compiled kernels keep the contract, equal the NumPy forms, refuse what those refuse, and differentiate alike."""
 
 import functools
+import multiprocessing
+import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import contract
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 import refimpl
 from refimpl import numba_kernels as kernels
+from refimpl import threads
 from refimpl.backward import retention_chunkwise_backward, retention_recurrent_backward
 
 SIZES = (*contract.CHUNK_SIZES, 1000)
@@ -301,3 +305,31 @@ def test_threads_may_call_at_once():
             for case, results in zip(cases, pool.map(functools.partial(contract.run, form), cases), strict=True):
                 for got, want in zip(results, case.answer, strict=True):
                     contract.close(got, want)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_has_threads_of_its_own():
+    """The threads of the parent are not in the child, where waiting for one of them would never end."""
+    case = contract.problem(1, 8, 257, 16, 16)
+    contract.run(kernels.retention_chunkwise_numba, case)  # enough work for threads
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is the point
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            results = pool.apply_async(contract.run, (kernels.retention_chunkwise_numba, case)).get(timeout=60)
+    for got, want in zip(results, case.answer, strict=True):
+        contract.close(got, want)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 64])
+def test_heads_are_shared_out_whatever_the_number_of_threads(cores, monkeypatch):
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", cores)
+    for heads in (0, 1, 5, 7):
+        seen = []
+        threads.over_heads(lambda start, stop, seen=seen: seen.extend(range(start, stop)), heads, 2**30)
+        assert sorted(seen) == list(range(heads))
+
+
+def test_what_a_thread_raises_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
+    with pytest.raises(ZeroDivisionError):
+        threads.over_heads(lambda start, stop: 1 // (stop - 2), 2, 2**30)

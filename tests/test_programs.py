@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import refimpl
 import refimpl.__main__ as program
 from refimpl.benchmark import candidates, useful_flops
+from refimpl.benchmark_steps import memory_beyond, tables
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
 
@@ -123,7 +124,7 @@ def test_refimpl_trains(tmp_path):
 
 
 def test_bench_measures_everything_there_is(tmp_path):
-    result = run("refimpl", "bench", "--time", "128", "--rounds", "1", "--out", str(tmp_path))
+    result = run("refimpl", "bench", "--time", "128", "--long", "256", "--rounds", "1", "--out", str(tmp_path))
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     rows = {row["name"]: row for row in results["rows"]}
@@ -141,6 +142,24 @@ def test_bench_measures_everything_there_is(tmp_path):
         assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["peak_gflops"])
         assert name in result.stdout
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    for row in results["decode"]:
+        assert row["state_steps_per_second"] == pytest.approx(row["states"] / row["seconds"])
+    steps = {row["name"]: row for row in results["training"] if row["window"] == 64}
+    torch = min(row["seconds"] for name, row in steps.items() if name.startswith("torch"))
+    assert steps["Numba chunkwise"]["of_fastest_torch"] == pytest.approx(steps["Numba chunkwise"]["seconds"] / torch)
+    assert {(row["name"], row["time"]) for row in results["long"]} == {("NumPy", 256), ("Numba", 256)}
+    for title, rows in tables(results):
+        assert title in " ".join(result.stdout.split())
+        assert rows
+
+
+def test_memory_beyond_the_outputs_is_seen():
+    """The NumPy form keeps its outputs twice, once in parts and once whole; the compiled one writes them in place."""
+    outputs = 8 * 8192 * 128 * 4 / 2**20
+    if memory_beyond("NumPy", 128) is None:
+        pytest.skip("this system does not tell how much memory a process holds")
+    assert 0.5 * outputs < memory_beyond("NumPy", 8192) < 2 * outputs
+    assert memory_beyond("Numba", 8192) < 0.2 * outputs
 
 
 def test_peers_compute_what_we_compute():
