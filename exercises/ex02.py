@@ -106,12 +106,12 @@ UNROLLED_MISTAKES = (
     WrongAnswer(
         "ignores the state",
         _ignores_the_state,
-        "you ignored the state passed in: it adds q_n A^(steps since) S_0 to each output; only None adds nothing",
+        "you ignored the state passed in: counted from 1, output n holds q_n A^n S_0 too; only None adds nothing",
     ),
     WrongAnswer(
         "fades the state one step too few",
         _sum_with(steps=lambda n: n),
-        "the state needs one more A: it came before the first token, which multiplies it once already",
+        "S_0 needs one more A: the first token multiplies it once already, so output 1 holds q_1 A S_0",
     ),
 )
 
