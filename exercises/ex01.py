@@ -3,6 +3,7 @@
 import numpy as np
 
 from .core import Check, Exercise, Problem, WrongAnswer
+from .numbers import small_numbers
 
 RETURNS = ("out", "state")
 
@@ -122,7 +123,7 @@ STEP_MISTAKES = (
 )
 
 
-# Checks. The numbers are small and rounded, so that a message can be followed by hand.
+# Checks.
 
 
 def _arguments(key_dim, value_dim, time=None, *, gamma=0.5, start="state", dtype=np.float64):
@@ -131,7 +132,7 @@ def _arguments(key_dim, value_dim, time=None, *, gamma=0.5, start="state", dtype
     tokens = () if time is None else (time,)
 
     def draw(*shape):
-        return (random.integers(1, 20, shape) / 10 * random.choice([-1.0, 1.0], shape)).astype(dtype)
+        return small_numbers(random, *shape, dtype=dtype)
 
     arguments = {"q": draw(*tokens, key_dim), "k": draw(*tokens, key_dim), "v": draw(*tokens, value_dim)}
     state = draw(key_dim, value_dim)
