@@ -1,6 +1,6 @@
-"""The lesson contract, on every lesson there is: what nbval cannot see.
+"""The lesson contract, on every lesson there is, and what of it holds for the start page: what nbval cannot see.
 
-nbval runs each lesson and compares its outputs. It passes a cell that was never run, a lesson
+nbval runs each notebook and compares its outputs. It passes a cell that was never run, a lesson
 without a single assert and any picture. So each rule of the contract is a function here that
 takes a notebook and returns its faults, and each rule is shown a notebook that breaks it.
 
@@ -19,7 +19,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+START = ROOT / "notebooks" / "00_start_here.ipynb"
+LESSONS = sorted(set((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) - {START})
+EXERCISES = sorted((ROOT / "exercises").glob("ex[0-9][0-9]_*.ipynb"))
 SECTIONS = ("Do, learn, need", "Exercise", "What was not shown", "Reading")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -66,6 +68,13 @@ def sized(notebook, root):
     return faults + ([] if max(lines) <= 25 else [f"the longest code cell has {max(lines)} lines, more than 25"])
 
 
+def brief(notebook, root):
+    """12 to 25 cells, no code cell above 12 lines: a start page."""
+    cells, longest = len(notebook["cells"]), max(len(cell["source"].splitlines()) for cell in code_cells(notebook))
+    faults = [] if 12 <= cells <= 25 else [f"{cells} cells, not 12 to 25"]
+    return faults + ([] if longest <= 12 else [f"the longest code cell has {longest} lines, more than 12"])
+
+
 def sectioned(notebook, root):
     """The sections of the contract are there, in order."""
     headings = re.findall(r"^##? (.+)$", prose(notebook), re.MULTILINE)
@@ -73,11 +82,21 @@ def sectioned(notebook, root):
     return [] if found == list(SECTIONS) else [f"sections are {found}, not {list(SECTIONS)}"]
 
 
+def links(text):
+    """The relative links in Markdown, without what follows a #."""
+    return [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text)]
+
+
+def linked(notebook, root):
+    """Every relative link leads to a file."""
+    return [f"{link} is not there" for link in links(prose(notebook)) if not (root / "notebooks" / link).is_file()]
+
+
 def exercised(notebook, root):
     """The lesson links an exercise notebook, and that notebook exists."""
-    links = re.findall(r"\]\(\.\./exercises/(ex\d\d_\w+\.ipynb)\)", prose(notebook))
-    faults = [f"exercises/{link} is not there" for link in links if not (root / "exercises" / link).is_file()]
-    return faults if links else ["no link to ../exercises/exNN_name.ipynb"]
+    found = [link for link in links(prose(notebook)) if re.fullmatch(r"\.\./exercises/ex\d\d_\w+\.ipynb", link)]
+    faults = [f"{link[3:]} is not there" for link in found if not (root / "notebooks" / link).is_file()]
+    return faults if found else ["no link to ../exercises/exNN_name.ipynb"]
 
 
 def asserted(notebook, root):
@@ -139,13 +158,24 @@ def repeatable(notebook, root):
     return faults + ([] if len(set(ids)) == len(ids) else ["a cell id occurs twice"])
 
 
-RULES = (executed, sized, sectioned, exercised, asserted, guessed, cited, moving, drawn, repeatable)
+RULES = (executed, sized, sectioned, linked, exercised, asserted, guessed, cited, moving, drawn, repeatable)
+START_RULES = (executed, brief, linked, asserted, guessed, drawn, repeatable)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
 def test_a_lesson_keeps_the_contract(path, rule):
     assert rule(nbformat.read(path, as_version=4), ROOT) == []
+
+
+@pytest.mark.parametrize("rule", START_RULES, ids=lambda rule: rule.__name__)
+def test_the_start_page_keeps_its_rules(rule):
+    assert rule(nbformat.read(START, as_version=4), ROOT) == []
+
+
+def test_the_start_page_maps_every_lesson_and_exercise():
+    found = set(links(prose(nbformat.read(START, as_version=4))))
+    assert {path.name for path in LESSONS} | {f"../exercises/{path.name}" for path in EXERCISES} <= found
 
 
 def test_there_are_lessons_numbered_from_one():
@@ -200,8 +230,15 @@ def _good():
     return {"metadata": {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}}, "cells": cells}
 
 
+def _good_start():
+    notebook = _good()
+    del notebook["cells"][16:-3]
+    return notebook
+
+
 @pytest.fixture
 def root(tmp_path):
+    (tmp_path / "notebooks").mkdir()
     (tmp_path / "exercises").mkdir()
     (tmp_path / "exercises" / "ex01_a_step.ipynb").write_text("{}", encoding="utf-8")
     return tmp_path
@@ -210,6 +247,11 @@ def root(tmp_path):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_good_notebook_passes(rule, root):
     assert rule(_good(), root) == []
+
+
+@pytest.mark.parametrize("rule", START_RULES, ids=lambda rule: rule.__name__)
+def test_a_good_start_page_passes(rule, root):
+    assert rule(_good_start(), root) == []
 
 
 def _in_cell(index, **changes):
@@ -260,6 +302,14 @@ BROKEN = [
     (sized, _lengthen, "cells, not 35"),
     (sized, _in_cell(5, source="x = 1\n" * 26), "longest"),
     (sized, _pad_all, "median"),
+    (brief, _lengthen, "cells, not 12"),
+    (brief, _in_cell(5, source="x = 1\n" * 13), "longest"),
+    (
+        linked,
+        _replace(-1, "A paper.", "[A paper](paper.ipynb#top), [our house](../README.md)"),
+        "paper.ipynb is not there",
+    ),
+    (linked, _replace(-3, "ex01_a_step", "ex01_another"), "not there"),
     (sectioned, _replace(-2, "What was not shown", "The rest"), "sections"),
     (sectioned, _swap_sections, "sections"),
     (exercised, _replace(-3, "../exercises/", "exercises/"), "no link"),
@@ -297,4 +347,4 @@ def test_a_broken_notebook_is_refused(rule, damage, fault, root):
 
 
 def test_every_rule_is_shown_a_notebook_that_breaks_it():
-    assert {rule for rule, _, _ in BROKEN} == set(RULES)
+    assert {rule for rule, _, _ in BROKEN} == {*RULES, *START_RULES}

@@ -147,6 +147,12 @@ def test_readme_commands_exist():
         assert (ROOT / link).exists(), f"README links {link}"
 
 
+def test_make_lab_opens_the_start_page():
+    (page,) = re.findall(r"jupyter lab .* (\S+\.ipynb)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert page == "notebooks/00_start_here.ipynb"
+    assert (ROOT / page).is_file()
+
+
 def test_readme_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert "assert" in example
