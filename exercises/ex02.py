@@ -4,7 +4,7 @@ import numpy as np
 from numpy.linalg import eigvals, inv, matrix_power
 
 from .core import Check, Exercise, Problem, WrongAnswer
-from .numbers import small_numbers
+from .inputs import small_numbers
 
 # Solutions.
 

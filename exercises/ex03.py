@@ -3,7 +3,7 @@
 import numpy as np
 
 from .core import Check, Exercise, Problem, WrongAnswer
-from .numbers import small_numbers
+from .inputs import small_numbers
 
 # Solutions.
 

@@ -154,7 +154,7 @@ def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0)
         if retention is not retention_parallel or position != 0:
             raise ValueError(
                 f"score_norm must be None unless retention is retention_parallel on the whole text, got "
-                f"{config.score_norm!r}: a sum over a row of scores is known in the parallel form alone"
+                f"{config.score_norm!r}: the scores of a row stand side by side in the parallel form alone"
             )
         scale = score_scale(q, k, gamma, config.score_norm, config.row_norm)
         divisor = scale if divisor is None else divisor * scale

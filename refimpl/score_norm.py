@@ -1,7 +1,8 @@
 """How the paper normalises retention scores, and what each normalisation costs in sameness of the forms.
 
 Group normalisation forgives a positive factor per token and head, if its eps is 0. The row sums of D are such a factor
-and known in every form. The sum of a row of scores is one too, but needs the whole row: only the parallel form has it.
+and known in every form. So is the sum of a row of scores, by a recurrence of its own (lesson 8); the sum of their absolute
+values needs the whole row. We offer both where the released code takes them: in the parallel form alone.
 """
 
 from array_api_compat import array_namespace, device
