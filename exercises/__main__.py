@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import exercise_names, load
-from .core import grade
+from .key import grade
 from .report import styled_lines
 from .submission import UnusableError, collect
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .core import contained, describe_error
+from .runner import contained, describe_error
 
 
 class UnusableError(Exception):
