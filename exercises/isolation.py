@@ -1,0 +1,190 @@
+"""The two ways to start the harness: in a bubblewrap sandbox, or under limits alone.
+
+Either way the process has an empty environment, a time and a memory limit, and no descriptor but its
+pipes; child.py and confine.py take away the rest. Bubblewrap adds a file system without the course, its
+own process table and no network.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+CHILD_MODULES = ("child", "confine", "runner", "submission", "wire")  # all that a sandbox sees of the course
+# The package without its __init__, so that nothing else of the course is imported.
+START = """
+import json, sys, types
+settings = json.loads(sys.argv[1])
+package = sys.modules["exercises"] = types.ModuleType("exercises")
+package.__path__ = [settings["modules"]]
+sys.path.append(settings["packages"])
+from exercises.child import main
+main(settings)
+"""
+FIRST_USER = 65400  # of the users, one a worker, that a grader run as root becomes; no system gives them out
+CHOICES = ("auto", "bubblewrap", "limits")
+
+
+class IsolationError(Exception):
+    """The isolation asked for cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use: per check, and seconds in all."""
+
+    cpu_seconds: int = 2
+    seconds: float = 4.0
+    total_seconds: float = 20.0
+    memory: int = 1 << 30
+    file: int = 1 << 20
+    descriptors: int = 16
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """One way to start the harness.
+
+    name: "bubblewrap" or "limits only". own_user: run student code under a user of its own, which
+    needs root. namespaces: let bubblewrap make a user namespace, which needs no root.
+    """
+
+    name: str
+    own_user: bool
+    namespaces: bool = False
+
+    def command(self, limits, slot, folder):
+        """Return the command line; `slot` numbers the worker, `folder` is an empty one to start in."""
+        inside = "/grader/exercises" if self.name == "bubblewrap" else str(HERE)
+        settings = {
+            "modules": inside,
+            "packages": str(_numpy().parent),
+            "readable": [str(path) for path in _numpy_folders()],
+            "unseen": [str(HERE / "__init__.py"), str(HERE / "core.py")] if self.name == "bubblewrap" else [],
+            "user": FIRST_USER + slot if self.own_user else None,
+            "limits": {
+                "cpu": limits.cpu_seconds,
+                "memory": limits.memory,
+                "file": limits.file,
+                "descriptors": limits.descriptors,
+            },
+        }
+        python = [_python(), "-I", "-S", "-B", "-c", START, json.dumps(settings)]
+        return python if self.name != "bubblewrap" else [*_bubblewrap(self.namespaces), *python]
+
+    def start(self, limits, slot, folder):
+        """Return the harness as a `Popen` with pipes, in a session of its own."""
+        return subprocess.Popen(
+            self.command(limits, slot, folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+            bufsize=0,
+            start_new_session=True,
+        )
+
+
+def choose_isolation(choice="auto"):
+    """Return the best `Isolation` that works here, or the one asked for; IsolationError if it does not work.
+
+    choice: "auto", "bubblewrap" or "limits". What works is found by grading nothing in it, once.
+    """
+    reasons = []
+    for isolation in _candidates(choice):
+        reason = _trial(isolation)
+        if not reason:
+            return isolation
+        reasons.append(reason)
+    raise IsolationError(f"no isolation by {choice} here: {'; '.join(reasons)}")
+
+
+def _candidates(choice):
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if choice in ("auto", "bubblewrap"):
+        if root:
+            yield Isolation("bubblewrap", own_user=True)
+        yield Isolation("bubblewrap", own_user=False, namespaces=True)
+    if choice in ("auto", "limits"):
+        yield Isolation("limits only", own_user=root)
+
+
+def _trial(isolation):
+    """Return why a harness does not start in `isolation`, or ""."""
+    if isolation.name == "bubblewrap" and shutil.which("bwrap") is None:
+        return "there is no bwrap (the package is called bubblewrap)"
+    from .sandbox import BrokenSandboxError, Sandbox  # which needs this module
+
+    try:
+        with Sandbox(isolation, Limits(), slot=0) as sandbox:
+            if sandbox.seen:
+                return f"the sandbox shows the course: {sandbox.seen}"
+    except (BrokenSandboxError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _python():
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def _numpy():
+    return Path(np.__file__).resolve().parent
+
+
+def _numpy_folders():
+    libraries = _numpy().parent / "numpy.libs"
+    return [_numpy(), *([libraries] if libraries.is_dir() else [])]
+
+
+def _bubblewrap(namespaces):
+    """Return bwrap and its options: base Python, NumPy and the harness's modules, read-only, and nothing else."""
+    options = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if namespaces:
+        options += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+        if "--disable-userns" in subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout:
+            options.append("--disable-userns")
+    else:  # root: the harness becomes another user, then has no capability either
+        options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    options += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"]
+    options += ["--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1", "--setenv", "LC_ALL", "C.UTF-8"]
+    shared = []
+    for path in map(Path, ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", f"{sys.base_prefix}/lib")):
+        if path.is_symlink():
+            options += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir() and not any(path.is_relative_to(one) for one in shared):
+            options += ["--ro-bind", str(path), str(path)]
+            shared.append(path)
+    standard = Path(sysconfig.get_path("stdlib"))
+    if not any(standard.is_relative_to(one) for one in shared):
+        options += ["--ro-bind", str(standard), str(standard)]
+        shared.append(standard)
+    # Other packages, the course among them, are no part of it.
+    others = {standard / "site-packages", standard / "dist-packages", Path("/usr/lib/python3/dist-packages")}
+    others |= {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    for path in sorted(others):
+        if path.is_dir() and any(path.is_relative_to(one) for one in shared):
+            options += ["--tmpfs", str(path)]
+    for path in (Path(_python()), *_numpy_folders()):
+        options += ["--ro-bind", str(path), str(path)]
+    for name in CHILD_MODULES:
+        options += ["--ro-bind", str(HERE / f"{name}.py"), f"/grader/exercises/{name}.py"]
+    options += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
+    options += ["--perms", "1777", "--size", str(4 << 20), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    return ["bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
+
+
+def empty_folder():
+    """Return a new empty folder as a context manager; other users may enter and not write."""
+    folder = tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True)
+    os.chmod(folder.name, 0o555)
+    return folder
