@@ -20,9 +20,13 @@ from .submission import UnusableError, collect_bytes
 from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
 
 # Loaded before student code runs, once: afterwards the folders may be out of reach, and it is faster.
-LIKELY = """encodings.utf_8_sig traceback abc bisect cmath collections contextlib copy dataclasses decimal enum fractions functools heapq inspect
-    itertools json math numbers operator random re statistics string textwrap time typing warnings
-    numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random""".split()
+LIKELY = (
+    ["encodings.utf_8_sig", "traceback", "abc", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses"]
+    + ["decimal", "enum", "fractions", "functools", "heapq", "inspect", "itertools", "json", "math", "numbers"]
+    + ["operator", "random", "re", "statistics", "string", "textwrap", "time", "typing", "warnings"]
+    + [f"numpy.{name}" for name in ("fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random")]
+)
+READY = b"confined"
 
 
 def main(settings):
@@ -67,14 +71,19 @@ def _drop(user):
 def _ask(header, payload, confinement, alone):
     """Return (how it ended, the bytes that came) of one question, put to a process of its own."""
     reader, writer = os.pipe()
+    ready, set_up = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            _answer(header, payload, confinement, writer)
+            _answer(header, payload, confinement, writer, set_up)
         finally:
             os._exit(1)
     os.close(writer)
-    data, end = _collect(reader, time.monotonic() + header["seconds"])
+    os.close(set_up)
+    # Written and closed before any student code runs, so this one word is to be believed.
+    words = os.read(ready, 1000)
+    os.close(ready)
+    data, end = _collect(reader, time.monotonic() + header["seconds"]) if words == READY else (words, "unconfined")
     os.close(reader)
     os.kill(child, signal.SIGKILL)  # not reaped yet, so it is this child; if it has ended, its status stays
     _, status = os.waitpid(child, 0)
@@ -103,20 +112,21 @@ def _collect(reader, deadline):
             return b"", "flood"
 
 
-def _answer(header, payload, confinement, writer):
+def _answer(header, payload, confinement, writer, set_up):
     """Confine this process, answer, and end it."""
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(nothing, standard)
         confinement.enter()
-        os.dup2(writer, 3)
-        os.closerange(4, 1 << 10)
         sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in enumerate("rww"))  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.write(set_up, READY)
     except BaseException as error:
-        _write(writer, frame({"confinement": describe_error(error)}))
-        os._exit(0)
+        os.write(set_up, describe_error(error).encode())
+        os._exit(1)
+    os.dup2(writer, 3)
+    os.closerange(4, 1 << 10)
     source, call = payload[: header["source"]], payload[header["source"] :]
     try:
         submission = collect_bytes(header["name"], source, header["functions"])

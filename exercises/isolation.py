@@ -156,9 +156,21 @@ def _bubblewrap(namespaces):
     else:  # root: the harness becomes another user, then has no capability either
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     options += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"]
-    options += ["--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1", "--setenv", "LC_ALL", "C.UTF-8"]
+    options += [
+        "--setenv",
+        "OPENBLAS_NUM_THREADS",
+        "1",
+        "--setenv",
+        "OMP_NUM_THREADS",
+        "1",
+        "--setenv",
+        "LC_ALL",
+        "C.UTF-8",
+    ]
     shared = []
-    for path in map(Path, ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", f"{sys.base_prefix}/lib")):
+    for path in map(
+        Path, ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", f"{sys.base_prefix}/lib")
+    ):
         if path.is_symlink():
             options += ["--symlink", os.readlink(path), str(path)]
         elif path.is_dir() and not any(path.is_relative_to(one) for one in shared):

@@ -66,6 +66,14 @@ class AnswerKey:
         }
         return Report(self.name, results, sum(problem.points_left_out for problem in self.problems))
 
+    def failed_runs(self, reason):
+        """Return a failed `Run` for every check, the grader's `reason` in each, for `report`."""
+        return {
+            (problem.function, check.name): Run(failure=reason, by_grader=True)
+            for problem in self.problems
+            for check in problem.checks
+        }
+
 
 @functools.cache
 def answer_key(exercise):

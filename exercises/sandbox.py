@@ -1,5 +1,6 @@
 """The trusted side of the sandbox: ask, wait within limits, and believe nothing but arrays."""
 
+import contextlib
 import os
 import select
 import signal
@@ -47,10 +48,8 @@ class Sandbox:
 
     def __exit__(self, *_):
         for kill in (lambda: os.killpg(self._process.pid, signal.SIGKILL), self._process.kill):
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill()
-            except (ProcessLookupError, PermissionError):
-                pass
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             pipe.close()
@@ -126,7 +125,7 @@ class Answered:
 
 
 class ConfinementError(Exception):
-    """A process could not confine itself as announced: nothing was run."""
+    """A process could not confine itself as announced, so it ran nothing."""
 
 
 def put_questions(key, name, source, isolation, limits, slot=0, stop=None):
@@ -159,14 +158,11 @@ class _Conversation:
 
     def _run(self):
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
-        failed = lambda reason: {  # noqa: E731
-            (problem.function, check.name): Run(failure=reason, by_grader=True) for problem, check in questions
-        }
         reason, look = self._look()
         if reason:
-            return self._answered(failed(f"reading your file failed: {reason}"))
+            return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
         if look["unusable"]:
-            return self._answered(failed(look["unusable"]), look["notes"], look["unusable"])
+            return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
         runs, late = {}, {}
         for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # stable: else in order
             function = problem.function
@@ -231,6 +227,8 @@ class _Conversation:
             return "lost", b""
         finally:
             self._used += time.monotonic() - began
+        if end["end"] == "unconfined":
+            raise ConfinementError(f"a process could not be confined: {one_line(data.decode('utf-8', 'replace'))}")
         return _went_wrong(end, data), data
 
     def _words(self, reason):
@@ -247,8 +245,6 @@ class _Conversation:
 
 def _went_wrong(end, data):
     """Return "" if an answer may have come, else a word for what happened or the reason itself."""
-    if type(end.get("end")) is not str or type(end.get("signal")) is not int or type(end.get("code")) is not int:
-        return "lost"
     if end["end"] in ("late", "flood"):
         return end["end"]
     if end["signal"] == signal.SIGXCPU:
@@ -275,8 +271,6 @@ def _look_from_bytes(data):
         return part
 
     found, _ = read_frame(read)
-    if "confinement" in found:
-        raise ConfinementError(str(found["confinement"]))
     if set(found) != {"unusable", "notes", "names"} or type(found["unusable"]) is not str:
         raise MalformedError("its fields are not those of an answer")
     for name in ("notes", "names"):
