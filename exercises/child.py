@@ -31,7 +31,7 @@ READY = b"confined"
 
 def main(settings):
     """Answer questions from standard input on standard output until it ends."""
-    questions, answers = os.dup(0), os.dup(1)
+    source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):  # nobody's print reaches the grader
         os.dup2(nothing, standard)
@@ -45,14 +45,14 @@ def main(settings):
     alone = os.getpid() == 1 or dropped
     seen = [path for path in settings["unseen"] if os.path.lexists(path)]
     in_force = [*confinement.in_force, *(["a user of its own"] if dropped else [])]
-    _write(answers, frame({"in_force": in_force, "seen": seen}))
+    _write(sink, frame({"in_force": in_force, "seen": seen}))
     while True:
         try:
-            header, payload = read_frame(lambda n: _read(questions, n))
+            header, payload = read_frame(lambda n: _read(source, n))
         except EOFError:
             return
         with contextlib.suppress(BrokenPipeError):
-            _write(answers, frame(*_ask(header, payload, confinement, alone)))
+            _write(sink, frame(*_ask(header, payload, confinement, alone)))
 
 
 def _drop(user):

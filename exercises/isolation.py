@@ -29,6 +29,7 @@ sys.path.append(settings["packages"])
 from exercises.child import main
 main(settings)
 """
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 FIRST_USER = 65400  # of the users, one a worker, that a grader run as root becomes; no system gives them out
 CHOICES = ("auto", "bubblewrap", "limits")
 
@@ -88,7 +89,7 @@ class Isolation:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+            env=ENVIRONMENT | {"PATH": "/usr/sbin:/usr/bin:/bin:/usr/local/bin"},
             bufsize=0,
             start_new_session=True,
         )
@@ -151,46 +152,38 @@ def _bubblewrap(namespaces):
     options = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if namespaces:
         options += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
-        if "--disable-userns" in subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout:
-            options.append("--disable-userns")
-    else:  # root: the harness becomes another user, then has no capability either
+        help_text = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False).stdout
+        options += ["--disable-userns"] if "--disable-userns" in help_text else []
+    else:  # root: the harness becomes another user, and then has no capability either
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     options += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"]
-    options += [
-        "--setenv",
-        "OPENBLAS_NUM_THREADS",
-        "1",
-        "--setenv",
-        "OMP_NUM_THREADS",
-        "1",
-        "--setenv",
-        "LC_ALL",
-        "C.UTF-8",
-    ]
-    shared = []
-    for path in map(
-        Path, ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", f"{sys.base_prefix}/lib")
-    ):
-        if path.is_symlink():
-            options += ["--symlink", os.readlink(path), str(path)]
-        elif path.is_dir() and not any(path.is_relative_to(one) for one in shared):
-            options += ["--ro-bind", str(path), str(path)]
-            shared.append(path)
+    for name, value in ENVIRONMENT.items():
+        options += ["--setenv", name, value]
+    mounts, shared = [], []
     standard = Path(sysconfig.get_path("stdlib"))
-    if not any(standard.is_relative_to(one) for one in shared):
-        options += ["--ro-bind", str(standard), str(standard)]
-        shared.append(standard)
+    libraries = [Path(path) for path in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64")]
+    for path in (*libraries, Path(sys.base_prefix, "lib"), standard):
+        if path.is_symlink():
+            mounts += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir() and not any(path.is_relative_to(one) for one in shared):
+            mounts += ["--ro-bind", str(path), str(path)]
+            shared.append(path)
     # Other packages, the course among them, are no part of it.
     others = {standard / "site-packages", standard / "dist-packages", Path("/usr/lib/python3/dist-packages")}
     others |= {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
     for path in sorted(others):
         if path.is_dir() and any(path.is_relative_to(one) for one in shared):
-            options += ["--tmpfs", str(path)]
-    for path in (Path(_python()), *_numpy_folders()):
-        options += ["--ro-bind", str(path), str(path)]
+            mounts += ["--tmpfs", str(path)]
+    alone = [Path(_python()), *_numpy_folders()]
+    for path in alone:
+        mounts += ["--ro-bind", str(path), str(path)]
     for name in CHILD_MODULES:
-        options += ["--ro-bind", str(HERE / f"{name}.py"), f"/grader/exercises/{name}.py"]
-    options += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
+        mounts += ["--ro-bind", str(HERE / f"{name}.py"), f"/grader/exercises/{name}.py"]
+    # What lies above a mount would be made for root alone.
+    for path in sorted({above for mount in (*shared, *alone, Path("/grader/exercises/x")) for above in mount.parents}):
+        if path != Path("/") and not any(path.is_relative_to(one) for one in shared):
+            options += ["--perms", "0755", "--dir", str(path)]
+    options += [*mounts, "--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
     options += ["--perms", "1777", "--size", str(4 << 20), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     return ["bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
 
