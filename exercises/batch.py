@@ -164,6 +164,9 @@ class Batch:
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
+            for future, entry in futures.items():  # those done that nobody waited for any more
+                if not future.cancelled() and not isinstance(future.exception(), StoppedError):
+                    self._rows[entry] = self._row(entry, future)
             self._write_csv()
 
     def _row(self, entry, future):

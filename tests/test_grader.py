@@ -347,7 +347,7 @@ class Record:
 Check = Record
 class WrongAnswer:
     def __init__(self, name, function, message):
-        self.function = function
+        self.name, self.function, self.message = name, function, message
 class Problem:
     def __init__(self, function, returns, solution, checks, wrong_answers):
         self.solution, self.wrong_answers = solution, wrong_answers
