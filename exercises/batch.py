@@ -45,7 +45,9 @@ class Entry:
     def folder(self):
         """Return where its results go, relative to the output folder; safe whatever the student's name is."""
         safe = re.sub(r"[^A-Za-z0-9_-]", "_", self.student)[:60]
-        if not safe or safe != self.student or safe != safe.lower():  # two names must not share a folder on any file system
+        if (
+            not safe or safe != self.student or safe != safe.lower()
+        ):  # two names must not share a folder on any file system
             safe += "-" + hashlib.sha256(os.fsencode(self.student)).hexdigest()[:8]
         return Path("results", safe, self.exercise)
 

@@ -13,39 +13,46 @@ points("{exercise}", "{function}")
 
 
 def annotated(notebook, key, *, hidden_tests=False):
-    """Return the notebook with nbgrader's metadata in its cells; nothing else changes, unless asked.
+    """Return the notebook with nbgrader's metadata in its cells.
 
-    A cell that defines a function to write is a solution; one that checks a single function is its test,
-    worth the function's points; other text is locked. hidden_tests: have each test end in the points of all
-    checks, between nbgrader's marks, which takes them out of what students get.
+    A cell that defines a function to write is a solution; one that checks that function alone is its test,
+    worth the function's points, and is added after the solution if there is none; text is locked.
+    hidden_tests: have each test end in the points of all checks, between nbgrader's marks, which takes them
+    out of what students get.
     """
-    cells = [_annotated(cell, key, hidden_tests) for cell in notebook["cells"]]
+    tests = {f'check("{key.name}", "{problem.function}")': problem for problem in key.problems}
+    sources = ["".join(cell["source"]).strip() for cell in notebook["cells"]]
+    cells = []
+    for cell, source in zip(notebook["cells"], sources, strict=True):
+        if cell["cell_type"] == "markdown":
+            cells.append(_marked(cell, cell["id"], locked=True))
+        elif source in tests:
+            cells.append(_test(cell, key.name, tests[source], hidden_tests))
+        else:
+            cells.append(cell)
+            for test, problem in tests.items():
+                if re.search(rf"^def {problem.function}\(", source, re.MULTILINE):
+                    cells[-1] = _marked(cell, f"{problem.function}-solution", solution=True)
+                    if test not in sources:
+                        cells.append(_test(_code(f"{problem.function}-test", test), key.name, problem, hidden_tests))
     return notebook | {"cells": cells}
 
 
-def _annotated(cell, key, hidden_tests):
-    source = "".join(cell["source"])
-    for problem in key.problems:
-        if cell["cell_type"] != "code":
-            break
-        if re.search(rf"^def {problem.function}\(", source, re.MULTILINE):
-            return _with(cell, f"{problem.function}-solution", solution=True)
-        if re.search(rf'^check\("{key.name}", "{problem.function}"\)', source, re.MULTILINE):
-            if hidden_tests:
-                source = source.rstrip() + HIDDEN_TESTS.format(exercise=key.name, function=problem.function)
-                cell = cell | {"source": source.splitlines(keepends=True)}
-            return _with(cell, f"{problem.function}-test", grade=True, locked=True, points=problem.points)
-    return _with(cell, cell["id"], locked=True) if cell["cell_type"] == "markdown" else cell
+def _test(cell, exercise, problem, hidden_tests):
+    source = "".join(cell["source"]).strip()
+    if hidden_tests:
+        source += HIDDEN_TESTS.format(exercise=exercise, function=problem.function)
+    cell = cell | {"source": source.splitlines(keepends=True)}
+    return _marked(cell, f"{problem.function}-test", grade=True, locked=True, points=problem.points)
 
 
-def _with(cell, grade_id, *, grade=False, locked=False, solution=False, points=None):
-    data = {
-        "grade": grade,
-        "grade_id": grade_id,
-        "locked": locked,
-        "schema_version": SCHEMA,
-        "solution": solution,
-        "task": False,
-        **({} if points is None else {"points": points}),
-    }
-    return cell | {"metadata": cell["metadata"] | {"nbgrader": data}}
+def _code(name, source):
+    identity = re.sub(r"[^a-z-]", "-", name.lower())
+    parts = {"cell_type": "code", "id": identity, "metadata": {}, "execution_count": None, "outputs": []}
+    return parts | {"source": [source]}
+
+
+def _marked(cell, grade_id, *, grade=False, locked=False, solution=False, points=None):
+    mark = {"grade": grade, "grade_id": grade_id, "locked": locked, "schema_version": SCHEMA}
+    mark |= {"solution": solution, "task": False} | ({} if points is None else {"points": points})
+    return cell | {"metadata": cell["metadata"] | {"nbgrader": mark}}
