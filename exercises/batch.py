@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import queue
 import re
 import stat
 import threading
@@ -145,9 +144,6 @@ class Batch:
         self._keys = {name: answer_key(load(name)) for name in sorted({entry.exercise for entry in entries})}
         self._versions = {name: key_version(key, isolation, limits) for name, key in self._keys.items()}
         self._stop = threading.Event()
-        self._slots = queue.SimpleQueue()
-        for slot in range(self.workers):
-            self._slots.put(slot)
         self._rows = {}
 
     def run(self):
@@ -203,12 +199,8 @@ class Batch:
         if there is not None and not unreadable:
             self.reused += 1
             return there
-        slot = self._slots.get()
         began = time.monotonic()
-        try:
-            outcome = self._grade(entry, data, unreadable, facts, slot)
-        finally:
-            self._slots.put(slot)
+        outcome = self._grade(entry, data, unreadable, facts)
         outcome.facts["seconds"] = round(time.monotonic() - began, 3)
         most = sum(problem.points for problem in self._keys[entry.exercise].problems)
         text = results_json(outcome, most)
@@ -216,7 +208,7 @@ class Batch:
         write_atomically(target, text)  # last: where it is, everything is
         return json.loads(text)
 
-    def _grade(self, entry, data, unreadable, facts, slot):
+    def _grade(self, entry, data, unreadable, facts):
         key = self._keys[entry.exercise]
         notes = []
         if entry.others:
@@ -231,7 +223,7 @@ class Batch:
                 notes.append(unreadable)
             else:
                 name = "submission" + entry.path.suffix
-                given = put_questions(key, name, data, self.isolation, self.limits, slot, self._stop)
+                given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
                 notes += given.notes
                 if given.unusable:

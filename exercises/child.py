@@ -93,8 +93,7 @@ def _ask(header, payload, confinement, alone):
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    code = os.waitstatus_to_exitcode(status)
-    return {"end": end, "signal": max(-code, 0), "code": max(code, 0)}, data
+    return {"end": end, "signal": max(-os.waitstatus_to_exitcode(status), 0)}, data
 
 
 def _collect(reader, deadline):

@@ -22,33 +22,44 @@ ALL_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}  # by version; from ve
 ALL_RIGHTS_NOW = 0xFFFF
 TCP, ABSTRACT_SOCKETS_AND_SIGNALS = 0b11, 0b11
 
-# seccomp: what student code has no use for, by architecture. A call refused returns EPERM.
+# seccomp: what student code has no use for, by architecture: its number, that of fcntl, and the calls refused.
 REFUSED = {
     "x86_64": (
         0xC000003E,
+        72,
         {
             "new processes and threads": (56, 57, 58, 435, 59, 322),
             "signals and sessions": (62, 200, 234, 129, 297, 434, 424, 438, 112, 109),
             "other processes": (101, 310, 311, 302, 203, 144, 314, 141, 251, 440, 448, 312, 256, 279),
-            "network": (41, 425),
+            "network": (41, 53, 425),
             "memory that no limit counts": (319, 447, 29, 68, 64, 240, 250, 248, 249),
+            "what Landlock leaves open on files": (
+                *(90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 76),
+                *(188, 189, 190, 197, 198, 199, 463, 466),
+            ),
             "namespaces and mounts": (272, 308, 165, 430, 428, 429, 432, 442, 155, 161, 304, 303, 135),
             "the kernel": (321, 298, 323),
         },
     ),
     "aarch64": (
         0xC00000B7,
+        25,
         {
             "new processes and threads": (220, 435, 221, 281),
             "signals and sessions": (129, 130, 131, 138, 240, 434, 424, 438, 157, 154),
             "other processes": (117, 270, 271, 261, 122, 119, 274, 140, 30, 440, 448, 272, 238, 239),
-            "network": (198, 425),
+            "network": (198, 199, 425),
             "memory that no limit counts": (279, 447, 194, 186, 190, 180, 219, 217, 218),
+            "what Landlock leaves open on files": (
+                *(52, 53, 452, 54, 55, 88, 45),
+                *(5, 6, 7, 14, 15, 16, 463, 466),
+            ),
             "namespaces and mounts": (97, 268, 40, 430, 428, 429, 432, 442, 41, 51, 265, 264, 92),
             "the kernel": (280, 241, 282),
         },
     ),
 }
+FCNTL_SIGNALS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a pipe
 
 
 class Confinement:
@@ -145,24 +156,28 @@ class Confinement:
     def _prepare_seccomp(self):
         if os.uname().machine not in REFUSED or sys.byteorder != "little":
             return
-        architecture, groups = REFUSED[os.uname().machine]
-        numbers = [number for group in groups.values() for number in group]
-        refuse = len(numbers) + 1  # steps from the first comparison below to the refusal
+        architecture, fcntl, groups = REFUSED[os.uname().machine]
         load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
-        program = [
-            (load, 0, 0, 4),
-            (equal, 0, refuse + 3, architecture),  # another architecture's call: end the process
-            (load, 0, 0, 0),
-            (at_least, refuse, 0, 0x40000000),  # x32's other numbers for the same calls
-            *((equal, refuse - 1 - i, 0, number) for i, number in enumerate(numbers)),
-            (give, 0, 0, 0x7FFF0000),
-            (give, 0, 0, 0x00050000 | 1),
-            (give, 0, 0, 0x80000000),
+        steps = [
+            (load, "next", "next", 4),  # the architecture
+            (equal, "next", "kill", architecture),
+            (load, "next", "next", 0),  # the number of the call
+            (at_least, "refuse", "next", 0x40000000),  # x32's other numbers for the same calls
+            *((equal, "refuse", "next", number) for group in groups.values() for number in group),
+            (equal, "next", "allow", fcntl),
+            (load, "next", "next", 24),  # what fcntl is asked for
+            *((equal, "refuse", "next", command) for command in FCNTL_SIGNALS),
         ]
-        code = b"".join(struct.pack("=HBBI", *step) for step in program)
+        ends = {"allow": 0x7FFF0000, "refuse": 0x00050000 | 1, "kill": 0x80000000}
+        places = {name: len(steps) + n for n, name in enumerate(ends)}
+        code = b""
+        for at, (kind, yes, no, value) in enumerate(steps):
+            jumps = (0 if name == "next" else places[name] - at - 1 for name in (yes, no))
+            code += struct.pack("=HBBI", kind, *jumps, value)
+        code += b"".join(struct.pack("=HBBI", give, 0, 0, value) for value in ends.values())
 
         class Program(ctypes.Structure):
             _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
-        self._program = Program(len(program), code)
+        self._program = Program(len(code) // 8, code)
         self.in_force.append("no network, new processes, signals or tracing (seccomp)")

@@ -5,9 +5,11 @@ pipes; child.py and confine.py take away the rest. Bubblewrap adds a file system
 own process table and no network.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -30,7 +32,7 @@ from exercises.child import main
 main(settings)
 """
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-FIRST_USER = 65400  # of the users, one a worker, that a grader run as root becomes; no system gives them out
+USERS = range(65300, 65500)  # whom student code becomes where the grader is root; no system gives these numbers out
 CHOICES = ("auto", "bubblewrap", "limits")
 
 
@@ -62,15 +64,15 @@ class Isolation:
     own_user: bool
     namespaces: bool = False
 
-    def command(self, limits, slot, folder):
-        """Return the command line; `slot` numbers the worker, `folder` is an empty one to start in."""
+    def command(self, limits, user=None):
+        """Return the command line of the harness, which will become `user` (a number) if there is one."""
         inside = "/grader/exercises" if self.name == "bubblewrap" else str(HERE)
         settings = {
             "modules": inside,
             "packages": str(_numpy().parent),
             "readable": [str(path) for path in _numpy_folders()],
             "unseen": [str(HERE / "__init__.py"), str(HERE / "core.py")] if self.name == "bubblewrap" else [],
-            "user": FIRST_USER + slot if self.own_user else None,
+            "user": user,
             "limits": {
                 "cpu": limits.cpu_seconds,
                 "memory": limits.memory,
@@ -81,10 +83,10 @@ class Isolation:
         python = [_python(), "-I", "-S", "-B", "-c", START, json.dumps(settings)]
         return python if self.name != "bubblewrap" else [*_bubblewrap(self.namespaces), *python]
 
-    def start(self, limits, slot, folder):
-        """Return the harness as a `Popen` with pipes, in a session of its own."""
+    def start(self, limits, user, folder):
+        """Return the harness as a `Popen` with pipes, in a session of its own, started in `folder`."""
         return subprocess.Popen(
-            self.command(limits, slot, folder),
+            self.command(limits, user),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,6 +95,26 @@ class Isolation:
             bufsize=0,
             start_new_session=True,
         )
+
+
+@contextlib.contextmanager
+def reserved_user(isolation):
+    """Give a user number that no other grader on this machine uses meanwhile, or None where none is needed.
+
+    A socket's name serves as the lock: it goes with the process, however that ends.
+    """
+    if not isolation.own_user:
+        yield None
+        return
+    for user in USERS:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+            try:
+                lock.bind(f"\0exercises-grader-{user}")
+            except OSError:
+                continue
+            yield user
+            return
+    raise IsolationError("every user for student code is taken by other graders on this machine")
 
 
 def choose_isolation(choice="auto"):
@@ -110,7 +132,7 @@ def choose_isolation(choice="auto"):
 
 
 def _candidates(choice):
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    root = sys.platform == "linux" and os.geteuid() == 0
     if choice in ("auto", "bubblewrap"):
         if root:
             yield Isolation("bubblewrap", own_user=True)
@@ -126,7 +148,7 @@ def _trial(isolation):
     from .sandbox import BrokenSandboxError, Sandbox  # which needs this module
 
     try:
-        with Sandbox(isolation, Limits(), slot=0) as sandbox:
+        with Sandbox(isolation, Limits()) as sandbox:
             if sandbox.seen:
                 return f"the sandbox shows the course: {sandbox.seen}"
     except (BrokenSandboxError, OSError) as error:
@@ -188,8 +210,9 @@ def _bubblewrap(namespaces):
     return ["bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
 
 
+@contextlib.contextmanager
 def empty_folder():
-    """Return a new empty folder as a context manager; other users may enter and not write."""
-    folder = tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True)
-    os.chmod(folder.name, 0o555)
-    return folder
+    """Give a new empty folder; other users may enter and not write."""
+    with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o555)
+        yield folder

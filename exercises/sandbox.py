@@ -7,11 +7,11 @@ import signal
 import time
 from dataclasses import dataclass
 
-from .isolation import empty_folder
+from .isolation import empty_folder, reserved_user
 from .runner import Run, missing, one_line
 from .wire import MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
 
-GRACE = 2.0  # seconds beyond a check's limit before the harness itself counts as lost
+GRACE = 5.0  # seconds beyond a check's limit before the harness itself counts as lost
 STARTING = 30.0  # seconds for Python and NumPy to load, on a machine that is busy
 MOST_RESTARTS = 2
 MOST_LATE = 2  # checks of one function that may run out of time before the rest is not run
@@ -32,28 +32,34 @@ class Sandbox:
     stop: an Event that makes waiting end with StoppedError.
     """
 
-    def __init__(self, isolation, limits, slot, stop=None):
+    def __init__(self, isolation, limits, stop=None):
         self._stop = stop
-        self._folder = empty_folder()
-        self._process = isolation.start(limits, slot, self._folder.name)
-        try:
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(empty_folder())
+            user = stack.enter_context(reserved_user(isolation))
+            self._process = isolation.start(limits, user, folder)
+            stack.callback(self._end)
             hello, _ = self._read(time.monotonic() + STARTING)
-        except BaseException:
-            self.__exit__()
-            raise
-        self.in_force, self.seen = hello["in_force"], hello["seen"]
+            self.in_force, self.seen = hello["in_force"], hello["seen"]
+            self._stack = stack.pop_all()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End the harness and everything in it."""
+        self._stack.close()
+
+    def _end(self):
         for kill in (lambda: os.killpg(self._process.pid, signal.SIGKILL), self._process.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             pipe.close()
-        self._folder.cleanup()
 
     def ask(self, question, payload, seconds):
         """Return (how it ended, the bytes of the answer) for one question; BrokenSandboxError if the harness is lost."""
@@ -128,19 +134,19 @@ class ConfinementError(Exception):
     """A process could not confine itself as announced, so it ran nothing."""
 
 
-def put_questions(key, name, source, isolation, limits, slot=0, stop=None):
+def put_questions(key, name, source, isolation, limits, stop=None):
     """Return `Answered`: every check of `key` put to the submission `source` (bytes of a file called `name`).
 
     First the file is only read, without any input. Then come the visible checks and last the hidden
     ones, so that no process that may put its inputs into a message can have met a hidden one.
     """
-    return _Conversation(key, name, source, isolation, limits, slot, stop).run()
+    return _Conversation(key, name, source, isolation, limits, stop).run()
 
 
 class _Conversation:
-    def __init__(self, key, name, source, isolation, limits, slot, stop):
+    def __init__(self, key, name, source, isolation, limits, stop):
         self._key, self._source, self._limits = key, source, limits
-        self._start = lambda: Sandbox(isolation, limits, slot, stop)
+        self._start = lambda: Sandbox(isolation, limits, stop)
         self._sandbox, self._starts, self._used = None, 0, 0.0
         self._common = {
             "name": name,
@@ -154,7 +160,7 @@ class _Conversation:
             return self._run()
         finally:
             if self._sandbox is not None:
-                self._sandbox.__exit__()
+                self._sandbox.close()
 
     def _run(self):
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
@@ -222,7 +228,7 @@ class _Conversation:
         try:
             end, data = self._sandbox.ask(self._common | question, self._source + payload, seconds)
         except BrokenSandboxError:
-            self._sandbox.__exit__()
+            self._sandbox.close()
             self._sandbox = None
             return "lost", b""
         finally:
@@ -257,7 +263,7 @@ def _went_wrong(end, data):
         except ValueError:
             name = f"signal {end['signal']}"
         return f"its process crashed or was ended ({name}) before it gave an answer"
-    return f"its process ended (exit code {end['code']}) before it gave an answer: leave exit calls out"
+    return "its process ended before it gave an answer: leave exit calls out"
 
 
 def _look_from_bytes(data):

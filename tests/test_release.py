@@ -232,15 +232,8 @@ def test_nbgrader_takes_the_notebooks(tmp_path):
     assert "BEGIN HIDDEN TESTS" in source.read_text(encoding="utf-8")
 
     def nbgrader(*arguments):
-        command = [
-            sys.executable,
-            "-m",
-            "nbgrader",
-            *arguments,
-            f"--course={tmp_path}",
-            "--CourseDirectory.course_id=retnet",
-        ]
-        command[-2] = f"--CourseDirectory.root={tmp_path}"
+        command = [sys.executable, "-m", "nbgrader", *arguments]
+        command += [f"--CourseDirectory.root={tmp_path}", "--CourseDirectory.course_id=retnet"]
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(COURSE.parent),

@@ -100,8 +100,8 @@ def zoo(course):
         "repr-recursion": step(
             "sys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nreturn repr(x), state", "SIGSEGV|MemoryError|ended|loop"
         ),
-        "os-exit": step("os._exit(0)", r"exit code 0\) before it gave an answer"),
-        "os-exit-on-import": step("return X", r"reading your file failed: its process ended \(exit code 0\)", before="X = os._exit(0)"),
+        "os-exit": step("os._exit(0)", "its process ended before it gave an answer"),
+        "os-exit-on-import": step("return X", "reading your file failed: its process ended before", before="X = os._exit(0)"),
         "sys-exit": step("sys.exit(0)", "SystemExit: 0"),
         "raises-exit-on-import": step("return X", "NameError", before="X = sys.exit(0)"),
         "aborts": step("os.abort()", r"crashed or was ended \(SIG(ABRT|SEGV|KILL)\)"),
@@ -113,6 +113,10 @@ def zoo(course):
             "before it gave an answer|ended its sandbox",
         ),
         "stops-its-parent": step("os.kill(os.getppid(), 19)\ntime.sleep(1000)", "PermissionError|it took|ended its sandbox"),
+        "signals-by-a-pipe": step(
+            "import fcntl\nfcntl.fcntl(3, 8, os.getppid())\nfcntl.fcntl(3, 10, 9)\nfcntl.fcntl(3, 4, 0o20000)\nos.write(3, b'x')\nos._exit(0)",
+            "PermissionError|ModuleNotFoundError",
+        ),
         "fork-bomb": step("while True: os.fork()", "PermissionError|BlockingIOError|Resource temporarily"),
         "fork-bomb-stubborn": step(
             "while True:\n    try: os.fork()\n    except OSError: pass", "look for a loop that does not end"
@@ -143,6 +147,7 @@ def zoo(course):
         "writes-into-the-course": step(
             f"open({course + '/ex01.py'!r}, 'a').write('# was here')", "FileNotFoundError|PermissionError|Read-only"
         ),
+        "takes-the-course-s-rights": step(f"os.chmod({course + '/ex01.py'!r}, 0)", "FileNotFoundError|PermissionError|Read-only"),
         "imports-the-solution": step("from exercises.ex01 import retention_step\nreturn retention_step(q, k, v, gamma, state)", "ModuleNotFoundError|ImportError"),
         "reads-the-solution": step(
             f"source = open({course + '/ex01.py'!r}).read()\nspace = {{}}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
