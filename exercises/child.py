@@ -7,6 +7,7 @@ it never sent here.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -42,6 +43,7 @@ def main(settings):
     confinement = Confinement(settings["limits"], settings["readable"])
     dropped = _drop(settings["user"])
     confinement.die_with_parent()
+    gc.freeze()  # what is loaded by now stays shared with the processes forked from here
     alone = os.getpid() == 1 or dropped
     seen = [path for path in settings["unseen"] if os.path.lexists(path)]
     in_force = [*confinement.in_force, *(["a user of its own"] if dropped else [])]

@@ -590,6 +590,19 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
     assert "Note: code cell 5, line 1: ZeroDivisionError: division by zero" in result.output
 
 
+def test_a_tag_decides_between_definitions(tmp_path):
+    file = write_notebook(tmp_path / "ex01.ipynb", SOLVED, "def retention_step(*_):\n    return 'a later attempt'")
+    assert "it must return a tuple of 2 arrays" in invoke("check", file).output
+    notebook = json.loads(file.read_text(encoding="utf-8"))
+    notebook["cells"][1]["metadata"]["tags"] = ["ex01:retention_step", "mine"]
+    file.write_text(json.dumps(notebook), encoding="utf-8")
+    result = invoke("check", file)
+    assert result.exit_code == 0, result.output
+    notebook["cells"][2]["metadata"]["tags"] = ["ex01:retention_step"]  # of two with the tag, the last
+    file.write_text(json.dumps(notebook), encoding="utf-8")
+    assert invoke("check", file).exit_code == 1
+
+
 def test_command_line_checks_the_student_notebook_as_it_is():
     path, _ = notebook_of(EX01)
     result = invoke("check", path)
