@@ -181,6 +181,8 @@ def _bubblewrap(namespaces):
     options += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"]
     for name, value in ENVIRONMENT.items():
         options += ["--setenv", name, value]
+    options += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
+    options += ["--perms", "1777", "--size", str(4 << 20), "--tmpfs", "/tmp"]  # first, for the rest may lie below it
     mounts, shared = [], []
     standard = Path(sysconfig.get_path("stdlib"))
     libraries = [Path(path) for path in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64")]
@@ -203,11 +205,9 @@ def _bubblewrap(namespaces):
         mounts += ["--ro-bind", str(HERE / f"{name}.py"), f"/grader/exercises/{name}.py"]
     # What lies above a mount would be made for root alone.
     for path in sorted({above for mount in (*shared, *alone, Path("/grader/exercises/x")) for above in mount.parents}):
-        if path != Path("/") and not any(path.is_relative_to(one) for one in shared):
+        if path not in (Path("/"), Path("/tmp")) and not any(path.is_relative_to(one) for one in shared):
             options += ["--perms", "0755", "--dir", str(path)]
-    options += [*mounts, "--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
-    options += ["--perms", "1777", "--size", str(4 << 20), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    return ["bwrap", *options, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
+    return ["bwrap", *options, *mounts, "--chdir", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/", "--"]
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ def test_nothing_stays_behind(graded):
 def processes():
     """{process: (its parent, its command line)}, without those that have ended and wait to be collected."""
     listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    table = (line.split(None, 2) for line in listed.splitlines()[1:])
+    table = re.findall(r"^ *(\d+) +(\d+) +(.*)$", listed, re.MULTILINE)
     return {int(pid): (int(parent), command) for pid, parent, command in table if "<defunct>" not in command}
 
 
@@ -500,3 +500,11 @@ def test_versions_change_with_key_and_limits(best):
     assert key_version(key, best, Limits()) == key_version(key, best, Limits())
     assert key_version(key, best, Limits()) != key_version(key, best, Limits(seconds=9.0))
     assert key_version(key, best, Limits()) != key_version(key.visible(), best, Limits())
+
+
+def test_readme_quotes_its_results_file():
+    numbers = json.loads((COURSE / "results" / "class_of_300.json").read_text(encoding="utf-8"))
+    readme = " ".join((COURSE / "README.md").read_text(encoding="utf-8").split())
+    assert f"grades {numbers['submissions']} submissions, {numbers['hostile']} of them hostile" in readme
+    assert f"it took {numbers['seconds']:.0f} s" in readme
+    assert f"a normal submission {numbers['seconds_of_a_normal_submission_on_one_core']} s on one core" in readme
