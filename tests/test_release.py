@@ -37,16 +37,26 @@ def texts(release):
     }
 
 
-def numbers_of(key, hidden):
-    """Every array of more than one number in the inputs and outputs of the checks, as the text JSON would have."""
+def arrays_of(key, hidden):
+    """The numbers of every array that is more than one number repeated, in inputs and outputs of the checks."""
     for problem in key.problems:
         for check, answers in zip(problem.checks, problem.answers, strict=True):
             if check.hidden is hidden:
                 runs = [answers.wanted, *(run for _, _, run in answers.mistakes)]
-                arrays = [*check.inputs.values(), *(array for run in runs for array in run.outputs)]
-                for array in arrays:
-                    if isinstance(array, np.ndarray) and array.size > 1 and np.unique(array).size > 1:
-                        yield json.dumps(array.ravel().tolist())
+                for array in [*check.inputs.values(), *(array for run in runs for array in run.outputs)]:
+                    if isinstance(array, np.ndarray) and np.unique(array).size > 1 and np.isfinite(array).all():
+                        yield tuple(array.ravel().tolist())
+
+
+def leaves(data):
+    """Every text, number and list of numbers in JSON data."""
+    if isinstance(data, dict):
+        data = list(data.values())
+    elif not isinstance(data, list) or all(isinstance(one, int | float) for one in data):
+        yield data
+        return
+    for one in data:
+        yield from leaves(one)
 
 
 def in_release(release, code, *options):
@@ -93,22 +103,22 @@ def test_no_line_of_a_solution_or_wrong_answer_is_released(name, texts):
 
 @pytest.mark.parametrize("name", exercise_names())
 def test_nothing_of_a_hidden_check_is_released(name, texts):
-    key = answer_key(load(name))
+    key, data = answer_key(load(name)), json.loads(texts[f"exercises/{name}.json"])
     checks = [check for problem in key.problems for check in problem.checks]
+    released = [value for value in leaves(data) if isinstance(value, str)]
+    pages = re.sub(r"\s+", " ", "".join(texts[path.name] for path in notebooks_of(name)))
     for field in ("name", "hint"):
         seen = {getattr(check, field) for check in checks if not check.hidden}
+        assert seen <= set(released)  # the search finds what is there
         for secret in {getattr(check, field) for check in checks if check.hidden} - seen:
-            for file, text in texts.items():
-                assert json.dumps(secret)[1:-1] not in text, f"{file}: {secret}"
-                assert secret not in text, f"{file}: {secret}"
-    secrets = set(numbers_of(key, hidden=True)) - set(numbers_of(key, hidden=False))
+            assert secret not in released
+            assert json.dumps(secret)[1:-1] not in pages
+    seen = set(arrays_of(key, hidden=False))
+    secrets = set(arrays_of(key, hidden=True)) - seen
+    released = {tuple(value) for value in leaves(data) if isinstance(value, list)}
     assert secrets
-    released = "".join(re.sub(r"\s+", "", text) for text in texts.values())
-    for secret in secrets:
-        assert secret.replace(" ", "")[1:-1] not in released
-    for seen in numbers_of(key, hidden=False):  # the search finds what is there
-        assert seen.replace(" ", "")[1:-1] in released
-    data = json.loads(texts[f"exercises/{name}.json"])
+    assert seen <= released
+    assert not secrets & released
     assert all(not check["hidden"] for problem in data["problems"] for check in problem["checks"])
 
 
