@@ -174,7 +174,8 @@ def near_tiles(gammas, time, size, threshold):
         ax.plot([0, time], [0, time], color=INK, linewidth=0.8)
         ax.text(0.96, 0.93, "future", transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)
         if kept[head] < 0.8 * causal:
-            ax.text(0.06, 0.1, f"below\n{threshold:g}", transform=ax.transAxes, fontsize=8, color=INK)
+            text = f"below\n{threshold:.0e}".replace("e-0", "e-")
+            ax.text(0.06, 0.1, text, transform=ax.transAxes, fontsize=8, color=INK)
         ax.set_title(f"γ = 1 − 1/{1 / (1 - gammas[head]):.0f}\n{kept[head]:,} of {causal:,} tiles")
         ax.set(xlim=(0, time), ylim=(time, 0), xlabel="past token m", ylabel="token n" if head == 0 else "")
         _corners(ax, 0, time, labels=head == 0)

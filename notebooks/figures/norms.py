@@ -49,7 +49,7 @@ def disagreement(o, divisors, eps):
 
 @rc_context(STYLE)
 def disagreements(eps, lines, marks=()):
-    """Percentages against eps, both in powers of ten. lines {name: (len(eps),)}; marks: (eps, percent, text)."""
+    """Differences from the parallel form against eps, both in powers of ten. lines {name: (len(eps),)}; marks: (eps, percent, text)."""
     said = "; ".join(
         f"{name}: {line[0]:.1g} % at {eps[0]:.0e}, {line[-1]:.2g} % at {eps[-1]:.0e}" for name, line in lines.items()
     )
@@ -57,10 +57,10 @@ def disagreements(eps, lines, marks=()):
         eps,
         lines,
         xlabel="ε of the norm",
-        ylabel="largest difference\n(% of the largest value)",
+        ylabel="largest difference from parallel\n(% of the largest value)",
         log="xy",
         marks=marks,
-        description=f"Difference of forms against eps. {said}.",
+        description=f"Difference from the parallel form against eps. {said}.",
     )
     picture.axes[0].set_xscale("log")
     return picture
