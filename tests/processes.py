@@ -8,9 +8,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-# A process that has imported torch once and forks the others: they start in a moment, and no thread is forked.
+# A process that has imported what is slow once and forks the others: they start in a moment, and no thread is forked.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torch.distributed.fsdp"])
+CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "torch._dynamo", "hypothesis", "array_api_strict"])
 
 
 def in_processes(size, function, *arguments, join=True):
