@@ -23,7 +23,7 @@ from refimpl import RetNetConfig, head_decays, retention_chunkwise
 from refimpl.cli import run
 from refimpl.files import write_atomically
 
-from .distributed import gather_weights, is_first, mean_over_processes, processes, replicate, shard
+from .distributed import gather_weights, is_first, mean_over_processes, own_rows, processes, replicate, shard
 from .module import RetNet
 from .sequence_parallel import own_slice, retention_sequence_parallel
 
@@ -136,13 +136,14 @@ def model_row(device, config, share):
 
 def training_row(device, config, share):
     """Losses of a few steps, and the weights after, of a shared-out model against one device with the whole batch."""
-    size, rank = dist.get_world_size(), dist.get_rank()
-    text = torch.randint(config.vocab_size, (2 * size, 129), generator=torch.Generator().manual_seed(2)).to(device)
+    text = torch.randint(
+        config.vocab_size, (2 * dist.get_world_size(), 129), generator=torch.Generator().manual_seed(2)
+    ).to(device)
     one, want, one_peak = trained(lambda: RetNet(config, dtype=torch.float64).to(device), text, device)
     wanted = {name: weight.cpu() for name, weight in one.state_dict().items()}
     del one
     build = functools.partial(share, RetNet(config, dtype=torch.float64), device)
-    model, got, peak = trained(build, text[2 * rank : 2 * rank + 2], device)
+    model, got, peak = trained(build, own_rows(text), device)
     weights = gather_weights(model)
     row = {
         "what": f"training, {share.__name__}",

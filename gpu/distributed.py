@@ -81,6 +81,15 @@ def shard(model, device, **options):
     return fully_shard(model, **options)
 
 
+def own_rows(batch):
+    """This process's share of a batch (B, ...), an array of NumPy or torch; ValueError if B does not divide evenly."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    if len(batch) % size:
+        raise ValueError(f"batch must hold a multiple of {size} sequences, one part a process, got {len(batch)}")
+    share = len(batch) // size
+    return batch[rank * share : (rank + 1) * share]
+
+
 def mean_over_processes(value):
     """The mean of a number over all processes, on each; what a loss to log needs."""
     total = value.detach().clone()

@@ -12,6 +12,7 @@ import torch
 
 from refimpl import State, retention_chunkwise, retention_step
 from refimpl.checks import check_integer, check_number, values_trusted
+from refimpl.text import VOCAB_SIZE
 
 PIECE = 4096  # tokens of a prompt read at once, so that memory does not grow with its length
 
@@ -129,14 +130,16 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
             logits = step(tokens)
 
 
-def stream_text(model, past, new_tokens, **sampling):
-    """Yield the text of a byte model as it comes, a str for each of B rows a time, empty while a character is not whole.
+def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
+    """Yield text as it comes, a str for each of B rows a time, empty while a character is not whole.
 
-    Arguments and errors as `draw_tokens`. Joined, the pieces of a row are `refimpl.text.decode` of its tokens.
+    pieces: the bytes that each token stands for; None for a model whose tokens are bytes. All other arguments and errors
+    as `draw_tokens`. Joined, what a row yields is the text of its tokens' bytes, with U+FFFD for what is not UTF-8.
     """
+    pieces = pieces or [bytes([byte]) for byte in range(VOCAB_SIZE)]
     decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in past.logits]
     for tokens, _ in draw_tokens(model, past, new_tokens, **sampling):
-        yield tuple(decoder.decode(bytes([token])) for decoder, token in zip(decoders, tokens.tolist(), strict=True))
+        yield tuple(decoder.decode(pieces[token]) for decoder, token in zip(decoders, tokens.tolist(), strict=True))
     yield tuple(decoder.decode(b"", final=True) for decoder in decoders)
 
 

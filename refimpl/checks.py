@@ -9,7 +9,6 @@ where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k o
 import math
 import operator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
@@ -17,25 +16,27 @@ from array_api_compat import array_namespace, device, is_array_api_obj
 # Nothing wider, which would be computed in less than it came in, nothing narrower, and in native byte order.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _NUMPY_DTYPES = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
-_trusted = ContextVar("trusted", default=False)
+_trusted = False  # of the process: autograd recomputes in threads of its own, and torch.compile reads a global alone
 
 
 @contextmanager
 def values_trusted():
     """Inside, no value of gamma or tokens is looked at; shapes and dtypes are still checked.
 
-    For a loop whose values have passed the door: each look makes the CPU wait for the GPU, and a CUDA graph forbids it.
+    For a loop whose values have passed the door: each look makes the CPU wait for the GPU, breaks the graph of a compiler, and
+    is forbidden in a CUDA graph.
     """
-    token = _trusted.set(True)
+    global _trusted
+    before, _trusted = _trusted, True
     try:
         yield
     finally:
-        _trusted.reset(token)
+        _trusted = before
 
 
 def values_are_trusted():
     """Whether the caller is inside `values_trusted`."""
-    return _trusted.get()
+    return _trusted
 
 
 def _backend(array):

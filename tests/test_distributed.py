@@ -84,6 +84,17 @@ def save_in_both_ways(folder):
         return distributed.is_first()
 
 
+def refusal():
+    with pytest.raises(ValueError, match="batch must hold a multiple of 2 sequences") as refused:
+        distributed.own_rows(np.zeros((3, 4)))
+    return str(refused.value), distributed.own_rows(np.arange(4)).tolist()
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    message = "batch must hold a multiple of 2 sequences, one part a process, got 3"
+    assert in_processes(2, refusal) == [(message, [0, 1]), (message, [2, 3])]
+
+
 def test_whole_weights_are_saved_once(tmp_path):
     assert in_processes(2, save_in_both_ways, tmp_path, join=False) == [True, False]
     want = RetNet(CONFIG, seed=5).state_dict()

@@ -238,6 +238,12 @@ def test_pieces_are_the_text_and_come_when_a_character_is_whole(monkeypatch):
     assert len(pieces) == len(text) + 1
 
 
+def test_tokens_of_several_bytes_stream_too(monkeypatch):
+    monkeypatch.setattr(generation, "draw_tokens", lambda *_, **__: ((torch.tensor([n]), None) for n in (2, 0, 1)))
+    pieces = stream_text(MODEL, prefill(MODEL, PROMPTS[:1]), 3, pieces=[b"\xa9", b" end", b"caf\xc3"])
+    assert list(pieces) == [("caf",), ("é",), (" end",), ("",)]
+
+
 def test_streamed_text_is_the_sampled_text():
     past = prefill(MODEL, PROMPTS)
     texts = ["".join(row) for row in zip(*stream_text(MODEL, past, 30, seed=4, top_p=0.8), strict=True)]
