@@ -1,6 +1,7 @@
 """Sampling: batches of prompts of any length, the draws, streaming, states kept as files, and the CUDA graph's conditions."""
 
 import re
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -205,6 +206,22 @@ def test_trusted_values_are_not_looked_at_and_others_are():
             refimpl.retention_step(one, one, one, gamma[None])
     with pytest.raises(ValueError, match="gamma must lie in"):
         refimpl.retention_step(one, one, one, gamma)
+
+
+def test_the_graph_s_buffers_move_on(monkeypatch):
+    """What is around the graph, without a GPU: one that computes anew stands in for one that plays."""
+    past = prefill(MODEL, PROMPTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "cuda", MagicMock())
+        graphed = GraphedStep(MODEL, past.state)
+    graphed.graph.replay = lambda: graphed.logits.copy_(graphed._advance())
+    buffers, eager = [layer.data_ptr() for layer in graphed.buffers.layers], Step(MODEL, past.state)
+    kept = [(graphed(tokens), eager(tokens)) for tokens in torch.arange(15).reshape(3, 5)]
+    for got, want in kept:  # all at the end: an answer is not overwritten by a later one
+        close(got, want)
+    assert [layer.data_ptr() for layer in graphed.buffers.layers] == buffers
+    assert graphed.buffers.position.tolist() == [len(text) + 3 for text in TEXTS]
+    assert past.state.position.tolist() == [len(text) for text in TEXTS]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
