@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.panel import Panel
 
 from refimpl.cli import run
-from refimpl.text import decode, encode
+from refimpl.text import encode
 from refimpl.train import TrainConfig
 
-from .generate import generate as sample_text
+from .generate import prefill, stream_text
 from .module import RetNet
+from .prompt_cache import load_past, save_past
 from .train import LOGIT_TOLERANCE
 from .train import train as train_model
 
@@ -53,22 +54,44 @@ def train(
 
 @app.command()
 def generate(
-    prompt: str,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help="texts to continue; with --state also none")
+    ] = None,
     weights: Annotated[Path, typer.Option(help="a file that train wrote")] = Path("runs/demo/weights.safetensors"),
-    length: Annotated[int, typer.Option(min=1, help="bytes to write")] = 400,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    tokens: Annotated[int, typer.Option(min=0, help="bytes to write; 0 only reads")] = 400,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte")] = 0.7,
+    top_k: Annotated[int | None, typer.Option(min=1, help="draw from the k likeliest bytes")] = None,
+    top_p: Annotated[float | None, typer.Option(help="and from the likeliest that reach this probability")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed writes the same text")] = 0,
+    state: Annotated[Path | None, typer.Option(help="go on from what --save-state wrote")] = None,
+    save_state: Annotated[Path | None, typer.Option(help="write the state after PROMPT, of one size")] = None,
+    stream: Annotated[bool, typer.Option(help="print the text as it comes; for one PROMPT")] = False,
     device: Annotated[str, typer.Option(help="a torch device")] = DEFAULT_DEVICE,
 ):
-    """Continue PROMPT with a trained model, in the recurrent form."""
+    """Continue each PROMPT with a trained model, in the recurrent form."""
     check_device(device)
-    if not prompt:
+    prompts = prompts or [""]
+    if not state and "" in prompts:
         raise ValueError("prompt must hold at least one character, got ''")
-    if not weights.exists():
-        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}; python -m gpu train writes one")
-    tokens = torch.from_numpy(encode(prompt).astype(np.int64)).to(device)[None]
-    sample = sample_text(RetNet.load(weights, device), tokens, length, temperature=temperature, seed=seed)
-    print(decode(sample.tokens[0].cpu().numpy()))
+    if stream and len(prompts) > 1:
+        raise ValueError(f"stream must go with one prompt, got {len(prompts)}")
+    for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
+    model = RetNet.load(weights, device)
+    past = load_past(state, model) if state else None
+    past = prefill(model, [torch.from_numpy(encode(prompt).astype(np.int64)).to(device) for prompt in prompts], past)
+    if save_state:
+        save_past(save_state, past, model)
+    pieces = stream_text(model, past, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    if stream:
+        print(prompts[0], end="", flush=True)
+        for (piece,) in pieces:
+            print(piece, end="", flush=True)
+        print()
+    else:
+        texts = ("".join(row) for row in zip(*pieces, strict=True))
+        print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
 
 
 def check_device(device):

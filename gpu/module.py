@@ -3,11 +3,14 @@
 There is no second forward pass: what trains here is the reference itself, on torch tensors.
 """
 
+import operator
+
 import numpy as np
 import torch
 from torch import nn
 
 from refimpl import RetNetConfig, forward, init_params, retention_parallel
+from refimpl.model import block
 from refimpl.tree import flatten
 from refimpl.weights import load_params, save_params, unflatten
 
@@ -32,7 +35,8 @@ class RetNet(nn.Module):
 
     def forward(self, tokens, *, retention=retention_parallel, state=None):
         """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else."""
-        return forward(self.params(), tokens, self.config, retention=retention, state=state)
+        params = dict(self.named_parameters(recurse=False)) | {"layers": self.layers}
+        return forward(params, tokens, self.config, retention=retention, state=state, layer=operator.call)
 
     def save(self, path):
         """Write weights and config as one safetensors file, atomically; `refimpl.weights.load_params` reads it too."""
@@ -49,13 +53,21 @@ class RetNet(nn.Module):
         return model
 
 
+class Layer(nn.Module):
+    """One layer's parameters, and a forward of their own: FSDP gathers parameters where a module is called."""
+
+    def forward(self, *args, **kwargs):
+        """`refimpl.model.block` with these parameters."""
+        return block(_tree(self), *args, **kwargs)
+
+
 def _hold(module, tree, dtype):
     """Register nested dicts and lists of arrays on `module`, so that torch sees the parameters."""
     for name, branch in tree.items():
         if isinstance(branch, np.ndarray):
             module.register_parameter(name, nn.Parameter(torch.tensor(branch, dtype=dtype)))
         elif isinstance(branch, list):
-            module.register_module(name, nn.ModuleList(_hold(nn.Module(), twig, dtype) for twig in branch))
+            module.register_module(name, nn.ModuleList(_hold(Layer(), twig, dtype) for twig in branch))
         else:
             module.register_module(name, _hold(nn.Module(), branch, dtype))
     return module

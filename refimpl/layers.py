@@ -107,7 +107,7 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
         config: a `RetNetConfig`.
         retention: any function under the contract of `refimpl.retention`.
         state: (B, H, K, V), or None for zero.
-        position: how many tokens came before x.
+        position: how many tokens came before x, an integer, or integers (B,), one for each sequence.
         record: a dict that receives what was computed on the way, for `refimpl.backward`; None to keep nothing.
 
     Returns:
@@ -149,9 +149,9 @@ def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0)
     """What retention is divided by before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
     xp, divisor = array_namespace(q), None
     if config.row_norm:
-        divisor = xp.astype(xp.sqrt(row_sums(gamma, q.shape[2], position)), q.dtype)[:, :, None]
+        divisor = xp.astype(xp.sqrt(row_sums(gamma, q.shape[2], position)), q.dtype)[..., None]
     if config.score_norm is not None:
-        if retention is not retention_parallel or position != 0:
+        if retention is not retention_parallel or getattr(position, "ndim", 0) or position != 0:
             raise ValueError(
                 f"score_norm must be None unless retention is retention_parallel on the whole text, got "
                 f"{config.score_norm!r}: the scores of a row stand side by side in the parallel form alone"

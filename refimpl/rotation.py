@@ -7,7 +7,7 @@ arXiv:2307.08621v4), so q_n . k_m depends on the positions through n - m alone.
 import array_api_compat.numpy as np
 from array_api_compat import device as device_of
 
-from .checks import accumulation_dtype, check_arrays, check_choice, check_integer, check_key_dim, check_shape
+from .checks import accumulation_dtype, check_arrays, check_choice, check_key_dim, check_positions, check_shape
 
 LADDERS = ("released", "rotary")
 
@@ -48,8 +48,8 @@ def rotate(x, offset=0, ladder="released"):
 
     Args:
         x: (..., T, K) of a real floating dtype, K even.
-        offset: position of the first token, an integer; a resumed sequence passes how many tokens
-            came before.
+        offset: position of the first token, an integer, or integers (B,), one for each entry of x's first axis;
+            a resumed sequence passes how many tokens came before.
         ladder: "released" or "rotary" (see `rotation_frequencies`), or an array (K/2,) of angles.
 
     Returns:
@@ -65,7 +65,9 @@ def rotate(x, offset=0, ladder="released"):
     xp = check_arrays(x=x)
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 axes (..., time, key_dim), got shape {tuple(x.shape)}")
-    offset = check_integer("offset", offset, minimum=None)
+    offset = check_positions("offset", offset, x, x.shape[:-2][:1])
+    if not isinstance(offset, int):
+        offset = xp.reshape(xp.astype(offset, xp.float64), (-1,) + (1,) * (x.ndim - 2))
     key_dim = check_key_dim(x.shape[-1])
     if isinstance(ladder, str):
         theta = rotation_frequencies(key_dim, ladder, xp=xp, device=device_of(x))
@@ -74,7 +76,7 @@ def rotate(x, offset=0, ladder="released"):
         check_shape("ladder", ladder, (key_dim // 2,), "one angle for each channel pair of x")
         theta = xp.astype(ladder, xp.float64)
     positions = offset + xp.arange(x.shape[-2], dtype=xp.float64, device=device_of(x))
-    angle = positions[:, None] * theta[None, :]
+    angle = positions[..., None] * theta
     dtype = accumulation_dtype(xp, x.dtype)
     cos, sin = xp.astype(xp.cos(angle), dtype), xp.astype(xp.sin(angle), dtype)
     even, odd = xp.astype(x[..., 0::2], dtype), xp.astype(x[..., 1::2], dtype)

@@ -7,7 +7,7 @@ values needs the whole row. We offer both where the released code takes them: in
 
 from array_api_compat import array_namespace, device
 
-from .checks import check_choice, check_gamma, check_integer
+from .checks import check_choice, check_gamma, check_integer, check_positions
 from .decay import decay_mask
 
 
@@ -19,10 +19,10 @@ def row_sums(gamma, time, position=0):
     Args:
         gamma: (H,) float32 or float64 in (0, 1].
         time: T, the number of tokens.
-        position: how many tokens came before.
+        position: how many tokens came before, an integer, or integers (B,), one for each sequence.
 
     Returns:
-        (H, T) float64.
+        (H, T) float64, or (B, H, T) for positions (B,).
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -33,8 +33,10 @@ def row_sums(gamma, time, position=0):
            [1.  , 2.  , 3.  ]])
     """
     xp = check_gamma(gamma)
-    time, position = check_integer("time", time, minimum=0), check_integer("position", position, minimum=0)
-    n = xp.arange(position + 1, position + time + 1, dtype=xp.float64, device=device(gamma))
+    time, position = check_integer("time", time, minimum=0), check_positions("position", position, gamma, minimum=0)
+    if not isinstance(position, int):
+        position = xp.astype(position, xp.float64)[:, None, None]
+    n = position + xp.arange(1, time + 1, dtype=xp.float64, device=device(gamma))
     decay = xp.astype(gamma, xp.float64)[:, None]
     endless = decay == 1
     forgotten = xp.where(endless, xp.ones_like(decay), 1 - decay)

@@ -456,6 +456,25 @@ def model_resumes(package):
     assert state.position == 13
 
 
+def sequences_go_on_side_by_side(package):
+    """A batch of sequences of different lengths, each at its own position, goes on as each does alone."""
+    x = np.random.default_rng(4).standard_normal((2, 3, 5, 4))
+    for backend in (NUMPY, STRICT):
+        offsets = backend.asarray(np.array([7, 1000]), "int64")
+        alone = [package.rotate(x[:1], 7), package.rotate(x[1:], 1000)]
+        close(backend.to_numpy(package.rotate(backend.asarray(x), offsets)), np.concatenate(alone))
+    config = package.RetNetConfig(vocab_size=11, dim=16, num_layers=2, num_heads=2, row_norm=True)
+    params = package.init_params(config, dtype=np.float64)
+    tokens = np.random.default_rng(5).integers(0, 11, (2, 9))
+    alone = [package.forward(params, tokens[:1, :2], config)[1], package.forward(params, tokens[1:, :6], config)[1]]
+    layers = tuple(np.concatenate(pair) for pair in zip(*(state.layers for state in alone), strict=True))
+    together = package.State(np.array([2, 6]), layers)
+    got, after = package.forward(params, tokens[:, 6:], config, retention=package.retention_chunkwise, state=together)
+    want = [package.forward(params, tokens[i : i + 1, 6:], config, state=state)[0] for i, state in enumerate(alone)]
+    close(got, np.concatenate(want))
+    assert list(after.position) == [5, 9]
+
+
 # ---------------------------------------------------------------- the suite
 
 RETENTION_CHECKS = {  # check: (kind of evidence, backends it needs)
@@ -483,4 +502,5 @@ PACKAGE_CHECKS = {
     rotation_is_relative: "property",
     rotation_resumes: "property",
     model_resumes: "property",
+    sequences_go_on_side_by_side: "property",
 }

@@ -301,6 +301,16 @@ PACKAGE_REFUSALS = {
         TypeError,
         "offset must be an integer, got 1.5 (float)",
     ),
+    "offsets for other sequences": (
+        lambda package: package.rotate(np.ones((2, 3, 4)), np.array([1, 2, 3])),
+        ValueError,
+        "offset must have shape (2,) (one for each sequence), got (3,)",
+    ),
+    "offsets that are floats": (
+        lambda package: package.rotate(np.ones((2, 3, 4)), np.array([1.0, 2.0])),
+        TypeError,
+        "offset must be an integer or an array of integers of numpy, got one of numpy and float64",
+    ),
     "unknown ladder": (
         lambda package: package.rotate(np.ones((2, 4)), 0, "xpos"),
         ValueError,

@@ -92,7 +92,7 @@ def test_gpu_trains_and_generates(tmp_path):
     assert "2/2" in result.stdout  # the progress bar
     assert "the parallel form gives the same logits" in result.stdout
     result = run(
-        "gpu", "generate", "And", "--length", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"
+        "gpu", "generate", "And", "--tokens", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("And")
