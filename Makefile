@@ -13,7 +13,7 @@ help:
 
 demo: $(READY)
 	$(BIN)/python -m refimpl
-	$(BIN)/python -m gpu train
+	$(BIN)/python -m gpu train --fresh
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

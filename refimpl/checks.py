@@ -8,6 +8,7 @@ where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k o
 
 import math
 import operator
+from contextlib import contextmanager
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
@@ -15,6 +16,27 @@ from array_api_compat import array_namespace, device, is_array_api_obj
 # Nothing wider, which would be computed in less than it came in, nothing narrower, and in native byte order.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _NUMPY_DTYPES = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
+_trusted = False  # of the process: autograd recomputes in threads of its own, and torch.compile reads a global alone
+
+
+@contextmanager
+def values_trusted():
+    """Inside, no value of gamma or tokens is looked at; shapes and dtypes are still checked.
+
+    For a loop whose values have passed the door: each look makes the CPU wait for the GPU, breaks the graph of a compiler, and
+    is forbidden in a CUDA graph.
+    """
+    global _trusted
+    before, _trusted = _trusted, True
+    try:
+        yield
+    finally:
+        _trusted = before
+
+
+def values_are_trusted():
+    """Whether the caller is inside `values_trusted`."""
+    return _trusted
 
 
 def _backend(array):
@@ -101,6 +123,8 @@ def check_gamma(gamma):
     if gamma.dtype not in (xp.float32, xp.float64):
         # 1 - 2**-9 is already 1 in bfloat16, 1 - 2**-12 in float16: a head that should forget would not.
         raise TypeError(f"gamma must be float32 or float64, got {gamma.dtype}")
+    if values_are_trusted():
+        return xp
     # Written so that NaN, which compares false with everything, is caught too.
     inside = (gamma > 0) & (gamma <= 1)
     if not bool(xp.all(inside)):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from .checks import check_shape
+from .checks import check_shape, values_are_trusted
 from .layers import feed_forward, linear, multi_scale_retention, rms_norm
 from .retention import retention_parallel, retention_step
 from .tree import flatten, map_tree
@@ -97,7 +97,31 @@ def check_params(params, config):
         check_shape(f"params: {name}", array, wanted[name], "by the config")
 
 
-def forward(params, tokens, config, *, retention=retention_parallel, state=None, record=None):
+def block(params, x, config, *, retention=retention_parallel, state=None, position=0, record=None):
+    """One layer: Y = MSR(RMSNorm(X)) + X, X' = FFN(RMSNorm(Y)) + Y.
+
+    params: an entry of params["layers"]; x (B, T, d); the others as for `refimpl.layers.multi_scale_retention`.
+    Returns (B, T, d) and the state after the last token (B, H, K, V).
+    """
+    kept = None if record is None else {"x": x, "retention": {}, "ffn": {}}
+    y, after = multi_scale_retention(
+        params["retention"],
+        rms_norm(x, params["retention_norm"], eps=config.norm_eps),
+        config,
+        retention=retention,
+        state=state,
+        position=position,
+        record=kept and kept["retention"],
+    )
+    y = x + y
+    normed = rms_norm(y, params["ffn_norm"], eps=config.norm_eps)
+    x = y + feed_forward(params["ffn"], normed, config.ffn, record=kept and kept["ffn"])
+    if record is not None:
+        record.append(kept | {"y": y})
+    return x, after
+
+
+def forward(params, tokens, config, *, retention=retention_parallel, state=None, record=None, layer=None):
     """Logits of the next token at every position, by any form of retention.
 
     Args:
@@ -107,6 +131,8 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
         retention: any function under the contract of `refimpl.retention`.
         state: the `State` an earlier call returned, from which this one goes on, or None.
         record: an empty list, which receives what `refimpl.backward` needs, an entry a layer and one for the end.
+        layer: who computes a layer, `block` by default. With another function of its arguments, params["layers"] is a
+            list of whatever that takes, and params are not checked: the module in `gpu` has layers that are modules.
 
     Returns:
         logits (B, T, vocab_size) and the `State` after the last token.
@@ -115,7 +141,9 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
         TypeError, ValueError: params are not those the config asks for; tokens are not integers of rank 2 or lie
             outside the vocabulary; the state is no `State` or of another depth; anything the retention refuses.
     """
-    check_params(params, config)
+    if layer is None:
+        check_params(params, config)
+        layer = block
     tokens = _check_tokens(tokens, params["embedding"], config)
     state = State(0, (None,) * config.num_layers) if state is None else state
     if not isinstance(state, State):
@@ -127,22 +155,10 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
         xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
     )
     after = []
-    for layer, before in zip(params["layers"], state.layers, strict=True):
-        kept = None if record is None else {"x": x, "retention": {}, "ffn": {}}
-        y, layer_state = multi_scale_retention(
-            layer["retention"],
-            rms_norm(x, layer["retention_norm"], eps=config.norm_eps),
-            config,
-            retention=retention,
-            state=before,
-            position=state.position,
-            record=kept and kept["retention"],
+    for layer_params, before in zip(params["layers"], state.layers, strict=True):
+        x, layer_state = layer(
+            layer_params, x, config, retention=retention, state=before, position=state.position, record=record
         )
-        y = x + y
-        normed = rms_norm(y, layer["ffn_norm"], eps=config.norm_eps)
-        x = y + feed_forward(layer["ffn"], normed, config.ffn, record=kept and kept["ffn"])
-        if record is not None:
-            record.append(kept | {"y": y})
         after.append(layer_state)
     normed = rms_norm(x, params["final_norm"], eps=config.norm_eps)
     if record is not None:
@@ -170,7 +186,7 @@ def _check_tokens(tokens, embedding, config):
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if tokens.ndim != 2:
         raise ValueError(f"tokens must have shape (batch, time), got {tuple(tokens.shape)}")
-    if 0 not in tokens.shape:
+    if 0 not in tokens.shape and not values_are_trusted():
         for extreme in (int(xp.min(tokens)), int(xp.max(tokens))):
             if not 0 <= extreme < config.vocab_size:
                 raise ValueError(f"tokens must lie in [0, {config.vocab_size}), got {extreme}")
