@@ -13,7 +13,7 @@ help:
 
 demo: $(READY)
 	$(BIN)/python -m refimpl
-	$(BIN)/python -m gpu train
+	$(BIN)/python -m gpu train --fresh
 
 test: lint
 	@command -v bwrap >/dev/null || echo "There is no bubblewrap here: the grader is tested under limits alone."

@@ -1,9 +1,9 @@
 """RetNet as a torch module: it holds the parameters and calls `refimpl.model.forward`.
 
-There is no second forward pass: what trains here is the reference itself, on torch tensors.
+There is no second forward pass: what trains here is the reference itself, on torch tensors. Under torch.autocast its
+matrix products are computed in the narrower dtype; parameters, norms, decays, the residual stream and the state stay in
+float32, for the retention is kept out of it and the reference widens everything else itself.
 """
-
-import operator
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from refimpl import RetNetConfig, forward, init_params, retention_parallel
 from refimpl.model import block
 from refimpl.tree import flatten
 from refimpl.weights import load_params, save_params, unflatten
+
+from .numerics import call_layer, without_autocast
 
 
 class RetNet(nn.Module):
@@ -33,10 +35,16 @@ class RetNet(nn.Module):
         """The nested dict of parameters that `refimpl.model.forward` takes."""
         return _tree(self)
 
-    def forward(self, tokens, *, retention=retention_parallel, state=None):
-        """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else."""
+    def forward(self, tokens, *, retention=retention_parallel, state=None, layer=call_layer):
+        """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else.
+
+        layer: called as layer(module, ...) in place of module(...) for each layer, such as `gpu.numerics.layer_caller`
+        makes.
+        """
+        if torch.is_autocast_enabled(tokens.device.type):
+            retention = without_autocast(retention)
         params = dict(self.named_parameters(recurse=False)) | {"layers": self.layers}
-        return forward(params, tokens, self.config, retention=retention, state=state, layer=operator.call)
+        return forward(params, tokens, self.config, retention=retention, state=state, layer=layer)
 
     def save(self, path):
         """Write weights and config as one safetensors file, atomically; `refimpl.weights.load_params` reads it too."""
@@ -54,7 +62,7 @@ class RetNet(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer's parameters, and a forward of their own: FSDP gathers parameters where a module is called."""
+    """One layer's parameters, and a forward of their own."""
 
     def forward(self, *args, **kwargs):
         """`refimpl.model.block` with these parameters."""

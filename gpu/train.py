@@ -1,13 +1,14 @@
-"""Training a small byte model in the parallel form, and proof that it decodes to the same logits.
+"""A training run: train in the parallel form, keep it, and prove that the result decodes to the same logits.
 
-A run is a folder: log.jsonl (a line an evaluation), weights.safetensors, loss.png, sample.txt and
+A run is a folder: run.toml (its settings), log.jsonl (a line a step), checkpoint.safetensors (to go on from),
+best.safetensors and weights.safetensors (the best and the last weights), tokenizer.json, loss.png, sample.txt and
 result.json (settings, losses, checks, versions).
 """
 
 import dataclasses
+import hashlib
 import io
 import json
-import math
 import platform
 from pathlib import Path
 
@@ -15,83 +16,152 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from refimpl import forward
+from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
-from refimpl.text import decode, encode
-from refimpl.train import fit
+from refimpl.loop import Progression, StoppedError, fit, load_text
+from refimpl.weights import load_params
 
+from .checkpoint import NAME, load_checkpoint, restore, save_checkpoint
+from .config import to_toml
 from .generate import generate
-from .module import RetNet
+from .models import build
+from .numerics import numerics
+from .stopping import stop_on_signals
+from .trainer import Trainer
 
-# Two float32 forms differ by rounding alone; the largest logit error seen is 2e-6 of the largest logit.
+# Two float32 computations of one function differ by rounding alone; the largest logit error seen is 2e-6 of the largest.
 LOGIT_TOLERANCE = 1e-4
+OWN_FILES = (
+    NAME, "run.toml", "log.jsonl", "best.safetensors", "weights.safetensors", "tokenizer.json", "loss.png", "sample.txt",
+    "result.json",
+)  # fmt: skip
 
 
-def train(config, out, device="cpu", console=None):
+def train(config, out, device="cpu", console=None, *, resume=False, fresh=False):
     """Train, evaluate, sample and check one model; returns what result.json holds, and the sample.
 
     Args:
-        config: a `refimpl.train.TrainConfig`.
-        out: folder of the run; files of an earlier run in it are replaced.
+        config: a `RunConfig`.
+        out: folder of the run; files of an earlier run in it are replaced, if that was finished.
         device: a torch device.
         console: the rich console for progress; standard output by default.
+        resume: go on from the folder's checkpoint, if there is one.
+        fresh: replace an unfinished run too.
 
     Raises:
-        AssertionError: the logits sampled recurrently are not those of the parallel form.
-        FloatingPointError: the loss stopped being finite.
-        ValueError, OSError: from the corpus.
+        AssertionError: the logits sampled recurrently, or those of NumPy, are not those of the parallel form.
+        FloatingPointError: the loss or a gradient stopped being finite; the message names the step, the parameter with
+            the largest gradient and the last good checkpoint.
+        StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
+        ValueError, OSError: from the corpus; or the checkpoint is of other settings or another text; or the folder holds
+            an unfinished run.
     """
     out = Path(out)
-    model = RetNet(config.model, seed=config.seed).to(device)
-    log, seconds = fit(config, *trainer(model, config), out, console)
+    text = load_text(config)
+    fingerprint = hashlib.sha256(text.training)
+    fingerprint.update(text.held_out)
+    fingerprint = fingerprint.hexdigest()
+    kept = load_checkpoint(out)
+    if kept is not None and not resume and not fresh and not (out / "result.json").exists():
+        raise ValueError(
+            f"out must be a folder without an unfinished run; {str(out)!r} holds one, at step {kept.progression.step}: "
+            "resume it, or start afresh"
+        )
+    if not resume:
+        kept = None
+    if kept is not None:
+        for name, value in dataclasses.asdict(config).items():
+            if getattr(kept.config, name) != value:
+                raise ValueError(f"{name} must be {getattr(kept.config, name)!r} as in the checkpoint, got {value!r}")
+        if kept.text != fingerprint:
+            raise ValueError(
+                f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
+            )
+    _clear(out, everything=kept is None)
+    write_atomically(out / "run.toml", to_toml(config))
+    text.tokenizer.save(out / "tokenizer.json")
 
-    prompt = torch.from_numpy(encode(config.prompt).astype(np.int64)).to(device)[None]
-    sample = generate(model, prompt, config.sample_bytes, temperature=0.7, seed=config.seed)
-    disagreement = decoding_disagreement(model, sample)
-    assert disagreement < LOGIT_TOLERANCE, (
-        f"recurrent and parallel logits differ by {disagreement:.1e} of the largest logit"
-    )
-    on_gpu = torch.device(device).type == "cuda"
+    model = build(config).to(device)
+    trainer = Trainer(model, config)
+    progression = Progression()
+    if kept is not None:
+        restore(kept.tensors, model, trainer.optimizer)
+        progression = kept.progression
+
+    def keep(progression):
+        if progression.best_step == progression.step:
+            model.save(out / "best.safetensors")  # before the checkpoint that says so
+        save_checkpoint(out, config, progression, fingerprint, model, trainer.optimizer)
+
+    def explain():
+        last = load_checkpoint(out)
+        good = (
+            "there is no checkpoint yet" if last is None else f"{out / NAME} is good, of step {last.progression.step}"
+        )
+        return f"{trainer.explain()}; {good}; a lower learning_rate may help"
+
+    with stop_on_signals() as request, numerics(config, device), values_trusted():
+        try:
+            log = fit(
+                config, trainer.step, trainer.loss, out, console, text=text, progress=progression, stop=request,
+                keep=keep, explain=explain,
+            )  # fmt: skip
+        except StoppedError as error:
+            error.signal = request.signal
+            raise
+    model.save(out / "weights.safetensors")
+    last = max((line for line in log if "held_out" in line), key=lambda line: line["step"])
     result = {
         "config": dataclasses.asdict(config),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "bits_per_byte": log[-1],
-        "decoding_disagreement": disagreement,
-        "seconds": round(seconds, 1),
-        "device": torch.cuda.get_device_name(device) if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        "bits_per_byte": {name: last[name] for name in ("step", "training", "held_out")},
+        "best": {"step": progression.best_step, "held_out": progression.best},
+        "seconds": round(progression.seconds, 1),
+        "device": describe(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    text = decode(sample.tokens[0].cpu().numpy())
-    model.save(out / "weights.safetensors")
+    sample = None
+    if config.model == "retnet":
+        sample, checks = sample_and_check(model, config, text.tokenizer, out / "weights.safetensors")
+        result |= checks
+        write_atomically(out / "sample.txt", sample + "\n")
     write_atomically(out / "loss.png", loss_figure(log, config))
-    write_atomically(out / "sample.txt", text + "\n")
     write_atomically(out / "result.json", json.dumps(result, indent=2) + "\n")
-    return result | {"sample": text}
+    return result | {"sample": sample}
 
 
-def trainer(model, config):
-    """The functions step and loss that `refimpl.train.fit` wants, for a torch model on any device."""
+def describe(device):
+    """A device in words."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def _clear(out, everything):
+    """Remove what a kill left of half-written files, and everything of an earlier run if so told."""
+    for name in OWN_FILES:
+        for path in [*out.glob(f".{name}.*"), *([out / name] if everything else [])]:
+            path.unlink(missing_ok=True)
+
+
+def sample_and_check(model, config, tokenizer, weights):
+    """A sample as text, and how far the three ways to its logits are apart, each as a share of the largest logit.
+
+    Those are: recurrently, as it was sampled; the parallel form on the whole of it; NumPy with the weights as saved.
+    """
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=config.weight_decay)
-
-    def bits_per_byte(inputs, targets):
-        logits, _ = model(torch.from_numpy(inputs).to(device))
-        targets = torch.from_numpy(targets).to(device)
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()) / math.log(2)
-
-    @torch.no_grad()
-    def loss(inputs, targets):
-        return bits_per_byte(inputs, targets).item()
-
-    def step(inputs, targets, learning_rate):
-        optimizer.param_groups[0]["lr"] = learning_rate
-        optimizer.zero_grad()
-        value = bits_per_byte(inputs, targets)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        return value.item()
-
-    return step, loss
+    prompt = torch.from_numpy(tokenizer.encode(config.prompt).astype(np.int64)).to(device)[None]
+    sample = generate(model, prompt, config.sample_bytes, temperature=0.7, seed=config.seed)
+    checks = {
+        "decoding_disagreement": decoding_disagreement(model, sample),
+        "numpy_disagreement": numpy_disagreement(model, sample, weights),
+    }
+    for name, other in (("decoding_disagreement", "recurrent"), ("numpy_disagreement", "NumPy's")):
+        assert checks[name] < LOGIT_TOLERANCE, (
+            f"{other} and parallel logits differ by {checks[name]:.1e} of the largest logit"
+        )
+    return tokenizer.decode(sample.tokens[0].cpu().numpy()), checks
 
 
 @torch.no_grad()
@@ -103,17 +173,26 @@ def decoding_disagreement(model, sample):
     return ((sample.logits - parallel).abs().max() / parallel.abs().max()).item()
 
 
+@torch.no_grad()
+def numpy_disagreement(model, sample, weights):
+    """The same for the logits of NumPy, with the weights read from a file."""
+    logits = model(sample.tokens)[0].cpu().numpy()
+    params, config = load_params(weights)
+    numpy, _ = forward(params, sample.tokens.cpu().numpy(), config)
+    return float(np.abs(numpy - logits).max() / np.abs(logits).max())
+
+
 def loss_figure(log, config):
     """The loss curve as PNG bytes."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    steps = [line["step"] for line in log]
-    axes.plot(steps, [line["training"] for line in log], "o-", color="0.6", label="training (one batch)")
-    axes.plot(steps, [line["held_out"] for line in log], "s-", color="C0", label="held-out books")
-    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02), title=f"RetNet on {config.corpus}")
-    axes.annotate(
-        f"{log[-1]['held_out']:.2f}", (steps[-1], log[-1]["held_out"]), (-4, 8), textcoords="offset points", ha="right"
-    )
+    held_out = [(line["step"], line["held_out"]) for line in log if "held_out" in line]
+    training = [(line["step"], line["training"]) for line in log]
+    axes.plot(*zip(*training, strict=True), color="0.75", linewidth=0.8, label="training (one batch)")
+    axes.plot(*zip(*held_out, strict=True), "s-", color="C0", label="held-out text")
+    title = f"{config.model} on {config.corpus}"
+    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02), title=title)
+    axes.annotate(f"{held_out[-1][1]:.2f}", held_out[-1], (-4, 8), textcoords="offset points", ha="right")
     axes.grid(alpha=0.3)
     axes.legend()
     png = io.BytesIO()

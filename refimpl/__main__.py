@@ -91,10 +91,10 @@ def train(
         from .numba_kernels import retention_chunkwise_backward_numba, retention_chunkwise_numba
 
         pair = {"retention": retention_chunkwise_numba, "retention_backward": retention_chunkwise_backward_numba}
-    params, log, seconds = train_model(config, out, console=console, **pair)
-    save_params(out / "weights.safetensors", params, config.model)
+    params, log = train_model(config, out, console=console, **pair)
+    save_params(out / "weights.safetensors", params, config.retnet)
     console.print(
-        f"{log[-1]['held_out']:.2f} bits per byte on held-out text, {seconds:.0f} s, "
+        f"{log[-1]['held_out']:.2f} bits per byte on held-out text, {log[-1]['seconds']:.0f} s, "
         f"{'Numba' if pair else 'NumPy'} kernels; log and weights: {out}",
         markup=False,
         soft_wrap=True,

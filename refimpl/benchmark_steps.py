@@ -82,7 +82,7 @@ def training(rounds):
     for batch, window in TRAINING_SHAPES:
         config = TrainConfig(batch_size=batch, window=window)
         rng = np.random.default_rng(0)
-        tokens = rng.integers(0, config.model.vocab_size, (batch, window + 1))
+        tokens = rng.integers(0, config.retnet.vocab_size, (batch, window + 1))
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         calls = {}
         for name, pair in _compiled(
@@ -92,7 +92,7 @@ def training(rounds):
                 "Numba chunkwise": ("retention_chunkwise_numba", "retention_chunkwise_backward_numba"),
             }
         ).items():
-            step, _ = trainer(init_params(config.model, 0), config, *pair)
+            step, _ = trainer(init_params(config.retnet, 0), config, *pair)
             calls[name] = functools.partial(step, inputs, targets, config.learning_rate)
         if find_spec("torch"):
             for name, retention in (("torch parallel", retention_parallel), ("torch chunkwise", retention_chunkwise)):
@@ -115,14 +115,14 @@ def training(rounds):
 def _torch_step(config, retention, inputs, targets):
     """The same step by torch: our forward pass on its tensors, its autograd, cross-entropy, clipping and AdamW."""
     torch = importlib.import_module("torch")
-    params = map_tree(lambda _, x: torch.from_numpy(x).requires_grad_(), init_params(config.model, 0))
+    params = map_tree(lambda _, x: torch.from_numpy(x).requires_grad_(), init_params(config.retnet, 0))
     weights = list(flatten(params).values())
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     inputs, targets = torch.from_numpy(inputs), torch.from_numpy(targets)
 
     def step():
         optimizer.zero_grad()
-        logits, _ = forward(params, inputs, config.model, retention=retention)
+        logits, _ = forward(params, inputs, config.retnet, retention=retention)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()) / math.log(2)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, config.clip)

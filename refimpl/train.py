@@ -1,25 +1,17 @@
-"""Training in NumPy: cross-entropy in bits per byte, AdamW, a schedule, and the loop that torch runs share.
+"""Training in NumPy: cross-entropy, AdamW, a schedule, and what a step is. The loop is `refimpl.loop`."""
 
-`fit` knows neither NumPy models nor torch ones: it draws batches, asks for a step, watches the loss and evaluates.
-"""
-
-import json
 import math
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .backward import backward, retention_parallel_backward
-from .checks import check_integer
+from .checks import check_integer, check_number
 from .config import RetNetConfig
-from .files import write_atomically
+from .loop import fit
 from .model import forward, init_params
 from .retention import retention_parallel
-from .text import VOCAB_SIZE, consecutive_batches, encode, load_corpus, random_batch, split_by_book
+from .text import VOCAB_SIZE
 from .tree import flatten
 
 
@@ -27,13 +19,14 @@ from .tree import flatten
 class TrainConfig:
     """One run; refuses impossible ones with a ValueError or TypeError.
 
-    corpus: "kjv", a file or a folder. dim, num_layers, num_heads: the model. steps of batch_size windows of `window`
-    bytes, by AdamW with `warmup` steps and a cosine to a tenth of learning_rate, decoupled weight_decay, and gradients
+    corpus: "kjv", a file or a folder. vocab_size: 256 for bytes, more for byte pairs learnt from the training text.
+    dim, num_layers, num_heads: the model. steps of batch_size windows of `window` tokens, by AdamW with `warmup` steps and a cosine to a tenth of learning_rate, decoupled weight_decay, and gradients
     clipped to the norm `clip`. The held-out loss is taken every evaluate_every steps. prompt and sample_bytes: the
     sample at the end. seed: of parameters and batches.
     """
 
     corpus: str = "kjv"
+    vocab_size: int = VOCAB_SIZE
     dim: int = 128
     num_layers: int = 2
     num_heads: int = 4
@@ -54,18 +47,19 @@ class TrainConfig:
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("warmup", "seed"):
             check_integer(name, getattr(self, name), minimum=0)
+        check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not check_number(name, getattr(self, name)) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        check_number("weight_decay", self.weight_decay, minimum=0.0)
         if not self.prompt:
             raise ValueError("prompt must hold at least one character, got ''")
 
     @property
-    def model(self):
-        """The `RetNetConfig` of the run's model, over bytes."""
-        return RetNetConfig(vocab_size=VOCAB_SIZE, dim=self.dim, num_layers=self.num_layers, num_heads=self.num_heads)
+    def retnet(self):
+        """The `RetNetConfig` of the run's model."""
+        names = ("vocab_size", "dim", "num_layers", "num_heads")
+        return RetNetConfig(**{name: getattr(self, name) for name in names})
 
 
 def cross_entropy(logits, targets):
@@ -116,71 +110,14 @@ def clip_by_norm(grads, most):
     return norm
 
 
-def scheduled_rate(step, config):
-    """Learning rate of step 1, 2, ...: linear warm-up, times a cosine from 1 to a tenth over the run."""
-    cosine = 0.55 + 0.45 * math.cos(math.pi * (step - 1) / config.steps)
-    return config.learning_rate * min(1.0, step / (config.warmup + 1)) * cosine
-
-
-def fit(config, step, loss, out, console=None):
-    """Draw batches, take steps and evaluate, with a progress bar; the loop of every training run here.
-
-    Args:
-        config: a `TrainConfig`.
-        step: (inputs, targets, learning_rate) -> bits per byte of the batch before the update it makes.
-        loss: (inputs, targets) -> bits per byte.
-        out: folder of the run, which receives log.jsonl, a line an evaluation.
-        console: the rich console of the progress bar; standard output by default.
-
-    Returns:
-        The log, a list of dicts of step, training and held_out, and the seconds it took.
-
-    Raises:
-        FloatingPointError: the loss stopped being finite.
-        ValueError, OSError: from the corpus.
-    """
-    training, held_out = (encode(part.text) for part in split_by_book(load_corpus(config.corpus)))
-    for part, tokens in (("training", training), ("held-out", held_out)):
-        if len(tokens) <= config.window:
-            raise ValueError(
-                f"corpus must have a {part} part of more than window = {config.window} bytes, got {len(tokens)}; "
-                "give a longer text"
-            )
-    Path(out).mkdir(parents=True, exist_ok=True)  # now, not after the first evaluation
-    rng, log, started = np.random.default_rng(config.seed), [], time.perf_counter()
-    columns = (
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console or Console()) as progress:
-        task = progress.add_task("training", total=config.steps, note="")
-        for number in range(1, config.steps + 1):
-            inputs, targets = random_batch(training, config.batch_size, config.window, rng)
-            value = step(inputs, targets, scheduled_rate(number, config))
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} at step {number}; a lower learning_rate may help")
-            rate = number * inputs.size / (time.perf_counter() - started)
-            progress.update(task, advance=1, note=f"{value:.2f} bits/byte  {rate:,.0f} bytes/s")
-            if number % config.evaluate_every == 0 or number == config.steps:
-                log.append({"step": number, "training": value, "held_out": evaluate(loss, held_out, config.window)})
-                write_atomically(Path(out) / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-    return log, time.perf_counter() - started
-
-
-def evaluate(loss, tokens, window, max_windows=512):
-    """Mean of `loss` over windows spread evenly through the tokens."""
-    total = [(loss(*batch), batch[0].size) for batch in consecutive_batches(tokens, 64, window, max_windows)]
-    return sum(value * size for value, size in total) / sum(size for _, size in total)
-
-
 def train(config, out, *, retention=retention_parallel, retention_backward=retention_parallel_backward, console=None):
-    """Train the NumPy model with gradients by hand; returns (params, log, seconds).
+    """Train the NumPy model with gradients by hand; returns (params, log), the log as `refimpl.loop.fit` does.
 
     retention, retention_backward: any pair under the contract, such as the compiled ones. Errors as `fit`.
     """
-    params = init_params(config.model, config.seed)
+    params = init_params(config.retnet, config.seed)
     step, loss = trainer(params, config, retention, retention_backward)
-    return params, *fit(config, step, loss, out, console)
+    return params, fit(config, step, loss, out, console)
 
 
 def trainer(params, config, retention=retention_parallel, retention_backward=retention_parallel_backward):
@@ -188,17 +125,18 @@ def trainer(params, config, retention=retention_parallel, retention_backward=ret
     optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
 
     def loss(inputs, targets):
-        logits, _ = forward(params, inputs, config.model, retention=retention)
+        logits, _ = forward(params, inputs, config.retnet, retention=retention)
         return cross_entropy(logits, targets)[0]
 
     def step(inputs, targets, learning_rate):
         record = []
-        logits, _ = forward(params, inputs, config.model, retention=retention, record=record)
+        logits, _ = forward(params, inputs, config.retnet, retention=retention, record=record)
         value, grad = cross_entropy(logits, targets)
-        grads, _ = backward(params, inputs, config.model, record, grad, retention_backward=retention_backward)
+        grads, _ = backward(params, inputs, config.retnet, record, grad, retention_backward=retention_backward)
         grads = flatten(grads)
-        clip_by_norm(grads, config.clip)
-        optimizer.step(grads, learning_rate)
-        return value
+        norm = clip_by_norm(grads, config.clip)
+        if math.isfinite(value) and math.isfinite(norm):
+            optimizer.step(grads, learning_rate)
+        return value, norm
 
     return step, loss

@@ -2,15 +2,20 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import gpu.__main__
 import refimpl
 import refimpl.__main__ as program
+from gpu.baseline import Baseline, BaselineConfig
 from refimpl.benchmark import candidates, useful_flops
 from refimpl.benchmark_steps import memory_beyond, tables
 from refimpl.files import write_atomically
@@ -62,6 +67,9 @@ def test_nan_is_a_disagreement(monkeypatch):
         ),
         (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
+        (["gpu", "train", "--resume", "--out", "no/run"], "error: resume: there is no run in 'no/run'"),
+        (["gpu", "train", "no.toml"], "error: [Errno 2] No such file or directory: 'no.toml'"),
+        (["gpu", "train", "--model", "lstm"], "error: model must be one of 'retnet', 'transformer', 'gru', got 'lstm'"),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
         (
@@ -96,6 +104,56 @@ def test_gpu_trains_and_generates(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("And")
+
+
+def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
+    """Ctrl-C, then --resume; options that contradict the checkpoint are refused, a file sets what options do not."""
+    (tmp_path / "text.txt").write_text("abcabcabc abc\n" * 300)
+    settings = {
+        "corpus": f"{tmp_path / 'text.txt'}",
+        "dim": 16,
+        "num_heads": 2,
+        "window": 16,
+        "steps": 100,
+        "prompt": "abc",
+    }
+    (tmp_path / "run.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "gpu", "train", str(tmp_path / "run.toml"), "--steps", "1000000"]
+    process = subprocess.Popen([*command, "--out", str(out), "--device", "cpu"], stdout=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        if (out / "log.jsonl").exists() and (out / "log.jsonl").stat().st_size:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = (out / "log.jsonl").read_text().count("\n")
+    assert f"stopped after step {step} of 1000000; python -m gpu train --out {out} --resume goes on" in stdout
+    assert tomllib.loads((out / "run.toml").read_text())["dim"] == 16
+    program = CliRunner()
+    for arguments, message in (
+        (["--resume", "--steps", "5"], "steps must be 1000000 as in the checkpoint, got 5"),
+        (["--resume", "--fresh"], "resume must not be given together with fresh"),
+        ([str(tmp_path / "run.toml")], f"holds one, at step {step}: resume it, or start afresh"),
+    ):
+        result = program.invoke(gpu.__main__.app, ["train", *arguments, "--out", str(out), "--device", "cpu"])
+        assert isinstance(result.exception, ValueError)
+        assert message in f"{result.exception}"
+    arguments = ["train", str(tmp_path / "run.toml"), "--fresh", "--steps", "2", "--out", str(out), "--device", "cpu"]
+    arguments += ["--vocab-size", "258", "--learning-rate", "1e-3"]
+    result = program.invoke(gpu.__main__.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "NumPy to" in result.output
+    saved = json.loads((out / "result.json").read_text())["config"]
+    assert (saved["steps"], saved["vocab_size"], saved["learning_rate"], saved["dim"]) == (2, 258, 1e-3, 16)
+    weights = ["generate", "abc", "--length", "3", "--weights", str(out / "best.safetensors"), "--device", "cpu"]
+    assert program.invoke(gpu.__main__.app, weights).output.startswith("abc")
+    (out / "tokenizer.json").unlink()
+    assert "weights must be of a model over 256 tokens" in f"{program.invoke(gpu.__main__.app, weights).exception}"
+    weights[-3] = str(tmp_path / "baseline.safetensors")
+    Baseline(BaselineConfig(dim=16, num_heads=2, num_layers=1)).save(weights[-3])
+    assert "holds no config" in f"{program.invoke(gpu.__main__.app, weights).exception}"
 
 
 def test_atomic_writing(tmp_path, monkeypatch):

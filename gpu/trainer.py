@@ -1,0 +1,74 @@
+"""What a training step is on torch: forward and backward in parts, clipping, AdamW."""
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from refimpl import retention_chunkwise, retention_parallel
+
+from .numerics import autocast, layer_caller
+
+
+class Trainer:
+    """The functions `step`, `loss` and `explain` that `refimpl.loop.fit` wants, for a model of a `RunConfig`."""
+
+    def __init__(self, model, config):
+        self.model, self.config = model, config
+        self.parameters = dict(model.named_parameters())
+        self.device = next(model.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+        )
+        self.how = {"layer": layer_caller(config)}
+        if config.model == "retnet":
+            chunkwise = functools.partial(retention_chunkwise, chunk_size=config.chunk_size)
+            self.how["retention"] = chunkwise if config.retention == "chunkwise" else retention_parallel
+        self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
+
+    def step(self, inputs, targets, learning_rate):
+        """One update; returns the loss before it and the norm of the gradient, and makes none if either is not finite."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad()
+        value = 0.0
+        for part in self._parts(inputs, targets):
+            bits = self._bits(*part) / self.config.accumulation
+            bits.backward()
+            value = value + bits.detach()
+        norms = torch.stack([torch.linalg.vector_norm(weight.grad) for weight in self.parameters.values()])
+        total = torch.linalg.vector_norm(norms)
+        value, norm = torch.stack((value, total.to(value.dtype))).tolist()  # the one time a step waits for the GPU
+        self.norms["that step"] = norms
+        if math.isfinite(value) and math.isfinite(norm):
+            self.norms["the step before"] = norms
+            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip, total)
+            self.optimizer.step()
+        return value, norm
+
+    @torch.no_grad()
+    def loss(self, inputs, targets):
+        """Bits a token."""
+        parts = list(self._parts(inputs, targets))
+        return sum(self._bits(*part) * part[1].size for part in parts).item() / targets.size
+
+    def explain(self):
+        """Which parameter had the largest gradient, in words; where all are NaN, at the step before."""
+        for when, norms in self.norms.items():
+            if not norms.isnan().all() or len(self.norms) == 1:
+                worst = int(norms.nan_to_num(nan=torch.inf).argmax())
+                name, norm = list(self.parameters)[worst], norms[worst].item()
+                return f"the largest gradient of {when} was that of {name}, of norm {norm:.3g}"
+        return "no step was taken"
+
+    def _parts(self, inputs, targets):
+        count = min(self.config.accumulation, len(inputs))
+        return zip(np.array_split(inputs, count), np.array_split(targets, count), strict=True)
+
+    def _bits(self, inputs, targets):
+        with autocast(self.config, self.device):
+            logits, _ = self.model(torch.from_numpy(inputs).to(self.device), **self.how)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        targets = torch.from_numpy(targets).to(self.device)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / math.log(2)

@@ -1,0 +1,183 @@
+"""The loop of every training run: draw batches, take steps, watch the loss, evaluate, and keep what a resumed run needs.
+
+It knows neither NumPy models nor torch ones. Losses are in bits per byte of text, whatever the tokens are.
+"""
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .bpe import Tokenizer, learn_tokenizer
+from .text import consecutive_batches, load_corpus, random_batch, split_by_book
+
+
+class Text(NamedTuple):
+    """What a run learns from and is judged by: tokens (N,) of the training and the held-out part, and their tokeniser."""
+
+    training: np.ndarray
+    held_out: np.ndarray
+    tokenizer: Tokenizer
+
+
+class StoppedError(Exception):
+    """A run was asked to stop and did, after the step it was at and after it was kept."""
+
+
+@dataclass
+class Progression:
+    """How far a run has come: with model and optimiser, all it needs to go on as if it had never stopped.
+
+    step: how many are done. best: the lowest held-out loss, and best_step, when. seconds: how long it took.
+    log_bytes: the length of the log. batches: the state of the generator that draws them.
+    """
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    seconds: float = 0.0
+    log_bytes: int = 0
+    batches: dict = field(default_factory=dict)
+
+    def to_json(self):
+        """As text, from which `from_json` makes the same."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text):
+        """The inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+def load_text(config):
+    """Corpus, split and tokeniser of a `TrainConfig`, as `Text`; the tokeniser is learnt from the training part alone.
+
+    Raises:
+        ValueError, OSError: from the corpus, or a part of it is not longer than a window.
+    """
+    training, held_out = (part.text for part in split_by_book(load_corpus(config.corpus)))
+    tokenizer = learn_tokenizer(training, config.vocab_size)
+    unit = "bytes" if not tokenizer.merges else "tokens"
+    text = Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer)
+    for part, tokens in (("training", text.training), ("held-out", text.held_out)):
+        if len(tokens) <= config.window:
+            raise ValueError(
+                f"corpus must have a {part} part of more than window = {config.window} {unit}, got {len(tokens)}; "
+                "give a longer text"
+            )
+    return text
+
+
+def scheduled_rate(step, config):
+    """Learning rate of step 1, 2, ...: linear warm-up, times a cosine from 1 to a tenth over the run."""
+    cosine = 0.55 + 0.45 * math.cos(math.pi * (step - 1) / config.steps)
+    return config.learning_rate * min(1.0, step / (config.warmup + 1)) * cosine
+
+
+def fit(
+    config, step, loss, out, console=None, *, text=None, progress=None, keep=lambda _: None, stop=lambda: False,
+    explain=lambda: "a lower learning_rate may help",
+):  # fmt: skip
+    """Train by `step` to the end of the run, with a progress bar.
+
+    Args:
+        config: a `TrainConfig`.
+        step: (inputs, targets, learning_rate) -> bits a token of the batch and the norm of its gradient, both before
+            the update, which it makes only if both are finite.
+        loss: (inputs, targets) -> bits a token.
+        out: folder of the run, which receives log.jsonl: a line a step, some with the held-out loss.
+        console: the rich console of the progress bar; standard output by default.
+        text: a `Text`, by default that of `load_text`.
+        progress: the `Progression` of a run to resume, which changes in place.
+        keep: called with the `Progression` after every evaluation, and before the run stops: keeps model and optimiser.
+        stop: asked after every step whether to stop there.
+        explain: says where the trouble is, when a loss or gradient is not finite.
+
+    Returns:
+        The log, a list of dicts.
+
+    Raises:
+        StoppedError: because `stop` said so.
+        FloatingPointError: the loss or a gradient stopped being finite. The parameters are those before that step.
+        ValueError, OSError: from `load_text`; or the log is shorter than when the run was kept.
+    """
+    text = text or load_text(config)
+    rng, run = np.random.default_rng(config.seed), progress or Progression()
+    rng.bit_generator.state = run.batches or rng.bit_generator.state
+    started, first = time.perf_counter(), run.step
+    elapsed = run.seconds - started
+    with open_log(out, run.log_bytes) as log, Progress(*COLUMNS, console=console or Console()) as bar:
+        task = bar.add_task("training", total=config.steps, completed=run.step, note="")
+        while run.step < config.steps:
+            number = run.step + 1
+            inputs, targets = random_batch(text.training, config.batch_size, config.window, rng)
+            rate = scheduled_rate(number, config)
+            value, norm = step(inputs, targets, rate)
+            value *= float(targets.size / text.tokenizer.lengths[targets].sum())
+            line = {"step": number, "training": value, "gradient_norm": norm, "learning_rate": rate}
+            _demand_finite(line, explain)
+            run.step, due = number, number % config.evaluate_every == 0 or number == config.steps
+            if due:
+                line["held_out"] = evaluate(loss, text, config)
+                _demand_finite(line, explain)
+                if line["held_out"] < run.best:
+                    run.best, run.best_step = line["held_out"], number
+            run.seconds, run.batches = time.perf_counter() + elapsed, rng.bit_generator.state
+            log.write(json.dumps(line | {"seconds": round(run.seconds, 3)}).encode() + b"\n")
+            stopping = stop()
+            if due or stopping:
+                run.log_bytes = log.tell()
+                keep(run)
+            speed = (number - first) * inputs.size / (time.perf_counter() - started)
+            bar.update(task, advance=1, note=f"{value:.2f} bits/byte  {speed:,.0f} tokens/s")
+            if stopping and number < config.steps:
+                raise StoppedError(f"stopped after step {number} of {config.steps}")
+    return read_log(out)
+
+
+COLUMNS = (
+    TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+)  # fmt: skip
+
+
+def _demand_finite(line, explain):
+    for name, what in (("training", "loss"), ("gradient_norm", "norm of the gradient"), ("held_out", "held-out loss")):
+        if not math.isfinite(line.get(name, 0.0)):
+            raise FloatingPointError(f"the {what} is {line[name]} at step {line['step']}; {explain()}")
+
+
+def evaluate(loss, text, config, max_windows=512):
+    """Bits per byte of `loss` over windows spread evenly through the held-out part."""
+    bits = size = 0
+    for inputs, targets in consecutive_batches(text.held_out, config.batch_size, config.window, max_windows):
+        bits += loss(inputs, targets) * targets.size
+        size += text.tokenizer.lengths[targets].sum()
+    return float(bits / size)
+
+
+def open_log(out, length=0):
+    """log.jsonl of a run, open to write on after its first `length` bytes; what stood behind them is cut off.
+
+    A run that was killed logged more steps than it kept, and takes those steps again.
+    """
+    path = Path(out) / "log.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)  # now, not after the first evaluation
+    known = path.stat().st_size if path.exists() else 0
+    if known < length:
+        raise ValueError(f"out: {str(path)!r} is no more the log of this run: {length} bytes were kept, it has {known}")
+    log = open(path, "r+b" if length else "wb", buffering=0)  # noqa: SIM115 it is returned; unbuffered: a line written is in the file
+    log.truncate(length)
+    log.seek(length)
+    return log
+
+
+def read_log(out):
+    """The lines of a run's log, a list of dicts of step, training, held_out (some) and more."""
+    return [json.loads(line) for line in (Path(out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,69 @@
+"""The run file: what it says is what runs, and a mistake in it has a name."""
+
+import dataclasses
+import re
+import typing
+
+import pytest
+
+from gpu.config import RunConfig, read_settings, to_toml
+
+
+def test_a_file_there_and_back(tmp_path):
+    config = RunConfig(
+        model="transformer", kv_heads=2, learning_rate=1e-5, corpus='a "quoted" path\\é', compile=True, steps=7
+    )
+    (tmp_path / "run.toml").write_text(to_toml(config))
+    assert RunConfig(**read_settings(tmp_path / "run.toml")) == config
+    (tmp_path / "run.toml").write_text(to_toml(RunConfig()))
+    assert RunConfig(**read_settings(tmp_path / "run.toml")) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat = 1.0", "config: unknown key 'learning_rat' in"),
+        ("learning_rat = 1.0", "did you mean 'learning_rate'?"),
+        ("[model]\ndim = 3\n[zzz]", "config: unknown key 'zzz'"),
+        ("steps = ", "is not TOML"),
+    ],
+)
+def test_unknown_keys_are_errors(tmp_path, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_settings(tmp_path / "run.toml")
+
+
+WRONG = {
+    "steps": ("9", TypeError, "steps must be an integer, got '9' (str)"),
+    "batch_size": (0, ValueError, "batch_size must be at least 1, got 0"),
+    "learning_rate": ("fast", TypeError, "learning_rate must be a number, got 'fast' (str)"),
+    "clip": (0.0, ValueError, "clip must be above 0, got 0.0"),
+    "weight_decay": (-1.0, ValueError, "weight_decay must be at least 0, got -1"),
+    "vocab_size": (255, ValueError, "vocab_size must be at least 256, got 255"),
+    "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'gru', got 'lstm'"),
+    "kv_heads": (2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
+    "retention": ("fused", ValueError, "retention must be one of 'parallel', 'chunkwise', got 'fused'"),
+    "precision": ("float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
+    "accumulation": (3, ValueError, "accumulation must divide batch_size = 16, got 3"),
+    "chunk_size": (0, ValueError, "chunk_size must be at least 1, got 0"),
+    "compile": (1, TypeError, "compile must be a bool, got 1"),
+    "recompute": ("no", TypeError, "recompute must be a bool, got 'no'"),
+    "corpus": (3, TypeError, "corpus must be a str, got 3"),
+    "prompt": ("", ValueError, "prompt must hold at least one character, got ''"),
+    "dim": (0, ValueError, "dim must be at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_are_named(name):
+    value, kind, message = WRONG[name]
+    with pytest.raises(kind, match=re.escape(message)):
+        RunConfig(**{name: value})
+
+
+def test_every_key_is_explained():
+    doc = RunConfig.__doc__ + RunConfig.__mro__[1].__doc__
+    for field in dataclasses.fields(RunConfig):
+        assert re.search(rf"\b{field.name}\b", doc), field.name
+    assert set(typing.get_type_hints(RunConfig)) == {field.name for field in dataclasses.fields(RunConfig)}
