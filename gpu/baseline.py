@@ -6,6 +6,7 @@ norms (RMSNorm) and the output head are the same as RetNet's; its inner width ma
 
 import dataclasses
 import json
+import operator
 from typing import NamedTuple
 
 import safetensors
@@ -20,7 +21,6 @@ from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
 from .gru import GRU
-from .numerics import call_layer
 from .transformer import Attention
 
 MIXERS = {"transformer": Attention, "gru": GRU}
@@ -115,7 +115,7 @@ class Baseline(nn.Module):
         kept = (layer.mixer.memory(batch, capacity, dtype or like.dtype, like.device) for layer in self.layers)
         return Memory(0, tuple(kept))
 
-    def forward(self, tokens, memory=None, *, layer=call_layer):
+    def forward(self, tokens, memory=None, *, layer=operator.call):
         """Logits of the next token at every position.
 
         Args:
@@ -159,7 +159,7 @@ class Baseline(nn.Module):
 def _draw(name, weight, config, generator):
     """Normal, of deviation inputs^-0.5; what is added to the residual stream is smaller, by (2 layers)^-0.5.
 
-    Biases are 0, weights of norms 1.
+    Queries and keys are half as large, so that attention begins close to even. Biases are 0, weights of norms 1.
     """
     if weight.ndim == 1:
         nn.init.constant_(weight, 0.0 if "bias" in name else 1.0)
@@ -167,6 +167,8 @@ def _draw(name, weight, config, generator):
     deviation = weight.shape[1] ** -0.5
     if name.endswith(("w_o.weight", "w_2.weight")):
         deviation *= (2 * config.num_layers) ** -0.5
+    if name.endswith(("w_q.weight", "w_k.weight")):
+        deviation *= 0.5
     nn.init.normal_(weight, std=deviation, generator=generator)
 
 

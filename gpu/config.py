@@ -61,7 +61,12 @@ class RunConfig(TrainConfig):
 
 
 def read_settings(path):
-    """The keys and values of a TOML file; ValueError if it is none or holds a key that `RunConfig` has not."""
+    """The keys and values of a TOML file.
+
+    Raises FileNotFoundError, or ValueError if it is no TOML or holds a key that `RunConfig` has not.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
         settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -5,6 +5,8 @@ matrix products are computed in the narrower dtype; parameters, norms, decays, t
 float32, for the retention is kept out of it and the reference widens everything else itself.
 """
 
+import operator
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from refimpl.model import block
 from refimpl.tree import flatten
 from refimpl.weights import load_params, save_params, unflatten
 
-from .numerics import call_layer, without_autocast
+from .numerics import without_autocast
 
 
 class RetNet(nn.Module):
@@ -35,7 +37,7 @@ class RetNet(nn.Module):
         """The nested dict of parameters that `refimpl.model.forward` takes."""
         return _tree(self)
 
-    def forward(self, tokens, *, retention=retention_parallel, state=None, layer=call_layer):
+    def forward(self, tokens, *, retention=retention_parallel, state=None, layer=operator.call):
         """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else.
 
         layer: called as layer(module, ...) in place of module(...) for each layer, such as `gpu.numerics.layer_caller`

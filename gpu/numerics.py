@@ -1,7 +1,9 @@
 """How a run computes: in which precision, whether to the bit, and what happens around each layer."""
 
 import functools
+import operator
 import os
+import warnings
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -15,9 +17,17 @@ def numerics(config, device):
     deterministic: only kernels that give the same bits again, as those of a CPU do anyway. bfloat16: float32 products
     may use TF32, which holds a bfloat16 exactly; retention needs them, for it multiplies in float32.
     """
-    if torch.device(device).type != "cuda":
-        yield
-        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
+        if torch.device(device).type == "cuda":
+            with _cuda_numerics(config):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def _cuda_numerics(config):
     before = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     fills = torch.utils.deterministic.fill_uninitialized_memory
     if config.deterministic:
@@ -53,17 +63,16 @@ def without_autocast(retention):
     return call
 
 
-def call_layer(layer, *args, **kwargs):
-    """Call a layer, which is a module."""
-    return layer(*args, **kwargs)
-
-
 def layer_caller(config, backend="inductor"):
-    """What calls the layers of a model, as `call_layer` does: compiled, recomputing, both or neither.
+    """What calls the layers of a model, as operator.call does: compiled, recomputing, both or neither.
 
     The layers are alike, so one compiled graph serves them all. backend: of torch.compile.
     """
-    caller = torch.compile(call_layer, backend=backend) if config.compile else call_layer
+    caller = torch.compile(_call, backend=backend) if config.compile else operator.call
     if config.recompute:  # nothing in a model draws random numbers, so there is no generator to wind back
         caller = functools.partial(checkpoint, caller, use_reentrant=False, preserve_rng_state=False)
     return caller
+
+
+def _call(layer, *args, **kwargs):
+    return layer(*args, **kwargs)  # operator.call is no Python function, which the compiler wants

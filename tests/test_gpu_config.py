@@ -2,7 +2,9 @@
 
 import dataclasses
 import re
+import tomllib
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,10 @@ def test_every_key_is_explained():
     for field in dataclasses.fields(RunConfig):
         assert re.search(rf"\b{field.name}\b", doc), field.name
     assert set(typing.get_type_hints(RunConfig)) == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+def test_the_readme_s_run_is_one():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    settings = tomllib.loads(example)
+    assert dataclasses.asdict(RunConfig(**settings)).items() >= settings.items()

@@ -68,7 +68,7 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
         (["gpu", "train", "--resume", "--out", "no/run"], "error: resume: there is no run in 'no/run'"),
-        (["gpu", "train", "no.toml"], "error: [Errno 2] No such file or directory: 'no.toml'"),
+        (["gpu", "train", "no.toml"], "error: config: there is no file 'no.toml'"),
         (["gpu", "train", "--model", "lstm"], "error: model must be one of 'retnet', 'transformer', 'gru', got 'lstm'"),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
@@ -131,29 +131,29 @@ def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
     step = (out / "log.jsonl").read_text().count("\n")
     assert f"stopped after step {step} of 1000000; python -m gpu train --out {out} --resume goes on" in stdout
     assert tomllib.loads((out / "run.toml").read_text())["dim"] == 16
-    program = CliRunner()
+    runner = CliRunner()
     for arguments, message in (
         (["--resume", "--steps", "5"], "steps must be 1000000 as in the checkpoint, got 5"),
         (["--resume", "--fresh"], "resume must not be given together with fresh"),
         ([str(tmp_path / "run.toml")], f"holds one, at step {step}: resume it, or start afresh"),
     ):
-        result = program.invoke(gpu.__main__.app, ["train", *arguments, "--out", str(out), "--device", "cpu"])
+        result = runner.invoke(gpu.__main__.app, ["train", *arguments, "--out", str(out), "--device", "cpu"])
         assert isinstance(result.exception, ValueError)
         assert message in f"{result.exception}"
     arguments = ["train", str(tmp_path / "run.toml"), "--fresh", "--steps", "2", "--out", str(out), "--device", "cpu"]
     arguments += ["--vocab-size", "258", "--learning-rate", "1e-3"]
-    result = program.invoke(gpu.__main__.app, arguments)
+    result = runner.invoke(gpu.__main__.app, arguments)
     assert result.exit_code == 0, result.output
     assert "NumPy to" in result.output
     saved = json.loads((out / "result.json").read_text())["config"]
     assert (saved["steps"], saved["vocab_size"], saved["learning_rate"], saved["dim"]) == (2, 258, 1e-3, 16)
     weights = ["generate", "abc", "--length", "3", "--weights", str(out / "best.safetensors"), "--device", "cpu"]
-    assert program.invoke(gpu.__main__.app, weights).output.startswith("abc")
+    assert runner.invoke(gpu.__main__.app, weights).output.startswith("abc")
     (out / "tokenizer.json").unlink()
-    assert "weights must be of a model over 256 tokens" in f"{program.invoke(gpu.__main__.app, weights).exception}"
+    assert "weights must be of a model over 256 tokens" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
     weights[-3] = str(tmp_path / "baseline.safetensors")
     Baseline(BaselineConfig(dim=16, num_heads=2, num_layers=1)).save(weights[-3])
-    assert "holds no config" in f"{program.invoke(gpu.__main__.app, weights).exception}"
+    assert "holds no config" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
 
 
 def test_atomic_writing(tmp_path, monkeypatch):
