@@ -16,6 +16,7 @@ demo: $(READY)
 	$(BIN)/python -m gpu train
 
 test: lint
+	@command -v bwrap >/dev/null || echo "There is no bubblewrap here: the grader is tested under limits alone."
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(READY)

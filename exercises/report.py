@@ -13,7 +13,8 @@ def rows(results):
     mark: "ok", "FAIL", or "todo" for a function that is not written yet. names: of the checks. lines: why
     not, and the hint of the first of them, unless the reason names the mistake, which says more.
 
-    >>> from .core import Check, Result
+    >>> from .core import Check
+    >>> from .judge import Result
     >>> one, two = Check("one", {}, "think"), Check("two", {}, "look", hidden=True)
     >>> rows([Result(one), Result(two, "out is wrong")])
     [('ok', ['one'], []), ('FAIL', ['two (hidden)'], ['out is wrong', 'Hint: look'])]
@@ -46,7 +47,7 @@ def headline(name, results):
 
 def summary(report):
     """Return the last line: all points, and what was not run."""
-    points, name = f"{report.points} of {report.most} points", report.exercise.name
+    points, name = f"{report.points} of {report.most} points", report.name
     if not report.points_not_run:
         return f"{points} in {name}."
     return f"{points} in the visible checks of {name}. There are {report.points_not_run} points more in hidden checks."

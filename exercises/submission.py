@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .core import contained, describe_error
+from .runner import contained, describe_error
 
 
 class UnusableError(Exception):
@@ -28,41 +28,66 @@ def collect(path, functions):
 
     Only the imports, definitions and assignments that these functions need, directly or through each
     other, are executed, in the order of the file; no calls, no prints, no unrelated cells. What fails
-    on the way becomes a note, and the functions are there all the same if they can be.
+    on the way becomes a note, and the functions are there all the same if they can be. Cells are never
+    looked up by position: a function counts by its name, and where a cell is tagged "ex01:name", the
+    definition of that name in that cell alone.
     UnusableError: no such file, not a notebook, or a syntax error where a function should be.
     """
     path = Path(path)
-    statements, notes = [], []
-    for label, source in _cells(path):
+    _check_kind(path.name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnusableError(f"{path.name} cannot be read: {error.strerror}") from None
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # as `python file.py` does: one's own work may import its neighbours
+    try:
+        return collect_bytes(path.name, data, functions)
+    finally:
+        sys.path.remove(folder)
+
+
+def collect_bytes(name, data, functions):
+    """Return the `Submission` in `data`, the content of a file called `name`, as `collect` does."""
+    statements, notes, homes = [], [], {}
+    for label, source, tags in _cells(name, data):
+        for function in functions:
+            if any(re.fullmatch(rf"ex\d\d:{function}", tag) for tag in tags):
+                homes.setdefault(function, set()).add(label)
         try:
             statements += [(label, statement) for statement in _parse(source)]
-        except (SyntaxError, ValueError) as error:
-            problem = f"{label}{_line(error)}: {getattr(error, 'msg', error)}"
-            if path.suffix == ".py" or any(re.search(rf"\bdef\s+{name}\b", source) for name in functions):
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            problem = f"{label}{_line(error)}: {getattr(error, 'msg', None) or describe_error(error)}"
+            if name.endswith(".py") or any(re.search(rf"\bdef\s+{one}\b", source) for one in functions):
                 raise UnusableError(f"{problem} (the function cannot be read)") from None
             notes.append(f"skipped {problem}")
-    return Submission(_execute(path, _needed(statements, functions), notes), notes)
+    for function, labels in homes.items():
+        statements = [(label, one) for label, one in statements if label in labels or function not in _binds(one)]
+    return Submission(_execute(name, _needed(statements, functions), notes), notes)
 
 
-def _cells(path):
-    """Return (label, source) of each code cell, or of the one script."""
-    if path.suffix not in (".py", ".ipynb"):
-        raise UnusableError(f"{path.name}: a .py or .ipynb file is wanted")
+def _check_kind(name):
+    if not name.endswith((".py", ".ipynb")):
+        raise UnusableError(f"{name}: a .py or .ipynb file is wanted")
+
+
+def _cells(name, data):
+    """Return (label, source, tags) of each code cell, or of the one script."""
+    _check_kind(name)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UnusableError(f"{path.name} cannot be read: {reason}") from None
-    if path.suffix == ".py":
-        return [(path.name, text)]
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnusableError(f"{name} cannot be read: it is not UTF-8 text") from None
+    if name.endswith(".py"):
+        return [(name, text, [])]
     try:
-        cells = json.loads(text)["cells"]
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         return [
-            (f"code cell {number}", "".join(cell["source"]))
-            for number, cell in enumerate((cell for cell in cells if cell["cell_type"] == "code"), start=1)
+            (f"code cell {number}", "".join(cell["source"]), [*map(str, cell.get("metadata", {}).get("tags", []))])
+            for number, cell in enumerate(cells, start=1)
         ]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UnusableError(f"{path.name} is not a Jupyter notebook (JSON with a list of cells)") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UnusableError(f"{name} is not a Jupyter notebook (JSON with a list of cells)") from None
 
 
 def _parse(source):
@@ -113,22 +138,18 @@ def _uses(statement):
     return names
 
 
-def _execute(path, statements, notes):
+def _execute(name, statements, notes):
     """Execute statement by statement, so that one that fails takes no other with it."""
-    namespace = {"__name__": "submission", "__file__": str(path)}
+    namespace = {"__name__": "submission", "__file__": name}
     future = [s for _, s in statements if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
-    sys.path.insert(0, str(path.resolve().parent))  # as `python file.py` does: a submission may import its neighbours
-    try:
-        for label, statement in statements:
-            try:
-                with contained():
-                    exec(compile(ast.Module([*future, statement], []), label, "exec"), namespace)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                notes.append(f"{label}, line {statement.lineno}: {describe_error(error)}")
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+    for label, statement in statements:
+        try:
+            with contained():
+                exec(compile(ast.Module([*future, statement], []), label, "exec"), namespace)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            notes.append(f"{label}, line {statement.lineno}: {describe_error(error)}")
     return namespace
 
 

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 import exercises
-from exercises import check, core, exercise_names, load
+from exercises import check, exercise_names, load, runner
 from exercises.__main__ import app
-from exercises.core import Check, Problem, Run, WrongAnswer, grade, judge, run
+from exercises.core import Check, Exercise, Problem, WrongAnswer
+from exercises.judge import judge
+from exercises.key import answer_key, grade
 from exercises.report import plain_text, to_html
+from exercises.runner import Run, run
 from exercises.submission import collect
 from refimpl import retention_recurrent
 from refimpl.oracle import retention_oracle
@@ -350,9 +354,23 @@ def test_replaced_numpy_functions_change_no_verdict(monkeypatch):
 
 
 def test_a_check_that_cannot_compute_its_answer_says_so(monkeypatch):
+    fresh = Exercise("ex01", "its key is not computed yet", (LOOP,))
     monkeypatch.setattr(np, "zeros", raising(TypeError("replaced")))
-    first = results_of(EX01, LOOP, lambda q, k, v, gamma, state: (v, k))[0]
+    first = grade(fresh, {LOOP.function: lambda q, k, v, gamma, state: (v, k)}).results[LOOP.function][0]
     assert first.reason == "the check itself fails, restart and try again: TypeError: replaced"
+
+
+def test_the_key_is_computed_once():
+    calls = []
+
+    def solution(*arguments):
+        calls.append(arguments)
+        return STEP.solution(*arguments)
+
+    exercise = Exercise("ex01", "counting", (replace(STEP, solution=solution),))
+    for _ in range(3):
+        assert grade(exercise, {STEP.function: STEP.solution}).passed
+    assert len(calls) == len(STEP.checks)
 
 
 def test_neither_run_nor_judge_changes_the_inputs():
@@ -379,17 +397,20 @@ def test_run_returns_plain_copies_and_judge_needs_nothing_else():
         kept.extend(right(*arguments))
         return tuple(kept)
 
-    one = STEP.checks[1]
+    key = answer_key(EX01).problems[0]
+    one, answers = key.checks[1], key.answers[1]
     got = run(function, one.inputs, STEP.returns)
     kept[0][...] = 0.0  # too late: the outputs are copies
-    assert judge(STEP, one, got).passed
+    assert judge(one, answers, got).passed
     again = Run(outputs=tuple(np.array(x.tolist()) for x in got.outputs), inputs=got.inputs)  # as sent over a wire
-    assert judge(STEP, one, again).passed
-    assert not judge(STEP, one, Run()).passed
-    assert not judge(STEP, one, Run(failure="the process ended without an answer")).passed
-    assert not judge(STEP, one, Run(outputs=got.outputs, failure="killed")).passed
-    assert not judge(STEP, one, Run(outputs=got.outputs, written=False)).passed
-    assert not judge(STEP, STEP.checks[3], Run(outputs=run(right, STEP.checks[3].inputs, STEP.returns).outputs)).passed
+    assert judge(one, answers, again).passed
+    assert not judge(one, answers, Run()).passed
+    assert not judge(one, answers, Run(failure="the process ended without an answer")).passed
+    assert not judge(one, answers, Run(outputs=got.outputs, failure="killed")).passed
+    assert not judge(one, answers, Run(outputs=got.outputs, written=False)).passed
+    keeps, answers = key.checks[3], key.answers[3]
+    assert keeps.keeps_inputs
+    assert not judge(keeps, answers, Run(outputs=run(right, keeps.inputs, STEP.returns).outputs)).passed
 
 
 def test_a_single_return_value_needs_no_tuple():
@@ -400,10 +421,13 @@ def test_a_single_return_value_needs_no_tuple():
         (Check("a pair", {"x": np.array([1.0, 2.0])}, "add x to itself"),),
         (WrongAnswer("squares", lambda x: x * x, "you squared x"),),
     )
-    (one,) = double.checks
-    assert judge(double, one, run(lambda x: x + x, one.inputs, double.returns)).passed
-    assert judge(double, one, run(lambda x: x**2, one.inputs, double.returns)).reason == "you squared x"
-    assert judge(double, one, run(lambda x: x, one.inputs, double.returns)).reason == "twice[0] is 1, wanted 2"
+    exercise = Exercise("ex00", "Doubling", (double,))
+    for function, reason in (
+        (lambda x: x + x, ""),
+        (lambda x: x**2, "you squared x"),
+        (lambda x: x, "twice[0] is 1, wanted 2"),
+    ):
+        assert grade(exercise, {"double": function}).results["double"][0].reason == reason
 
 
 def test_values_are_shown_for_visible_checks_alone():
@@ -566,6 +590,19 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
     assert "Note: code cell 5, line 1: ZeroDivisionError: division by zero" in result.output
 
 
+def test_a_tag_decides_between_definitions(tmp_path):
+    file = write_notebook(tmp_path / "ex01.ipynb", SOLVED, "def retention_step(*_):\n    return 'a later attempt'")
+    assert "it must return a tuple of 2 arrays" in invoke("check", file).output
+    notebook = json.loads(file.read_text(encoding="utf-8"))
+    notebook["cells"][1]["metadata"]["tags"] = ["ex01:retention_step", "mine"]
+    file.write_text(json.dumps(notebook), encoding="utf-8")
+    result = invoke("check", file)
+    assert result.exit_code == 0, result.output
+    notebook["cells"][2]["metadata"]["tags"] = ["ex01:retention_step"]  # of two with the tag, the last
+    file.write_text(json.dumps(notebook), encoding="utf-8")
+    assert invoke("check", file).exit_code == 1
+
+
 def test_command_line_checks_the_student_notebook_as_it_is():
     path, _ = notebook_of(EX01)
     result = invoke("check", path)
@@ -641,5 +678,5 @@ def test_list_and_help():
 
 
 def test_bounded_messages():
-    assert len(core.one_line("x" * 10_000)) == core.LONGEST_LINE
-    assert core.one_line("\n\n") == ""
+    assert len(runner.one_line("x" * 10_000)) == runner.LONGEST_LINE
+    assert runner.one_line("\n\n") == ""

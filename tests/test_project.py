@@ -30,8 +30,9 @@ def requirements(lines):
 
 
 def declared():
-    extras = PROJECT["optional-dependencies"].values()
-    return requirements([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
+    """What the set-up installs; nbgrader is for those who want it."""
+    extras = (lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "nbgrader")
+    return requirements([*PROJECT["dependencies"], *(line for lines in extras for line in lines)])
 
 
 def pinned():

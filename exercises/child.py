@@ -1,0 +1,161 @@
+"""The harness inside the sandbox: it takes one question at a time and forks a process for each.
+
+The harness itself never runs student code, and holds no answer. The forked process keeps one
+descriptor, the pipe its answer goes into, confines itself, and then reads the submission and calls
+the function. What comes out of the pipe is relayed, not believed: the grader compares it with answers
+it never sent here.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import sys
+import time
+
+from .confine import Confinement
+from .runner import describe_error, find_and_run
+from .submission import UnusableError, collect_bytes
+from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
+
+# Loaded before student code runs, once: afterwards the folders may be out of reach, and it is faster.
+LIKELY = (
+    ["encodings.utf_8_sig", "traceback", "abc", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses"]
+    + ["decimal", "enum", "fractions", "functools", "heapq", "inspect", "itertools", "json", "math", "numbers"]
+    + ["operator", "random", "re", "statistics", "string", "textwrap", "time", "typing", "warnings"]
+    + [f"numpy.{name}" for name in ("fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random")]
+)
+READY = b"confined"
+
+
+def main(settings):
+    """Answer questions from standard input on standard output until it ends."""
+    source, sink = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):  # nobody's print reaches the grader
+        os.dup2(nothing, standard)
+    for name in LIKELY:
+        importlib.import_module(name)
+    sys.path = [path for path in sys.path if path != settings["packages"]]
+    sys.modules[__package__].__path__ = []
+    confinement = Confinement(settings["limits"], settings["readable"])
+    dropped = _drop(settings["user"])
+    confinement.die_with_parent()
+    gc.freeze()  # what is loaded by now stays shared with the processes forked from here
+    alone = os.getpid() == 1 or dropped
+    seen = [path for path in settings["unseen"] if os.path.lexists(path)]
+    in_force = [*confinement.in_force, *(["a user of its own"] if dropped else [])]
+    _write(sink, frame({"in_force": in_force, "seen": seen}))
+    while True:
+        try:
+            header, payload = read_frame(lambda n: _read(source, n))
+        except EOFError:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            _write(sink, frame(*_ask(header, payload, confinement, alone)))
+
+
+def _drop(user):
+    """Become `user` (a number) if there is one and the system lets us; return whether it did."""
+    if user is None:
+        return False
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError:
+        return False
+    return True
+
+
+def _ask(header, payload, confinement, alone):
+    """Return (how it ended, the bytes that came) of one question, put to a process of its own."""
+    reader, writer = os.pipe()
+    ready, set_up = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _answer(header, payload, confinement, writer, set_up)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    os.close(set_up)
+    # Written and closed before any student code runs, so this one word is to be believed.
+    words = os.read(ready, 1000)
+    os.close(ready)
+    data, end = _collect(reader, time.monotonic() + header["seconds"]) if words == READY else (words, "unconfined")
+    os.close(reader)
+    os.kill(child, signal.SIGKILL)  # not reaped yet, so it is this child; if it has ended, its status stays
+    _, status = os.waitpid(child, 0)
+    if alone:  # whatever else may run here is the submission's
+        with contextlib.suppress(OSError):
+            os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return {"end": end, "signal": max(-os.waitstatus_to_exitcode(status), 0)}, data
+
+
+def _collect(reader, deadline):
+    """Read to the end of the pipe; return the bytes, and "closed", "late" or "flood"."""
+    data = bytearray()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([reader], [], [], left)[0]:
+            return b"", "late"
+        part = os.read(reader, 1 << 16)
+        if not part:
+            return bytes(data), "closed"
+        data += part
+        if len(data) > MOST_PAYLOAD:
+            return b"", "flood"
+
+
+def _answer(header, payload, confinement, writer, set_up):
+    """Confine this process, answer, and end it."""
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        confinement.enter()
+        sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in enumerate("rww"))  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.write(set_up, READY)
+    except BaseException as error:
+        os.write(set_up, describe_error(error).encode())
+        os._exit(1)
+    os.dup2(writer, 3)
+    os.closerange(4, 1 << 10)
+    source, call = payload[: header["source"]], payload[header["source"] :]
+    try:
+        submission = collect_bytes(header["name"], source, header["functions"])
+        notes, names = submission.notes, [name for name in header["functions"] if name in submission.namespace]
+        unusable = ""
+    except UnusableError as error:
+        unusable, notes, names, submission = str(error), [], [], None
+    if header["ask"] == "look":
+        message = frame({"unusable": unusable, "notes": notes[:20], "names": names})
+    else:
+        arguments = call_from_bytes(header["arguments"], call)
+        namespace = submission.namespace if submission else {}
+        message = run_to_bytes(find_and_run(namespace, header["function"], arguments, header["returns"]))
+    _write(3, message)
+    os._exit(0)
+
+
+def _read(descriptor, n):
+    parts = bytearray()
+    while len(parts) < n:
+        part = os.read(descriptor, min(n - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _write(descriptor, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

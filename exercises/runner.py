@@ -1,0 +1,153 @@
+"""The one way to run a submitted function: whatever it does comes back as plain data, a `Run`.
+
+The isolated grader runs this module beside the student's code, so it imports nothing of the course and
+knows no answer.
+"""
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Bound here, once: a submission that replaces numpy's functions changes nothing.
+_ndarray, _float64 = np.ndarray, np.float64
+_catch_warnings, _simplefilter = warnings.catch_warnings, warnings.simplefilter
+
+MOST_NUMBERS = 1_000_000  # in one output: far above any check's, far below what hurts
+LONGEST_LINE = 240  # of a message that comes from the student's code
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one call gave, as plain data.
+
+    outputs: float64 arrays, as many as came. inputs: the arrays passed in, as they were after the call.
+    failure: why there are no outputs, one line, and where: the line of the student's code, if known.
+    written: False if the function is still the stub. by_grader: the failure is in the grader's own words.
+    """
+
+    outputs: tuple[np.ndarray, ...] = ()
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    failure: str = ""
+    where: str = ""
+    written: bool = True
+    by_grader: bool = False
+
+
+def find_and_run(namespace, function, inputs, returns):
+    """Return the `Run` of the function that `namespace` (a dict) holds under the name `function`."""
+    if function not in namespace:
+        return missing(function)
+    return run(namespace[function], inputs, returns)
+
+
+def missing(function):
+    """Return the `Run` of a function that is not there."""
+    failure = f"{function} is not defined: write it, and in a notebook run its cell"
+    return Run(failure=failure, written=False, by_grader=True)
+
+
+def run(function, inputs, returns):
+    """Call `function` with fresh copies of `inputs`, in order, and return a `Run`.
+
+    returns: the names of what it should return, for the messages. Whatever the function does short of
+    ending the process comes back as data; only KeyboardInterrupt passes through, so that a learner can
+    stop an endless loop.
+    """
+    inputs = {name: value.copy() if type(value) is _ndarray else value for name, value in inputs.items()}
+    try:
+        with contained():
+            if not callable(function):
+                raise _RefusedError(f"it must be a function, got {type(function).__name__}")
+            outputs = _outputs(function(*inputs.values()), returns)
+            inputs = {name: _plain(name, value) for name, value in inputs.items() if type(value) is _ndarray}
+    except KeyboardInterrupt:
+        raise
+    except NotImplementedError as error:
+        what = re.sub(r"^ex\d\d: ", "", _message(error))
+        return Run(failure=f"not written yet: {what}" if what else "not written yet", written=False)
+    except _RefusedError as error:
+        return Run(failure=_message(error))
+    except BaseException as error:  # SystemExit and the like are mistakes too, not ends
+        return Run(failure=describe_error(error), where=_where(error, function))
+    return Run(outputs, inputs)
+
+
+@contextlib.contextmanager
+def contained():
+    """Drop what is printed or warned: it is nobody's answer, and a report must stay readable."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _catch_warnings():
+        _simplefilter("ignore")
+        yield
+
+
+def describe_error(error):
+    """Return "Type: message" on one line, whatever the error's own methods do."""
+    try:
+        name = type(error).__name__ + ""
+    except Exception:
+        name = "an error"
+    message = _message(error)
+    return f"{name}: {message}" if message else name
+
+
+def one_line(text):
+    """Return the first line of `text` with something on it, printable and of bounded length.
+
+    >>> one_line("  \\n \\x1b[31mred \\nmore")
+    '[31mred'
+    """
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    line = "".join(c if c.isprintable() else " " for c in line).strip()
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+
+class _RefusedError(Exception):
+    """What came back is not what was asked for; the message says why."""
+
+
+def _outputs(result, returns):
+    """Return the plain arrays of `result`; a tuple is wanted where there are several names."""
+    if len(returns) == 1:
+        return (_plain(returns[0], result),)
+    if type(result) is not tuple:
+        came = "None (is the return missing?)" if result is None else type(result).__name__
+        raise _RefusedError(f"it must return a tuple of {len(returns)} arrays, {', '.join(returns)}; got {came}")
+    # What comes too many is kept, under a number: `judge` counts.
+    names = (*returns, *(f"output {n}" for n in range(len(returns), len(result))))
+    return tuple(_plain(name, value) for name, value in zip(names, result, strict=False))
+
+
+def _plain(name, value):
+    """Return a float64 copy of `value`, a real floating NumPy array; subclasses are refused, for they may lie."""
+    if type(value) is not _ndarray:
+        raise _RefusedError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    if value.dtype.kind != "f":
+        raise _RefusedError(f"{name} must hold real floating-point numbers, got dtype {value.dtype}")
+    if value.size > MOST_NUMBERS:
+        raise _RefusedError(f"{name} has shape {value.shape}: far too many numbers")
+    return value.astype(_float64)
+
+
+def _message(error):
+    """Return the first line of the error's message; its __str__ is the student's code and may fail."""
+    try:
+        return one_line("" + str(error))
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def _where(error, function):
+    """Return "line 3 of name": the innermost line that ran in the namespace the function was defined in."""
+    found, trace = "", error.__traceback__
+    namespace = getattr(function, "__globals__", None) if type(function) is type(_where) else None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if trace.tb_frame.f_globals is namespace:
+            found = f"line {trace.tb_lineno - code.co_firstlineno + 1} of {code.co_name}"
+        trace = trace.tb_next
+    return found

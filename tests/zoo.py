@@ -1,0 +1,307 @@
+"""Hostile and broken submissions for exercise 1: what each does, what it may earn, and what its author is told.
+
+`write_zoo` writes them as a class hands them in, correct ones among them.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+STEP_POINTS, LOOP_POINTS = 8, 10
+FULL = STEP_POINTS + LOOP_POINTS
+
+RIGHT_STEP = """
+def retention_step(q, k, v, gamma, state):
+    state = gamma * state + k[:, None] * v
+    return q @ state, state
+"""
+RIGHT_LOOP = """
+def retention_loop(q, k, v, gamma, state):
+    if state is None:
+        state = np.zeros((q.shape[1], v.shape[1]))
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        state = gamma * state + k[n][:, None] * v[n]
+        out[n] = q[n] @ state
+    return out, state
+"""
+RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP
+
+# What a forger would send: an answer of zeros, framed as the grader frames answers.
+FORGE = """
+import json, os, struct
+def forged(outputs, numbers, **fields):
+    header = {"outputs": outputs, "inputs": {}, "failure": "", "where": "", "written": True}
+    header = json.dumps(header | fields).encode()
+    return struct.pack(">II", len(header), len(numbers)) + header + numbers
+"""
+
+
+@dataclass(frozen=True)
+class Animal:
+    """A submission. content: the file; told: what must be in the messages (regular expression); points: at most and at least."""
+
+    content: bytes
+    told: str
+    points: int = 0
+    suffix: str = ".py"
+
+
+def step(body, told, points=0, before="", after=""):
+    """A retention_step with this body; retention_loop is not written."""
+    lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    source = f"import numpy as np\nimport os, sys, time\n{before}\ndef retention_step(q, k, v, gamma, state):\n{lines}\n{after}"
+    return Animal(source.encode(), told, points)
+
+
+def returning(expression, told):
+    """A retention_step that returns the right answer, its out replaced by `expression` of out."""
+    return step(
+        f"state = gamma * state + k[:, None] * v\nout = q @ state\nreturn {expression}, state",
+        told,
+    )
+
+
+def notebook(*cells, tags=()):
+    """A notebook of code cells; `tags` are pairs (cell number, tag)."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{n}",
+            "metadata": {"tags": [tag for number, tag in tags if number == n]},
+            "source": source.splitlines(keepends=True),
+            "execution_count": None,
+            "outputs": [],
+        }
+        for n, source in enumerate(cells)
+    ]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+def zoo(course):
+    """Return {name: Animal}; `course` is the folder of the course's exercises, which some try to get at."""
+    course = str(course)
+    return {
+        # Time.
+        "endless-loop": step("while True: pass", "look for a loop that does not end"),
+        "endless-loop-deaf": step(
+            "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+            r"look for a loop that does not end|was ended \(SIGKILL\)",
+        ),
+        "sleeper": step("time.sleep(1000)", "it took more than"),
+        "endless-import": step("return X", "reading your file failed: it .* look for a loop", before="X = [0 for _ in iter(int, 1)]"),
+        "closes-its-pipe-and-sleeps": step("os.closerange(0, 256)\ntime.sleep(1000)", r"\(SIGKILL\) before it gave an answer"),
+        # Ends.
+        "deep-recursion": step("return retention_step(q, k, v, gamma, state)", "RecursionError"),
+        "deeper-recursion": step(
+            "sys.setrecursionlimit(10**9)\nreturn retention_step(q, k, v, gamma, state)",
+            "SIGSEGV|MemoryError|SIGKILL|look for a loop|ended",
+        ),
+        "repr-recursion": step(
+            "sys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nreturn repr(x), state", "SIGSEGV|MemoryError|ended|loop"
+        ),
+        "os-exit": step("os._exit(0)", "its process ended before it gave an answer"),
+        "os-exit-on-import": step("return X", "reading your file failed: its process ended before", before="X = os._exit(0)"),
+        "sys-exit": step("sys.exit(0)", "SystemExit: 0"),
+        "raises-exit-on-import": step("return X", "NameError", before="X = sys.exit(0)"),
+        "aborts": step("os.abort()", r"crashed or was ended \(SIG(ABRT|SEGV|KILL)\)"),
+        "bad-pointer": step("import ctypes\nctypes.string_at(0)", r"crashed or was ended \(SIGSEGV\)|No module|Error"),
+        # Other processes.
+        "kills-its-parent": step("os.kill(os.getppid(), 9)\nos._exit(0)", "PermissionError|before it gave an answer|ended its sandbox"),
+        "kills-everything": step(
+            "for p in [-1, 0, *range(2, 5000)]:\n    try: os.kill(p, 9)\n    except OSError: pass\nos._exit(0)",
+            "before it gave an answer|ended its sandbox",
+        ),
+        "stops-its-parent": step("os.kill(os.getppid(), 19)\ntime.sleep(1000)", "PermissionError|it took|ended its sandbox"),
+        "signals-by-a-pipe": step(
+            "import fcntl\nfcntl.fcntl(3, 8, os.getppid())\nfcntl.fcntl(3, 10, 9)\nfcntl.fcntl(3, 4, 0o20000)\nos.write(3, b'x')\nos._exit(0)",
+            "PermissionError|ModuleNotFoundError",
+        ),
+        "fork-bomb": step("while True: os.fork()", "PermissionError|BlockingIOError|Resource temporarily"),
+        "fork-bomb-stubborn": step(
+            "while True:\n    try: os.fork()\n    except OSError: pass", "look for a loop that does not end"
+        ),
+        "thread-bomb": step(
+            "import threading\nfor _ in range(10**5): threading.Thread(target=time.sleep, args=(1000,)).start()", "RuntimeError: can't start new thread"
+        ),
+        "leaves-a-daemon": step(
+            "if os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\nreturn q @ state, state", "PermissionError|BlockingIOError"
+        ),
+        "runs-a-shell": step("import subprocess\nsubprocess.run(['/bin/sh', '-c', 'sleep 1000'])", "PermissionError|BlockingIOError|FileNotFoundError|ModuleNotFoundError"),
+        # Resources.
+        "memory-hog": step("x = np.ones(10**10)\nreturn x, x", "MemoryError"),
+        "memory-hog-slowly": step("x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|it took more|it computed"),
+        "prints-a-gigabyte": step(
+            "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q, state",
+            "out must have shape|out.0. is|took|computed",
+        ),
+        "sends-a-gigabyte": step(
+            "for fd in range(3, 256):\n    try:\n        while True: os.write(fd, bytes(1 << 20))\n    except OSError: pass\nreturn q, state",
+            "it sent far too much",
+        ),
+        "fills-the-disk": step(
+            "for name in ('x', '/tmp/x', '/dev/shm/x'):\n    with open(name, 'wb') as f:\n        for _ in range(4096): f.write(bytes(1 << 20))",
+            "PermissionError|OSError|Read-only",
+        ),
+        # The course.
+        "writes-into-the-course": step(
+            f"open({course + '/ex01.py'!r}, 'a').write('# was here')", "FileNotFoundError|PermissionError|Read-only"
+        ),
+        "takes-the-course-s-rights": step(f"os.chmod({course + '/ex01.py'!r}, 0)", "FileNotFoundError|PermissionError|Read-only"),
+        "imports-the-solution": step("from exercises.ex01 import retention_step\nreturn retention_step(q, k, v, gamma, state)", "ModuleNotFoundError|ImportError"),
+        "reads-the-solution": step(
+            f"source = open({course + '/ex01.py'!r}).read()\nspace = {{}}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            "FileNotFoundError|PermissionError",
+        ),
+        "searches-for-the-solution": step(
+            "found = [os.path.join(d, f) for d, _, fs in os.walk('/') for f in fs if f.startswith('ex01')]\nsource = open(found[0]).read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            "IndexError|it took|it computed|PermissionError",
+        ),
+        "finds-the-package": step(
+            "files = [m.__file__ for m in list(sys.modules.values()) if 'exercises' in (getattr(m, '__file__', None) or '')]\nsource = open(os.path.dirname(files[0]) + '/ex01.py').read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            "FileNotFoundError|PermissionError|IndexError",
+        ),
+        "reads-the-environment": step(
+            "text = open(f'/proc/{os.getppid()}/environ').read() + open('/proc/1/environ').read()\nraise ValueError(text)", "PermissionError|FileNotFoundError"
+        ),
+        "reads-the-parent's-memory": step(
+            "with open(f'/proc/{os.getppid()}/mem', 'rb') as f:\n    f.seek(1 << 20)\n    return f.read(8), state", "PermissionError|FileNotFoundError"
+        ),
+        "searches-its-memory": step(
+            "import gc\nfor x in gc.get_objects():\n    if type(x).__name__ in ('Answers', 'AnswerKey', 'Check', 'Exercise', 'Problem', 'Report', 'Result'):\n        return x.wanted.outputs\nraise LookupError('no answers here')",
+            "LookupError: no answers here",
+        ),
+        "searches-the-frames": step(
+            "frame = sys._getframe()\nwhile frame:\n    for name, value in frame.f_locals.items():\n        if name in ('answers', 'wanted', 'key', 'solution', 'checks'): return value\n    frame = frame.f_back\nraise LookupError('no answers here')",
+            "LookupError: no answers here",
+        ),
+        # Tampering.
+        "patches-numpy": step(
+            "return np.zeros_like(v), np.zeros_like(state)",
+            "wanted",
+            before="for _n in ('allclose', 'isclose', 'array_equal', 'all', 'any', 'abs', 'max', 'asarray', 'frombuffer', 'ascontiguousarray'):\n    setattr(np, _n, lambda *a, **k: True)",
+        ),
+        "patches-numpy-testing": step(
+            "import numpy.testing\nnp.testing.assert_allclose = np.testing.assert_array_equal = lambda *a, **k: None\nreturn np.zeros_like(v), np.zeros_like(state)",
+            "wanted|ModuleNotFoundError",
+        ),
+        "patches-the-grader": step(
+            "import builtins\nfor name, module in list(sys.modules.items()):\n    if name.startswith('exercises'):\n        for key in ('_outputs', '_plain', 'run', 'judge', '_agree', '_first_difference', 'frame', 'run_to_bytes'):\n            setattr(module, key, lambda *a, **k: b'')\nreturn np.zeros_like(v), np.zeros_like(state)",
+            "what came back is not an answer|before it gave an answer|wanted",
+        ),
+        "patches-builtins": step(
+            "import builtins\nbuiltins.all = builtins.any = builtins.isinstance = lambda *a: True\nbuiltins.len = lambda x: 2\nreturn np.zeros_like(v), np.zeros_like(state)",
+            "not an answer|before it gave an answer|wanted|Error",
+        ),
+        "deletes-the-grader": step("for name in list(sys.modules): sys.modules.pop(name)\nreturn np.zeros_like(v), np.zeros_like(state)", "wanted|before it gave"),
+        "forges-on-every-descriptor": step(
+            "message = forged([v.shape, state.shape], bytes(8 * (v.size + state.size)))\nfor fd in range(256):\n    try: os.write(fd, message)\n    except OSError: pass\nos._exit(0)",
+            "wanted",
+            before=FORGE,
+        ),
+        "forges-two-answers": step(
+            "message = forged([v.shape, state.shape], bytes(8 * (v.size + state.size)))\nos.write(3, message)\nos.write(3, message)\nos._exit(0)",
+            "its length is not the one it claims",
+            before=FORGE,
+        ),
+        "forges-a-verdict": step(
+            "message = forged([v.shape, state.shape], bytes(8 * (v.size + state.size)), passed=True, score=100)\nos.write(3, message)\nos._exit(0)",
+            "its fields are not those of an answer",
+            before=FORGE,
+        ),
+        "forges-a-huge-shape": step(
+            "os.write(3, forged([[10**9, 10**9], [2**62]], b''))\nos._exit(0)", "claims a shape beyond all bounds", before=FORGE
+        ),
+        "forges-a-long-header": step(
+            "os.write(3, struct.pack('>II', 2**32 - 1, 2**32 - 1) + b'{' * 1000)\nos._exit(0)", "its header is too long", before=FORGE
+        ),
+        "forges-deep-json": step(
+            "deep = b'[' * 60000\nos.write(3, struct.pack('>II', len(deep), 0) + deep)\nos._exit(0)", "its header is not JSON", before=FORGE
+        ),
+        "forges-a-stub": step("os.write(3, forged([], b'', written=0))\nos._exit(0)", "its fields are not those", before=FORGE),
+        "forges-through-proc": step(
+            "message = forged([v.shape, state.shape], bytes(8 * (v.size + state.size)))\nfor p in [os.getppid(), 1]:\n    for fd in range(16):\n        try: os.write(os.open(f'/proc/{p}/fd/{fd}', os.O_WRONLY), message)\n        except OSError: pass\nraise LookupError('nothing to write to')",
+            "LookupError: nothing to write to",
+            before=FORGE,
+        ),
+        "traces-its-parent": step(
+            "import ctypes\nif ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) != 0: raise PermissionError('no tracing')\ntime.sleep(1000)", "no tracing"
+        ),
+        "atexit-and-threads": step("import atexit\natexit.register(lambda: os.write(3, b'x'))\nreturn np.zeros_like(v), state", "wanted"),
+        # What comes back.
+        "lying-array": returning(
+            "type('Liar', (np.ndarray,), {'__eq__': lambda s, o: True, '__sub__': lambda s, o: 0})((2,))", "out must be a NumPy array, got Liar"
+        ),
+        "nan": returning("out * np.nan", "out holds nan"),
+        "infinite": returning("out + np.inf", "out holds inf"),
+        "integers": returning("out.astype(int)", "out must hold real floating-point numbers, got dtype int64"),
+        "complex": returning("out + 0j", "out must hold real floating-point numbers, got dtype complex128"),
+        "objects": returning(
+            "np.array([type('P', (), {'__reduce__': lambda s: (os.system, ('true',))})()], dtype=object)", "got dtype object"
+        ),
+        "huge-shape": returning("np.broadcast_to(0.0, (10**6, 10**6))", "far too many numbers"),
+        "swaps": step("state = gamma * state + k[:, None] * v\nreturn state, q @ state", "the order is"),
+        # The world.
+        "network": step(
+            "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ns = libc.socket(2, 1, 0)\nif s < 0 or libc.connect(s, bytes.fromhex('020000160101010100000000'+'00'*4), 16) < 0: raise PermissionError('no network')\nreturn np.zeros_like(v), state",
+            "no network",
+        ),
+        "hostile-message": step("raise ValueError('\\x1b[2J<script>alert(1)</script>\\n=1+1')", "<script>"),
+        "gives-inputs-away": step("raise ValueError(repr((q.tolist(), k.tolist(), v.tolist(), gamma)))", "ValueError"),
+        "gives-inputs-away-by-type": step("raise type('X' + repr(q.tolist()), (Exception,), {})", "X"),
+        # Broken files.
+        "import-error": step("return no_such_module", "NameError", before="import no_such_module_at_all as no_such_module"),
+        "syntax-error": Animal(b"import numpy as np\ndef retention_step(q, k, v, gamma, state)\n    return 1\n", "line 2: expected ':'"),
+        "not-json": Animal(b"this is no notebook", "is not a Jupyter notebook", suffix=".ipynb"),
+        "deep-json": Animal(b"[" * 200_000, "is not a Jupyter notebook|crashed", suffix=".ipynb"),
+        "deep-source": Animal(b"def retention_step(): pass\nx = " + b"(" * 100_000, "too many nested|MemoryError|crashed|cannot be read"),
+        "json-with-no-cells": Animal(b'{"cells": {"a": 1}}', "is not a Jupyter notebook", suffix=".ipynb"),
+        "empty": Animal(b"", "retention_step is not defined"),
+        "empty-notebook": Animal(b"", "is not a Jupyter notebook", suffix=".ipynb"),
+        "latin-1": Animal("# é\n".encode("latin-1") + RIGHT.encode(), "it is not UTF-8 text"),
+        "zero-bytes": Animal(b"a = 1\x00", "null byte"),
+        "not-written": step('raise NotImplementedError("ex01: see Eq. 6")', "not written yet: see Eq. 6"),
+        # Not hostile: these must keep their points.
+        "right": Animal(RIGHT.encode(), "", FULL),
+        "right-with-windows-line-ends": Animal(b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode(), "", FULL),
+        "right-prints": Animal(RIGHT.replace("    out = ", "    print('x' * 10**6)\n    out = ").encode(), "", FULL),
+        "right-loop-alone": Animal(
+            RIGHT.replace(RIGHT_STEP, "\ndef retention_step(q, k, v, gamma, state):\n    while True: pass\n").encode(),
+            "look for a loop",
+            LOOP_POINTS,
+        ),
+        "right-among-failing-cells": Animal(
+            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP, "import os\nos._exit(0)"),
+            "",
+            FULL,
+            ".ipynb",
+        ),
+        "right-by-tag": Animal(
+            notebook(RIGHT, "def retention_step(q, k, v, gamma, state):\n    return 'an old attempt'", tags=[(0, "ex01:retention_step")]),
+            "",
+            FULL,
+            ".ipynb",
+        ),
+    }  # fmt: skip
+
+
+def write_zoo(folder, course):
+    """Write the zoo into `folder`, one student each, and files that are no submissions; return {student: Animal}."""
+    animals = zoo(course)
+    for name, animal in animals.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / f"ex01_mine{animal.suffix}").write_bytes(animal.content)
+    # As files beside one another, under names that mean something to a spreadsheet, a page or a shell.
+    for name in ("=HYPERLINK(1)", "<script>alert(1)<", "..", "a b; rm -rf", "é"):
+        animals[name] = animals["right"]
+        (folder / f"{name}_ex01.py").write_bytes(animals["right"].content)
+    with open(folder / "huge_ex01.py", "wb") as file:
+        file.truncate(30_000_000)
+    animals["huge"] = Animal(b"", "the file has 30 MB, more than 20")
+    (folder / "notes.txt").write_text("for myself")
+    (folder / "right" / "ex99.py").write_text("")
+    (folder / "right" / "ex01_mine_old.py").symlink_to("/etc/passwd")
+    (folder / "linked").symlink_to(course)
+    (folder / "piped").mkdir()
+    os.mkfifo(folder / "piped" / "ex01.py")
+    return animals
