@@ -12,16 +12,21 @@ import re
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+expect = playwright.expect
+
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+if CHROMIUM is None:
+    pytest.skip(f"no browser: none of {', '.join(BROWSERS)} in PATH, no CHROMIUM", allow_module_level=True)
 FLAGS = (
     "--no-sandbox",  # Chromium refuses to start as root with its own sandbox
     "--disable-gpu",
@@ -78,8 +83,10 @@ def jupyter_lab(folder):
         try:
             yield address(server, home)
         finally:
-            family = [server, *server.children(recursive=True)]
-            server.terminate()
+            family = [server]
+            with suppress(psutil.NoSuchProcess):
+                family += server.children(recursive=True)  # the kernels
+                server.terminate()
             _, left = psutil.wait_procs(family, timeout=20)
             for process in left:
                 process.kill()
@@ -91,8 +98,8 @@ def address(server, home):
     """Wait until the server has written its address, at a port that was free."""
     for _ in range(300):
         for path in home.glob("runtime_dir/jpserver-*.json"):
-            info = json.loads(path.read_text() or "{}")
-            if info:
+            with suppress(json.JSONDecodeError):  # it is being written
+                info = json.loads(path.read_text())
                 return f"{info['url']}lab/tree/{{}}?reset&token={info['token']}"
         if server.poll() is not None:
             break
@@ -102,8 +109,6 @@ def address(server, home):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} in PATH, and CHROMIUM is not set")
     folder = tmp_path_factory.mktemp("course")
     copy_without_outputs(folder)
     with jupyter_lab(folder) as url:
@@ -112,17 +117,18 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+    """One window for all lessons, so that JupyterLab is loaded from its cache after the first."""
     with (
         playwright.sync_playwright() as driver,
         driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium,
+        chromium.new_context(viewport={"width": 1280, "height": 900}) as window,
     ):
-        yield chromium
+        yield window
 
 
 @pytest.fixture
 def page(browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page()
     page.set_default_timeout(30 * SECONDS)
     yield page
     page.close()
@@ -130,16 +136,17 @@ def page(browser):
 
 def run_all(page, url):
     """Open the notebook at `url` and run it through the menu, when its kernel is ready, until nothing runs."""
-    from playwright.sync_api import expect
-
     page.goto(url)
     idle = page.get_by_text(re.compile(r"^Python 3.*\| Idle$"))
-    expect(idle).to_be_visible(timeout=30 * SECONDS)
+    expect(idle).to_be_visible(timeout=60 * SECONDS)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-    counts = [f"[{n}]:" for n in range(1, prompts.count() + 1)]
-    expect(prompts).to_have_text(counts, timeout=60 * SECONDS)
+    expect(prompts.first).not_to_have_text("[ ]:", timeout=30 * SECONDS)
+    expect(prompts.filter(has_text="*")).to_have_count(0, timeout=60 * SECONDS)
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.all_inner_texts() == []
+    assert prompts.all_inner_texts() == [f"[{n}]:" for n in range(1, prompts.count() + 1)]
     expect(idle).to_be_visible(timeout=30 * SECONDS)
 
 
@@ -151,8 +158,6 @@ def pixels(image):
 @contextmanager
 def redrawn(image, words):
     """What happens inside changes the picture, and the sentence that describes it."""
-    from playwright.sync_api import expect
-
     source, said, shown = image.get_attribute("src"), words.inner_text(), pixels(image)
     yield
     expect(words).not_to_have_text(said, timeout=10 * SECONDS)
