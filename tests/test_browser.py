@@ -144,7 +144,7 @@ def run_all(page, url):
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
     expect(prompts.first).not_to_have_text("[ ]:", timeout=30 * SECONDS)
     expect(prompts.filter(has_text="*")).to_have_count(0, timeout=60 * SECONDS)
-    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")  # tracebacks too
     assert errors.all_inner_texts() == []
     assert prompts.all_inner_texts() == [f"[{n}]:" for n in range(1, prompts.count() + 1)]
     expect(idle).to_be_visible(timeout=30 * SECONDS)
