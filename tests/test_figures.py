@@ -145,6 +145,20 @@ def test_the_stepper_is_labelled_bounded_and_says_what_it_shows(tokens):
         assert f"{round(number, 3)}" in stepper.words.value
 
 
+def test_where_no_widget_can_be_shown_there_is_its_picture_in_the_same_size(tokens):
+    stepper = memory.state_stepper(*tokens, GAMMA)
+    picture = stepper.move(token=3)
+    shown, metadata = stepper._repr_mimebundle_()
+    assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id
+    assert b64decode(shown["image/png"]) == picture.png()
+    assert metadata["image/png"] == {"alt": picture.description, "width": int(stepper.screen.width)}
+
+
+def test_no_label_has_a_tooltip_that_reads_null(tokens):
+    for control in memory.state_stepper(*tokens, GAMMA).controls.values():
+        assert control.tooltip == control.description
+
+
 def test_three_forms_draws_one_function_three_ways(amounts):
     q, k, v = amounts
     picture = forms.three_forms(q, k, v, gamma=0.75, chunk_size=2)

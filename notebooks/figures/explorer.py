@@ -2,7 +2,11 @@
 
 import ipywidgets as widgets
 
-LOOK = {"style": {"description_width": "150px"}, "layout": {"width": "520px"}}
+
+def _look(description):
+    """What all controls share; without a tooltip the label has one that reads "null"."""
+    style, layout = {"description_width": "150px"}, {"width": "520px"}
+    return {"description": description, "tooltip": description, "style": style, "layout": layout}
 
 
 def slider(description, value, low, high, step=1, *, readout_format=None):
@@ -11,15 +15,13 @@ def slider(description, value, low, high, step=1, *, readout_format=None):
     whole = all(isinstance(number, int) for number in numbers.values())
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     shown = {} if readout_format is None else {"readout_format": readout_format}
-    return kind(description=description, **numbers, **shown, **LOOK)
+    return kind(**numbers, **shown, **_look(description))
 
 
 def choice(description, options, value=None):
     """A slider over named options: a sequence, or {label: value}; `value` is the first one shown."""
     pairs = list(options.items()) if isinstance(options, dict) else [(str(option), option) for option in options]
-    return widgets.SelectionSlider(
-        description=description, options=pairs, value=pairs[0][1] if value is None else value, **LOOK
-    )
+    return widgets.SelectionSlider(options=pairs, value=pairs[0][1] if value is None else value, **_look(description))
 
 
 class Explorer(widgets.VBox):
@@ -28,12 +30,12 @@ class Explorer(widgets.VBox):
     draw: a function that takes the value of each control by its name and returns a `Picture`.
     controls: name to slider. As attributes: `controls`, the drawn `picture`, its `screen`, and
     `words`, the picture's description, which tells a screen reader what changed. A slider takes arrow
-    keys when it has the focus.
+    keys when it has the focus. A page that cannot show widgets shows the picture instead.
     """
 
     def __init__(self, draw, **controls):
         self.draw, self.controls = draw, controls
-        self.screen, self.words = widgets.Image(format="png", layout={"max_width": "900px"}), widgets.HTML()
+        self.screen, self.words = widgets.Image(format="png"), widgets.HTML()
         super().__init__([*controls.values(), self.screen, self.words])
         for control in controls.values():
             control.observe(self.redraw, names="value")
@@ -48,5 +50,9 @@ class Explorer(widgets.VBox):
     def redraw(self, change=None):
         """Draw what the controls stand at."""
         self.picture = self.draw(**{name: control.value for name, control in self.controls.items()})
-        self.screen.value = self.picture.png()
+        self.screen.value, self.screen.width = self.picture.png(), str(self.picture.width)
         self.words.value = f'<span role="status">{self.picture.description}</span>'
+
+    def _repr_mimebundle_(self, **kwargs):
+        still, metadata = self.picture._repr_mimebundle_()
+        return still | super()._repr_mimebundle_(**kwargs), metadata

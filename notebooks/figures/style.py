@@ -62,8 +62,13 @@ class Picture(Figure):
         palette.save(small, format="png", optimize=True)  # a third of the size
         return small.getvalue()
 
+    @property
+    def width(self):
+        """The width on the page in pixels."""
+        return round(100 * self.get_figwidth())
+
     def _repr_mimebundle_(self, include=None, exclude=None):
-        shown = {"alt": self.description, "width": round(100 * self.get_figwidth())}
+        shown = {"alt": self.description, "width": self.width}
         return {"image/png": b64encode(self.png()).decode(), "text/plain": self.description}, {"image/png": shown}
 
 
