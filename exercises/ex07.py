@@ -15,7 +15,7 @@ def head_gammas(num_heads):
 
 
 def forgotten_shares(half_life):
-    """The share 1 - gamma that a token loses at each step, from its half life (N,) -> (N,)."""
+    """The share 1 - gamma that a token loses at each step, from its half-life (N,) -> (N,)."""
     return -np.expm1(-np.log(2) / half_life)
 
 
@@ -196,7 +196,7 @@ SHARES = Problem(
         Check(
             "a head that forgets at once",
             {"half_life": np.array([1e-3])},
-            "try a half life of 0.001: a share is at most 1, and nothing may overflow",
+            "try a half-life of 0.001: a share is at most 1, and nothing may overflow",
             hidden=True,
         ),
         Check(
@@ -207,7 +207,7 @@ SHARES = Problem(
             hidden=True,
         ),
         Check(
-            "a very long half life",
+            "a very long half-life",
             {"half_life": np.array([1e6])},
             "try 1e6: 1 - gamma loses six digits, because gamma was rounded first; find e^x - 1 in one step",
             tolerance=1e-13,
@@ -228,7 +228,7 @@ SHARES = Problem(
         WrongAnswer(
             "falls to 1/e",
             lambda half_life: -np.expm1(-1 / half_life),
-            "your weight falls to 1/e: after a half life it is 1/2",
+            "your weight falls to 1/e: after a half-life it is 1/2",
         ),
         WrongAnswer(
             "half of it shared out",

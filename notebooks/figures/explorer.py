@@ -5,7 +5,7 @@ import ipywidgets as widgets
 
 def _look(description):
     """What all controls share; without a tooltip the label has one that reads "null"."""
-    style, layout = {"description_width": "150px"}, {"width": "520px"}
+    style, layout = {"description_width": "150px"}, {"width": "520px", "max_width": "100%"}
     return {"description": description, "tooltip": description, "style": style, "layout": layout}
 
 
