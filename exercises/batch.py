@@ -87,7 +87,7 @@ def _files(folder, ignored):
     for item in sorted(folder.iterdir()):
         if item.is_symlink():
             ignored.append((item, "it is a link"))
-        elif item.name.startswith("."):  # such as the ._NAME that a Mac adds to an archive
+        elif item.name.startswith("._" if item.is_file() else "."):  # ._NAME is what a Mac adds to an archive
             ignored.append((item, "it is hidden"))
         elif item.is_dir():
             try:
@@ -228,7 +228,9 @@ class Batch:
                 name = "submission" + entry.path.suffix.lower()
                 given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
-                notes += given.notes
+                notes += [
+                    f"while reading the file: {note}" for note in given.notes
+                ]  # the submission may have made it up
                 if given.unusable:
                     status = "unusable"
                     notes.append(given.unusable)
