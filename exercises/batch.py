@@ -27,8 +27,8 @@ from .sandbox import StoppedError, put_questions
 
 MOST_BYTES = 20_000_000  # of a submission: a notebook with pictures, and far from what hurts
 SECONDS_BETWEEN_CSV = 10.0
-IN_FOLDER = re.compile(r"(?P<exercise>ex\d\d)(?!\d).*\.(py|ipynb)", re.IGNORECASE)
-FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE)
+IN_FOLDER = re.compile(r"(?P<exercise>ex\d\d)(?!\d).*\.(py|ipynb)", re.IGNORECASE | re.DOTALL)
+FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class Entry:
     def folder(self):
         """Return where its results go, relative to the output folder; safe whatever the student's name is."""
         safe = re.sub(r"[^A-Za-z0-9_-]", "_", self.student)[:60]
-        if (
-            not safe or safe != self.student or safe != safe.lower()
-        ):  # two names must not share a folder on any file system
+        plain = safe and safe == self.student == safe.lower() and not re.search("-[0-9a-f]{8}$", safe)
+        if not plain:  # two names must not share a folder on any file system, nor a name take another's with its hash
             safe += "-" + hashlib.sha256(os.fsencode(self.student)).hexdigest()[:8]
         return Path("results", safe, self.exercise)
 
@@ -79,8 +78,8 @@ def find_entries(folder, exercises=None):
 
 
 def _natural(path):
-    parts = re.split(r"(\d+)", path.name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts], str(path)
+    parts = re.split(r"(\d+)", path.stem)  # without the suffix, so that "ex01 (1).py" comes after "ex01.py"
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], str(path)
 
 
 def _files(folder, ignored):
@@ -88,11 +87,15 @@ def _files(folder, ignored):
     for item in sorted(folder.iterdir()):
         if item.is_symlink():
             ignored.append((item, "it is a link"))
+        elif item.name.startswith("._" if item.is_file() else "."):  # ._NAME is what a Mac adds to an archive
+            ignored.append((item, "it is hidden"))
         elif item.is_dir():
-            if item.name.startswith("."):
-                ignored.append((item, "it is a hidden folder"))
+            try:
+                inside = sorted(item.iterdir())
+            except OSError as error:
+                ignored.append((item, f"it cannot be read: {error.strerror}"))
                 continue
-            for inner in sorted(item.iterdir()):
+            for inner in inside:
                 if inner.is_symlink() or not inner.is_file():
                     ignored.append((inner, "it is a link" if inner.is_symlink() else "it is not a plain file"))
                 else:
@@ -222,10 +225,12 @@ class Batch:
                 status, report = "unusable", key.report(key.failed_runs(unreadable))
                 notes.append(unreadable)
             else:
-                name = "submission" + entry.path.suffix
+                name = "submission" + entry.path.suffix.lower()
                 given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
-                notes += given.notes
+                notes += [
+                    f"while reading the file: {note}" for note in given.notes
+                ]  # the submission may have made it up
                 if given.unusable:
                     status = "unusable"
                     notes.append(given.unusable)

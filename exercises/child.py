@@ -17,12 +17,27 @@ import time
 
 from .confine import Confinement
 from .runner import describe_error, find_and_run
-from .submission import UnusableError, collect_bytes
+from .submission import UnusableError, collect_bytes, without_outputs
 from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
 
 # Loaded before student code runs, once: afterwards the folders may be out of reach, and it is faster.
 LIKELY = (
-    ["encodings.utf_8_sig", "traceback", "abc", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses"]
+    [f"encodings.{name}" for name in ("cp1252", "iso8859_15", "latin_1", "utf_8_sig")]
+    + [
+        "array",
+        "logging",
+        "pathlib",
+        "pprint",
+        "timeit",
+        "traceback",
+        "abc",
+        "bisect",
+        "cmath",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+    ]
     + ["decimal", "enum", "fractions", "functools", "heapq", "inspect", "itertools", "json", "math", "numbers"]
     + ["operator", "random", "re", "statistics", "string", "textwrap", "time", "typing", "warnings"]
     + [f"numpy.{name}" for name in ("fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random")]
@@ -128,6 +143,9 @@ def _answer(header, payload, confinement, writer, set_up):
         os._exit(1)
     os.dup2(writer, 3)
     os.closerange(4, 1 << 10)
+    if header["ask"] == "shorten":  # no student code runs for this
+        _write(3, without_outputs(payload))
+        os._exit(0)
     source, call = payload[: header["source"]], payload[header["source"] :]
     try:
         submission = collect_bytes(header["name"], source, header["functions"])

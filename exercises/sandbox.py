@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .isolation import empty_folder, reserved_user
 from .runner import Run, missing, one_line
@@ -14,6 +14,7 @@ from .wire import MalformedError, call_to_bytes, frame, read_frame, run_from_byt
 GRACE = 5.0  # seconds beyond a check's limit before the harness itself counts as lost
 STARTING = 30.0  # seconds for Python and NumPy to load, on a machine that is busy
 MOST_RESTARTS = 2
+LONG = 200_000  # bytes of a notebook from which it is worth leaving its outputs out, once for all checks
 MOST_LATE = 2  # checks of one function that may run out of time before the rest is not run
 
 
@@ -163,6 +164,7 @@ class _Conversation:
                 self._sandbox.close()
 
     def _run(self):
+        self._shorten()
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
         reason, look = self._look()
         if reason:
@@ -174,6 +176,10 @@ class _Conversation:
             function = problem.function
             if function not in look["names"]:
                 run = missing(function)
+                if look["notes"]:
+                    run = replace(
+                        run, failure=f"{function} is not defined; the notes say what could not be read or run"
+                    )
             elif late.get(function, 0) >= MOST_LATE:
                 run = Run(failure=f"not run, for {function} ran out of time in {MOST_LATE} checks", by_grader=True)
             else:
@@ -184,6 +190,13 @@ class _Conversation:
 
     def _answered(self, runs, notes=(), unusable=""):
         return Answered(runs, list(notes), unusable, [*self._in_force, "wall-clock time"])
+
+    def _shorten(self):
+        """Leave the outputs of a long notebook out. It is read in the sandbox, for its JSON may be hostile too."""
+        if self._common["name"].endswith(".ipynb") and len(self._source) > LONG:
+            reason, data = self._ask({"ask": "shorten"}, b"")
+            if not reason and len(data) < len(self._source):
+                self._source, self._common["source"] = data, len(data)
 
     def _look(self):
         """Return (why the file could not even be read, what was found in it)."""

@@ -1,14 +1,25 @@
 """The functions of a submitted notebook or script, with as little of the rest executed as they need."""
 
+import __future__
+
 import ast
+import io
 import json
 import re
 import symtable
 import sys
+import tokenize
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
 from .runner import contained, describe_error
+
+# What IPython adds to Python, a line at a time: %magic, !shell, ?help, help?, x = !shell, x = %magic.
+NOT_PYTHON = re.compile(
+    r"(?m)^([ \t]*)(?:%%?[A-Za-z].*|[!?].*|[\w.]+\?\??[ \t\r]*|[\w.,* \t]+=[ \t]*(?:!|%[A-Za-z]).*)$"
+)
+MODULE = "submission"  # the name under which a submission's classes look for their module
 
 
 class UnusableError(Exception):
@@ -31,7 +42,7 @@ def collect(path, functions):
     on the way becomes a note, and the functions are there all the same if they can be. Cells are never
     looked up by position: a function counts by its name, and where a cell is tagged "ex01:name", the
     definition of that name in that cell alone.
-    UnusableError: no such file, not a notebook, or a syntax error where a function should be.
+    UnusableError: no such file, not a notebook, or syntax errors that leave none of the functions.
     """
     path = Path(path)
     _check_kind(path.name)
@@ -49,7 +60,7 @@ def collect(path, functions):
 
 def collect_bytes(name, data, functions):
     """Return the `Submission` in `data`, the content of a file called `name`, as `collect` does."""
-    statements, notes, homes = [], [], {}
+    statements, notes, homes, broken = [], [], {}, []
     for label, source, tags in _cells(name, data):
         for function in functions:
             if any(re.fullmatch(rf"ex\d\d:{function}", tag) for tag in tags):
@@ -59,10 +70,13 @@ def collect_bytes(name, data, functions):
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             problem = f"{label}{_line(error)}: {getattr(error, 'msg', None) or describe_error(error)}"
             if name.endswith(".py") or any(re.search(rf"\bdef\s+{one}\b", source) for one in functions):
-                raise UnusableError(f"{problem} (the function cannot be read)") from None
+                broken.append(f"{problem} (the function cannot be read)")
             notes.append(f"skipped {problem}")
+    if broken and not any(_binds(one) & set(functions) for _, one in statements):
+        raise UnusableError(broken[0])
     for function, labels in homes.items():
-        statements = [(label, one) for label, one in statements if label in labels or function not in _binds(one)]
+        if any(label in labels and function in _binds(one) for label, one in statements):
+            statements = [(label, one) for label, one in statements if label in labels or function not in _binds(one)]
     return Submission(_execute(name, _needed(statements, functions), notes), notes)
 
 
@@ -75,19 +89,37 @@ def _cells(name, data):
     """Return (label, source, tags) of each code cell, or of the one script."""
     _check_kind(name)
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnusableError(f"{name} cannot be read: it is not UTF-8 text") from None
+        # A script may name its encoding in a comment, as Python has it.
+        script = name.endswith(".py")
+        text = data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0] if script else "utf-8-sig")
+    except (UnicodeDecodeError, SyntaxError, LookupError):
+        raise UnusableError(f"{name} cannot be read: it is not UTF-8 text; save it as UTF-8") from None
     if name.endswith(".py"):
         return [(name, text, [])]
     try:
-        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        content = json.loads(text)
+        if "worksheets" in content:
+            raise UnusableError(f"{name} is a notebook of an old format (3): open it in Jupyter and save it anew")
+        cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
         return [
-            (f"code cell {number}", "".join(cell["source"]), [*map(str, cell.get("metadata", {}).get("tags", []))])
-            for number, cell in enumerate(cells, start=1)
+            (f"code cell {number}", "".join(cell["source"]), _tags(cell)) for number, cell in enumerate(cells, start=1)
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnusableError(f"{name} is not a Jupyter notebook (JSON with a list of cells)") from None
+
+
+def without_outputs(data):
+    """Return the bytes of a notebook with what `collect_bytes` reads of it alone, or `data` if it is no notebook."""
+    try:
+        cells = _cells("a.ipynb", data)
+    except UnusableError:
+        return data
+    cells = [{"cell_type": "code", "source": source, "metadata": {"tags": tags}} for _, source, tags in cells]
+    return json.dumps({"cells": cells}).encode()
+
+
+def _tags(cell):
+    return [str(tag) for tag in (cell.get("metadata") or {}).get("tags") or []]
 
 
 def _parse(source):
@@ -95,9 +127,16 @@ def _parse(source):
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        tree = ast.parse(re.sub(r"(?m)^([ \t]*)[%!?].*$", r"\1pass", source))
+        tree = ast.parse(NOT_PYTHON.sub(r"\1pass", source))
     compile(tree, "cell", "exec")  # finds what parsing lets through, such as a return outside a function
-    return tree.body
+    return [single for statement in tree.body for single in _singles(statement)]
+
+
+def _singles(statement):
+    """Return `import a, b` as two statements, so that one that fails takes no other with it."""
+    if isinstance(statement, ast.Import):
+        return [ast.copy_location(ast.Import([alias]), statement) for alias in statement.names]
+    return [statement]
 
 
 def _needed(statements, functions):
@@ -112,13 +151,15 @@ def _needed(statements, functions):
 
 
 def _binds(statement):
-    """Return the names a statement binds ("*" for a star import or a __future__ import)."""
+    """Return the names a statement binds or stores into ("*" for a star import or a __future__ import)."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {statement.name}
     names = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
+        elif isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            names |= _root(node)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.ImportFrom) and node.module == "__future__":
@@ -126,6 +167,13 @@ def _binds(statement):
         elif isinstance(node, ast.alias):
             names.add(node.asname or node.name.partition(".")[0])
     return names
+
+
+def _root(node):
+    """Return {"x"} of x[0], x.a or x.a[0], or the empty set where no name is at the root."""
+    while isinstance(node, (ast.Subscript, ast.Attribute)):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _uses(statement):
@@ -140,12 +188,16 @@ def _uses(statement):
 
 def _execute(name, statements, notes):
     """Execute statement by statement, so that one that fails takes no other with it."""
-    namespace = {"__name__": "submission", "__file__": name}
+    module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses and the like look for it
+    namespace = vars(module)
+    namespace["__file__"] = name
+    # Annotations stay unevaluated: a type from a package that is not there costs no function.
+    flags = __future__.annotations.compiler_flag
     future = [s for _, s in statements if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
     for label, statement in statements:
         try:
             with contained():
-                exec(compile(ast.Module([*future, statement], []), label, "exec"), namespace)
+                exec(compile(ast.Module([*future, statement], []), label, "exec", flags), namespace)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -19,7 +19,7 @@ from exercises.judge import judge
 from exercises.key import answer_key, grade
 from exercises.report import plain_text, to_html
 from exercises.runner import Run, run
-from exercises.submission import collect
+from exercises.submission import _cells, collect, collect_bytes, without_outputs
 from refimpl import retention_recurrent
 from refimpl.oracle import retention_oracle
 
@@ -620,7 +620,84 @@ def test_a_missing_function_does_not_hinder_the_other(tmp_path):
     assert "retention_loop is not defined" in result.output
 
 
+NOTEBOOK_CELL = {"cell_type": "code", "source": SOLVED, "metadata": {}}
+UNTYPED = SOLVED.replace("from __future__ import annotations", "")  # and a type in it is not defined
+
+
+def cells(*sources, **first):
+    """The bytes of a notebook of code cells; `first` changes the first one."""
+    listed = [NOTEBOOK_CELL | {"source": source} for source in sources]
+    return json.dumps({"cells": [listed[0] | first, *listed[1:]]}).encode()
+
+
+def scaled(before, use="SCALE[0]"):
+    """SOLVED with statements before its functions, which make the 1 that the output is multiplied by."""
+    source = SOLVED.replace("def outer", before + "def outer").replace(
+        "return q @ state", f"return {use} * (q @ state)"
+    )
+    return source.encode()
+
+
+# Odd and harmless: each is worth every point.
+ODD = {
+    "help below the function": ("a.ipynb", cells(SOLVED + "\nnp.outer?\nretention_step??\n")),
+    "shell and magics assigned": ("a.ipynb", cells("files = !ls\ntime = %timeit -o 1 + 1\n%time x = 1\n" + UNTYPED)),
+    "a line that begins with a percent sign": ("a.ipynb", cells("%matplotlib inline\nx = (5\n    % 3)\n" + UNTYPED)),
+    "an attempt that is no Python": ("a.ipynb", cells("def retention_step(q, k\n    return", SOLVED)),
+    "a tagged cell that lost its function": (
+        "a.ipynb",
+        cells("# moved", SOLVED, metadata={"tags": ["ex01:retention_step"]}),
+    ),
+    "no tags": ("a.ipynb", cells(SOLVED, metadata={"tags": None})),
+    "no metadata": ("a.ipynb", cells(SOLVED, metadata=None)),
+    "an encoding of its own": (
+        "a.py",
+        ("# -*- coding: latin-1 -*-\n# é\n" + SOLVED.split("\n", 2)[2]).encode("latin-1"),
+    ),
+    "two imports in a line": (
+        "a.py",
+        SOLVED.replace("import numpy as np", "import no_such_module, numpy as np").encode(),
+    ),
+    "a type that is not there": ("a.py", UNTYPED.encode()),
+    "a table filled by index": ("a.py", scaled("SCALE = np.zeros(1)\nSCALE[0] = 1.0\n")),
+    "a table filled in a loop": ("a.py", scaled("SCALE = {}\nfor n in range(3):\n    SCALE[n] = 1.0\n")),
+    "an attribute set later": ("a.py", scaled("class Scale:\n    pass\nScale.one = 1.0\n", "Scale.one")),
+    "a dataclass": (
+        "a.py",
+        scaled("from dataclasses import dataclass\n@dataclass\nclass Scale:\n    one: float = 1.0\n", "Scale().one"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), ODD.values(), ids=ODD)
+def test_odd_files_keep_their_points(name, content):
+    for data in (content, without_outputs(content)) if name.endswith(".ipynb") else (content,):
+        found = collect_bytes(name, data, [STEP.function, LOOP.function])
+        report = grade(EX01, found.namespace)
+        assert report.passed, (plain_text(report), found.notes)
+
+
+def test_a_function_that_cannot_be_read_costs_no_other():
+    broken = "def retention_step(q, k, v, gamma, state)\n    return q"
+    loop = "import numpy as np\ndef retention_loop(*_):\n    return 1"
+    found = collect_bytes("a.ipynb", cells(broken, loop), [STEP.function, LOOP.function])
+    assert LOOP.function in found.namespace
+    assert STEP.function not in found.namespace
+    assert found.notes == ["skipped code cell 1, line 1: expected ':'"]
+
+
+def test_a_notebook_without_its_outputs_is_short_and_the_same():
+    content = cells(SOLVED, "%ls", outputs=["x" * 10**6], metadata={"tags": ["ex01:retention_step"]})
+    short = without_outputs(content)
+    assert len(short) < 5000
+    assert _cells("a.ipynb", short) == _cells("a.ipynb", content)
+    for data in (b"not json", b"[" * 100_000, b'{"cells": 3}'):
+        assert without_outputs(data) == data
+
+
 UNUSABLE = {
+    "ex01_old.ipynb": (b'{"worksheets": [], "nbformat": 3}', "ex01_old.ipynb is a notebook of an old format (3)"),
+    "ex01_cookie.py": (b"# coding: no-such-encoding\n", "ex01_cookie.py cannot be read: it is not UTF-8 text"),
     "ex01_bytes.py": (b"\xff\xfe\x00", "ex01_bytes.py cannot be read: it is not UTF-8 text"),
     "ex01_zero.py": (b"a = 1\x00", "ex01_zero.py"),
     "ex01_broken.py": (b"x = 1\ndef retention_step(:\n", "ex01_broken.py, line 2: invalid syntax"),

@@ -306,8 +306,43 @@ def test_several_files_of_one_student(tmp_path):
     assert [entry.path.name for entry in find_entries(tmp_path / "ann")[0]] == []
 
 
+def test_names_of_files_as_they_come(tmp_path):
+    for student, *names in (
+        ("again", "ex01.py", "ex01 (1).py", "ex01 (2).py", "ex01-3.ipynb"),
+        ("digits", "ex01²2.py", "ex01 ٣.py"),  # digits to Python, and no numbers to int()
+        ("line", "EX01 ü'\",;\n x.PY"),
+    ):
+        (tmp_path / student).mkdir()
+        for name in names:
+            (tmp_path / student / name).write_text("")
+    (tmp_path / "._ann_ex01.py").write_text("")
+    entries, ignored = find_entries(tmp_path)
+    counts = {entry.student: entry.path.name for entry in entries}
+    assert counts == {"again": "ex01-3.ipynb", "digits": "ex01²2.py", "line": "EX01 ü'\",;\n x.PY"}
+    assert entries[0].others == ("ex01.py", "ex01 (1).py", "ex01 (2).py")
+    assert ignored == [(tmp_path / "._ann_ex01.py", "it is hidden")]
+
+
+def test_a_folder_that_cannot_be_read_stops_no_batch(tmp_path, monkeypatch):
+    for student in ("ann", "ben"):
+        (tmp_path / student).mkdir()
+        (tmp_path / student / "ex01.py").write_text("")
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "ann":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    entries, ignored = find_entries(tmp_path)
+    assert [entry.student for entry in entries] == ["ben"]
+    assert ignored == [(tmp_path / "ann", "it cannot be read: Permission denied")]
+
+
 def test_result_folders_are_safe_and_differ():
     names = ["ann", "Ann", "ANN", "..", ".", "a/b", "a_b", "", "é", "x" * 300, "x" * 301]
+    names += [Entry(name, "ex01", Path("ex01.py")).folder.parts[1].lower() for name in ("Ann", "é")]  # as a thief would
     folders = [Entry(name, "ex01", Path("ex01.py")).folder for name in names]
     assert len({str(folder).lower() for folder in folders}) == len(names)
     for folder in folders:

@@ -78,6 +78,13 @@ def notebook(*cells, tags=()):
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
+def with_outputs(content, lines):
+    """The notebook with a print of so many lines in its first cell."""
+    data = json.loads(content)
+    data["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["0.5\n"] * lines}]
+    return json.dumps(data).encode()
+
+
 def zoo(course):
     """Return {name: Animal}; `course` is the folder of the course's exercises, which some try to get at."""
     course = str(course)
@@ -265,6 +272,13 @@ def zoo(course):
         "right": Animal(RIGHT.encode(), "", FULL),
         "right-with-windows-line-ends": Animal(b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode(), "", FULL),
         "right-prints": Animal(RIGHT.replace("    out = ", "    print('x' * 10**6)\n    out = ").encode(), "", FULL),
+        "right-in-capitals": Animal(RIGHT.encode(), "", FULL, ".PY"),
+        "right-in-latin-1": Animal("# coding: latin-1\n# é\n".encode("latin-1") + RIGHT.encode(), "", FULL),
+        "right-with-long-outputs": Animal(with_outputs(notebook(RIGHT), 10**6), "", FULL, ".ipynb"),
+        "right-but-for-a-module": Animal(
+            ("from no_such_module import jit\nimport numpy as np\n@jit" + RIGHT_STEP + RIGHT_LOOP).encode(), "the notes say", LOOP_POINTS
+        ),
+        "hides-in-long-json": Animal(notebook(RIGHT)[:-1] + b', "x": ' + b"[" * 400_000 + b"]" * 400_000 + b"}", "is not a Jupyter notebook|crashed", suffix=".ipynb"),
         "right-loop-alone": Animal(
             RIGHT.replace(RIGHT_STEP, "\ndef retention_step(q, k, v, gamma, state):\n    while True: pass\n").encode(),
             "look for a loop",
