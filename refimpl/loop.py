@@ -5,6 +5,7 @@ It knows neither NumPy models nor torch ones. Losses are in bits per byte of tex
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def fit(
 
     Raises:
         StoppedError: because `stop` said so.
-        FloatingPointError: the loss or a gradient stopped being finite. The parameters are those before that step.
+        FloatingPointError: a loss or gradient is not finite; nothing was kept since.
         ValueError, OSError: from `load_text`; or the log is shorter than when the run was kept.
     """
     text = text or load_text(config)
@@ -132,6 +133,7 @@ def fit(
             log.write(json.dumps(line | {"seconds": round(run.seconds, 3)}).encode() + b"\n")
             stopping = stop()
             if due or stopping:
+                os.fsync(log.fileno())  # before what says how long it is
                 run.log_bytes = log.tell()
                 keep(run)
             speed = (number - first) * inputs.size / (time.perf_counter() - started)

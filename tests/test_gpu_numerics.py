@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import refimpl
 from gpu.config import RunConfig
 from gpu.models import build
 from gpu.module import Layer, RetNet
-from gpu.numerics import layer_caller
+from gpu.numerics import layer_caller, numerics
 from gpu.trainer import Trainer
 from refimpl.checks import values_trusted
 from refimpl.tree import flatten, map_tree
@@ -153,6 +154,31 @@ def test_one_compiled_graph_serves_all_layers(model, precision):
     assert got.item() == pytest.approx(want.item(), rel=1e-6)
     for grad, weight in zip(grads, trainer.model.parameters(), strict=True):
         torch.testing.assert_close(grad, weight.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_a_gpu_s_settings_come_and_go(monkeypatch):
+    """Set inside, for what a run asks, and put back even if the run breaks; on a CPU nothing is touched."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    def settings():
+        return torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+
+    plain = settings()
+    seen = []
+
+    def broken_run():
+        with numerics(RunConfig(precision="bfloat16"), "cuda"):
+            seen.append((*settings(), os.environ["CUBLAS_WORKSPACE_CONFIG"]))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_run()
+    assert seen == [(True, "high", ":4096:8")]
+    assert settings() == plain == (False, "highest")
+    with numerics(RunConfig(deterministic=False), "cuda"):
+        assert settings() == plain
+    with numerics(RunConfig(precision="bfloat16"), "cpu"):
+        assert settings() == plain
 
 
 def test_trust_is_of_values_alone_and_ends():
