@@ -149,6 +149,7 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
                 }
             )  # fmt: skip
     return {
+        "command": "python -m refimpl bench",
         "what": "forward unless named backward; float32; fastest of the rounds",
         "shape": {"batch": 1, "heads": HEADS, "key_dim": KEY_DIM, "value_dim": VALUE_DIM},
         "rounds": rounds,

@@ -147,7 +147,7 @@ def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
     assert "NumPy to" in result.output
     saved = json.loads((out / "result.json").read_text())["config"]
     assert (saved["steps"], saved["vocab_size"], saved["learning_rate"], saved["dim"]) == (2, 258, 1e-3, 16)
-    weights = ["generate", "abc", "--length", "3", "--weights", str(out / "best.safetensors"), "--device", "cpu"]
+    weights = ["generate", "abc", "--tokens", "3", "--weights", str(out / "best.safetensors"), "--device", "cpu"]
     assert runner.invoke(gpu.__main__.app, weights).output.startswith("abc")
     (out / "tokenizer.json").unlink()
     assert "weights must be of a model over 256 tokens" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
