@@ -161,7 +161,8 @@ def test_readme_example_runs():
 
 
 def test_readme_quotes_its_results_file():
-    rows = json.loads((ROOT / "refimpl" / "results" / "cpu.json").read_text())["rows"]
+    results = json.loads((ROOT / "refimpl" / "results" / "cpu.json").read_text())
+    rows = results["rows"]
     shares = {
         row["name"]: 100 * row["share_of_peak"] for row in rows if row["time"] == 8192 and row["form"] == "chunkwise"
     }
@@ -172,3 +173,6 @@ def test_readme_quotes_its_results_file():
     assert f"reached {max(shares.values()):.0f} % of that peak" in readme
     assert f"the same form on torch {min(torch):.0f} to {max(torch):.0f} %" in readme
     assert f"torchscale's {min(torchscale):.0f} to {max(torchscale):.0f} %" in readme
+    steps = [row["of_fastest_torch"] for row in results["training"] if row["name"] == "Numba chunkwise"]
+    assert f"took {min(steps):.2f} to {max(steps):.2f} times torch's" in readme
+    assert max(row["mib_beyond_outputs"] for row in results["long"] if row["name"] == "Numba") < 1
