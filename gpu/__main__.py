@@ -1,5 +1,8 @@
 """python -m gpu: train a small RetNet or a baseline, find its learning rate, and let a trained one write."""
 
+import shlex
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,7 @@ from .config import MODELS, RunConfig, read_settings, with_settings
 from .generate import prefill, stream_text
 from .module import RetNet
 from .prompt_cache import load_past, save_past
+from .study import read_study, run_study
 from .sweep import sweep as sweep_rates
 from .train import LOGIT_TOLERANCE
 from .train import train as train_model
@@ -27,6 +31,12 @@ console = Console()
 DEFAULT_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 File = Annotated[Path | None, typer.Argument(help="settings as TOML; options override single keys", show_default=False)]
 Device = Annotated[str, typer.Option(help="a torch device")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="a torch device; more of them take a run each; every GPU here, or cpu, if none is given"
+    ),
+]
 
 
 @app.command()
@@ -83,17 +93,13 @@ def sweep(
     model: Annotated[list[str] | None, typer.Option(help=f"one of {', '.join(MODELS)}; may be given again")] = None,
     file: File = None,
     out: Annotated[Path, typer.Option(help="folder of the runs, and of sweep.json")] = Path("runs/sweep"),
-    device: Device = DEFAULT_DEVICE,
+    device: Devices = None,
     settings,
 ):
     """Train with each learning rate, each model with all of them; a sweep that was stopped goes on where it was."""
-    check_device(device)
     config = RunConfig(**(read_settings(file) if file else {}) | settings)
-    try:
-        rows = sweep_rates(config, learning_rate, model or [config.model], out, device, console)
-    except StoppedError as stopped:
-        console.print(f"{stopped}; the same command goes on", markup=False, soft_wrap=True)
-        raise typer.Exit(128 + stopped.signal) from None
+    with goes_on():
+        rows = sweep_rates(config, learning_rate, model or [config.model], out, all_devices(device), console)
     table = Table()
     for heading in ("model", "learning rate", "bits per byte", ""):
         table.add_column(heading, justify="left" if heading in ("model", "") else "right")
@@ -102,6 +108,64 @@ def sweep(
         table.add_row(row["model"], f"{row['learning_rate']:g}", loss, row["remark"])
     console.print(table)
     console.print(f"results: {out / 'sweep.json'}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml")],
+    out: Annotated[Path | None, typer.Option(help="folder of the runs, and of study.json", show_default=False)] = None,
+    device: Devices = None,
+):
+    """Train every variant of FILE with every seed; a study that was stopped goes on where it was."""
+    out = out or Path("runs") / file.stem
+    with goes_on():
+        rows = run_study(read_study(file), out, all_devices(device), console, command=shlex.join(sys.argv))
+    table = Table()
+    for heading in ("variant", "parameters", "bits per byte", "over the first", *quoted_names(rows)):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for row in rows:
+        quoted = (f"{row['quoted'][name]} †" if name in row["quoted"] else "" for name in quoted_names(rows))
+        table.add_row(
+            row["variant"],
+            f"{row['parameters'] or 0:,}",
+            with_spread(row["mean"], row["deviation"]),
+            with_spread(row["over"], row["over_deviation"], sign="+"),
+            *quoted,
+        )
+    console.print(table)
+    if quoted_names(rows):
+        console.print("† quoted, not measured here: see the file")
+    console.print(f"results: {out / 'study.json'}", markup=False, soft_wrap=True)
+
+
+def quoted_names(rows):
+    """The names of all figures that rows quote, in order."""
+    return list(dict.fromkeys(name for row in rows for name in row["quoted"]))
+
+
+def with_spread(mean, deviation, sign=""):
+    """A mean with its standard deviation, if there is one, as text."""
+    if mean is None:
+        return "failed"
+    return f"{mean:{sign}.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+
+
+@contextmanager
+def goes_on():
+    """Within, a request to stop ends the program with the signal's exit code, and says how to go on."""
+    try:
+        yield
+    except StoppedError as stopped:
+        console.print(f"{stopped}; the same command goes on", markup=False, soft_wrap=True)
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+def all_devices(names):
+    """The devices that were named, each checked, or every GPU here, or the CPU."""
+    names = names or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    for name in names:
+        check_device(name)
+    return names
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """What a user would pick instead of RetNet, at the same width, depth and number of parameters.
 
-A residual language model with a mixer of `gpu.transformer` or `gpu.gru` in each block. The feed-forward (SwiGLU), the
-norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers of parameters equal.
+A residual language model with a mixer of `gpu.transformer`, `gpu.linear_attention` or `gpu.gru` in each block. The
+feed-forward (SwiGLU), the norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers
+of parameters equal.
 """
 
 import dataclasses
@@ -21,17 +22,18 @@ from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
 from .gru import GRU
+from .linear_attention import LinearAttention
 from .transformer import Attention
 
-MIXERS = {"transformer": Attention, "gru": GRU}
+MIXERS = {"transformer": Attention, "linear": LinearAttention, "gru": GRU}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
     """A baseline's shape; refuses impossible ones with a ValueError or TypeError.
 
-    mixer: "transformer" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each key and
-    value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward.
+    mixer: "transformer", "linear" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each
+    key and value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward.
     """
 
     mixer: str = "transformer"
@@ -49,6 +51,8 @@ class BaselineConfig:
             object.__setattr__(self, "kv_heads", self.num_heads)
         for name in ("vocab_size", "dim", "num_layers", "num_heads", "kv_heads", "ffn_dim"):
             check_integer(name, getattr(self, name), minimum=1)
+        if self.mixer == "linear" and self.dim % self.num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads = {self.num_heads}, got {self.dim}")
         if self.mixer == "transformer":
             if self.dim % (2 * self.num_heads):
                 raise ValueError(f"dim must be a multiple of 2 num_heads = {2 * self.num_heads}, got {self.dim}")

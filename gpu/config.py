@@ -6,29 +6,39 @@ import functools
 import inspect
 import json
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
 
 from refimpl.checks import check_choice, check_integer
+from refimpl.rotation import LADDERS
 from refimpl.train import TrainConfig
 
-MODELS = ("retnet", "transformer", "gru")
+MODELS = ("retnet", "transformer", "linear", "gru")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainConfig):
     """What `TrainConfig` says, and how torch computes it; refuses impossible values with a ValueError or TypeError.
 
-    model: "retnet", "transformer" or "gru", the latter two with as many parameters. kv_heads: key and value heads of the
-    transformer, as many as num_heads if not given. retention: "parallel" or "chunkwise", with chunks of chunk_size.
+    model: "retnet", or one of the baselines "transformer", "linear" (attention) and "gru" with as many parameters.
+    gamma_schedule, rotation, gate, group_norm, row_norm: the RetNet's choices, as in `RetNetConfig`, "none" for None; a
+    number as gamma_schedule is one gamma for all heads. A baseline ignores them, but is as large as that RetNet.
+    kv_heads: key and value heads of the transformer, as many as num_heads if not given. retention: "parallel" or
+    "chunkwise", with chunks of chunk_size.
     precision: "float32", or "bfloat16" for matrix products, everything else staying float32. accumulation: parts that a
     batch is computed in. compile: torch.compile each layer. recompute: compute each layer again in the backward pass
     rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device.
     """
 
     model: str = "retnet"
+    gamma_schedule: str = "released"
+    rotation: str = "released"
+    gate: bool = True
+    group_norm: str = "rms"
+    row_norm: bool = False
     kv_heads: int | None = None
     retention: str = "parallel"
     chunk_size: int = 64
@@ -39,6 +49,8 @@ class RunConfig(TrainConfig):
     deterministic: bool = True
 
     def __post_init__(self):
+        if isinstance(self.gamma_schedule, (int, float)) and not isinstance(self.gamma_schedule, bool):
+            object.__setattr__(self, "gamma_schedule", str(float(self.gamma_schedule)))
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if kind in (str, bool) and not isinstance(value, kind):
@@ -48,6 +60,8 @@ class RunConfig(TrainConfig):
             ("model", MODELS),
             ("retention", ("parallel", "chunkwise")),
             ("precision", ("float32", "bfloat16")),
+            ("rotation", (*LADDERS, "none")),
+            ("group_norm", ("rms", "mean", "none")),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("dim", "num_layers", "num_heads", "chunk_size", "accumulation"):
@@ -58,6 +72,19 @@ class RunConfig(TrainConfig):
             check_integer("kv_heads", self.kv_heads, minimum=1)
             if self.model != "transformer":
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
+        _ = self.retnet  # refuses what no RetNet can be
+
+    @property
+    def retnet(self):
+        """The `RetNetConfig` of the run's model, or of the one that a baseline is as large as."""
+        choices = {name: getattr(self, name) for name in ("rotation", "group_norm")}
+        with suppress(ValueError):
+            choices["gamma_schedule"] = float(self.gamma_schedule)
+        return dataclasses.replace(
+            super().retnet,
+            **{"gamma_schedule": self.gamma_schedule, "gate": self.gate, "row_norm": self.row_norm}
+            | {name: None if choice == "none" else choice for name, choice in choices.items()},
+        )
 
 
 def read_settings(path):
@@ -65,19 +92,29 @@ def read_settings(path):
 
     Raises FileNotFoundError, or ValueError if it is no TOML or holds a key that `RunConfig` has not.
     """
+    settings = read_toml(path)
+    check_keys(settings, path)
+    return settings
+
+
+def read_toml(path):
+    """The contents of a TOML file, whatever its keys; FileNotFoundError, or ValueError if it is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {str(path)!r} is not TOML: {error}") from None
+
+
+def check_keys(settings, path):
+    """Demand that all keys are those of `RunConfig`; ValueError names one that is not, and the file."""
     known = [field.name for field in dataclasses.fields(RunConfig)]
     for name in settings:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; the keys are {', '.join(known)}"
             raise ValueError(f"config: unknown key {name!r} in {str(path)!r}{hint}")
-    return settings
 
 
 def to_toml(config):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from refimpl.files import write_atomically
 
-from .train import train
+from .study import folder_name, run_all
 
 
-def sweep(config, rates, models, out, device="cpu", console=None):
+def sweep(config, rates, models, out, devices=("cpu",), console=None):
     """Train each model with each learning rate and the same everything else; runs that were finished are not repeated.
 
     Args:
@@ -17,33 +17,44 @@ def sweep(config, rates, models, out, device="cpu", console=None):
         rates: learning rates, at least one.
         models: names of models.
         out: folder, which receives sweep.json after every run, and a folder a run.
-        device, console: as for `gpu.train.train`.
+        devices, console: as for `gpu.study.run_study`.
 
     Returns:
         A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
         seconds and remark, which marks the best rate of each model, and whether it lies at an end of those tried.
 
     Raises:
-        Whatever `train` raises, but FloatingPointError.
+        StoppedError: as `gpu.study.run_study`.
     """
-    out, rows = Path(out), []
-    rates = sorted(set(rates))
-    for model in models:
-        for rate in rates:
-            kv_heads = config.kv_heads if model == "transformer" else None
-            run = dataclasses.replace(config, model=model, learning_rate=rate, kv_heads=kv_heads)
-            row = {"model": model, "learning_rate": rate, "parameters": None, "held_out": None, "seconds": None}
-            try:
-                result = train(run, out / f"{model}_{rate:g}", device, console, resume=True)
-                row |= {name: result[name] for name in ("parameters", "seconds")}
-                row |= {"held_out": result["bits_per_byte"]["held_out"], "remark": ""}
-            except FloatingPointError as error:
-                row["remark"] = f"diverged: {error}"
-            rows.append(row)
-            _mark_best([each for each in rows if each["model"] == model], rates)
-            shown = {"config": dataclasses.asdict(config), "rows": rows}
-            write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
-    return rows
+    out, rates = Path(out), sorted(set(rates))
+    runs = {
+        folder_name(model, f"{rate:g}"): dataclasses.replace(
+            config, model=model, learning_rate=rate, kv_heads=config.kv_heads if model == "transformer" else None
+        )
+        for model in models
+        for rate in rates
+    }
+
+    def write(results):
+        rows = [_row(out / name, runs[name], results[name]) for name in runs if name in results]
+        for model in models:
+            _mark_best([row for row in rows if row["model"] == model], rates)
+        done = [result for result in results.values() if result]
+        machines = {name: done[0][name] for name in ("device", "versions")} if done else {}
+        shown = {"config": dataclasses.asdict(config), **machines, "rows": rows}
+        write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
+        return rows
+
+    return write(run_all(runs, out, devices, console, write))
+
+
+def _row(folder, config, result):
+    row = {name: getattr(config, name) for name in ("model", "learning_rate")}
+    if result is None:
+        *_, last = (folder / "output.txt").read_text(encoding="utf-8").splitlines() or [""]
+        return row | {"parameters": None, "held_out": None, "seconds": None, "remark": f"failed: {last.strip()}"}
+    held_out = result["bits_per_byte"]["held_out"]
+    return row | {"parameters": result["parameters"], "held_out": held_out, "seconds": result["seconds"], "remark": ""}
 
 
 def _mark_best(rows, rates):

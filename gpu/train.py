@@ -111,12 +111,14 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
             error.signal = request.signal
             raise
     model.save(out / "weights.safetensors")
-    last = max((line for line in log if "held_out" in line), key=lambda line: line["step"])
+    evaluated = [line for line in log if "held_out" in line]
+    last = evaluated[-1]
     result = {
         "config": dataclasses.asdict(config),
         "parameters": sum(p.numel() for p in model.parameters()),
         "bits_per_byte": {name: last[name] for name in ("step", "training", "held_out")},
         "best": {"step": progression.best_step, "held_out": progression.best},
+        "evaluations": [[line["step"], round(line["held_out"], 4)] for line in evaluated],
         "seconds": round(progression.seconds, 1),
         "device": describe(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},

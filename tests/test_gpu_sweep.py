@@ -11,7 +11,7 @@ from gpu.__main__ import app
 from gpu.config import RunConfig
 from gpu.sweep import sweep
 
-QUIET = Console(quiet=True)
+QUIET, TWO = Console(quiet=True), ("cpu", "cpu")
 SMALL = {
     "dim": 16, "num_layers": 1, "num_heads": 2, "batch_size": 4, "window": 16, "warmup": 2, "steps": 12, "sample_bytes": 2,
 }  # fmt: skip
@@ -29,7 +29,7 @@ def corpus(tmp_path_factory):
 def test_every_model_with_every_rate(corpus, tmp_path):
     config = RunConfig(corpus=corpus, **SMALL)
     rates, models = (1e30, 3e-2, 1e-2, 1e-4), ("retnet", "gru")
-    rows = sweep(config, rates, models, tmp_path, console=QUIET)
+    rows = sweep(config, rates, models, tmp_path, TWO, QUIET)
     assert [(row["model"], row["learning_rate"]) for row in rows] == [(m, r) for m in models for r in sorted(rates)]
     saved = json.loads((tmp_path / "sweep.json").read_text())
     assert saved["rows"] == rows
@@ -37,19 +37,19 @@ def test_every_model_with_every_rate(corpus, tmp_path):
     for model in models:
         slow, middle, fast, broken = (row for row in rows if row["model"] == model)
         assert broken["held_out"] is None
-        assert broken["remark"].startswith("diverged: ")
+        assert broken["remark"].startswith("failed: stopped: the ")
         assert slow["held_out"] > max(middle["held_out"], fast["held_out"])
         best = min((middle, fast), key=lambda row: row["held_out"])
         assert best["remark"] == "best"
         assert [row["remark"] for row in (slow, middle, fast) if row is not best] == ["", ""]
     one, other = (rows[n]["parameters"] for n in (0, 4))
     assert abs(one / other - 1) < 0.02
-    again = sweep(config, rates[1:], models, tmp_path, console=QUIET)
+    again = sweep(config, rates[1:], models, tmp_path, TWO, QUIET)
     finished = [row for row in rows if row["held_out"] is not None]
     for name in ("held_out", "seconds"):  # the time of the one run that there was
         assert [row[name] for row in again] == [row[name] for row in finished]
     assert "best, at an end of the range: widen it" in {
-        row["remark"] for row in sweep(config, (1e-4, 1e-2), ("gru",), tmp_path, console=QUIET)
+        row["remark"] for row in sweep(config, (1e-4, 1e-2), ("gru",), tmp_path, TWO, QUIET)
     }
 
 

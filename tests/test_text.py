@@ -31,6 +31,23 @@ def test_file_and_folder(tmp_path):
     assert text.load_corpus(tmp_path, "*.md").text == "thrée"
 
 
+def test_several_sources_are_one_corpus(tmp_path):
+    (tmp_path / "speeches").mkdir()
+    (tmp_path / "speeches" / "1790.txt").write_text("Fellow citizens", encoding="utf-8")
+    both = text.load_corpus(f"kjv + {tmp_path / 'speeches'}")
+    assert both.name == "kjv+speeches"
+    assert len(both.documents) == 67
+    assert both.documents["speeches/1790.txt"] == "Fellow citizens"
+    assert both.documents["kjv/John"] == text.load_corpus().documents["John"]
+    with refused(ValueError, "corpus must name each source once, and no two of one name, got 'kjv + kjv'"):
+        text.load_corpus("kjv + kjv")
+    with refused(FileNotFoundError, "corpus: there is no file or folder 'nowhere'"):
+        text.load_corpus("kjv + nowhere")
+    odd = tmp_path / "this + that.txt"
+    odd.write_text("one file", encoding="utf-8")
+    assert text.load_corpus(odd).text == "one file"
+
+
 def test_bad_sources_are_named(tmp_path):
     missing, empty, binary, latin = (tmp_path / name for name in ("missing", "empty.txt", "photo.png", "latin.txt"))
     with refused(FileNotFoundError, f"corpus: there is no file or folder {str(missing)!r}"):
