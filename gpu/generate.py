@@ -164,6 +164,11 @@ class GraphedStep:
     def __init__(self, model, state):
         self.step = Step(model, _map_state(torch.clone, state))
         self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
+        with torch.cuda.device(self.tokens.device):  # streams and graphs are those of the current device
+            self._record()
+        _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
+
+    def _record(self):
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
@@ -173,12 +178,12 @@ class GraphedStep:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.logits = self._advance()
-        _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
 
     def __call__(self, tokens):
         """As `Step`."""
         self.tokens.copy_(tokens)
-        self.graph.replay()
+        with torch.cuda.device(self.tokens.device):
+            self.graph.replay()
         return self.logits.clone()  # the next replay writes there
 
     def _advance(self):
