@@ -119,7 +119,9 @@ def study(
     """Train every variant of FILE with every seed; a study that was stopped goes on where it was."""
     out = out or Path("runs") / file.stem
     with goes_on():
-        rows = run_study(read_study(file), out, all_devices(device), console, command=shlex.join(sys.argv))
+        rows = run_study(
+            read_study(file), out, all_devices(device), console, command=f"python -m gpu {shlex.join(sys.argv[1:])}"
+        )
     table = Table()
     for heading in ("variant", "parameters", "bits per byte", "over the first", *quoted_names(rows)):
         table.add_column(heading, justify="left" if heading == "variant" else "right")

@@ -187,8 +187,9 @@ def summary(study, results):
     """A row a variant: bits per byte on held-out text of each seed, their mean, spread and distance to the first variant.
 
     Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
-    held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean, deviation (of the sample; None for one seed), over
-    (mean of the differences to the first variant, seed by seed), over_deviation, and quoted.
+    held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
+    deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
+    differences to the first variant, seed by seed), over_deviation, and quoted.
     """
     rows, first = [], None
     configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
@@ -199,6 +200,7 @@ def summary(study, results):
         first = first or losses
         config, done = dataclasses.asdict(next(iter(runs.values()))), [each for each in found if each]
         known = [loss for loss in losses if loss is not None]
+        lowest = [min(loss for _, loss in each["evaluations"]) for each in done]
         gaps = [ours - theirs for ours, theirs in zip(losses, first, strict=True) if None not in (ours, theirs)]
         rows.append(
             {
@@ -210,6 +212,7 @@ def summary(study, results):
                 "evaluations": [each and each["evaluations"] for each in found],
                 "mean": statistics.fmean(known) if known else None,
                 "deviation": statistics.stdev(known) if len(known) > 1 else None,
+                "lowest": statistics.fmean(lowest) if lowest else None,
                 "over": statistics.fmean(gaps) if gaps else None,
                 "over_deviation": statistics.stdev(gaps) if len(gaps) > 1 else None,
                 "quoted": study.quoted[variant],
