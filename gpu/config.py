@@ -15,6 +15,7 @@ from refimpl.checks import check_choice, check_integer
 from refimpl.train import TrainConfig
 
 MODELS = ("retnet", "transformer", "gru")
+PARALLELISMS = ("data", "sharded", "sequence")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,9 @@ class RunConfig(TrainConfig):
     transformer, as many as num_heads if not given. retention: "parallel" or "chunkwise", with chunks of chunk_size.
     precision: "float32", or "bfloat16" for matrix products, everything else staying float32. accumulation: parts that a
     batch is computed in. compile: torch.compile each layer. recompute: compute each layer again in the backward pass
-    rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device.
+    rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device. parallelism: what
+    the processes that torchrun starts share out, "data" (each has a model and takes some of the windows), "sharded" (the
+    parameters too, by FSDP2) or "sequence" (each takes a slice of every window; RetNet alone).
     """
 
     model: str = "retnet"
@@ -37,6 +40,7 @@ class RunConfig(TrainConfig):
     compile: bool = False
     recompute: bool = False
     deterministic: bool = True
+    parallelism: str = "data"
 
     def __post_init__(self):
         for name, kind in get_type_hints(type(self)).items():
@@ -48,6 +52,7 @@ class RunConfig(TrainConfig):
             ("model", MODELS),
             ("retention", ("parallel", "chunkwise")),
             ("precision", ("float32", "bfloat16")),
+            ("parallelism", PARALLELISMS),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("dim", "num_layers", "num_heads", "chunk_size", "accumulation"):
@@ -58,6 +63,11 @@ class RunConfig(TrainConfig):
             check_integer("kv_heads", self.kv_heads, minimum=1)
             if self.model != "transformer":
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
+        if self.parallelism == "sequence" and self.model != "retnet":
+            raise ValueError(
+                f"parallelism must be 'data' or 'sharded' for model = {self.model!r}, got 'sequence': slices of a window are "
+                "joined by the state that retention leaves, which only RetNet has"
+            )
 
 
 def read_settings(path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from refimpl.files import write_atomically
 
+from .distributed import on_first
 from .train import train
 
 
@@ -42,7 +43,7 @@ def sweep(config, rates, models, out, device="cpu", console=None):
             rows.append(row)
             _mark_best([each for each in rows if each["model"] == model], rates)
             shown = {"config": dataclasses.asdict(config), "rows": rows}
-            write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
+            on_first(write_atomically, out / "sweep.json", json.dumps(shown, indent=2) + "\n")
     return rows
 
 
