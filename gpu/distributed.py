@@ -27,11 +27,11 @@ def launched():
 
 
 @contextmanager
-def processes(kind=None):
+def processes(kind=None, **options):
     """Join the processes that torchrun started, and leave them at the end; gives this process's torch device.
 
     kind: "cuda", where process r of a machine takes GPU r and they talk through NCCL, or "cpu", through gloo; by default
-    cuda where there is a GPU.
+    cuda where there is a GPU. options: for `torch.distributed.init_process_group`, such as timeout.
 
     Raises ValueError where torchrun did not start this process, or for more processes on a machine than it has GPUs.
     """
@@ -45,9 +45,9 @@ def processes(kind=None):
         if here > torch.cuda.device_count():
             raise ValueError(f"nproc-per-node must be at most {torch.cuda.device_count()}, the GPUs here, got {here}")
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, **options)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", **options)
     try:
         yield device
     finally:

@@ -5,6 +5,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from rich.console import Console
 import refimpl.loop
 from gpu import parallelism
 from gpu.checkpoint import load_checkpoint
-from gpu.config import PARALLELISMS, RunConfig
+from gpu.config import PARALLELISMS, RunConfig, to_toml
 from gpu.models import build
 from gpu.train import train
 from gpu.trainer import Trainer
@@ -236,3 +239,30 @@ def test_only_retention_s_state_joins_slices():
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             RunConfig(model=model, parallelism="sequence")
+
+
+def test_torchrun_stops_a_run_on_a_signal_and_says_so_once(config, tmp_path):
+    """The program itself: a SIGTERM to torchrun goes to all, and all stop at one step."""
+    (tmp_path / "run.toml").write_text(to_toml(dataclasses.replace(config, steps=1_000_000, evaluate_every=10)))
+    command = (
+        "-m torch.distributed.run --standalone --nproc-per-node 2 -m gpu train --device cpu --parallelism sequence"
+    )
+    command = [sys.executable, *command.split(), f"{tmp_path / 'run.toml'}", "--out", f"{tmp_path / 'run'}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            log = tmp_path / "run" / "log.jsonl"
+            for _ in range(6000):
+                if log.exists() and log.read_bytes().count(b"\n") > 12:
+                    break
+                time.sleep(0.01)
+            process.terminate()
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    step = len(lines(tmp_path / "run"))
+    assert step > 12, stderr
+    assert stdout.count(f"stopped after step {step} of 1000000; python -m gpu train") == 1
+    assert load_checkpoint(tmp_path / "run").progression.step == step
