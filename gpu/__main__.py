@@ -18,6 +18,7 @@ from refimpl.cli import run
 from refimpl.loop import StoppedError
 
 from .config import MODELS, RunConfig, read_settings, with_settings
+from .distributed import is_first, joined, launched, on_first
 from .generate import prefill, stream_text
 from .module import RetNet
 from .prompt_cache import load_past, save_past
@@ -27,7 +28,7 @@ from .train import LOGIT_TOLERANCE
 from .train import train as train_model
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = Console(quiet=not is_first())
 DEFAULT_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 File = Annotated[Path | None, typer.Argument(help="settings as TOML; options override single keys", show_default=False)]
 Device = Annotated[str, typer.Option(help="a torch device")]
@@ -53,22 +54,19 @@ def train(
     settings,
 ):
     """Train in the parallel form, sample in the recurrent one, and assert that they agree."""
-    check_device(device)
     if resume and fresh:
         raise ValueError("resume must not be given together with fresh")
-    echo = out / "run.toml"
-    if resume and not echo.exists():
-        raise FileNotFoundError(f"resume: there is no run in {str(out)!r}")
-    settings = (read_settings(echo) if resume else {}) | (read_settings(file) if file else {}) | settings
-    config = RunConfig(**settings)
-    try:
-        result = train_model(config, out, device, console, resume=resume, fresh=fresh)
-    except StoppedError as stopped:
-        console.print(f"{stopped}; python -m gpu train --out {out} --resume goes on", markup=False, soft_wrap=True)
-        raise typer.Exit(128 + stopped.signal) from None
-    except FloatingPointError as error:
-        Console(stderr=True).print(f"stopped: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+    with joined(device) as device:
+        check_device(device)
+        config = on_first(run_config, file, out, resume, settings)
+        try:
+            result = train_model(config, out, device, console, resume=resume, fresh=fresh)
+        except StoppedError as stopped:
+            console.print(f"{stopped}; python -m gpu train --out {out} --resume goes on", markup=False, soft_wrap=True)
+            raise typer.Exit(128 + stopped.signal) from None
+        except FloatingPointError as error:
+            Console(stderr=True, quiet=not is_first()).print(f"stopped: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
     console.print(
         f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
         f"{result['seconds']:.0f} s on {result['device']}",
@@ -163,7 +161,9 @@ def goes_on():
 
 
 def all_devices(names):
-    """The devices that were named, each checked, or every GPU here, or the CPU."""
+    """The devices that were named, each checked, or every GPU here, or the CPU; ValueError under torchrun."""
+    if launched():
+        raise ValueError("torchrun must be left out: many runs are shared out over --device, a process each")
     names = names or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
     for name in names:
         check_device(name)
@@ -222,6 +222,19 @@ def generate(
         print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
 
 
+def run_config(file, out, resume, settings):
+    """The `RunConfig` of options over a file, or None, over those of the run in `out`, if that is to be resumed.
+
+    Raises:
+        FileNotFoundError: there is no such file or run.
+        TypeError, ValueError: from `RunConfig` or `read_settings`.
+    """
+    echo = out / "run.toml"
+    if resume and not echo.exists():
+        raise FileNotFoundError(f"resume: there is no run in {str(out)!r}")
+    return RunConfig(**(read_settings(echo) if resume else {}) | (read_settings(file) if file else {}) | settings)
+
+
 def check_device(device):
     """Demand a torch device that this machine has; ValueError says why it has not."""
     try:
@@ -233,4 +246,4 @@ def check_device(device):
 
 
 if __name__ == "__main__":
-    run(app, "python -m gpu")
+    run(app, "python -m gpu", quiet=not is_first())

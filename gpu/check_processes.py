@@ -1,35 +1,49 @@
-"""torchrun --nproc-per-node 2 -m gpu.check_processes: several processes compute what one does.
+"""torchrun --nproc-per-node 2 -m gpu.check_processes: several processes compute what one does, and how much faster.
 
-Sequence-parallel retention, a sequence-parallel model, DistributedDataParallel and FSDP2 are each compared with one
-device, which every process has to itself beside the shared work. Tests run it small on two CPU processes; on GPUs it is
-run by hand and leaves a results file.
+Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallelism` are each compared
+with one device, which every process has to itself beside the shared work. Then training is timed, on one process alone and
+on all. Tests run it small on two CPU processes; on GPUs it is run by hand and leaves a results file. A row that fails says
+why and does not keep the others from being measured; the exit status is 1 then.
 """
 
+import dataclasses
 import functools
 import json
+import math
 import platform
 import statistics
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import torch.distributed as dist
 import typer
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 from refimpl import RetNetConfig, head_decays, retention_chunkwise
+from refimpl.checks import values_trusted
 from refimpl.cli import run
 from refimpl.files import write_atomically
 
-from .distributed import gather_weights, is_first, mean_over_processes, own_rows, processes, replicate, shard
+from .config import PARALLELISMS, RunConfig
+from .distributed import held, is_first, largest, mean_over_processes, on_first, processes, replicate, shard, whole
+from .models import build
 from .module import RetNet
+from .numerics import numerics
+from .parallelism import OneProcess, parallelism
 from .sequence_parallel import own_slice, retention_sequence_parallel
+from .trainer import Trainer
 
-TOLERANCE = 1e-10  # of the largest number compared, in float64
+# Of the largest number compared; bfloat16 rounds to 2^-9.
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 LENGTH = 1001  # not a multiple of the number of processes
-STEPS = 3
+STEPS = 20
+WARM_UP = 3
+HANGS_AFTER = timedelta(
+    minutes=3
+)  # a process that waits so long for another gives up, and the file has the rows before
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,31 +53,77 @@ def check(
     out: Annotated[Path, typer.Option(help="file to write")] = Path("runs/processes.json"),
     dim: Annotated[int, typer.Option(min=8, help="width of the models")] = 512,
     layers: Annotated[int, typer.Option(min=1)] = 8,
-    tokens: Annotated[int, typer.Option(min=64, help="length of the sequence to time")] = 131_072,
+    tokens: Annotated[int, typer.Option(min=64, help="length of the sequence to time a retention over")] = 131_072,
+    window: Annotated[int, typer.Option(min=16, help="length of the windows of timed training")] = 2048,
+    batch: Annotated[int, typer.Option(min=1, help="and how many one process trains on")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="and how many steps are timed")] = 10,
+    precision: Annotated[str, typer.Option(help="and in which precision")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cuda, cpu, or empty for what there is")] = "",
 ):
-    """Compare, print a row a comparison, and write them all; AssertionError if one is off."""
-    with processes(device or None) as here:
-        config = RetNetConfig(dim=dim, num_layers=layers, num_heads=4)
-        rows = [
-            *(retention_row(here, dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16)),
-            *(row(here, config, share) for row in (model_row, training_row) for share in (replicate, shard)),
-            speed_row(here, tokens),
+    """Compare and time, print a row a comparison, and write them all."""
+    with processes(device or None, timeout=HANGS_AFTER) as here:
+        shape = {"dim": dim, "num_layers": layers, "num_heads": 4}
+        config = RetNetConfig(**shape)
+        size = dist.get_world_size()
+        compared = RunConfig(**shape, window=128, batch_size=2 * size, retention="chunkwise")
+        timed = RunConfig(
+            **shape, window=window, batch_size=batch, precision=precision, retention="chunkwise", chunk_size=128,
+            deterministic=False,
+        )  # fmt: skip
+        measures = [
+            *(functools.partial(retention_row, here, dtype) for dtype in TOLERANCES),
+            *(functools.partial(model_row, here, config, share) for share in (replicate, shard)),
+            *(
+                functools.partial(training_row, here, dataclasses.replace(compared, parallelism=kind), dtype)
+                for kind in PARALLELISMS
+                for dtype in (torch.float64, torch.float32)
+            ),
+            functools.partial(speed_row, here, tokens),
+            *(
+                functools.partial(scaling_row, here, dataclasses.replace(timed, parallelism=kind), steps)
+                for kind in PARALLELISMS
+            ),
         ]
-        if is_first():
-            on_gpu = here.type == "cuda"
-            result = {
-                "what": "several processes against one device with the same inputs",
-                "processes": dist.get_world_size(),
-                "backend": dist.get_backend(),
-                "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads each",
-                "versions": {"python": platform.python_version(), "torch": torch.__version__},
-                "rows": rows,
-            }
-            write_atomically(out, json.dumps(result, indent=2) + "\n")
-            for row in rows:
-                print(row)
-        dist.barrier()
+        rows = []
+        for measure in measures:
+            named = {"what": measure.func.__name__, "with": [f"{x}" for x in measure.args[1:]]}
+            on_first(write, out, [*rows, named | {"failed": "it did not come to an end"}])
+            rows.append(attempt(measure, named))
+            on_first(write, out, rows)
+            if is_first():
+                print(rows[-1], flush=True)
+    if any("failed" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def attempt(measure, named):
+    """The row that measure() returns; if it raises on any process, `named` with the reasons, on every process."""
+    error, row = None, None
+    try:
+        row = measure()
+    except Exception as raised:
+        error = f"process {dist.get_rank()}: {type(raised).__name__}: {raised}"
+    errors = [None] * dist.get_world_size()
+    dist.all_gather_object(errors, error)
+    if any(errors):
+        row = named | {"failed": "; ".join(filter(None, errors))}
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return row
+
+
+def write(out, rows):
+    """The results file, with what was measured so far."""
+    on_gpu = dist.get_backend() == "nccl"
+    result = {
+        "what": "several processes against one device with the same inputs",
+        "processes": dist.get_world_size(),
+        "backend": dist.get_backend(),
+        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads each",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "rows": rows,
+    }
+    write_atomically(out, json.dumps(result, indent=2) + "\n")
 
 
 def retention_row(device, dtype):
@@ -100,12 +160,11 @@ def retention_row(device, dtype):
     if rank == size - 1:
         pairs["end"] = (got_end, want_end)
     # A narrow dtype is compared with float64 from the same rounded inputs: what is left is its own rounding.
-    bound = {torch.float64: TOLERANCE, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     off = {
-        f"{name} off": worst(difference(*pairs[name]) if name in pairs else 0.0, device)
+        f"{name} off": worst(difference(*pairs[name]) if name in pairs else 0.0)
         for name in ("out", "end", "dq", "dk", "dv", "dstate")
     }
-    return passed({"what": "sequence-parallel retention", "dtype": f"{dtype}".removeprefix("torch.")} | off, bound)
+    return judged({"what": "sequence-parallel retention"} | off, dtype)
 
 
 def model_row(device, config, share):
@@ -127,52 +186,75 @@ def model_row(device, config, share):
     off = max(difference(whole(p.grad), q.grad) for p, q in zip(model.parameters(), one.parameters(), strict=True))
     row = {
         "what": f"sequence-parallel model, {share.__name__}",
-        "dtype": "float64",
-        "loss off": difference(mean_over_processes(loss), want),
-        "gradients off": worst(off, device),
+        "loss off": worst(difference(mean_over_processes(loss), want)),
+        "gradients off": worst(off),
     }
-    return passed(row)
+    return judged(row, torch.float64)
 
 
-def training_row(device, config, share):
-    """Losses of a few steps, and the weights after, of a shared-out model against one device with the whole batch."""
-    text = torch.randint(
-        config.vocab_size, (2 * dist.get_world_size(), 129), generator=torch.Generator().manual_seed(2)
-    ).to(device)
-    one, want, one_peak = trained(lambda: RetNet(config, dtype=torch.float64).to(device), text, device)
-    wanted = {name: weight.cpu() for name, weight in one.state_dict().items()}
-    del one
-    build = functools.partial(share, RetNet(config, dtype=torch.float64), device)
-    model, got, peak = trained(build, own_rows(text), device)
-    weights = gather_weights(model)
+def training_row(device, config, dtype):
+    """Losses and gradient norms of STEPS steps, and the weights after, of processes together against one by itself."""
+    tokens = torch.randint(
+        config.vocab_size, (STEPS, config.batch_size, config.window + 1), generator=torch.Generator().manual_seed(2)
+    ).numpy()
+    runs = []
+    for shared in (OneProcess(), parallelism(config)):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trainer = Trainer(build(config).to(dtype), config, device, shared)
+        with values_trusted():
+            values = [trainer.step(batch[:, :-1], batch[:, 1:], 1e-3) for batch in tokens]
+        model = shared.whole_model(trainer.model, lambda: build(config).to(dtype))
+        weights = {name: weight.cpu() for name, weight in model.state_dict().items()} if model else {}
+        parameters = sum(held(weight).numel() for weight in trainer.parameters.values())
+        peak = round(torch.cuda.max_memory_allocated() / 2**20) if device.type == "cuda" else None
+        runs.append((values, weights, parameters, peak))
+        del trainer, model
+    (want, wanted, parameters, one_peak), (got, weights, own, peak) = runs
+    losses, norms = (worst(max(abs(a[i] - b[i]) / abs(b[i]) for a, b in zip(got, want, strict=True))) for i in range(2))
+    row = {"what": f"training, {config.parallelism}", "steps": STEPS, "losses off": losses}
+    if dtype == torch.float64:  # AdamW divides by the size of gradients, and those that are all rounding are as large
+        row["norms off"] = norms
+        row["weights off"] = worst(max((difference(weights[name], wanted[name]) for name in weights), default=0.0))
+    row |= {"parameters held": own, "parameters": parameters, "peak_mib": peak, "peak_mib_one_device": one_peak}
+    return judged(row, dtype)
+
+
+def scaling_row(device, config, steps):
+    """Tokens a second of training: of one process alone, and of all with as many tokens each, and with as many together.
+
+    The windows of a batch are shared out, or for parallelism = "sequence" the tokens of a window.
+    """
+    size, length = dist.get_world_size(), "window" if config.parallelism == "sequence" else "batch_size"
+    larger = dataclasses.replace(config, **{length: getattr(config, length) * size})
+    alone = on_first(speed, device, config, OneProcess(), steps)
     row = {
-        "what": f"training, {share.__name__}",
-        "dtype": "float64",
-        "losses off": worst(max(abs(a - b) / abs(b) for a, b in zip(got, want, strict=True)), device),
-        "weights off": worst(max((difference(weights[name], wanted[name]) for name in weights), default=0.0), device),
-        "parameters held": sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in model.parameters()),
-        "parameters": sum(weight.numel() for weight in wanted.values()),
-        "peak_mib": peak,
-        "peak_mib_one_device": one_peak,
+        "what": f"scaling, {config.parallelism}",
+        "precision": config.precision,
+        "window": config.window,
+        "batch": config.batch_size,
+        "tokens/s, one process": alone,
     }
-    return passed(row)
+    for name, shared in ((f"{size} times the {length}", larger), ("same batch", config)):
+        dist.barrier()
+        together = 1 / worst(1 / speed(device, shared, parallelism(shared), steps))
+        row |= {f"tokens/s, {name}": together, f"efficiency, {name}": together / (size * alone)}
+    return row
 
 
-def trained(build, text, device):
-    """A model after STEPS updates, the mean loss over the processes before each, and the peak of GPU memory in MiB."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    model, values = build(), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        logits, _ = model(text[:, :-1])
-        loss = cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        values.append(mean_over_processes(loss).item())
-    return model, values, round(torch.cuda.max_memory_allocated() / 2**20) if device.type == "cuda" else None
+def speed(device, config, shared, steps):
+    """Tokens a second, from the median time of a step."""
+    trainer = Trainer(build(config), config, device, shared)
+    shape, generator = (config.batch_size, config.window + 1), torch.Generator().manual_seed(3)
+    text = torch.randint(config.vocab_size, shape, generator=generator).numpy()
+    seconds = []
+    with numerics(config, device), values_trusted():
+        for _ in range(WARM_UP + steps):
+            started = time.perf_counter()
+            loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # which waits for the device
+            seconds.append(time.perf_counter() - started)
+    assert math.isfinite(loss), f"the loss is {loss}"
+    return config.batch_size * config.window / statistics.median(seconds[WARM_UP:])
 
 
 def speed_row(device, tokens):
@@ -193,14 +275,9 @@ def speed_row(device, tokens):
             retention(q, k, v, gamma)[0].sum().backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds.append(worst(time.perf_counter() - started, device))
+            seconds.append(worst(time.perf_counter() - started))
         row[f"seconds, {name}"] = statistics.median(seconds[1:])  # the first one warms up
     return row
-
-
-def whole(tensor):
-    """A tensor that FSDP may hold in parts, whole; all processes must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def difference(got, want):
@@ -210,19 +287,17 @@ def difference(got, want):
     return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
 
 
-def worst(value, device):
-    """The largest of the processes' numbers, on each."""
-    largest = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return largest.item()
+def worst(value):
+    """The largest of the processes' numbers, on each; NaN if any is."""
+    number = largest(math.inf if math.isnan(value) else value)
+    return math.nan if math.isinf(number) else number
 
 
-def passed(row, bound=TOLERANCE):
-    """The row, if nothing in it is off by more than bound; else AssertionError."""
-    for name, value in row.items():
-        if name.endswith(" off"):
-            assert value <= bound, f"{row['what']}, {row['dtype']}: {name} by {value:.1e}, allowed {bound:.0e}"
-    return row
+def judged(row, dtype):
+    """The row with its dtype, and if anything in it is off by more than that allows, with "failed", which says so."""
+    row, bound = row | {"dtype": f"{dtype}".removeprefix("torch."), "allowed": TOLERANCES[dtype]}, TOLERANCES[dtype]
+    bad = [name for name, value in row.items() if name.endswith(" off") and not value <= bound]
+    return row | ({"failed": ", ".join(f"{name} by {row[name]:.1e}" for name in bad)} if bad else {})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run leaves on disk to go on from: weights, the moments of AdamW and the progression, in one file.
 
-One file, written beside its place and then renamed: whenever the run is killed, the file is that of one step.
+One file, written beside its place and then renamed: whenever the run is killed, the file is that of one step. It holds
+whole tensors however many processes share them out, so a run may go on with another number of processes.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from refimpl.files import write_atomically
 from refimpl.loop import Progression
 
 from .config import RunConfig
+from .distributed import is_first, spread, whole
 
 NAME = "checkpoint.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -30,18 +32,30 @@ class Checkpoint(NamedTuple):
     tensors: dict
 
 
-def save_checkpoint(out, config, progression, text, model, optimizer):
-    """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
+def gather(parameters, optimizer):
+    """{name: CPU tensor} of weights and moments for `save_checkpoint`, on the first process; {} elsewhere.
+
+    parameters: {name: parameter} as the optimiser has them. Every process must call it.
+    """
     tensors = {}
-    for name, weight in model.named_parameters():
-        tensors[f"weight.{name}"] = weight.detach()
-        tensors |= {f"{moment}.{name}": optimizer.state[weight][moment] for moment in MOMENTS}
+    for name, weight in parameters.items():
+        for kind, part in {
+            "weight": weight.detach(),
+            **{each: optimizer.state[weight][each] for each in MOMENTS},
+        }.items():
+            part = whole(part)
+            if is_first():
+                tensors[f"{kind}.{name}"] = part.cpu().contiguous()
+    return tensors
+
+
+def save_checkpoint(out, config, progression, text, tensors):
+    """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
     metadata = {
         "config": json.dumps(dataclasses.asdict(config)),
         "progression": progression.to_json(),
         "text": text,
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(Path(out) / NAME, safetensors.torch.save(tensors, metadata))
 
 
@@ -60,11 +74,17 @@ def load_checkpoint(out):
 
 
 @torch.no_grad()
-def restore(tensors, model, optimizer):
-    """Put a checkpoint's tensors into a model and its optimiser, bit for bit."""
+def restore(tensors, parameters, optimizer):
+    """Put a checkpoint's tensors into parameters, as for `gather`, and their optimiser, bit for bit.
+
+    Every process must call it; those of the first are taken.
+    """
     state = {}
-    for number, (name, weight) in enumerate(model.named_parameters()):
-        weight.copy_(tensors[f"weight.{name}"])
-        state[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
+    for number, (name, weight) in enumerate(parameters.items()):
+        weight.copy_(spread(tensors.get(f"weight.{name}"), weight))
+        count = torch.empty((), device=weight.device)
+        state[number] = {
+            moment: spread(tensors.get(f"{moment}.{name}"), count if moment == "step" else weight) for moment in MOMENTS
+        }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -17,6 +17,7 @@ from refimpl.rotation import LADDERS
 from refimpl.train import TrainConfig
 
 MODELS = ("retnet", "transformer", "linear", "gru")
+PARALLELISMS = ("data", "sharded", "sequence")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,9 @@ class RunConfig(TrainConfig):
     "chunkwise", with chunks of chunk_size.
     precision: "float32", or "bfloat16" for matrix products, everything else staying float32. accumulation: parts that a
     batch is computed in. compile: torch.compile each layer. recompute: compute each layer again in the backward pass
-    rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device.
+    rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device. parallelism: what
+    the processes that torchrun starts share out, "data" (each has a model and takes some of the windows), "sharded" (the
+    parameters too, by FSDP2) or "sequence" (each takes a slice of every window; RetNet alone).
     """
 
     model: str = "retnet"
@@ -47,6 +50,7 @@ class RunConfig(TrainConfig):
     compile: bool = False
     recompute: bool = False
     deterministic: bool = True
+    parallelism: str = "data"
 
     def __post_init__(self):
         if isinstance(self.gamma_schedule, (int, float)) and not isinstance(self.gamma_schedule, bool):
@@ -62,6 +66,7 @@ class RunConfig(TrainConfig):
             ("precision", ("float32", "bfloat16")),
             ("rotation", (*LADDERS, "none")),
             ("group_norm", ("rms", "mean", "none")),
+            ("parallelism", PARALLELISMS),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("dim", "num_layers", "num_heads", "chunk_size", "accumulation"):
@@ -72,6 +77,11 @@ class RunConfig(TrainConfig):
             check_integer("kv_heads", self.kv_heads, minimum=1)
             if self.model != "transformer":
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
+        if self.parallelism == "sequence" and self.model != "retnet":
+            raise ValueError(
+                f"parallelism must be 'data' or 'sharded' for model = {self.model!r}, got 'sequence': slices of a window are "
+                "joined by the state that retention leaves, which only RetNet has"
+            )
         _ = self.retnet  # refuses what no RetNet can be
 
     @property

@@ -1,10 +1,11 @@
 """Several processes, one a GPU, as torchrun starts them: joining them, sharing a model out, gathering its weights.
 
+    torchrun --nproc-per-node 2 -m gpu train
     torchrun --nproc-per-node 2 -m gpu.check_processes
 
-DistributedDataParallel keeps a whole model on every device and shares out the batch. FSDP2 shares out parameters,
+The first process alone reads and writes files and prints. DistributedDataParallel keeps a whole model on every device and shares out the batch. FSDP2 shares out parameters,
 gradients and optimiser states too, and gathers one layer's parameters at a time. The text itself can be shared out with
-`gpu.sequence_parallel`, under either.
+`gpu.sequence_parallel`, under either. `gpu.parallelism` makes a training run of these.
 """
 
 import os
@@ -16,9 +17,8 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
-
-from refimpl.weights import save_params, unflatten
 
 
 def launched():
@@ -27,11 +27,11 @@ def launched():
 
 
 @contextmanager
-def processes(kind=None):
+def processes(kind=None, **options):
     """Join the processes that torchrun started, and leave them at the end; gives this process's torch device.
 
     kind: "cuda", where process r of a machine takes GPU r and they talk through NCCL, or "cpu", through gloo; by default
-    cuda where there is a GPU.
+    cuda where there is a GPU. options: for `torch.distributed.init_process_group`, such as timeout.
 
     Raises ValueError where torchrun did not start this process, or for more processes on a machine than it has GPUs.
     """
@@ -41,23 +41,69 @@ def processes(kind=None):
     device = torch.device("cpu")
     if kind == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        if device.index >= torch.cuda.device_count():
-            raise ValueError(
-                f"nproc-per-node must be at most {torch.cuda.device_count()}, the GPUs here, got process {device.index}"
-            )
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        if here > torch.cuda.device_count():
+            raise ValueError(f"nproc-per-node must be at most {torch.cuda.device_count()}, the GPUs here, got {here}")
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, **options)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", **options)
     try:
         yield device
     finally:
         dist.destroy_process_group()
 
 
+@contextmanager
+def joined(device):
+    """`processes` where torchrun started this one, else nothing to join; gives the torch device to compute on.
+
+    Raises ValueError as `processes`, or for a device other than cpu and cuda: each process is given its own GPU.
+    """
+    if not launched():
+        yield device
+        return
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda under torchrun, which gives each process a GPU, got {device!r}")
+    with processes(device) as own:
+        yield own
+
+
 def is_first():
-    """Whether this process is the one that writes files and prints: rank 0, or the only one."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    """Whether this process is the one that reads and writes files and prints: rank 0, or the only one."""
+    if dist.is_initialized():
+        return dist.get_rank() == 0
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def on_first(function, *arguments):
+    """What function(*arguments) returns or raises on the first process, which alone calls it, on every process."""
+    if not dist.is_initialized():
+        return function(*arguments)
+    answer, error = None, None
+    if is_first():
+        try:
+            answer = function(*arguments)
+        except Exception as raised:
+            error = raised
+    shared = [answer, error]
+    dist.broadcast_object_list(shared)
+    if shared[1] is not None:
+        raise shared[1]
+    return answer if is_first() else shared[0]
+
+
+def largest(number):
+    """The largest of the processes' numbers, on each."""
+    if not dist.is_initialized():
+        return number
+    most = torch.tensor(number, dtype=torch.float64, device=_own_device())
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return most.item()
+
+
+def _own_device():
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def replicate(model, device):
@@ -66,7 +112,7 @@ def replicate(model, device):
 
 
 def shard(model, device, **options):
-    """A `gpu.module.RetNet` with its parameters shared out over the processes by FSDP2; the model itself is changed.
+    """A model of `gpu.models` with its parameters shared out over the processes by FSDP2; the model itself is changed.
 
     Each layer is gathered when it is computed and let go after, forward and backward; embedding, last norm and head are
     gathered together for the whole pass. Give the model on the CPU: it goes to the device layer by layer, each process
@@ -81,20 +127,33 @@ def shard(model, device, **options):
     return fully_shard(model, **options)
 
 
-def own_rows(batch):
-    """This process's share of a batch (B, ...), an array of NumPy or torch; ValueError if B does not divide evenly."""
-    rank, size = dist.get_rank(), dist.get_world_size()
-    if len(batch) % size:
-        raise ValueError(f"batch must hold a multiple of {size} sequences, one part a process, got {len(batch)}")
-    share = len(batch) // size
-    return batch[rank * share : (rank + 1) * share]
-
-
 def mean_over_processes(value):
-    """The mean of a number over all processes, on each; what a loss to log needs."""
+    """The mean of a tensor over all processes, on each; what a loss to log needs."""
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
+
+
+def whole(tensor):
+    """A tensor that FSDP may hold in parts, whole; all processes must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def held(tensor):
+    """The part of a tensor that this process holds: all of it, unless FSDP shares it out."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def spread(tensor, like):
+    """The inverse of `whole`: the first process's tensor on every process, as `like` is held; elsewhere it may be None."""
+    if tensor is None:
+        tensor = torch.empty(like.shape, dtype=like.dtype)
+    tensor = tensor.to(like.device, like.dtype)
+    if isinstance(like, DTensor):
+        return distribute_tensor(tensor, like.device_mesh, like.placements)
+    if dist.is_initialized():
+        dist.broadcast(tensor, 0)
+    return tensor
 
 
 def gather_weights(model):
@@ -104,13 +163,3 @@ def gather_weights(model):
     """
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     return weights if is_first() else {}
-
-
-def save(model, path):
-    """Write the whole model as `RetNet.save` does, from the first process; all must call it."""
-    config = getattr(model, "module", model).config
-    weights = gather_weights(model)
-    if weights:
-        params = {name: weight.numpy() for name, weight in weights.items()}
-        save_params(path, unflatten(params, config), config)
-    dist.barrier()  # so that no process reads it before it is there

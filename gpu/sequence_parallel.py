@@ -45,7 +45,7 @@ def retention_sequence_parallel(q, k, v, gamma, state=None, *, group=None, reten
     dtype = accumulation_dtype(xp, q.dtype)
     _, zeta, whole = chunk_decays_of(gamma.double(), q.shape[2])
     written = k.to(dtype).mT @ (v.to(dtype) * zeta.to(dtype)[:, :, None])
-    before = _StateBefore.apply(written, state, in_two_parts(whole, dtype), group)
+    before = _state_before(written, state, in_two_parts(whole, dtype), group)
     return retention(q, k, v, gamma, before)
 
 
@@ -57,6 +57,11 @@ def own_slice(tokens, config, group=None):
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     start, stop = (tokens.shape[1] * r // size for r in (rank, rank + 1))
     return tokens[:, start:stop], State(start, (None,) * config.num_layers)
+
+
+@torch.compiler.disable  # what a process waits for is no part of a graph; what it computes before and after is
+def _state_before(written, state, decay, group):
+    return _StateBefore.apply(written, state, decay, group)
 
 
 class _StateBefore(torch.autograd.Function):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from refimpl import forward
 from refimpl.checks import values_trusted
@@ -22,11 +23,13 @@ from refimpl.files import write_atomically
 from refimpl.loop import Progression, StoppedError, fit, load_text
 from refimpl.weights import load_params
 
-from .checkpoint import NAME, load_checkpoint, restore, save_checkpoint
+from .checkpoint import NAME, gather, load_checkpoint, restore, save_checkpoint
 from .config import to_toml
+from .distributed import is_first, largest, on_first
 from .generate import generate
 from .models import build
 from .numerics import numerics
+from .parallelism import parallelism
 from .stopping import stop_on_signals
 from .trainer import Trainer
 
@@ -40,6 +43,9 @@ OWN_FILES = (
 
 def train(config, out, device="cpu", console=None, *, resume=False, fresh=False):
     """Train, evaluate, sample and check one model; returns what result.json holds, and the sample.
+
+    Processes that have joined one another (`gpu.distributed.joined`) train one model together, as config.parallelism says.
+    Each calls this; the first alone reads and writes files and draws progress, and all return or raise the same.
 
     Args:
         config: a `RunConfig`.
@@ -55,13 +61,50 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
             the largest gradient and the last good checkpoint.
         StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
         ValueError, OSError: from the corpus; or the checkpoint is of other settings or another text; or the folder holds
-            an unfinished run.
+            an unfinished run; or the batch does not divide among the processes.
     """
-    out = Path(out)
-    text = load_text(config)
+    out, shared = Path(out), parallelism(config)
+    text = on_first(load_text, config)
     fingerprint = hashlib.sha256(text.training)
     fingerprint.update(text.held_out)
     fingerprint = fingerprint.hexdigest()
+    progression = on_first(_begin, out, config, text, fingerprint, resume, fresh)
+    trainer = Trainer(build(config), config, device, shared)
+    if progression is not None:
+        restore(load_checkpoint(out).tensors if is_first() else {}, trainer.parameters, trainer.optimizer)
+    progression = progression or Progression()
+
+    def keep(progression):
+        tensors = gather(trainer.parameters, trainer.optimizer)
+        best = progression.best_step == progression.step
+        model = shared.whole_model(trainer.model, lambda: build(config)) if best else None
+
+        def write():
+            if best:
+                model.save(out / "best.safetensors")  # before the checkpoint that says so
+            save_checkpoint(out, config, progression, fingerprint, tensors)
+
+        on_first(write)  # the others wait: were they to end, torchrun would end the first as well
+
+    def explain():
+        return f"{trainer.explain()}; {on_first(_last_good, out)}; a lower learning_rate may help"
+
+    with stop_on_signals(largest) as request, numerics(config, device), values_trusted():
+        try:
+            log = fit(
+                config, trainer.step, trainer.loss, out if is_first() else None,
+                console if is_first() else Console(quiet=True), text=text, progress=progression, stop=request, keep=keep,
+                explain=explain,
+            )  # fmt: skip
+        except StoppedError as error:
+            error.signal = request.signal
+            raise
+    model = shared.whole_model(trainer.model, lambda: build(config))
+    return on_first(_finish, out, config, model, text.tokenizer, log, progression, device, shared.size)
+
+
+def _begin(out, config, text, fingerprint, resume, fresh):
+    """Make the folder of a run ready; returns the `Progression` to go on from, or None."""
     kept = load_checkpoint(out)
     if kept is not None and not resume and not fresh and not (out / "result.json").exists():
         raise ValueError(
@@ -72,7 +115,7 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
         kept = None
     if kept is not None:
         for name, value in dataclasses.asdict(config).items():
-            if getattr(kept.config, name) != value:
+            if getattr(kept.config, name) != value and name != "parallelism":
                 raise ValueError(f"{name} must be {getattr(kept.config, name)!r} as in the checkpoint, got {value!r}")
         if kept.text != fingerprint:
             raise ValueError(
@@ -81,36 +124,18 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
     _clear(out, everything=kept is None)
     write_atomically(out / "run.toml", to_toml(config))
     text.tokenizer.save(out / "tokenizer.json")
+    return kept and kept.progression
 
-    model = build(config).to(device)
-    trainer = Trainer(model, config)
-    progression = Progression()
-    if kept is not None:
-        restore(kept.tensors, model, trainer.optimizer)
-        progression = kept.progression
 
-    def keep(progression):
-        if progression.best_step == progression.step:
-            model.save(out / "best.safetensors")  # before the checkpoint that says so
-        save_checkpoint(out, config, progression, fingerprint, model, trainer.optimizer)
+def _last_good(out):
+    """The last good checkpoint, in words."""
+    kept = load_checkpoint(out)
+    return "there is no checkpoint yet" if kept is None else f"{out / NAME} is good, of step {kept.progression.step}"
 
-    def explain():
-        last = load_checkpoint(out)
-        good = (
-            "there is no checkpoint yet" if last is None else f"{out / NAME} is good, of step {last.progression.step}"
-        )
-        return f"{trainer.explain()}; {good}; a lower learning_rate may help"
 
-    with stop_on_signals() as request, numerics(config, device), values_trusted():
-        try:
-            log = fit(
-                config, trainer.step, trainer.loss, out, console, text=text, progress=progression, stop=request,
-                keep=keep, explain=explain,
-            )  # fmt: skip
-        except StoppedError as error:
-            error.signal = request.signal
-            raise
-    model.save(out / "weights.safetensors")
+def _finish(out, config, model, tokenizer, log, progression, device, processes):
+    """Save the weights, sample, check and write what came of a run; returns it."""
+    model.to(device).save(out / "weights.safetensors")
     evaluated = [line for line in log if "held_out" in line]
     last = evaluated[-1]
     result = {
@@ -121,11 +146,12 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
         "evaluations": [[line["step"], round(line["held_out"], 4)] for line in evaluated],
         "seconds": round(progression.seconds, 1),
         "device": describe(device),
+        "processes": processes,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     sample = None
     if config.model == "retnet":
-        sample, checks = sample_and_check(model, config, text.tokenizer, out / "weights.safetensors")
+        sample, checks = sample_and_check(model, config, tokenizer, out / "weights.safetensors")
         result |= checks
         write_atomically(out / "sample.txt", sample + "\n")
     write_atomically(out / "loss.png", loss_figure(log, config))

@@ -10,34 +10,43 @@ from torch.nn import functional as F
 from refimpl import retention_chunkwise, retention_parallel
 
 from .numerics import autocast, layer_caller
+from .parallelism import OneProcess
 
 
 class Trainer:
-    """The functions `step`, `loss` and `explain` that `refimpl.loop.fit` wants, for a model of a `RunConfig`."""
+    """The functions `step`, `loss` and `explain` that `refimpl.loop.fit` wants, for a model of a `RunConfig`.
 
-    def __init__(self, model, config):
-        self.model, self.config = model, config
+    All are given whole batches and speak of whole batches. device: where to train, by default where the model is.
+    parallelism: what `gpu.parallelism.parallelism` chose; every process then calls each function with the same arguments.
+    """
+
+    def __init__(self, model, config, device=None, parallelism=None):
+        self.model, self.config, self.parallelism = model, config, parallelism or OneProcess()
+        self.device = next(model.parameters()).device if device is None else torch.device(device)
+        self.called = self.parallelism.share(model, self.device)
         self.parameters = dict(model.named_parameters())
-        self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+            self.parameters.values(), betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
         )
         self.how = {"layer": layer_caller(config)}
         if config.model == "retnet":
             chunkwise = functools.partial(retention_chunkwise, chunk_size=config.chunk_size)
-            self.how["retention"] = chunkwise if config.retention == "chunkwise" else retention_parallel
+            retention = chunkwise if config.retention == "chunkwise" else retention_parallel
+            self.how["retention"] = self.parallelism.retention(retention)
         self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
 
     def step(self, inputs, targets, learning_rate):
         """One update; returns the loss before it and the norm of the gradient, and makes none if either is not finite."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad()
-        value = 0.0
-        for part in self._parts(inputs, targets):
-            bits = self._bits(*part) / self.config.accumulation
-            bits.backward()
+        value, parts = 0.0, list(self._parts(inputs, targets))
+        for number, part in enumerate(parts, 1):
+            with self.parallelism.accumulating(self.called, last=number == len(parts)):
+                bits = self._bits(*part) / self.config.accumulation
+                bits.backward()
             value = value + bits.detach()
-        norms = torch.stack([torch.linalg.vector_norm(weight.grad) for weight in self.parameters.values()])
+        value = self.parallelism.mean(value)
+        norms = self.parallelism.norms([weight.grad for weight in self.parameters.values()])
         total = torch.linalg.vector_norm(norms)
         value, norm = torch.stack((value, total.to(value.dtype))).tolist()  # the one time a step waits for the GPU
         self.norms["that step"] = norms
@@ -50,8 +59,8 @@ class Trainer:
     @torch.no_grad()
     def loss(self, inputs, targets):
         """Bits a token."""
-        parts = list(self._parts(inputs, targets))
-        return sum(self._bits(*part) * part[1].size for part in parts).item() / targets.size
+        total = sum(self._bits(*part) * part[1].size for part in self._parts(inputs, targets))
+        return self.parallelism.mean(total).item() / targets.size
 
     def explain(self):
         """Which parameter had the largest gradient, in words; where all are NaN, at the step before."""
@@ -67,8 +76,10 @@ class Trainer:
         return zip(np.array_split(inputs, count), np.array_split(targets, count), strict=True)
 
     def _bits(self, inputs, targets):
+        """Bits a token of one part of a batch; over several processes, their mean is."""
+        own = self.parallelism.own(inputs, targets, self.config)
         with autocast(self.config, self.device):
-            logits, _ = self.model(torch.from_numpy(inputs).to(self.device), **self.how)
+            logits, _ = self.called(torch.from_numpy(own.inputs).to(self.device), **self.how, **own.how)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        targets = torch.from_numpy(targets).to(self.device)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / math.log(2)
+        targets = torch.from_numpy(own.targets).to(self.device)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()) * own.weight / math.log(2)

@@ -6,6 +6,7 @@ It knows neither NumPy models nor torch ones. Losses are in bits per byte of tex
 import json
 import math
 import os
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,7 +93,8 @@ def fit(
         step: (inputs, targets, learning_rate) -> bits a token of the batch and the norm of its gradient, both before
             the update, which it makes only if both are finite.
         loss: (inputs, targets) -> bits a token.
-        out: folder of the run, which receives log.jsonl: a line a step, some with the held-out loss.
+        out: folder of the run, which receives log.jsonl: a line a step, some with the held-out loss. None leaves nothing,
+            for a process that another keeps the log of.
         console: the rich console of the progress bar; standard output by default.
         text: a `Text`, by default that of `load_text`.
         progress: the `Progression` of a run to resume, which changes in place.
@@ -101,7 +103,7 @@ def fit(
         explain: says where the trouble is, when a loss or gradient is not finite.
 
     Returns:
-        The log, a list of dicts.
+        The log, a list of dicts; None without `out`.
 
     Raises:
         StoppedError: because `stop` said so.
@@ -140,7 +142,7 @@ def fit(
             bar.update(task, advance=1, note=f"{value:.2f} bits/byte  {speed:,.0f} tokens/s")
             if stopping and number < config.steps:
                 raise StoppedError(f"stopped after step {number} of {config.steps}")
-    return read_log(out)
+    return None if out is None else read_log(out)
 
 
 COLUMNS = (
@@ -167,8 +169,10 @@ def evaluate(loss, text, config, max_windows=512):
 def open_log(out, length=0):
     """log.jsonl of a run, open to write on after its first `length` bytes; what stood behind them is cut off.
 
-    A run that was killed logged more steps than it kept, and takes those steps again.
+    A run that was killed logged more steps than it kept, and takes those steps again. Without `out`, a file of no name.
     """
+    if out is None:
+        return tempfile.TemporaryFile(buffering=0)
     path = Path(out) / "log.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)  # now, not after the first evaluation
     known = path.stat().st_size if path.exists() else 0
