@@ -14,6 +14,8 @@ import typer
 from refimpl.checks import check_choice, check_integer
 from refimpl.train import TrainConfig
 
+from .retentions import RETENTIONS
+
 MODELS = ("retnet", "transformer", "gru")
 
 
@@ -46,7 +48,7 @@ class RunConfig(TrainConfig):
         super().__post_init__()
         for name, choices in (
             ("model", MODELS),
-            ("retention", ("parallel", "chunkwise")),
+            ("retention", tuple(RETENTIONS)),
             ("precision", ("float32", "bfloat16")),
         ):
             check_choice(name, getattr(self, name), choices)
