@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -25,7 +26,7 @@ from .prompt_cache import load_past, save_past
 from .sweep import sweep as sweep_rates
 from .train import LOGIT_TOLERANCE
 from .train import train as train_model
-from .turns import Deadline
+from .turns import MEASURED, Deadline
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -220,21 +221,17 @@ def bench(
     )  # fmt: skip
     for section, result in results.items():
         headings, texts = benchmark.table(section, result["rows"])
-        table = Table(title=f"{section}, {result['device']}")
-        for i, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if heading == "" or i == 0 else "right")
+        table = Table(title=f"{section}, {result['device']}", box=box.SIMPLE, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for line in texts:
             table.add_row(*line)
         console.print(table)
     for line in benchmark.left_out(results):
         console.print(f"left out: {line}", markup=False, soft_wrap=True)
-    drawn = benchmark_figures.draw(out) if any_measured(results) else []
-    console.print(f"results: {out}, {len(drawn)} figures", markup=False, soft_wrap=True)
-
-
-def any_measured(results):
-    """Whether any row of a benchmark has a time."""
-    return any("seconds" in row for result in results.values() for row in result["rows"])
+    if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
+        benchmark_figures.draw(out)
+    console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
 
 
 def check_device(device):

@@ -20,7 +20,7 @@ import torch
 from refimpl.checks import check_choice, values_trusted
 from refimpl.files import write_atomically
 
-from .benchmark_decoding import LARGEST, decoding_candidates
+from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_candidates
 from .numerics import numerics
 from .train import describe
@@ -35,9 +35,8 @@ WHAT = {
 SECTIONS = tuple(WHAT)
 NOT_ON_CPU = (
     "CUDA graphs: a decoding step launches its kernels one by one",
-    "flash attention: attention is what torch has for this device",
     "peak memory: peak_bytes is null",
-    f"free memory: the largest batch is that of {2**22:,} bytes",
+    f"free memory: the largest batch is that of {CPU_MEMORY:,} bytes",
 )
 
 
@@ -92,29 +91,34 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
         first = group.candidates[0].row
         where = "T" if group.section == "training" else f"batch {first['batch'] or LARGEST}, context"
         how = ", compiled" if group.compiled else ""
-        progress(f"{group.section}: {where} {first.get('time') or first['context']}{how}")
+        if not deadline.passed():
+            progress(f"{group.section}: {where} {first.get('time') or first['context']}{how}")
         with group.around(), values_trusted(), fresh_compiler() if group.compiled else nullcontext():
             take_turns(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda section=group.section: keep(section),
             )  # fmt: skip
+    for section in results:
+        keep(section)
     return results
 
 
 def groups(config, sections, device):
     """Every `Group` of a `BenchmarkConfig`, what is compiled at the end."""
+    training = config.run("retnet")
+    decoding = dataclasses.replace(training, precision="float32")  # for TF32 would round the state
     for compiled in (False, True) if config.compile else (False,):
         if "training" in sections:
             for length in config.times:
                 found = training_candidates(config, length, compiled, device)
-                yield Group("training", compiled, found, lambda: numerics(config.run("retnet"), device))
+                yield Group("training", compiled, found, lambda: numerics(training, device))
         if "decoding" in sections:
             for batch in (*config.batches, *((LARGEST,) if config.largest else ())):
                 for context in config.contexts:
                     found = decoding_candidates(config, context, batch, compiled, device)
                     together = [[each] for each in found] if batch == LARGEST else [found] if found else []
                     for candidates in together:
-                        yield Group("decoding", compiled, candidates, nullcontext)
+                        yield Group("decoding", compiled, candidates, lambda: numerics(decoding, device))
 
 
 @contextmanager
@@ -171,6 +175,8 @@ def ceilings(rounds, device):
 def missing(device, config):
     """What this machine or these settings leave out, in words."""
     found = [] if torch.device(device).type == "cuda" else list(NOT_ON_CPU)
+    if not has_flash(device):
+        found.append("flash attention: attention is what torch has for this device")
     if not config.compile:
         found.append("torch.compile: nothing is measured with it")
     return found
@@ -190,24 +196,22 @@ def versions():
 def table(section, rows):
     """Rows as (headings, texts), for printing."""
     if section == "training":
-        headings = ("T", "", "tokens/s", "spread", "memory", "of the matrix product")
+        headings = ("T", "", "tokens/s", "spread", "memory", "of product")
     else:
-        headings = ("batch", "context", "", "tokens/s", "spread", "memory", "state or cache", "of a copy")
+        headings = ("batch", "context", "", "tokens/s", "spread", "memory", "of copy")
     texts = []
     for row in rows:
         name = row["name"] + (", compiled" if row["compiled"] else "")
         if section == "training":
             line = [f"{row['time']:,}", name]
         else:
-            line = [f"{row['batch'] or ''}{' (largest)' if row['largest'] else ''}", f"{row['context']:,}", name]
+            line = [f"{row['batch'] or ''}{' most' if row['largest'] else ''}", f"{row['context']:,}", name]
         if row["status"] != MEASURED:
             texts.append([*line, f"{row['status']}: {row['remark']}", *[""] * (len(headings) - len(line) - 1)])
             continue
         seconds = row["seconds"]
-        low, high = ((x / seconds["median"] - 1) * 100 for x in (seconds["min"], seconds["max"]))
-        line += [f"{row['tokens_per_second']:,.0f}", f"{low:+.0f} to {high:+.0f} %", in_words(row["peak_bytes"])]
-        if section == "decoding":
-            line.append(in_words(row["past_bytes"]))
+        spread = max(abs(seconds[which] / seconds["median"] - 1) for which in ("min", "max"))
+        line += [f"{row['tokens_per_second']:,.0f}", f"± {spread:.0%}", in_words(row["peak_bytes"])]
         share = row["share_of_matrix_product" if section == "training" else "share_of_copy_bandwidth"]
         texts.append([*line, "" if share is None else f"{share:.0%}"])
     return headings, texts

@@ -90,7 +90,7 @@ class BenchmarkConfig:
         heads = self.attention_heads if model == "transformer" else self.num_heads
         config = RunConfig(
             model=model, dim=self.dim, num_layers=self.num_layers, num_heads=heads, vocab_size=self.vocab_size,
-            precision="bfloat16", deterministic=False, recompute=self.recompute, **settings,
+            precision="bfloat16", deterministic=False, **settings,
         )  # fmt: skip
         config.retnet  # noqa: B018  the shape is checked there
         return config

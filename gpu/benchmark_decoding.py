@@ -7,6 +7,7 @@ and flash attention reads that many keys and values from a view of the cache.
 """
 
 import functools
+from contextlib import nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,7 +30,7 @@ def decoding_candidates(config, context, batch, compiled, device):
     """The `Candidate`s at one context and batch, a number or `LARGEST`, for a `BenchmarkConfig`."""
     kinds = {"retnet": ("RetNet", {}), "transformer": ("Transformer", {})}
     if config.grouped:
-        kinds["grouped"] = "Transformer, grouped heads", {"kv_heads": config.attention_heads // 4}
+        kinds["grouped"] = "Transformer, grouped", {"kv_heads": config.attention_heads // 4}
     found = []
     for key, (label, settings) in kinds.items():
         model = "retnet" if key == "retnet" else "transformer"
@@ -72,18 +73,25 @@ def decoding_work(run, context, batch, device):
             return model(tokens[:, None], past, **how)[0]
 
         if on_gpu:
-            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-                step = Recorded(step)
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if has_flash(device) else nullcontext():
+                step = Recorded(step, device)
     call = (lambda: step.graph.replay()) if on_gpu else step  # it holds the step, whose memory the graph reads
-    return Work(call, batch, decoding_facts(model, past, run, batch, on_gpu))
+    facts = {"cuda_graph": on_gpu, "flash_attention": run.model == "transformer" and has_flash(device)}
+    return Work(call, batch, decoding_facts(model, past, run, batch) | facts)
+
+
+def has_flash(device):
+    """Whether flash attention is there: on a GPU of compute capability 8 or more."""
+    device = torch.device(device)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Recorded:
     """A call as a CUDA graph, kept together with the memory that the graph reads and writes."""
 
-    def __init__(self, call):
+    def __init__(self, call, device):
         self.call = call
-        self.graph, self.result = record(call)
+        self.graph, self.result = record(call, device)
 
 
 def random_state(config, context, batch, device):
@@ -115,7 +123,7 @@ def past_bytes(run, context, batch):
     return 2 * 2 * batch * run.num_layers * (run.kv_heads or run.num_heads) * width * context
 
 
-def decoding_facts(model, past, run, batch, graph):
+def decoding_facts(model, past, run, batch):
     """Fields of a row: sizes as they are in memory, and `moved_bytes`, what a step cannot but move.
 
     That is every parameter but the embedding, of which only the tokens' rows are read, and the past: a state is read and
@@ -132,7 +140,6 @@ def decoding_facts(model, past, run, batch, graph):
         "past_bytes": kept,
         "moved_bytes": weights - table + kept * (2 if run.model == "retnet" else 1),
         "dtypes": {"parameters": "bfloat16", "past": "float32" if run.model == "retnet" else "bfloat16"},
-        "cuda_graph": graph,
     }
 
 

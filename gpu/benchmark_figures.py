@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from refimpl.files import write_atomically
 
@@ -13,10 +14,9 @@ from .turns import MEASURED
 COLOURS = {
     "RetNet": "#0072b2",
     "Transformer": "#d55e00",
-    "Transformer, grouped heads": "#e69f00",
+    "Transformer, grouped": "#e69f00",
     "GRU": "#009e73",
 }
-GIB = 2**30
 
 
 def draw(folder):
@@ -45,7 +45,8 @@ def decoding_figure(results):
     panels = figure.subplots(2, len(columns), sharex=True, squeeze=False)
     for (above, below), column in zip(panels.T, columns, strict=True):
         here = [row for row in rows if ("largest" if row["largest"] else row["batch"]) == column]
-        known = all(row["peak_bytes"] is not None for row in here)
+        size = "past_bytes" if any(row["peak_bytes"] is None for row in here) else "peak_bytes"
+        unit, scale = ("GiB", 2**30) if max(row[size] for row in here) >= 2**30 else ("MiB", 2**20)
         for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in here):
             line = sorted(
                 (row for row in here if (row["name"], row["compiled"]) == (name, compiled)),
@@ -65,16 +66,18 @@ def decoding_figure(results):
             if column == "largest":
                 below.plot(contexts, [row["batch"] for row in line], **style)
             else:
-                size = "peak_bytes" if known else "past_bytes"
-                below.plot(contexts, [row[size] / GIB for row in line], **style)
+                below.plot(contexts, [row[size] / scale for row in line], **style)
         title = "as many sequences as fit" if column == "largest" else f"batch {column}"
         above.set(title=title, ylabel="tokens/s", xscale="log", yscale="log")
-        words = "sequences" if column == "largest" else "peak memory, GiB" if known else "state or cache, GiB"
+        words = {"peak_bytes": "peak memory", "past_bytes": "state or cache"}[size] + f", {unit}"
+        words = "sequences" if column == "largest" else words
         below.set(xlabel="context, tokens", ylabel=words, xscale="log", yscale="log")
         ticks = sorted({row["context"] for row in here})
         below.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
-        below.minorticks_off()
         for panel in (above, below):
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.minorticks_off()
+            panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
             panel.grid(alpha=0.3)
     panels[0, 0].legend(fontsize=8)
     figure.suptitle(_title(results, rows), fontsize=10)
@@ -91,8 +94,8 @@ def training_figure(results):
     for panel, time in zip(panels, times, strict=True):
         for row in (row for row in rows if row["time"] == time):
             i, rate = names.index(_label(row)), row["tokens_per_second"]
-            panel.barh(i, rate, color=COLOURS.get(row["name"].split()[0]), alpha=0.55 if row["compiled"] else 1.0)
-            memory = "" if row["peak_bytes"] is None else f"  {row['peak_bytes'] / GIB:.1f} GiB"
+            panel.barh(i, rate, color=COLOURS.get(row["name"].split(",")[0]), alpha=0.55 if row["compiled"] else 1.0)
+            memory = "" if row["peak_bytes"] is None else f"  {row['peak_bytes'] / 2**30:.1f} GiB"
             panel.text(rate, i, f" {rate:,.0f}{memory}", va="center", fontsize=8)
         panel.set(title=f"T = {time:,}", xlabel="tokens/s", yticks=range(len(names)))
         panel.set_yticklabels(names)

@@ -19,30 +19,42 @@ MOST_COMPILED_CHUNKS = 32  # torch.compile unrolls the loop over chunks; more ta
 
 def training_candidates(config, time, compiled, device):
     """The `Candidate`s at one length, for a `BenchmarkConfig`."""
-    shapes = []  # label, settings
+    shapes = []  # model, label, settings
     for model in config.models:
         if model == "retnet":
             shapes += [
-                (f"RetNet chunkwise C={size}", {"retention": "chunkwise", "chunk_size": size})
+                (model, f"RetNet, C = {size}", {"retention": "chunkwise", "chunk_size": size})
                 for size in config.chunk_sizes
             ]
             if time <= LONGEST_PARALLEL:
-                shapes.append(("RetNet parallel", {"retention": "parallel"}))
+                shapes.append((model, "RetNet, parallel", {"retention": "parallel"}))
         else:
-            shapes.append(({"transformer": "Transformer", "gru": "GRU"}[model], {}))
+            shapes.append((model, {"gru": "GRU"}.get(model, model.capitalize()), {}))
     found = []
-    for label, settings in shapes:
-        model = "retnet" if settings else label.lower()
+    for model, label, settings in shapes:
         row = {"section": "training", "name": label, "model": model, "compiled": compiled, "time": time}
         row |= {"retention": None, "chunk_size": None} | settings
-        run = config.run(model, compile=compiled, batch_size=config.tokens // time, window=time, **settings)
-        found.append(Candidate(row, lambda run=run: _work(run, device)))
-    return found
+        run = config.run(
+            model,
+            compile=compiled,
+            recompute=config.recompute,
+            batch_size=config.tokens // time,
+            window=time,
+            **settings,
+        )
+        found.append((_chunks(run), Candidate(row, lambda run=run: _work(run, device))))
+    if compiled:  # what compiles fast goes first, for the time may be over
+        found.sort(key=lambda pair: pair[0])
+    return [candidate for _, candidate in found]
+
+
+def _chunks(run):
+    return math.ceil(run.window / run.chunk_size) if (run.model, run.retention) == ("retnet", "chunkwise") else 0
 
 
 def _work(run, device):
-    if run.compile and run.retention == "chunkwise" and math.ceil(run.window / run.chunk_size) > MOST_COMPILED_CHUNKS:
-        raise LeftOutError(f"torch.compile would unroll {math.ceil(run.window / run.chunk_size)} chunks")
+    if run.compile and _chunks(run) > MOST_COMPILED_CHUNKS:
+        raise LeftOutError(f"torch.compile would unroll {_chunks(run)} chunks")
     model = build_random(run, device, torch.float32)
     trainer = Trainer(model, run)
     tokens = np.random.default_rng(0).integers(0, run.vocab_size, (run.batch_size, run.window + 1))

@@ -170,13 +170,14 @@ class GraphedStep:
     def __init__(self, model, state, *, retention=retention_step, **how):
         self.step = Step(model, _map_state(torch.clone, state), retention=_in_place(retention), **how)
         self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
-        self.graph, self.logits = record(self._advance)
+        self.graph, self.logits = record(self._advance, self.tokens.device)
         _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
 
     def __call__(self, tokens):
         """As `Step`."""
         self.tokens.copy_(tokens)
-        self.graph.replay()
+        with torch.cuda.device(self.tokens.device):
+            self.graph.replay()
         return self.logits.clone()  # the next replay writes there
 
     def _advance(self):
@@ -186,17 +187,18 @@ class GraphedStep:
         return logits
 
 
-def record(call):
+def record(call, device):
     """A CUDA graph of what `call` does, which plays it again, and what `call` returned, where the graph will write."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
+    with torch.cuda.device(device):  # streams and graphs are those of the current device
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
+            for _ in range(3):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
     return graph, result
 
 

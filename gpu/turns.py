@@ -8,6 +8,7 @@ import gc
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -70,18 +71,18 @@ def take_turns(candidates, rounds, device, *, deadline=None, rows=None, keep=lam
         rows += new
     keep()
     playing = []
-    for row, candidate in zip(new, candidates, strict=True):
-        if not deadline.passed():
-            player = _prepare(row, candidate, device)
-            playing += [player] if player else []
+    # Streams, events and graphs are those of the current device.
+    with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
+        for row, candidate in zip(new, candidates, strict=True):
+            if not deadline.passed():
+                player = _prepare(row, candidate, device)
+                playing += [player] if player else []
+                keep()
+        for n in range(rounds):
+            if n and deadline.passed():
+                break
+            playing = [player for player in playing if player.turn(device)]
             keep()
-    for n in range(rounds):
-        if n and deadline.passed():
-            break
-        for player in list(playing):
-            if not player.turn(device):
-                playing.remove(player)
-        keep()
     return new
 
 
