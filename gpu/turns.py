@@ -171,9 +171,9 @@ def seconds_of(call, repeats, device):
 
 def start_of_peak(device):
     """Give unused memory back and begin to watch; returns the bytes in use, None on a CPU."""
-    gc.collect()  # models and graphs hold themselves in circles
     if torch.device(device).type != "cuda":
         return None
+    gc.collect()  # models and graphs hold themselves in circles
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
