@@ -1,11 +1,13 @@
 """What a training step and a decoded token cost, RetNet beside the baselines, against the ceilings of the same run.
 
-All candidates of a group (a length; a context and a batch) take turns in one process. What runs as it is comes first,
-what torch.compile makes of it after that. Each section has a file, written anew after every row and every round.
+All candidates of a group (a length; a context and a batch) take turns in one process; where each needs the memory to
+itself, for large models and for batches as large as fit, a group is one candidate. What runs as it is comes first, what
+torch.compile makes of it after that. Each section has a file, written anew after every row and every round.
 """
 
 import dataclasses
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -19,6 +21,8 @@ import torch
 
 from refimpl.checks import check_choice, values_trusted
 from refimpl.files import write_atomically
+from refimpl.model import param_shapes
+from refimpl.tree import flatten
 
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_candidates
@@ -33,6 +37,7 @@ WHAT = {
     "by it, the most memory held, and the bytes that must move over the bandwidth of a copy as a share of that time",
 }
 SECTIONS = tuple(WHAT)
+LARGE = 200e6  # parameters; models with more are measured one after another, each with the memory to itself
 NOT_ON_CPU = (
     "CUDA graphs: a decoding step launches its kernels one by one",
     "peak memory: peak_bytes is null",
@@ -107,18 +112,26 @@ def groups(config, sections, device):
     """Every `Group` of a `BenchmarkConfig`, what is compiled at the end."""
     training = config.run("retnet")
     decoding = dataclasses.replace(training, precision="float32")  # for TF32 would round the state
+    large = sum(math.prod(shape) for shape in flatten(param_shapes(training.retnet)).values()) > LARGE
     for compiled in (False, True) if config.compile else (False,):
         if "training" in sections:
             for length in config.times:
                 found = training_candidates(config, length, compiled, device)
-                yield Group("training", compiled, found, lambda: numerics(training, device))
+                for candidates in _together(found, alone=large):
+                    yield Group("training", compiled, candidates, lambda: numerics(training, device))
         if "decoding" in sections:
             for batch in (*config.batches, *((LARGEST,) if config.largest else ())):
                 for context in config.contexts:
                     found = decoding_candidates(config, context, batch, compiled, device)
-                    together = [[each] for each in found] if batch == LARGEST else [found] if found else []
-                    for candidates in together:
+                    for candidates in _together(found, alone=large or batch == LARGEST):
                         yield Group("decoding", compiled, candidates, lambda: numerics(decoding, device))
+
+
+def _together(candidates, alone):
+    """Lists of candidates that share memory and take turns."""
+    if alone:
+        return [[each] for each in candidates]
+    return [candidates] if candidates else []
 
 
 @contextmanager

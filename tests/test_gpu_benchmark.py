@@ -231,6 +231,14 @@ def test_compiled_rows_come_last_and_long_loops_are_left_out():
     assert MOST_COMPILED_CHUNKS < 128
 
 
+def test_peers_share_memory_unless_they_are_large():
+    for size, together in (("25M", {5, 4, 2, 1}), ("1.3B", {1})):
+        config = BenchmarkConfig(size=size)
+        found = list(benchmark.groups(config, benchmark.SECTIONS, "cpu"))
+        assert {len(group.candidates) for group in found} == together
+        assert sum(len(group.candidates) for group in found) == 2 * (5 + 4 + 2 * 5 * 3)
+
+
 # ---------------------------------------------------------------- turns
 
 
