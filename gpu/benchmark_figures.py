@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from refimpl.files import write_atomically
 
@@ -79,7 +79,10 @@ def decoding_figure(results):
             panel.minorticks_off()
             panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
             panel.grid(alpha=0.3)
-    panels[0, 0].legend(fontsize=8)
+    curves = {
+        label: curve for panel in panels[0] for curve, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(curves.values(), curves.keys(), loc="outside lower center", ncols=3, fontsize=8)
     figure.suptitle(_title(results, rows), fontsize=10)
     return figure
 
@@ -100,6 +103,8 @@ def training_figure(results):
         panel.set(title=f"T = {time:,}", xlabel="tokens/s", yticks=range(len(names)))
         panel.set_yticklabels(names)
         panel.margins(x=0.45)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         panel.set_xlim(left=0)
     panels[0].invert_yaxis()
     figure.suptitle(f"{_title(results, rows)}, {results['settings']['tokens']:,} tokens a step", fontsize=10)
