@@ -1,4 +1,4 @@
-"""python -m gpu: train a small RetNet or a baseline, find its learning rate, and let a trained one write."""
+"""python -m gpu: train a small RetNet or a baseline, find its learning rate, let a trained one write, measure it."""
 
 import shlex
 import sys
@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -17,6 +18,8 @@ from refimpl.bpe import Tokenizer
 from refimpl.cli import run
 from refimpl.loop import StoppedError
 
+from . import benchmark, benchmark_figures
+from .benchmark_config import QUICK, SIZES, BenchmarkConfig
 from .config import MODELS, RunConfig, read_settings, with_settings
 from .distributed import is_first, joined, launched, on_first
 from .generate import prefill, stream_text
@@ -26,6 +29,7 @@ from .study import read_study, run_study
 from .sweep import sweep as sweep_rates
 from .train import LOGIT_TOLERANCE
 from .train import train as train_model
+from .turns import MEASURED, Deadline
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(quiet=not is_first())
@@ -233,6 +237,78 @@ def run_config(file, out, resume, settings):
     if resume and not echo.exists():
         raise FileNotFoundError(f"resume: there is no run in {str(out)!r}")
     return RunConfig(**(read_settings(echo) if resume else {}) | (read_settings(file) if file else {}) | settings)
+
+
+def several(text, name=None):
+    """The annotation of an option that may be given again."""
+    return Annotated[list[int] | None, typer.Option(*([name] if name else []), help=f"{text}; may be given again")]
+
+
+@app.command()
+def bench(
+    sections: Annotated[list[str] | None, typer.Argument(help="training, decoding; both by default")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the results, SECTION.json and SECTION.png")] = Path(
+        "runs/bench"
+    ),
+    draw: Annotated[
+        Path | None, typer.Option(help="draw the results in this folder again, and measure nothing")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="tiny sizes, as always where there is no GPU")] = False,
+    minutes: Annotated[float | None, typer.Option(help="begin nothing new after that")] = None,
+    size: Annotated[str | None, typer.Option(help=f"of the models: {', '.join(SIZES)}")] = None,
+    dim: Annotated[int | None, typer.Option(help="in place of the size's")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="in place of the size's")] = None,
+    num_heads: Annotated[int | None, typer.Option(help="of retention, in place of the size's")] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="tokens that models know")] = None,
+    model: Annotated[list[str] | None, typer.Option(help=f"{', '.join(MODELS)}; may be given again")] = None,
+    rounds: Annotated[int | None, typer.Option(help="turns of each that count")] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile/--no-compile", help="measure compiled layers too")] = None,
+    recompute: Annotated[bool | None, typer.Option(help="training: layers again in the backward pass")] = None,
+    time: several("training: length T", "--time") = None,
+    tokens: Annotated[int | None, typer.Option(help="training: tokens a step")] = None,
+    chunk_size: several("training: of chunkwise retention") = None,
+    context: several("decoding: tokens that were read") = None,
+    batch: several("decoding: sequences side by side") = None,
+    largest: Annotated[bool | None, typer.Option(help="decoding: also as many sequences as fit")] = None,
+    memory_share: Annotated[float | None, typer.Option(help="decoding: of free memory, for as many as fit")] = None,
+    grouped: Annotated[bool | None, typer.Option(help="decoding: also attention with grouped heads")] = None,
+    device: Device = DEFAULT_DEVICE,
+):
+    """Measure what a training step and a decoded token cost, RetNet and baselines taking turns; draw the figures."""
+    if draw is not None:
+        for path in benchmark_figures.draw(draw):
+            console.print(f"figure: {path}", markup=False, soft_wrap=True)
+        return
+    check_device(device)
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0, got {minutes:g}")
+    given = {
+        "size": size, "dim": dim, "num_layers": num_layers, "num_heads": num_heads, "vocab_size": vocab_size,
+        "models": model, "rounds": rounds, "compile": compiled, "recompute": recompute, "times": time,
+        "tokens": tokens, "chunk_sizes": chunk_size, "contexts": context, "batches": batch, "largest": largest,
+        "memory_share": memory_share, "grouped": grouped,
+    }  # fmt: skip
+    preset = QUICK if quick or torch.device(device).type != "cuda" else {}
+    config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
+    for line in benchmark.missing(device, config):
+        console.print(f"missing here: {line}", markup=False, soft_wrap=True)
+    results = benchmark.run(
+        config, sections or benchmark.SECTIONS, out, device, deadline=Deadline(minutes),
+        command=shlex.join(["python", "-m", "gpu", *sys.argv[1:]]), progress=console.print,
+    )  # fmt: skip
+    for section, result in results.items():
+        headings, texts = benchmark.table(section, result["rows"])
+        table = Table(title=f"{section}, {result['device']}", box=box.SIMPLE, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for line in texts:
+            table.add_row(*line)
+        console.print(table)
+    for line in benchmark.left_out(results):
+        console.print(f"left out: {line}", markup=False, soft_wrap=True)
+    if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
+        benchmark_figures.draw(out)
+    console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
 
 
 def check_device(device):

@@ -16,6 +16,8 @@ from refimpl.checks import check_choice, check_integer
 from refimpl.rotation import LADDERS
 from refimpl.train import TrainConfig
 
+from .retentions import RETENTIONS
+
 MODELS = ("retnet", "transformer", "linear", "gru")
 PARALLELISMS = ("data", "sharded", "sequence")
 
@@ -62,7 +64,7 @@ class RunConfig(TrainConfig):
         super().__post_init__()
         for name, choices in (
             ("model", MODELS),
-            ("retention", ("parallel", "chunkwise")),
+            ("retention", tuple(RETENTIONS)),
             ("precision", ("float32", "bfloat16")),
             ("rotation", (*LADDERS, "none")),
             ("group_norm", ("rms", "mean", "none")),

@@ -144,40 +144,34 @@ def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
 
 
 class Step:
-    """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab); the state moves on inside."""
+    """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab); the state moves on inside.
 
-    def __init__(self, model, state):
-        self.model, self.state = model, state
+    retention: one under the contract that takes one token. how: what else the model is called with.
+    """
+
+    def __init__(self, model, state, *, retention=retention_step, **how):
+        self.model, self.state, self.how = model, state, {"retention": retention, **how}
 
     @torch.no_grad()
     def __call__(self, tokens):
         """The logits after one more token a sequence, which must lie in the vocabulary."""
         with values_trusted():  # they were drawn from its logits
-            logits, self.state = self.model(tokens[:, None], retention=retention_step, state=self.state)
+            logits, self.state = self.model(tokens[:, None], state=self.state, **self.how)
         return logits[:, 0]
 
 
 class GraphedStep:
-    """`Step` as a CUDA graph: recorded once, on buffers that stay where they are, and then played again for each token."""
+    """`Step` as a CUDA graph: recorded once, on buffers that stay where they are, and then played again for each token.
+
+    Each layer's state is written back before the next layer begins, so memory holds one state and not two.
+    """
 
     @torch.no_grad()
-    def __init__(self, model, state):
-        self.step = Step(model, _map_state(torch.clone, state))
+    def __init__(self, model, state, *, retention=retention_step, **how):
+        self.step = Step(model, _map_state(torch.clone, state), retention=_in_place(retention), **how)
         self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
-        with torch.cuda.device(self.tokens.device):  # streams and graphs are those of the current device
-            self._record()
+        self.graph, self.logits = record(self._advance, self.tokens.device)
         _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
-
-    def _record(self):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
-            for _ in range(3):
-                self._advance()
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = self._advance()
 
     def __call__(self, tokens):
         """As `Step`."""
@@ -191,6 +185,31 @@ class GraphedStep:
         logits = self.step(self.tokens)
         _map_state(torch.Tensor.copy_, self.buffers, self.step.state)
         return logits
+
+
+def record(call, device):
+    """A CUDA graph of what `call` does, which plays it again, and what `call` returned, where the graph will write."""
+    with torch.cuda.device(device):  # streams and graphs are those of the current device
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
+            for _ in range(3):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
+    return graph, result
+
+
+def _in_place(retention):
+    """The retention, returning the state in the memory of the one it was given."""
+
+    def call(q, k, v, gamma, state):
+        out, after = retention(q, k, v, gamma, state)
+        return out, state.copy_(after)
+
+    return call
 
 
 def _read(model, tokens, past):

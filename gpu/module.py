@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from refimpl import RetNetConfig, forward, init_params, retention_parallel
-from refimpl.model import block
-from refimpl.tree import flatten
+from refimpl.model import block, param_shapes
+from refimpl.tree import flatten, map_tree
 from refimpl.weights import load_params, save_params, unflatten
 
 from .numerics import without_autocast
@@ -24,14 +24,18 @@ class RetNet(nn.Module):
 
     Args:
         config: a `RetNetConfig`.
-        seed: of `init_params`, so that NumPy and torch start from the same numbers.
+        seed: of `init_params`, so that NumPy and torch start from the same numbers; None leaves memory unset, for who
+            fills it.
         dtype: torch dtype of the parameters.
     """
 
-    def __init__(self, config: RetNetConfig, seed: int = 0, dtype: torch.dtype = torch.float32):
+    def __init__(self, config: RetNetConfig, seed: int | None = 0, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.config = config
-        _hold(self, init_params(config, seed, dtype=np.float64), dtype)
+        if seed is None:
+            _hold(self, map_tree(lambda _, shape: torch.empty(shape), param_shapes(config)), dtype)
+        else:
+            _hold(self, init_params(config, seed, dtype=np.float64), dtype)
 
     def params(self):
         """The nested dict of parameters that `refimpl.model.forward` takes."""
@@ -74,8 +78,8 @@ class Layer(nn.Module):
 def _hold(module, tree, dtype):
     """Register nested dicts and lists of arrays on `module`, so that torch sees the parameters."""
     for name, branch in tree.items():
-        if isinstance(branch, np.ndarray):
-            module.register_parameter(name, nn.Parameter(torch.tensor(branch, dtype=dtype)))
+        if isinstance(branch, (np.ndarray, torch.Tensor)):
+            module.register_parameter(name, nn.Parameter(torch.as_tensor(branch, dtype=dtype)))
         elif isinstance(branch, list):
             module.register_module(name, nn.ModuleList(_hold(Layer(), twig, dtype) for twig in branch))
         else:

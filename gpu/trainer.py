@@ -1,16 +1,14 @@
 """What a training step is on torch: forward and backward in parts, clipping, AdamW."""
 
-import functools
 import math
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from refimpl import retention_chunkwise, retention_parallel
-
 from .numerics import autocast, layer_caller
 from .parallelism import OneProcess
+from .retentions import RETENTIONS
 
 
 class Trainer:
@@ -30,9 +28,7 @@ class Trainer:
         )
         self.how = {"layer": layer_caller(config)}
         if config.model == "retnet":
-            chunkwise = functools.partial(retention_chunkwise, chunk_size=config.chunk_size)
-            retention = chunkwise if config.retention == "chunkwise" else retention_parallel
-            self.how["retention"] = self.parallelism.retention(retention)
+            self.how["retention"] = self.parallelism.retention(RETENTIONS[config.retention](config.chunk_size))
         self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
 
     def step(self, inputs, targets, learning_rate):

@@ -211,9 +211,8 @@ def test_trusted_values_are_not_looked_at_and_others_are():
 def test_the_graph_s_buffers_move_on(monkeypatch):
     """What is around the graph, without a GPU: one that computes anew stands in for one that plays."""
     past = prefill(MODEL, PROMPTS)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "cuda", MagicMock())
-        graphed = GraphedStep(MODEL, past.state)
+    monkeypatch.setattr(torch, "cuda", MagicMock())
+    graphed = GraphedStep(MODEL, past.state)
     graphed.graph.replay = lambda: graphed.logits.copy_(graphed._advance())
     buffers, eager = [layer.data_ptr() for layer in graphed.buffers.layers], Step(MODEL, past.state)
     kept = [(graphed(tokens), eager(tokens)) for tokens in torch.arange(15).reshape(3, 5)]

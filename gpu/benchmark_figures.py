@@ -1,0 +1,125 @@
+"""Figures of benchmark results, drawn from their files alone."""
+
+import io
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from refimpl.files import write_atomically
+
+from .turns import MEASURED
+
+COLOURS = {
+    "RetNet": "#0072b2",
+    "Transformer": "#d55e00",
+    "Transformer, grouped": "#e69f00",
+    "GRU": "#009e73",
+}
+
+
+def draw(folder):
+    """Draw every results file of a folder beside it; returns the paths. FileNotFoundError if there is none."""
+    paths = []
+    for section, figure in FIGURES.items():
+        source = Path(folder) / f"{section}.json"
+        if source.exists():
+            results = json.loads(source.read_text(encoding="utf-8"))
+            if any(row["status"] == MEASURED for row in results["rows"]):
+                png = io.BytesIO()
+                figure(results).savefig(png, format="png", dpi=130)
+                paths.append(source.with_suffix(".png"))
+                write_atomically(paths[-1], png.getvalue())
+    if not paths:
+        names = " or ".join(f"{section}.json" for section in FIGURES)
+        raise FileNotFoundError(f"draw: there is no {names} with a measured row in {str(folder)!r}")
+    return paths
+
+
+def decoding_figure(results):
+    """Tokens a second against context, a column a batch; below, memory, or how many sequences fit."""
+    rows = [row for row in results["rows"] if row["status"] == MEASURED]
+    columns = list(dict.fromkeys("largest" if row["largest"] else row["batch"] for row in rows))
+    figure = Figure(figsize=(1.2 + 3.4 * len(columns), 6.4), layout="constrained")
+    panels = figure.subplots(2, len(columns), sharex=True, squeeze=False)
+    for (above, below), column in zip(panels.T, columns, strict=True):
+        here = [row for row in rows if ("largest" if row["largest"] else row["batch"]) == column]
+        size = "past_bytes" if any(row["peak_bytes"] is None for row in here) else "peak_bytes"
+        unit, scale = ("GiB", 2**30) if max(row[size] for row in here) >= 2**30 else ("MiB", 2**20)
+        for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in here):
+            line = sorted(
+                (row for row in here if (row["name"], row["compiled"]) == (name, compiled)),
+                key=lambda row: row["context"],
+            )
+            contexts = [row["context"] for row in line]
+            style = {
+                "color": COLOURS.get(name), "marker": "o", "markersize": 4, "linestyle": "--" if compiled else "-",
+                "label": name + (", compiled" if compiled else ""),
+            }  # fmt: skip
+            rate = [row["tokens_per_second"] for row in line]
+            spread = [  # the slowest and the fastest round
+                [rate[i] * (1 - row["seconds"]["median"] / row["seconds"]["max"]) for i, row in enumerate(line)],
+                [rate[i] * (row["seconds"]["median"] / row["seconds"]["min"] - 1) for i, row in enumerate(line)],
+            ]
+            above.errorbar(contexts, rate, yerr=spread, capsize=2, **style)
+            if column == "largest":
+                below.plot(contexts, [row["batch"] for row in line], **style)
+            else:
+                below.plot(contexts, [row[size] / scale for row in line], **style)
+        title = "as many sequences as fit" if column == "largest" else f"batch {column}"
+        above.set(title=title, ylabel="tokens/s", xscale="log", yscale="log")
+        words = {"peak_bytes": "peak memory", "past_bytes": "state or cache"}[size] + f", {unit}"
+        words = "sequences" if column == "largest" else words
+        below.set(xlabel="context, tokens", ylabel=words, xscale="log", yscale="log")
+        ticks = sorted({row["context"] for row in here})
+        below.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
+        for panel in (above, below):
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.minorticks_off()
+            panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
+            panel.grid(alpha=0.3)
+    curves = {
+        label: curve for panel in panels[0] for curve, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(curves.values(), curves.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(_title(results, rows), fontsize=10)
+    return figure
+
+
+def training_figure(results):
+    """Tokens a second of a training step, a panel a length, with the memory it takes."""
+    rows = [row for row in results["rows"] if row["status"] == MEASURED]
+    times = sorted({row["time"] for row in rows})
+    names = list(dict.fromkeys(_label(row) for row in rows))
+    figure = Figure(figsize=(3.0 + 3.4 * len(times), 1.4 + 0.32 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(times), sharey=True, squeeze=False)[0]
+    for panel, time in zip(panels, times, strict=True):
+        for row in (row for row in rows if row["time"] == time):
+            i, rate = names.index(_label(row)), row["tokens_per_second"]
+            panel.barh(i, rate, color=COLOURS.get(row["name"].split(",")[0]), alpha=0.55 if row["compiled"] else 1.0)
+            memory = "" if row["peak_bytes"] is None else f"  {row['peak_bytes'] / 2**30:.1f} GiB"
+            panel.text(rate, i, f" {rate:,.0f}{memory}", va="center", fontsize=8)
+        panel.set(title=f"T = {time:,}", xlabel="tokens/s", yticks=range(len(names)))
+        panel.set_yticklabels(names)
+        panel.margins(x=0.45)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        panel.set_xlim(left=0)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"{_title(results, rows)}, {results['settings']['tokens']:,} tokens a step", fontsize=10)
+    return figure
+
+
+def _label(row):
+    return row["name"] + (", compiled" if row["compiled"] else "")
+
+
+def _title(results, rows):
+    shape = results["settings"]
+    sizes = sorted({round(row["parameters"] / 1e6, 1) for row in rows})
+    parameters = f"{sizes[0]:g}" if len(sizes) == 1 else f"{sizes[0]:g} to {sizes[-1]:g}"
+    return f"{results['device']}: {parameters} M parameters, d {shape['dim']}, {shape['num_layers']} layers"
+
+
+FIGURES = {"training": training_figure, "decoding": decoding_figure}
