@@ -1,4 +1,4 @@
-"""python -m gpu: train a small RetNet or a baseline, find its learning rate, let a trained one write, measure it."""
+"""python -m gpu: train a small RetNet or a baseline, compare many, let a trained one write, export it, measure."""
 
 import shlex
 import sys
@@ -22,6 +22,7 @@ from . import benchmark, benchmark_figures
 from .benchmark_config import QUICK, SIZES, BenchmarkConfig
 from .config import MODELS, RunConfig, read_settings, with_settings
 from .distributed import is_first, joined, launched, on_first
+from .export import export as export_run
 from .generate import prefill, stream_text
 from .module import RetNet
 from .prompt_cache import load_past, save_past
@@ -309,6 +310,32 @@ def bench(
     if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
         benchmark_figures.draw(out)
     console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run of a RetNet over bytes")],
+    out: Annotated[Path, typer.Option(help="folder of retnet.safetensors and retnet.json")] = Path(
+        "refimpl/pretrained"
+    ),
+    weights: Annotated[str, typer.Option(help="the run's best weights or its last")] = "best",
+    prompt: Annotated[str | None, typer.Option(help="of the greedy text; by default the run's")] = None,
+    corpus: Annotated[str | None, typer.Option(help="where the run's corpus is now, if it was moved")] = None,
+    device: Device = DEFAULT_DEVICE,
+):
+    """Round the weights of a RUN to float16, and write them with a card of what the rounded ones do."""
+    check_device(device)
+    card = export_run(run_folder, out, weights=weights, prompt=prompt, corpus=corpus, device=device)
+    losses = card["bits_per_byte"]
+    console.print(
+        f"{card['parameters']:,} parameters in {card['bytes']:,} bytes; held-out text {losses['float32']:.4f} bits per "
+        f"byte as trained, {losses['float16']:.4f} as rounded; torch writes the same {card['text']['bytes']} bytes as NumPy",
+        soft_wrap=True,
+    )
+    console.print(
+        Panel(card["text"]["prompt"] + card["text"]["continuation"], title="greedy", expand=False), markup=False
+    )
+    console.print(f"weights and card: {out}", markup=False, soft_wrap=True)
 
 
 def check_device(device):

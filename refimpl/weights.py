@@ -5,7 +5,9 @@ The names are those of the torch module in `gpu`, so either side reads what the 
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -13,6 +15,8 @@ from .config import RetNetConfig
 from .files import write_atomically
 from .model import check_params, param_shapes
 from .tree import flatten, map_tree
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "retnet.safetensors"  # beside it: retnet.json, its card
 
 
 def unflatten(flat, config):
@@ -27,10 +31,14 @@ def unflatten(flat, config):
     return map_tree(lambda name, _: flat[name], param_shapes(config))
 
 
+def params_as_bytes(params, config):
+    """NumPy parameters and their config as the bytes of a safetensors file."""
+    return safetensors.numpy.save(flatten(params), {"config": json.dumps(dataclasses.asdict(config))})
+
+
 def save_params(path, params, config):
-    """Write NumPy parameters and their config as one safetensors file, atomically."""
-    metadata = {"config": json.dumps(dataclasses.asdict(config))}
-    write_atomically(path, safetensors.numpy.save(flatten(params), metadata))
+    """Write `params_as_bytes`, atomically."""
+    write_atomically(path, params_as_bytes(params, config))
 
 
 def load_params(path):
@@ -48,3 +56,26 @@ def load_params(path):
         raise ValueError(f"path must be a file that save_params wrote; {str(path)!r} holds no config")
     config = RetNetConfig(**json.loads(metadata["config"]))
     return unflatten(flat, config), config
+
+
+def load_pretrained():
+    """The trained model that comes with the package: (params, config), float32 NumPy arrays, bytes as tokens.
+
+    The file holds float16, and every float16 is a float32 too. What it was trained on and how well it does is in
+    `pretrained_card`; `python -m gpu export` writes both files.
+
+    >>> params, config = load_pretrained()
+    >>> params["embedding"].dtype, config.vocab_size
+    (dtype('float32'), 256)
+    """
+    params, config = load_params(PRETRAINED)
+    return map_tree(lambda _, array: array.astype(np.float32), params), config
+
+
+def pretrained_card():
+    """The card of that model: a dict of its training, its losses in bits per byte, a passage it never saw and a text.
+
+    >>> sorted(pretrained_card()["bits_per_byte"])
+    ['float16', 'float32']
+    """
+    return json.loads(PRETRAINED.with_suffix(".json").read_text(encoding="utf-8"))
