@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from gpu import parallelism
 from gpu.checkpoint import load_checkpoint
 from gpu.config import PARALLELISMS, RunConfig, to_toml
 from gpu.models import build
+from gpu.numerics import layer_caller
 from gpu.train import train
 from gpu.trainer import Trainer
 from refimpl.checks import values_trusted
@@ -114,6 +116,38 @@ def test_bfloat16_is_as_close_to_one_process_as_its_rounding():
     assert first == second
     for got, want in first:
         np.testing.assert_allclose(got, want, rtol=1e-2)
+
+
+def compiled(configs):
+    """Loss and gradient norm of a step with compiled layers, and of one without; how many graphs there were."""
+    answers, graphs = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    warnings.simplefilter("ignore")  # Dynamo explains what it does
+    tokens = np.random.default_rng(0).integers(0, 256, (8, 18))
+    for config in configs:
+        pair = []
+        for layer in (layer_caller(dataclasses.replace(config, compile=True), backend), layer_caller(config)):
+            trainer = Trainer(build(config).double(), config, "cpu", parallelism.parallelism(config))
+            trainer.how["layer"] = layer
+            with values_trusted():
+                pair.append(trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2))
+        answers.append((*pair, len(graphs)))
+    return answers
+
+
+def test_compiled_layers_are_shared_out_too():
+    configs = [RunConfig(**SMALL | {"num_layers": 1}, recompute=True, parallelism=x) for x in ("sharded", "sequence")]
+    first, second = in_processes(2, compiled, configs)
+    assert [pair for *pair, _ in first] == [pair for *pair, _ in second]
+    before = 0
+    for got, want, graphs in first:
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+        assert graphs > before
+        before = graphs
 
 
 def run(config, out, resume=False, quits=None, number=signal.SIGKILL):
