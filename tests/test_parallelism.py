@@ -118,8 +118,8 @@ def test_bfloat16_is_as_close_to_one_process_as_its_rounding():
         np.testing.assert_allclose(got, want, rtol=1e-2)
 
 
-def compiled(configs):
-    """Loss and gradient norm of a step with compiled layers, and of one without; how many graphs there were."""
+def compiled():
+    """Loss and norm of a step, plain and compiled, and the number of graphs: of FSDP2's layers; of the split retention."""
     answers, graphs = [], []
 
     def backend(graph, _):
@@ -128,26 +128,29 @@ def compiled(configs):
 
     warnings.simplefilter("ignore")  # Dynamo explains what it does
     tokens = np.random.default_rng(0).integers(0, 256, (8, 18))
-    for config in configs:
-        pair = []
-        for layer in (layer_caller(dataclasses.replace(config, compile=True), backend), layer_caller(config)):
+    for kind in ("sharded", "sequence"):
+        config, pair = RunConfig(**SMALL, recompute=True, parallelism=kind), []
+        for compiling in (False, True):
             trainer = Trainer(build(config).double(), config, "cpu", parallelism.parallelism(config))
-            trainer.how["layer"] = layer
+            if compiling and kind == "sharded":
+                trainer.how["layer"] = layer_caller(dataclasses.replace(config, compile=True), backend)
+            elif (
+                compiling
+            ):  # what is special there; whole layers take Dynamo long, for what is sent is in none of its graphs
+                trainer.how["retention"] = torch.compile(trainer.how["retention"], backend=backend)
             with values_trusted():
                 pair.append(trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2))
         answers.append((*pair, len(graphs)))
     return answers
 
 
-def test_compiled_layers_are_shared_out_too():
-    configs = [RunConfig(**SMALL | {"num_layers": 1}, recompute=True, parallelism=x) for x in ("sharded", "sequence")]
-    first, second = in_processes(2, compiled, configs)
-    assert [pair for *pair, _ in first] == [pair for *pair, _ in second]
-    before = 0
-    for got, want, graphs in first:
-        np.testing.assert_allclose(got, want, rtol=1e-12)
-        assert graphs > before
-        before = graphs
+def test_compiled_layers_and_retention_are_shared_out_too():
+    first, second = in_processes(2, compiled)
+    assert first == second
+    (want, got, layers), (wanted, split, graphs) = first
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(split, wanted, rtol=1e-12)
+    assert (layers, graphs) == (1, 1 + 2)  # one for all layers; and the retention before what is sent, and after it
 
 
 def run(config, out, resume=False, quits=None, number=signal.SIGKILL):
