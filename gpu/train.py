@@ -20,7 +20,7 @@ from rich.console import Console
 from refimpl import forward
 from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
-from refimpl.loop import Progression, StoppedError, fit, load_text
+from refimpl.loop import Progression, StoppedError, fit, load_text, open_log
 from refimpl.weights import load_params
 
 from .checkpoint import NAME, gather, load_checkpoint, restore, save_checkpoint
@@ -121,6 +121,9 @@ def _begin(out, config, text, fingerprint, resume, fresh):
             raise ValueError(
                 f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
             )
+        open_log(
+            out, kept.progression.log_bytes
+        ).close()  # a log cut short is refused here, where all processes hear of it
     _clear(out, everything=kept is None)
     write_atomically(out / "run.toml", to_toml(config))
     text.tokenizer.save(out / "tokenizer.json")

@@ -40,7 +40,7 @@ def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
     exact = [row for (what, dtype), row in rows.items() if dtype == "float64"]
     assert len(exact) == 1 + 2 + 3
     off = [value for row in exact for name, value in row.items() if name.endswith(" off")]
-    assert len(off) == 6 + 2 * 2 + 3 * 3
+    assert len(off) == 6 + 2 * 2 + 3 * 4
     assert max(off) < TOLERANCES[torch.float64]
     held = {what: row["parameters held"] / row["parameters"] for (what, _), row in rows.items() if "parameters" in row}
     assert held == {"training, data": 1.0, "training, sharded": 0.5, "training, sequence": 1.0}
@@ -53,6 +53,14 @@ def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
 def test_a_difference_is_a_failure():
     for off, why in ((1e-10, None), (2e-10, "out off by 2.0e-10"), (float("nan"), "out off by nan")):
         assert judged({"what": "x", "out off": off}, torch.float64).get("failed") == why
+
+
+def test_a_row_may_allow_more_than_its_dtype_does():
+    row = judged({"first off": 2e-6, "losses off": 3e-4}, torch.float32, {"losses off": 4e-4})
+    assert "failed" not in row
+    assert row["allowed"] == {"first off": 1e-5, "losses off": 4e-4}
+    row = judged({"first off": 2e-5, "losses off": 5e-4}, torch.float32, {"losses off": 4e-4})
+    assert row["failed"] == "first off by 2.0e-05, losses off by 5.0e-04"
 
 
 def rows_of_a_mixed_lot():

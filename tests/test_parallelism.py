@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from gpu import parallelism
 from gpu.checkpoint import load_checkpoint
 from gpu.config import PARALLELISMS, RunConfig, to_toml
 from gpu.models import build
+from gpu.numerics import layer_caller
 from gpu.train import train
 from gpu.trainer import Trainer
 from refimpl.checks import values_trusted
@@ -114,6 +116,41 @@ def test_bfloat16_is_as_close_to_one_process_as_its_rounding():
     assert first == second
     for got, want in first:
         np.testing.assert_allclose(got, want, rtol=1e-2)
+
+
+def compiled():
+    """Loss and norm of a step, plain and compiled, and the number of graphs: of FSDP2's layers; of the split retention."""
+    answers, graphs = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    warnings.simplefilter("ignore")  # Dynamo explains what it does
+    tokens = np.random.default_rng(0).integers(0, 256, (8, 18))
+    for kind in ("sharded", "sequence"):
+        config, pair = RunConfig(**SMALL, recompute=True, parallelism=kind), []
+        for compiling in (False, True):
+            trainer = Trainer(build(config).double(), config, "cpu", parallelism.parallelism(config))
+            if compiling and kind == "sharded":
+                trainer.how["layer"] = layer_caller(dataclasses.replace(config, compile=True), backend)
+            elif (
+                compiling
+            ):  # what is special there; whole layers take Dynamo long, for what is sent is in none of its graphs
+                trainer.how["retention"] = torch.compile(trainer.how["retention"], backend=backend)
+            with values_trusted():
+                pair.append(trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2))
+        answers.append((*pair, len(graphs)))
+    return answers
+
+
+def test_compiled_layers_and_retention_are_shared_out_too():
+    first, second = in_processes(2, compiled)
+    assert first == second
+    (want, got, layers), (wanted, split, graphs) = first
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(split, wanted, rtol=1e-12)
+    assert (layers, graphs) == (1, 1 + 2)  # one for all layers; and the retention before what is sent, and after it
 
 
 def run(config, out, resume=False, quits=None, number=signal.SIGKILL):
