@@ -19,6 +19,7 @@ from refimpl.cli import run
 from refimpl.loop import StoppedError
 
 from . import benchmark, benchmark_figures
+from . import report as report_module
 from .benchmark_config import QUICK, SIZES, BenchmarkConfig
 from .config import MODELS, RunConfig, read_settings, with_settings
 from .distributed import is_first, joined, launched, on_first
@@ -310,6 +311,13 @@ def bench(
     if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
         benchmark_figures.draw(out)
     console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="of results files")] = report_module.FOLDER):
+    """Write tables and figures of all results beside them, as README.md."""
+    for path in report_module.report(folder):
+        console.print(f"{path}", markup=False, soft_wrap=True)
 
 
 @app.command()

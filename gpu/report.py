@@ -1,0 +1,250 @@
+"""gpu/results/README.md: tables and figures of what was measured, written from the results files and nothing else.
+
+    python -m gpu report
+
+Nothing here is typed by hand: a number in that page is read from a file beside it, whose own command wrote it.
+"""
+
+import io
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from refimpl.files import write_atomically
+
+from . import benchmark, benchmark_figures
+from .benchmark_figures import COLOURS
+from .turns import MEASURED
+
+FOLDER = Path(__file__).parent / "results"
+SWEEPS = {
+    "sweep_retnet.json": "26 M, RetNet",
+    "sweep_others.json": "26 M, the others",
+    "sweep_demo.json": "0.5 M, the default run",
+}
+
+
+def report(folder=FOLDER):
+    """Write README.md and the figures into a folder of results; returns the paths. FileNotFoundError names what is missing."""
+    folder = Path(folder)
+    write_atomically(folder / "compare.png", png(curves(read(folder, "compare.json"))))
+    drawn = benchmark_figures.draw(folder)
+    write_atomically(folder / "README.md", page(folder))
+    return [folder / "README.md", folder / "compare.png", *drawn]
+
+
+def page(folder):
+    """The text of README.md."""
+    parts = [
+        "# What was measured",
+        "Written by `python -m gpu report` from the files of this folder, each of which names its command, device and "
+        "versions. Losses are bits per byte on documents that were held out; ± is the standard deviation over seeds, of "
+        "differences too, which are taken seed by seed. A figure with † is the paper's or its authors', never ours.",
+        *comparison(read(folder, "compare.json")),
+        *ablations(read(folder, "ablations.json")),
+        *learning_rates(folder),
+        *costs(folder),
+        *several_gpus(read(folder, "processes.json")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def read(folder, name):
+    """A results file; FileNotFoundError says which is missing."""
+    path = Path(folder) / name
+    if not path.exists():
+        raise FileNotFoundError(f"report: there is no {name} in {str(folder)!r}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def comparison(study):
+    """RetNet against the Transformer."""
+    settings = study["settings"]
+    tokens = settings["steps"] * settings["batch_size"] * settings["window"]
+    rows = [
+        [
+            row["variant"], f"{row['parameters']:,}", spread(row["mean"], row["deviation"]),
+            spread(*mean_and_deviation([min(loss for _, loss in each) for each in row["evaluations"]])),
+            f"{tokens / row['seconds']:,.0f}",
+        ]
+        for row in study["rows"]
+    ]  # fmt: skip
+    retnet, other = study["rows"]
+    steps = [step for step, _ in retnet["evaluations"][0]]
+    ahead = [step for step in steps if loss_at(retnet, step) < loss_at(other, step)]
+    lowest = min(steps, key=lambda step: loss_at(retnet, step))
+    return [
+        "## RetNet and the Transformer",
+        f"{device(study)}; {tokens:,} bytes of `{settings['corpus']}` in windows of {settings['window']:,}, "
+        f"{len(study['seeds'])} seeds, learning rates from the sweeps below. `{study['command']}`",
+        table(("", "parameters", "at the end", "lowest", "bytes/s, whole run"), rows),
+        " ".join(
+            [
+                f"At the end RetNet is {abs(other['over']):.3f} bits per byte "
+                f"{'behind' if other['over'] < 0 else 'ahead of'} the Transformer.",
+                *(
+                    [
+                        f"It is ahead at steps {', '.join(f'{step:,}' for step in ahead)} of "
+                        f"{', '.join(f'{step:,}' for step in steps)}, has its lowest loss at step {lowest:,} and then fits "
+                        "the training text better and the held-out text worse: the runs pass over the text several times."
+                    ]
+                    if ahead and lowest < steps[-1]
+                    else []
+                ),
+            ]
+        ),
+        "![Held-out loss of both against steps, every seed](compare.png)",
+    ]
+
+
+def ablations(study):
+    """The table beside the quoted figures, and what of it reproduces."""
+    first, *others = study["rows"]
+    names = list(dict.fromkeys(name for row in study["rows"] for name in row["quoted"]))
+    rows = []
+    for row in study["rows"]:
+        gaps = [a - b for a, b in zip(row["held_out"], first["held_out"], strict=True)]
+        worse = sum(gap > 0 for gap in gaps)
+        verdict = "" if row is first else f"worse in {worse} of {len(gaps)} seeds"
+        quoted = (f"{row['quoted'][name]:g} †" if name in row["quoted"] else "" for name in names)
+        over = "" if row is first else spread(row["over"], row["over_deviation"], sign="+")
+        rows.append(
+            [row["variant"], f"{row['parameters']:,}", spread(row["mean"], row["deviation"]), over, verdict, *quoted]
+        )
+    settings = study["settings"]
+    unsure = [row["variant"] for row in others if not all_above(row, first)]
+    order = [row["variant"] for row in sorted(others, key=lambda row: -row["over"]) if len(row["quoted"]) == len(names)]
+    theirs = [
+        row["variant"]
+        for row in sorted(others, key=lambda row: -row["quoted"].get(names[-1], 0))
+        if names[-1] in row["quoted"]
+    ]
+    return [
+        "## Ablations",
+        f"{device(study)}; {settings['steps']:,} steps of {settings['batch_size']} windows of {settings['window']:,} bytes, "
+        f"{len(study['seeds'])} seeds, one learning rate for all. `{study['command']}` († from arXiv:2307.08621v4, and from a "
+        "later submission of its authors: other sizes, text and units, so only signs and order compare.)",
+        table(("", "parameters", "bits per byte", "over RetNet", "", *(f"{name} †" for name in names)), rows),
+        ("Every ablation makes it worse in every seed, as in both of theirs." if not unsure else
+         f"Does not reproduce: {', '.join(unsure)} makes no difference beyond the seeds here; all others are worse in every "
+         "seed, as in both of theirs.")
+        + f" From the most harmful on, the order here is {', '.join(order)}; in the later submission †, {', '.join(theirs)}.",
+    ]  # fmt: skip
+
+
+def all_above(row, first):
+    """Whether a variant is worse than the first in every seed."""
+    return all(ours > theirs for ours, theirs in zip(row["held_out"], first["held_out"], strict=True))
+
+
+def learning_rates(folder):
+    """What every learning rate came to."""
+    yield "## Learning rates"
+    yield "Every model tried with each, by `python -m gpu sweep`; the best of a model in bold, a dash for one that diverged."
+    for name, title in SWEEPS.items():
+        sweep = read(folder, name)
+        rates = list(dict.fromkeys(row["learning_rate"] for row in sweep["rows"]))
+        lines = []
+        for model in dict.fromkeys(row["model"] for row in sweep["rows"]):
+            losses = {row["learning_rate"]: row["held_out"] for row in sweep["rows"] if row["model"] == model}
+            best = min(filter(None, losses.values()))
+            shown = {rate: "-" if loss is None else f"{loss:.3f}" for rate, loss in losses.items()}
+            lines.append(
+                [model, *(f"**{shown[rate]}**" if losses.get(rate) == best else shown.get(rate, "") for rate in rates)]
+            )
+        where = f"{title}, {sweep['config']['steps']:,} steps"
+        yield table((where, *(f"{rate:g}" for rate in rates)), lines)
+
+
+def costs(folder):
+    """Training steps and decoded tokens."""
+    for section, title in (("training", "Training speed"), ("decoding", "Decoding")):
+        results = read(folder, f"{section}.json")
+        headings, lines = benchmark.table(section, [row for row in results["rows"] if row["status"] == MEASURED])
+        product, copy = (results["ceilings"][name] for name in ("matrix_product", "copy"))
+        yield f"## {title}"
+        yield (
+            f"{results['device']}, {results['what']}. In the same run a bfloat16 matrix product reached "
+            f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
+            f"`{results['command']}`"
+        )
+        yield table(headings, lines)
+        if missing := [text.split(": ", 1)[1] for text in benchmark.left_out({section: results})]:
+            yield f"Left out: {'; '.join(missing)}."
+        yield f"![{title}]({section}.png)"
+
+
+def several_gpus(results):
+    """What two devices compute and how fast."""
+    exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
+    losses = [row[name] for row in exact for name in ("loss off", "losses off") if name in row]
+    lines = [
+        [
+            row["what"].removeprefix("scaling, "), f"{row['tokens/s, one process']:,.0f}",
+            *(f"{value:,.0f} ({value / row['tokens/s, one process'] / results['processes']:.0%})" for value in speeds(row)),
+        ]
+        for row in results["rows"] if row["what"].startswith("scaling")
+    ]  # fmt: skip
+    failed = [f"{row['what']} in {row['dtype']}: {row['failed']}" for row in results["rows"] if "failed" in row]
+    return [
+        "## Several GPUs",
+        f"{results['processes']} of {results['device']}, `torchrun -m gpu.check_processes`. Losses of shared training over "
+        f"{max(row.get('steps', 1) for row in exact)} steps in float64 differ from those of one device by at most "
+        f"{max(losses):.0e} of themselves.",
+        *(["Beyond what was allowed: " + "; ".join(failed) + "."] if failed else []),
+        table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines),
+    ]
+
+
+def speeds(row):
+    """The two speeds of a scaling row: with more work, and with the same."""
+    return [value for name, value in row.items() if name.startswith("tokens/s") and "one process" not in name]
+
+
+def curves(study):
+    """Held-out loss against steps, a line a seed."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for row in study["rows"]:
+        for number, evaluations in enumerate(row["evaluations"]):
+            label = row["variant"] if number == 0 else None
+            axes.plot(*zip(*evaluations, strict=True), color=COLOURS.get(row["variant"]), linewidth=1.2, label=label)
+    axes.set(xlabel="step", ylabel="bits per byte, held-out text")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def png(figure):
+    """A figure as PNG bytes."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=130)
+    return data.getvalue()
+
+
+def loss_at(row, step):
+    """The mean over seeds of the held-out loss at a step."""
+    return statistics.fmean(dict(map(tuple, each))[step] for each in row["evaluations"])
+
+
+def mean_and_deviation(values):
+    """The mean, and the standard deviation of the sample."""
+    return statistics.fmean(values), statistics.stdev(values)
+
+
+def spread(mean, deviation, sign=""):
+    """A mean with its deviation, as text."""
+    return f"{mean:{sign}.3f} ± {deviation:.3f}"
+
+
+def device(study):
+    """What a study ran on, in words."""
+    return f"{study['device']}, torch {study['versions']['torch']}"
+
+
+def table(headings, lines):
+    """A Markdown table; every column but the first is aligned to the right."""
+    rule = [":--", *["--:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))

@@ -1,0 +1,85 @@
+"""The page of GPU results: it says what the files say, and no number in it is typed."""
+
+import json
+import re
+import shutil
+import statistics
+
+import pytest
+
+from gpu import report
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(report.FOLDER, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "README.md"))
+    return tmp_path / "results"
+
+
+def test_the_stored_page_is_that_of_the_stored_files():
+    assert (report.FOLDER / "README.md").read_text(encoding="utf-8") == report.page(report.FOLDER)
+
+
+def test_every_link_of_the_page_is_there(folder):
+    written = report.report(folder)
+    assert {path.name for path in written} == {"README.md", "compare.png", "training.png", "decoding.png"}
+    links = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert set(links) == {"compare.png", "training.png", "decoding.png"}
+    assert all((folder / link).read_bytes().startswith(b"\x89PNG") for link in links)
+
+
+def change(folder, name, function):
+    results = json.loads((folder / name).read_text(encoding="utf-8"))
+    function(results)
+    (folder / name).write_text(json.dumps(results), encoding="utf-8")
+
+
+def test_other_results_make_another_page(folder):
+    def better(study):
+        first, other = study["rows"][:2]
+        other["held_out"] = [loss - 0.5 for loss in first["held_out"]]
+        other["mean"], other["over"], other["over_deviation"] = first["mean"] - 0.5, -0.5, 0.0
+
+    page = report.page(folder)
+    assert "no gate | 9,048,192" in page
+    assert "worse in 0 of 3" not in page
+    change(folder, "ablations.json", better)
+    page = report.page(folder)
+    (line,) = (line for line in page.splitlines() if line.startswith("| no gate"))
+    assert "| -0.500 ± 0.000 | worse in 0 of 3 seeds | 27.84 † | 3.509 † |" in line
+    assert re.search(r"Does not reproduce: no gate", page)
+
+
+def test_what_it_says_of_the_comparison(folder):
+    study = report.read(folder, "compare.json")
+    retnet, transformer = study["rows"]
+    text = report.comparison(study)[-2]
+    gap = statistics.fmean(transformer["held_out"]) - statistics.fmean(retnet["held_out"])
+    assert gap < 0
+    assert f"At the end RetNet is {-gap:.3f} bits per byte behind the Transformer." in text
+    assert "ahead at steps 250" in text
+    for row in study["rows"]:  # one that learns no better from the first evaluation on
+        row["evaluations"] = [[[step, 2.0] for step, _ in each] for each in row["evaluations"]]
+    assert report.comparison(study)[-2].endswith("behind the Transformer.")
+
+
+def test_the_curves_are_the_evaluations(folder):
+    study = report.read(folder, "compare.json")
+    lines = report.curves(study).axes[0].lines
+    assert [line.get_xydata().tolist() for line in lines] == [
+        [list(map(float, point)) for point in each] for row in study["rows"] for each in row["evaluations"]
+    ]
+
+
+def test_what_is_missing_is_named(folder):
+    (folder / "sweep_demo.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"report: there is no sweep_demo\.json in "):
+        report.report(folder)
+
+
+def test_rows_that_failed_are_shown(folder):
+    def fail(results):
+        results["rows"][0]["failed"] = "out by 3"
+
+    change(folder, "processes.json", fail)
+    assert "Beyond what was allowed: sequence-parallel retention in float64: out by 3" in report.page(folder)
