@@ -84,9 +84,8 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
     passage = _passage(text.held_out)
     logits = _passage_logits(params, shape, passage)
     _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
-    shown = config  # but where on a machine its corpus lay is of no use to others
-    if Path(config.corpus).is_absolute():
-        shown = dataclasses.replace(config, corpus=Path(config.corpus).name)
+    sources = [Path(part).name if Path(part).is_absolute() else part for part in config.corpus.split(" + ")]
+    shown = dataclasses.replace(config, corpus=" + ".join(sources))  # where it lay on a machine is of no use to others
     card = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
