@@ -27,7 +27,7 @@ from .export import export as export_run
 from .generate import prefill, stream_text
 from .module import RetNet
 from .prompt_cache import load_past, save_past
-from .study import read_study, run_study
+from .study import read_study, run_study, with_spread
 from .sweep import sweep as sweep_rates
 from .train import LOGIT_TOLERANCE
 from .train import train as train_model
@@ -147,13 +147,6 @@ def study(
 def quoted_names(rows):
     """The names of all figures that rows quote, in order."""
     return list(dict.fromkeys(name for row in rows for name in row["quoted"]))
-
-
-def with_spread(mean, deviation, sign=""):
-    """A mean with its standard deviation, if there is one, as text."""
-    if mean is None:
-        return "failed"
-    return f"{mean:{sign}.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from refimpl.files import write_atomically
 
 from . import benchmark, benchmark_figures
 from .benchmark_figures import COLOURS
+from .study import with_spread
 from .turns import MEASURED
 
 FOLDER = Path(__file__).parent / "results"
@@ -65,8 +66,8 @@ def comparison(study):
     tokens = settings["steps"] * settings["batch_size"] * settings["window"]
     rows = [
         [
-            row["variant"], f"{row['parameters']:,}", spread(row["mean"], row["deviation"]),
-            spread(*mean_and_deviation([min(loss for _, loss in each) for each in row["evaluations"]])),
+            row["variant"], f"{row['parameters']:,}", with_spread(row["mean"], row["deviation"]),
+            with_spread(*mean_and_deviation([min(loss for _, loss in each) for each in row["evaluations"]])),
             f"{tokens / row['seconds']:,.0f}",
         ]
         for row in study["rows"]
@@ -109,9 +110,16 @@ def ablations(study):
         worse = sum(gap > 0 for gap in gaps)
         verdict = "" if row is first else f"worse in {worse} of {len(gaps)} seeds"
         quoted = (f"{row['quoted'][name]:g} †" if name in row["quoted"] else "" for name in names)
-        over = "" if row is first else spread(row["over"], row["over_deviation"], sign="+")
+        over = "" if row is first else with_spread(row["over"], row["over_deviation"], sign="+")
         rows.append(
-            [row["variant"], f"{row['parameters']:,}", spread(row["mean"], row["deviation"]), over, verdict, *quoted]
+            [
+                row["variant"],
+                f"{row['parameters']:,}",
+                with_spread(row["mean"], row["deviation"]),
+                over,
+                verdict,
+                *quoted,
+            ]
         )
     settings = study["settings"]
     unsure = [row["variant"] for row in others if not all_above(row, first)]
@@ -232,11 +240,6 @@ def loss_at(row, step):
 def mean_and_deviation(values):
     """The mean, and the standard deviation of the sample."""
     return statistics.fmean(values), statistics.stdev(values)
-
-
-def spread(mean, deviation, sign=""):
-    """A mean with its deviation, as text."""
-    return f"{mean:{sign}.3f} ± {deviation:.3f}"
 
 
 def device(study):

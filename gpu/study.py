@@ -219,3 +219,10 @@ def summary(study, results):
             }
         )
     return rows
+
+
+def with_spread(mean, deviation, sign=""):
+    """A mean with its standard deviation, if there is one, as text."""
+    if mean is None:
+        return "failed"
+    return f"{mean:{sign}.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
