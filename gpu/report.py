@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from refimpl.files import write_atomically
+from refimpl.weights import pretrained_card
 
 from . import benchmark, benchmark_figures
 from .benchmark_figures import COLOURS
@@ -88,8 +89,8 @@ def comparison(study):
                 *(
                     [
                         f"It is ahead at steps {', '.join(f'{step:,}' for step in ahead)} of "
-                        f"{', '.join(f'{step:,}' for step in steps)}, has its lowest loss at step {lowest:,} and then fits "
-                        "the training text better and the held-out text worse: the runs pass over the text several times."
+                        f"{', '.join(f'{step:,}' for step in steps)}, has its lowest loss at step {lowest:,} and then grows "
+                        f"worse on held-out text{passes(settings, tokens)}."
                     ]
                     if ahead and lowest < steps[-1]
                     else []
@@ -98,6 +99,14 @@ def comparison(study):
         ),
         "![Held-out loss of both against steps, every seed](compare.png)",
     ]
+
+
+def passes(settings, tokens):
+    """How often a run reads its text, in words, if the text is the one that the card of the shipped model counted."""
+    card = pretrained_card()
+    if card["settings"]["corpus"] != settings["corpus"]:
+        return ""
+    return f": a run reads its {card['corpus_bytes']['training']:,} bytes {tokens / card['corpus_bytes']['training']:.1f} times"
 
 
 def ablations(study):
