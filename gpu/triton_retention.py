@@ -28,7 +28,6 @@ whichever of the four is computed.
 
 import functools
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -37,52 +36,26 @@ import triton.language as tl
 
 from refimpl.checks import check_integer, check_retention
 
+from .triton_common import (
+    dot,
+    head_of,
+    load,
+    log2_decay,
+    packed,
+    power_less_one,
+    power_of_two,
+    precision_of,
+    state_like,
+    store,
+    strides_of,
+    token_major,
+    with_rows,
+)  # fmt: skip
+
 TABLE = Path(__file__).with_name("triton_tiles.json")
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in NumPy, on the CPU
 
 
 # ---------------------------------------------------------------- kernels
-
-
-@triton.jit
-def _load(x, start, rows, columns, stride, height, width):
-    """Rows start + rows of x (height, width), and these columns of them; zero outside."""
-    inside = (start + rows < height)[:, None] & (columns < width)[None, :]
-    offsets = rows[:, None] * stride + columns[None, :]
-    return tl.load(x + start * tl.cast(stride, tl.int64) + offsets, mask=inside, other=0.0)
-
-
-@triton.jit
-def _store(x, tile, start, rows, columns, stride, height, width):
-    inside = (start + rows < height)[:, None] & (columns < width)[None, :]
-    offsets = rows[:, None] * stride + columns[None, :]
-    tl.store(x + start * tl.cast(stride, tl.int64) + offsets, tile.to(x.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a @ b, summed in float32; of halves every product is exact there."""
-    if INTERPRETED:  # which multiplies bfloat16 as if it were integers
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, acc, input_precision=PRECISION)
-
-
-@triton.jit
-def _head(x, bh, heads, stride_batch, stride_head):
-    """Where the (T, width) matrix of one batch and head begins."""
-    bh = tl.cast(bh, tl.int64)
-    return x + (bh // heads) * stride_batch + (bh % heads) * stride_head
-
-
-@triton.jit
-def _log2_decay(gamma, head):
-    return tl.log2(tl.load(gamma + head).to(tl.float64))
-
-
-@triton.jit
-def _power_less_one(log2_gamma, exponent):
-    """gamma^exponent - 1, which float32 holds to 6e-8 of itself where gamma^exponent is close to 1."""
-    return (tl.exp2(log2_gamma * exponent) - 1.0).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["T", "heads", "chunks", "chunks_a_segment"])
@@ -104,19 +77,19 @@ def _states_kernel(
     all_bh = tl.num_programs(0) // tiles // segments
     rows = tile // tl.cdiv(V, BV) * BK + tl.arange(0, BK)
     columns = tile % tl.cdiv(V, BV) * BV + tl.arange(0, BV)
-    x, y = _head(x, bh, heads, x_batch, x_head), _head(y, bh, heads, y_batch, y_head)
+    x, y = head_of(x, bh, heads, x_batch, x_head), head_of(y, bh, heads, y_batch, y_head)
     size = tl.cast(K, tl.int64) * V
     at = (segment * all_bh + bh) * size
 
-    log2_gamma = _log2_decay(gamma, bh % heads)
+    log2_gamma = log2_decay(gamma, bh % heads)
     steps = tl.cdiv(T, BT)
     last = T - (steps - 1) * BT  # tokens of the last step
-    decay, last_decay = _power_less_one(log2_gamma, BT), _power_less_one(log2_gamma, last)
+    decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
     log2_gamma = log2_gamma.to(tl.float32)
 
     acc = tl.zeros((BK, BV), tl.float32)
     if start is not None:
-        acc = _load(start + at, 0, rows, columns, V, K, V)
+        acc = load(start + at, 0, rows, columns, V, K, V)
     first = segment * chunks_a_segment * (CHUNK // BT)
     stop = tl.minimum(first + chunks_a_segment * (CHUNK // BT), steps)
     token = tl.arange(0, BT)
@@ -125,19 +98,19 @@ def _states_kernel(
         if states is not None:
             side = step + 1 if REVERSE else step
             if (side % (CHUNK // BT) == 0) | (side == steps):
-                _store(states + (tl.cast(bh, tl.int64) * chunks + step * BT // CHUNK) * size,
+                store(states + (tl.cast(bh, tl.int64) * chunks + step * BT // CHUNK) * size,
                        acc, 0, rows, columns, V, K, V)  # fmt: skip
         ragged = step == steps - 1
         length = tl.where(ragged, last, BT)
         exponent = token + 1 if REVERSE else tl.maximum(length - 1 - token, 0)
         weight = tl.exp2(exponent * log2_gamma)
-        keys = _load(x, step * BT, token, rows, x_time, T, K)
-        values = _load(y, step * BT, token, columns, y_time, T, V)
+        keys = load(x, step * BT, token, rows, x_time, T, K)
+        values = load(y, step * BT, token, columns, y_time, T, V)
         keys = (keys * weight[:, None]).to(y.dtype.element_ty)
         acc += acc * tl.where(ragged, last_decay, decay)
-        acc = _dot(tl.trans(keys), values, acc, PRECISION)
+        acc = dot(tl.trans(keys), values, acc, PRECISION)
     if end is not None:
-        _store(end + at, acc, 0, rows, columns, V, K, V)
+        store(end + at, acc, 0, rows, columns, V, K, V)
 
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
@@ -148,7 +121,7 @@ def _scan_kernel(
     bh, all_bh = tl.program_id(1), tl.num_programs(1)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
-    log2_gamma = _log2_decay(gamma, bh % heads)
+    log2_gamma = log2_decay(gamma, bh % heads)
     acc = tl.zeros((BLOCK,), tl.float32)
     if start is not None:
         acc = tl.load(start + tl.cast(bh, tl.int64) * size + at, mask=inside)
@@ -158,7 +131,7 @@ def _scan_kernel(
         total = tl.load(place, mask=inside)
         tl.store(place, acc, mask=inside)
         length = tl.minimum(tokens_a_segment, T - segment * tokens_a_segment)
-        acc += acc * _power_less_one(log2_gamma, length) + total
+        acc += acc * power_less_one(log2_gamma, length) + total
     tl.store(end + tl.cast(bh, tl.int64) * size + at, acc, mask=inside)
 
 
@@ -179,14 +152,14 @@ def _outputs_kernel(
     pid = tl.program_id(0)
     tile, block, bh = pid % tiles, pid // tiles % blocks, pid // tiles // blocks
     m, n, columns = tl.arange(0, BM), tl.arange(0, BN), tile * BV + tl.arange(0, BV)
-    x, y = _head(x, bh, heads, x_batch, x_head), _head(y, bh, heads, y_batch, y_head)
-    z, out = _head(z, bh, heads, z_batch, z_head), _head(out, bh, heads, out_batch, out_head)
+    x, y = head_of(x, bh, heads, x_batch, x_head), head_of(y, bh, heads, y_batch, y_head)
+    z, out = head_of(z, bh, heads, z_batch, z_head), head_of(out, bh, heads, out_batch, out_head)
     row = block * BM
     chunk = row // CHUNK
     begin, stop = chunk * CHUNK, tl.minimum(chunk * CHUNK + CHUNK, T)
     states += (tl.cast(bh, tl.int64) * chunks + chunk) * K * V
 
-    log2_gamma = _log2_decay(gamma, bh % heads).to(tl.float32)
+    log2_gamma = log2_decay(gamma, bh % heads).to(tl.float32)
     reach = tl.minimum(24.0 / tl.maximum(-log2_gamma, 1e-6), 1e9).to(tl.int32) + 1  # gamma^reach is below rounding
 
     # the state's part, unless the rows nearest to it have all but forgotten it
@@ -196,17 +169,17 @@ def _outputs_kernel(
     if youngest < reach:
         for k in range(0, K, BS):
             s = k + tl.arange(0, BS)
-            queries = _load(x, row, m, s, x_time, T, K)
+            queries = load(x, row, m, s, x_time, T, K)
             if TRANSPOSED:
-                state = tl.trans(_load(states, 0, columns, s, K, V, K))
+                state = tl.trans(load(states, 0, columns, s, K, V, K))
             else:
-                state = _load(states, 0, s, columns, V, K, V)
-            acc = _dot(queries, state, acc, PRECISION)
+                state = load(states, 0, s, columns, V, K, V)
+            acc = dot(queries, state, acc, PRECISION)
         acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
 
     # the chunk's own part
     if ONE_TILE:
-        queries = _load(x, row, m, tl.arange(0, BK), x_time, T, K)
+        queries = load(x, row, m, tl.arange(0, BK), x_time, T, K)
     if REVERSE:
         first, stop = row, tl.minimum(stop, row + BM + reach)
     else:
@@ -214,20 +187,20 @@ def _outputs_kernel(
     for key in range(first, stop, BN):
         scores = tl.zeros((BM, BN), tl.float32)
         if ONE_TILE:
-            keys = _load(y, key, n, tl.arange(0, BK), y_time, T, K)
-            scores = _dot(queries, tl.trans(keys), scores, PRECISION)
+            keys = load(y, key, n, tl.arange(0, BK), y_time, T, K)
+            scores = dot(queries, tl.trans(keys), scores, PRECISION)
         else:
             for k in range(0, K, BK):
                 s = k + tl.arange(0, BK)
-                keys = _load(y, key, n, s, y_time, T, K)
-                scores = _dot(_load(x, row, m, s, x_time, T, K), tl.trans(keys), scores, PRECISION)
+                keys = load(y, key, n, s, y_time, T, K)
+                scores = dot(load(x, row, m, s, x_time, T, K), tl.trans(keys), scores, PRECISION)
         lag = row - key + m[:, None] - n[None, :]
         lag = -lag if REVERSE else lag
         # Masked before the power: beyond the diagonal it would overflow, and inf * 0 is NaN.
         scores = tl.where(lag >= 0, scores * tl.exp2(tl.maximum(lag, 0) * log2_gamma), 0.0)
-        values = _load(z, key, n, columns, z_time, T, V)
-        acc = _dot(scores.to(z.dtype.element_ty), values, acc, PRECISION)
-    _store(out, acc, row, m, columns, out_time, T, V)
+        values = load(z, key, n, columns, z_time, T, V)
+        acc = dot(scores.to(z.dtype.element_ty), values, acc, PRECISION)
+    store(out, acc, row, m, columns, out_time, T, V)
 
 
 @triton.jit(do_not_specialize=["heads"])
@@ -241,18 +214,18 @@ def _step_kernel(
     rows, columns = tl.arange(0, BK), tile * BV + tl.arange(0, BV)
     inside = columns < V
     at = tl.cast(bh, tl.int64) * K * V
-    values = tl.load(_head(v, bh, heads, v_batch, v_head) + columns, mask=inside, other=0.0).to(tl.float32)
-    decay = _power_less_one(_log2_decay(gamma, bh % heads), 1)
+    values = tl.load(head_of(v, bh, heads, v_batch, v_head) + columns, mask=inside, other=0.0).to(tl.float32)
+    decay = power_less_one(log2_decay(gamma, bh % heads), 1)
     acc = tl.zeros((BV,), tl.float32)
     for start in range(0, K, BK):
         row = start + rows
-        keys = tl.load(_head(k, bh, heads, k_batch, k_head) + row, mask=row < K, other=0.0).to(tl.float32)
-        queries = tl.load(_head(q, bh, heads, q_batch, q_head) + row, mask=row < K, other=0.0).to(tl.float32)
+        keys = tl.load(head_of(k, bh, heads, k_batch, k_head) + row, mask=row < K, other=0.0).to(tl.float32)
+        queries = tl.load(head_of(q, bh, heads, q_batch, q_head) + row, mask=row < K, other=0.0).to(tl.float32)
         written = keys[:, None] * values[None, :]
         if state is not None:
-            before = _load(state + at, start, rows, columns, V, K, V)
+            before = load(state + at, start, rows, columns, V, K, V)
             written += before + before * decay
-        _store(new_state + at, written, start, rows, columns, V, K, V)
+        store(new_state + at, written, start, rows, columns, V, K, V)
         acc += tl.sum(queries[:, None] * written, 0)
     tl.store(out + tl.cast(bh, tl.int64) * V + columns, acc.to(out.dtype.element_ty), mask=inside)
 
@@ -266,41 +239,17 @@ def tiles_for(key_dim, value_dim, dtype):
     kind = "float" if dtype == torch.float32 else "half"
     table = json.loads(TABLE.read_text())[kind]
     distance = lambda entry: sum(  # noqa: E731
-        abs(_power_of_two(x).bit_length() - _power_of_two(y).bit_length())
+        abs(power_of_two(x).bit_length() - power_of_two(y).bit_length())
         for x, y in zip((key_dim, value_dim), entry["widths"], strict=True)
     )
     return min(table, key=distance)
-
-
-def _power_of_two(n):
-    """The least power of two that is at least n and at least 16, the narrowest product of a tensor core."""
-    return max(16, triton.next_power_of_2(n))
-
-
-def _strides(*arrays):
-    return [stride for array in arrays for stride in array.stride()[:3]]
-
-
-def _rows(*arrays):
-    """The arrays, copied where the numbers of a row do not lie side by side."""
-    return [array if array.stride(3) == 1 or array.shape[3] == 1 else array.contiguous() for array in arrays]
-
-
-def _token_major(x, width):
-    """An empty (B, H, T, width) like x that lies in memory as (B, T, H, width), which merges heads without a copy."""
-    batch, heads, time, _ = x.shape
-    return x.new_empty((batch, time, heads, width)).transpose(1, 2)
-
-
-def _precision(x):
-    return "ieee" if x.dtype == torch.float32 else "tf32"  # of halves it changes nothing
 
 
 def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None):
     """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     chunks = triton.cdiv(time, chunk)
-    bk, bv = min(tiles["BK"], _power_of_two(key_dim)), min(tiles["BV"], _power_of_two(value_dim))
+    bk, bv = min(tiles["BK"], power_of_two(key_dim)), min(tiles["BV"], power_of_two(value_dim))
     programs = triton.cdiv(key_dim, bk) * triton.cdiv(value_dim, bv) * batch * heads
     if segments is None:  # too few programs leave most of the GPU idle: cut time, and read x and y twice
         segments = 1 if programs >= tiles["programs"] else triton.cdiv(2 * tiles["programs"], programs)
@@ -311,8 +260,8 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
 
     def walk(start, states, end):
         _states_kernel[(programs * segments,)](
-            x, y, gamma, start, states, end, *_strides(x, y), time, heads, key_dim, value_dim, chunks, a_segment,
-            CHUNK=chunk, BT=min(tiles["BT"], chunk), BK=bk, BV=bv, REVERSE=reverse, PRECISION=_precision(x),
+            x, y, gamma, start, states, end, *strides_of(x, y), time, heads, key_dim, value_dim, chunks, a_segment,
+            CHUNK=chunk, BT=min(tiles["BT"], chunk), BK=bk, BV=bv, REVERSE=reverse, PRECISION=precision_of(x),
             num_warps=tiles["warps"], num_stages=tiles["stages"],
         )  # fmt: skip
 
@@ -332,13 +281,13 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
 def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
-    out = _token_major(x, value_dim)
-    wide, bv = _power_of_two(key_dim), min(tiles["BV"], _power_of_two(value_dim))
+    out = token_major(x, value_dim)
+    wide, bv = power_of_two(key_dim), min(tiles["BV"], power_of_two(value_dim))
     bm = min(tiles["BM"], chunk)
     _outputs_kernel[(triton.cdiv(value_dim, bv) * triton.cdiv(time, bm) * batch * heads,)](
-        x, y, z, gamma, states, out, *_strides(x, y, z, out), time, heads, key_dim, value_dim, triton.cdiv(time, chunk),
+        x, y, z, gamma, states, out, *strides_of(x, y, z, out), time, heads, key_dim, value_dim, triton.cdiv(time, chunk),
         CHUNK=chunk, BM=bm, BN=min(tiles["BN"], bm), BK=min(tiles["BK"], wide), BS=min(tiles["BS"], wide), BV=bv,
-        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=tiles["BK"] >= key_dim, PRECISION=_precision(x),
+        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=tiles["BK"] >= key_dim, PRECISION=precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out
@@ -370,12 +319,12 @@ def _chunkwise(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
-    return forward_of(*_rows(q, k, v), gamma, _packed(state), tiles | ({"chunk": chunk} if chunk else {}))
+    return forward_of(*with_rows(q, k, v), gamma, packed(state), tiles | ({"chunk": chunk} if chunk else {}))
 
 
 @_chunkwise.register_fake
 def _(q, k, v, gamma, state, chunk):
-    return _token_major(v, v.shape[3]), _state_like(q, v)
+    return token_major(v, v.shape[3]), state_like(q, v)
 
 
 @torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
@@ -384,14 +333,14 @@ def _chunkwise_backward(
     grad: torch.Tensor, grad_state: torch.Tensor, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
-    q, k, v, grad = _rows(q, k, v, grad)
+    q, k, v, grad = with_rows(q, k, v, grad)
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    return backward_of(q, k, v, gamma, _packed(state), grad, _packed(grad_state), tiles)
+    return backward_of(q, k, v, gamma, packed(state), grad, packed(grad_state), tiles)
 
 
 @_chunkwise_backward.register_fake
 def _(q, k, v, gamma, state, grad, grad_state, chunk):
-    return *(_token_major(x, x.shape[3]) for x in (q, k, v)), _state_like(q, v)
+    return *(token_major(x, x.shape[3]) for x in (q, k, v)), state_like(q, v)
 
 
 def _keep(ctx, inputs, output):
@@ -406,14 +355,6 @@ def _differentiate(ctx, grad, grad_state):
 
 
 _chunkwise.register_autograd(_differentiate, setup_context=_keep)
-
-
-def _packed(state):
-    return None if state is None else state.contiguous()
-
-
-def _state_like(q, v):
-    return q.new_empty((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32)
 
 
 def _check(q, k, v, gamma, state):
@@ -443,7 +384,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     must stay below 65,504, as an output must. Anything else: TypeError or ValueError naming the argument.
     """
     _check(q, k, v, gamma, state)
-    chunk = 0 if chunk_size is None else min(512, _power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+    chunk = 0 if chunk_size is None else min(512, power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
@@ -466,14 +407,14 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
             raise ValueError("out_state must be None where gradients are asked for, got a tensor")
         return retention_chunkwise_triton(q, k, v, gamma, state)
     if out_state is None:
-        out_state = _state_like(q, v)
-    elif (out_state.shape, out_state.dtype, out_state.device) != (_state_like(q, v).shape, torch.float32, q.device):
-        raise ValueError(f"out_state must be float32 {tuple(_state_like(q, v).shape)} on {q.device}, got {out_state}")
-    q, k, v = _rows(q, k, v)
+        out_state = state_like(q, v)
+    elif (out_state.shape, out_state.dtype, out_state.device) != (state_like(q, v).shape, torch.float32, q.device):
+        raise ValueError(f"out_state must be float32 {tuple(state_like(q, v).shape)} on {q.device}, got {out_state}")
+    q, k, v = with_rows(q, k, v)
     out = torch.empty_like(v, memory_format=torch.contiguous_format)
-    bv = min(64, _power_of_two(value_dim))
+    bv = min(64, power_of_two(value_dim))
     _step_kernel[(triton.cdiv(value_dim, bv) * batch * heads,)](
-        q, k, v, gamma, _packed(state), out, out_state, *(stride for x in (q, k, v) for stride in x.stride()[:2]),
-        heads, key_dim, value_dim, BK=min(64, _power_of_two(key_dim)), BV=bv, num_warps=4,
+        q, k, v, gamma, packed(state), out, out_state, *(stride for x in (q, k, v) for stride in x.stride()[:2]),
+        heads, key_dim, value_dim, BK=min(64, power_of_two(key_dim)), BV=bv, num_warps=4,
     )  # fmt: skip
     return out, out_state
