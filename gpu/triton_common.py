@@ -6,24 +6,22 @@ A tile is a block of rows and columns of a matrix, held in the registers of the 
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in NumPy, on the CPU
 
 
 @triton.jit
-def load(x, start, rows, columns, stride, height, width):
-    """Rows start + rows of x (height, width), and these columns of them; zero outside."""
-    inside = (start + rows < height)[:, None] & (columns < width)[None, :]
-    offsets = rows[:, None] * stride + columns[None, :]
-    return tl.load(x + start * tl.cast(stride, tl.int64) + offsets, mask=inside, other=0.0)
+def load(x, i, j, row, column):
+    """The tile of x[i, j] that begins at row, column: x is the descriptor of an array of four axes. Zero outside."""
+    tile = x.load([i, j, row, column])
+    return tl.reshape(tile, (tile.shape[2], tile.shape[3]))
 
 
 @triton.jit
-def store(x, tile, start, rows, columns, stride, height, width):
-    """Write a tile to the place that `load` with these arguments reads, in the dtype of x."""
-    inside = (start + rows < height)[:, None] & (columns < width)[None, :]
-    offsets = rows[:, None] * stride + columns[None, :]
-    tl.store(x + start * tl.cast(stride, tl.int64) + offsets, tile.to(x.dtype.element_ty), mask=inside)
+def store(x, tile, i, j, row, column):
+    """Write a tile to the place that `load` reads; what lies outside is left out."""
+    x.store([i, j, row, column], tl.reshape(tile.to(x.dtype), (1, 1, tile.shape[0], tile.shape[1])))
 
 
 @triton.jit
@@ -32,13 +30,6 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
     if INTERPRETED:  # which multiplies bfloat16 as if it were integers
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, acc, input_precision=PRECISION)
-
-
-@triton.jit
-def head_of(x, bh, heads, stride_batch, stride_head):
-    """Where the (T, width) matrix of one batch and head begins."""
-    bh = tl.cast(bh, tl.int64)
-    return x + (bh // heads) * stride_batch + (bh % heads) * stride_head
 
 
 @triton.jit
@@ -58,14 +49,19 @@ def power_of_two(n):
     return max(16, triton.next_power_of_2(n))
 
 
-def strides_of(*arrays):
-    """The strides of batch, head and time of each (B, H, T, width), in a row, as kernels take them."""
-    return [stride for array in arrays for stride in array.stride()[:3]]
+def descriptor(x, height, width):
+    """What the copy engine of a GPU reads tiles of the last two axes of x by, height x width each; None of None."""
+    if x is None:
+        return None
+    strides = [stride if size > 1 else 16 for size, stride in zip(x.shape[:3], x.stride(), strict=False)]
+    return TensorDescriptor(x, x.shape, [*strides, 1], [1, 1, height, width])
 
 
-def with_rows(*arrays):
-    """The arrays, copied where the numbers of a row do not lie side by side."""
-    return [array if array.stride(3) == 1 or array.shape[3] == 1 else array.contiguous() for array in arrays]
+def readable(x):
+    """An array of four axes, copied if the copy engine cannot read it: rows lie together, at multiples of 16 bytes."""
+    strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]
+    good = x.stride(3) == 1 and x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
+    return x if good else x.clone(memory_format=torch.contiguous_format)
 
 
 def token_major(x, width):
@@ -77,11 +73,6 @@ def token_major(x, width):
 def precision_of(x):
     """How products of x are computed: float32 in full, and not in the ten bits of TF32; halves as they are."""
     return "ieee" if x.dtype == torch.float32 else "tf32"
-
-
-def packed(state):
-    """A state as kernels read it, contiguous, or None."""
-    return None if state is None else state.contiguous()
 
 
 def state_like(q, v):

@@ -33,24 +33,23 @@ from pathlib import Path
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import pad
 
 from refimpl.checks import check_integer, check_retention
 
 from .triton_common import (
+    descriptor,
     dot,
-    head_of,
     load,
     log2_decay,
-    packed,
     power_less_one,
     power_of_two,
     precision_of,
+    readable,
     state_like,
     store,
-    strides_of,
     token_major,
-    with_rows,
-)  # fmt: skip
+)
 
 TABLE = Path(__file__).with_name("triton_tiles.json")
 
@@ -58,11 +57,9 @@ TABLE = Path(__file__).with_name("triton_tiles.json")
 # ---------------------------------------------------------------- kernels
 
 
-@triton.jit(do_not_specialize=["T", "heads", "chunks", "chunks_a_segment"])
+@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _states_kernel(
-    x, y, gamma, start, states, end,
-    x_batch, x_head, x_time, y_batch, y_head, y_time,
-    T, heads, K, V, chunks, chunks_a_segment,
+    x, y, gamma, start, states, end, T, heads, K, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -70,18 +67,13 @@ def _states_kernel(
 
     x (B, H, T, K), y (B, H, T, V). Optional: start and end (segments, B H, K, V) float32, states (B H, chunks, K, V).
     """
-    tiles = tl.cdiv(K, BK) * tl.cdiv(V, BV)
-    segments = tl.cdiv(chunks, chunks_a_segment)
-    pid = tl.program_id(0)
+    across, pid = tl.cdiv(V, BV), tl.program_id(0)
+    tiles = tl.cdiv(K, BK) * across
     tile, segment, bh = pid % tiles, pid // tiles % segments, pid // tiles // segments
-    all_bh = tl.num_programs(0) // tiles // segments
-    rows = tile // tl.cdiv(V, BV) * BK + tl.arange(0, BK)
-    columns = tile % tl.cdiv(V, BV) * BV + tl.arange(0, BV)
-    x, y = head_of(x, bh, heads, x_batch, x_head), head_of(y, bh, heads, y_batch, y_head)
-    size = tl.cast(K, tl.int64) * V
-    at = (segment * all_bh + bh) * size
+    row, column = tile // across * BK, tile % across * BV
+    b, h = bh // heads, bh % heads
 
-    log2_gamma = log2_decay(gamma, bh % heads)
+    log2_gamma = log2_decay(gamma, h)
     steps = tl.cdiv(T, BT)
     last = T - (steps - 1) * BT  # tokens of the last step
     decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
@@ -89,7 +81,7 @@ def _states_kernel(
 
     acc = tl.zeros((BK, BV), tl.float32)
     if start is not None:
-        acc = load(start + at, 0, rows, columns, V, K, V)
+        acc = load(start, segment, bh, row, column)
     first = segment * chunks_a_segment * (CHUNK // BT)
     stop = tl.minimum(first + chunks_a_segment * (CHUNK // BT), steps)
     token = tl.arange(0, BT)
@@ -98,19 +90,15 @@ def _states_kernel(
         if states is not None:
             side = step + 1 if REVERSE else step
             if (side % (CHUNK // BT) == 0) | (side == steps):
-                store(states + (tl.cast(bh, tl.int64) * chunks + step * BT // CHUNK) * size,
-                       acc, 0, rows, columns, V, K, V)  # fmt: skip
+                store(states, acc, bh, step * BT // CHUNK, row, column)
         ragged = step == steps - 1
-        length = tl.where(ragged, last, BT)
-        exponent = token + 1 if REVERSE else tl.maximum(length - 1 - token, 0)
-        weight = tl.exp2(exponent * log2_gamma)
-        keys = load(x, step * BT, token, rows, x_time, T, K)
-        values = load(y, step * BT, token, columns, y_time, T, V)
-        keys = (keys * weight[:, None]).to(y.dtype.element_ty)
+        exponent = token + 1 if REVERSE else tl.maximum(tl.where(ragged, last, BT) - 1 - token, 0)
+        keys, values = load(x, b, h, step * BT, row), load(y, b, h, step * BT, column)
+        keys = (keys * tl.exp2(exponent * log2_gamma)[:, None]).to(values.dtype)
         acc += acc * tl.where(ragged, last_decay, decay)
         acc = dot(tl.trans(keys), values, acc, PRECISION)
     if end is not None:
-        store(end + at, acc, 0, rows, columns, V, K, V)
+        store(end, acc, segment, bh, row, column)
 
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
@@ -135,51 +123,42 @@ def _scan_kernel(
     tl.store(end + tl.cast(bh, tl.int64) * size + at, acc, mask=inside)
 
 
-@triton.jit(do_not_specialize=["T", "heads", "chunks"])
+@triton.jit(do_not_specialize=["T", "heads"])
 def _outputs_kernel(
-    x, y, z, gamma, states, out,
-    x_batch, x_head, x_time, y_batch, y_head, y_time, z_batch, z_head, z_time, out_batch, out_head, out_time,
-    T, heads, K, V, chunks,
+    x, x_narrow, y, z, gamma, states, out, T, heads, K, V,
     CHUNK: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, ONE_TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """BM rows and BV columns of out (B, H, T, V), for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
 
     Scores are computed for BN keys at a time, over K in steps of BK (or at once: ONE_TILE); the state's part over K in
-    steps of BS. TRANSPOSED: the states are stored (V, K).
+    steps of BS, which x_narrow reads. TRANSPOSED: the states are stored (V, K).
     """
-    tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
-    pid = tl.program_id(0)
-    tile, block, bh = pid % tiles, pid // tiles % blocks, pid // tiles // blocks
-    m, n, columns = tl.arange(0, BM), tl.arange(0, BN), tile * BV + tl.arange(0, BV)
-    x, y = head_of(x, bh, heads, x_batch, x_head), head_of(y, bh, heads, y_batch, y_head)
-    z, out = head_of(z, bh, heads, z_batch, z_head), head_of(out, bh, heads, out_batch, out_head)
-    row = block * BM
+    tiles, blocks, pid = tl.cdiv(V, BV), tl.cdiv(T, BM), tl.program_id(0)
+    column, row, bh = pid % tiles * BV, pid // tiles % blocks * BM, pid // tiles // blocks
+    b, h = bh // heads, bh % heads
     chunk = row // CHUNK
     begin, stop = chunk * CHUNK, tl.minimum(chunk * CHUNK + CHUNK, T)
-    states += (tl.cast(bh, tl.int64) * chunks + chunk) * K * V
-
-    log2_gamma = log2_decay(gamma, bh % heads).to(tl.float32)
+    log2_gamma = log2_decay(gamma, h).to(tl.float32)
     reach = tl.minimum(24.0 / tl.maximum(-log2_gamma, 1e-6), 1e9).to(tl.int32) + 1  # gamma^reach is below rounding
 
     # the state's part, unless the rows nearest to it have all but forgotten it
+    m, n = tl.arange(0, BM), tl.arange(0, BN)
     age = stop - 1 - row - m if REVERSE else row + m + 1 - begin
     youngest = stop - row - BM if REVERSE else row + 1 - begin
     acc = tl.zeros((BM, BV), tl.float32)
     if youngest < reach:
         for k in range(0, K, BS):
-            s = k + tl.arange(0, BS)
-            queries = load(x, row, m, s, x_time, T, K)
-            if TRANSPOSED:
-                state = tl.trans(load(states, 0, columns, s, K, V, K))
+            if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
+                state = tl.trans(load(states, bh, chunk, column, k))
             else:
-                state = load(states, 0, s, columns, V, K, V)
-            acc = dot(queries, state, acc, PRECISION)
+                state = load(states, bh, chunk, k, column)
+            acc = dot(load(x_narrow, b, h, row, k), state, acc, PRECISION)
         acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
 
     # the chunk's own part
     if ONE_TILE:
-        queries = load(x, row, m, tl.arange(0, BK), x_time, T, K)
+        queries = load(x, b, h, row, 0)
     if REVERSE:
         first, stop = row, tl.minimum(stop, row + BM + reach)
     else:
@@ -187,47 +166,41 @@ def _outputs_kernel(
     for key in range(first, stop, BN):
         scores = tl.zeros((BM, BN), tl.float32)
         if ONE_TILE:
-            keys = load(y, key, n, tl.arange(0, BK), y_time, T, K)
-            scores = dot(queries, tl.trans(keys), scores, PRECISION)
+            scores = dot(queries, tl.trans(load(y, b, h, key, 0)), scores, PRECISION)
         else:
             for k in range(0, K, BK):
-                s = k + tl.arange(0, BK)
-                keys = load(y, key, n, s, y_time, T, K)
-                scores = dot(load(x, row, m, s, x_time, T, K), tl.trans(keys), scores, PRECISION)
+                scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, key, k)), scores, PRECISION)
         lag = row - key + m[:, None] - n[None, :]
         lag = -lag if REVERSE else lag
         # Masked before the power: beyond the diagonal it would overflow, and inf * 0 is NaN.
         scores = tl.where(lag >= 0, scores * tl.exp2(tl.maximum(lag, 0) * log2_gamma), 0.0)
-        values = load(z, key, n, columns, z_time, T, V)
-        acc = dot(scores.to(z.dtype.element_ty), values, acc, PRECISION)
-    store(out, acc, row, m, columns, out_time, T, V)
+        values = load(z, b, h, key, column)
+        acc = dot(scores.to(values.dtype), values, acc, PRECISION)
+    store(out, acc, b, h, row, column)
 
 
 @triton.jit(do_not_specialize=["heads"])
-def _step_kernel(
-    q, k, v, gamma, state, out, new_state,
-    q_batch, q_head, k_batch, k_head, v_batch, v_head, heads, K, V, BK: tl.constexpr, BV: tl.constexpr,
-):  # fmt: skip
+def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.constexpr, BV: tl.constexpr):
     """BV columns of one head: S = gamma S + k^T v, o = q S. Each number of S is read once and written once."""
-    tiles = tl.cdiv(V, BV)
-    tile, bh = tl.program_id(0) % tiles, tl.program_id(0) // tiles
-    rows, columns = tl.arange(0, BK), tile * BV + tl.arange(0, BV)
-    inside = columns < V
-    at = tl.cast(bh, tl.int64) * K * V
-    values = tl.load(head_of(v, bh, heads, v_batch, v_head) + columns, mask=inside, other=0.0).to(tl.float32)
+    tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
+    bh, columns = tl.cast(pid // tiles, tl.int64), pid % tiles * BV + tl.arange(0, BV)
+    within = columns < V
+    values = tl.load(v + bh * V + columns, mask=within, other=0.0).to(tl.float32)
     decay = power_less_one(log2_decay(gamma, bh % heads), 1)
     acc = tl.zeros((BV,), tl.float32)
-    for start in range(0, K, BK):
-        row = start + rows
-        keys = tl.load(head_of(k, bh, heads, k_batch, k_head) + row, mask=row < K, other=0.0).to(tl.float32)
-        queries = tl.load(head_of(q, bh, heads, q_batch, q_head) + row, mask=row < K, other=0.0).to(tl.float32)
-        written = keys[:, None] * values[None, :]
+    for first in range(0, K, BK):
+        rows = first + tl.arange(0, BK)
+        keys = tl.load(k + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
+        queries = tl.load(q + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
+        at = bh * K * V + rows[:, None] * V + columns[None, :]
+        inside = (rows < K)[:, None] & within[None, :]
+        after = keys[:, None] * values[None, :]
         if state is not None:
-            before = load(state + at, start, rows, columns, V, K, V)
-            written += before + before * decay
-        store(new_state + at, written, start, rows, columns, V, K, V)
-        acc += tl.sum(queries[:, None] * written, 0)
-    tl.store(out + tl.cast(bh, tl.int64) * V + columns, acc.to(out.dtype.element_ty), mask=inside)
+            before = tl.load(state + at, mask=inside, other=0.0)
+            after += before + before * decay
+        tl.store(new_state + at, after, mask=inside)
+        acc += tl.sum(queries[:, None] * after, 0)
+    tl.store(out + bh * V + columns, acc.to(out.dtype.element_ty), mask=within)
 
 
 # ---------------------------------------------------------------- launches
@@ -256,26 +229,31 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
     a_segment = triton.cdiv(chunks, min(segments, max(1, chunks // 2)))
     segments = triton.cdiv(chunks, a_segment)
     states = x.new_empty((batch * heads, chunks, key_dim, value_dim))
-    end = x.new_empty((batch, heads, key_dim, value_dim), dtype=torch.float32)
+    end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
+    bt = min(tiles["BT"], chunk)
 
     def walk(start, states, end):
         _states_kernel[(programs * segments,)](
-            x, y, gamma, start, states, end, *strides_of(x, y), time, heads, key_dim, value_dim, chunks, a_segment,
-            CHUNK=chunk, BT=min(tiles["BT"], chunk), BK=bk, BV=bv, REVERSE=reverse, PRECISION=precision_of(x),
+            descriptor(x, bt, bk), descriptor(y, bt, bv), gamma,
+            *(descriptor(each, bk, bv) for each in (start, states, end)),
+            time, heads, key_dim, value_dim, segments, a_segment,
+            CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=precision_of(x),
             num_warps=tiles["warps"], num_stages=tiles["stages"],
         )  # fmt: skip
 
+    if start is not None:
+        start = start.view(end.shape)
     if segments == 1:
         walk(start, states, end)
-        return states, end
-    totals = x.new_empty((segments, *end.shape), dtype=torch.float32)
-    walk(None, None, totals)
-    size = key_dim * value_dim
-    _scan_kernel[(triton.cdiv(size, 1024), batch * heads)](
-        totals, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
-    )
-    walk(totals, states, None)
-    return states, end
+    else:
+        totals = x.new_empty((segments, *end.shape[1:]), dtype=torch.float32)
+        walk(None, None, totals)
+        size = key_dim * value_dim
+        _scan_kernel[(triton.cdiv(size, 1024), batch * heads)](
+            totals, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
+        )
+        walk(totals, states, None)
+    return states, end.view(batch, heads, key_dim, value_dim)
 
 
 def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
@@ -283,11 +261,14 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = token_major(x, value_dim)
     wide, bv = power_of_two(key_dim), min(tiles["BV"], power_of_two(value_dim))
-    bm = min(tiles["BM"], chunk)
+    bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
+    bn = min(tiles["BN"], bm)
     _outputs_kernel[(triton.cdiv(value_dim, bv) * triton.cdiv(time, bm) * batch * heads,)](
-        x, y, z, gamma, states, out, *strides_of(x, y, z, out), time, heads, key_dim, value_dim, triton.cdiv(time, chunk),
-        CHUNK=chunk, BM=bm, BN=min(tiles["BN"], bm), BK=min(tiles["BK"], wide), BS=min(tiles["BS"], wide), BV=bv,
-        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=tiles["BK"] >= key_dim, PRECISION=precision_of(x),
+        descriptor(x, bm, bk), descriptor(x, bm, bs), descriptor(y, bn, bk), descriptor(z, bn, bv), gamma,
+        descriptor(states, *((bv, bs) if transposed else (bs, bv))), descriptor(out, bm, bv),
+        time, heads, key_dim, value_dim,
+        CHUNK=chunk, BM=bm, BN=bn, BK=bk, BS=bs, BV=bv,
+        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=bk >= key_dim, PRECISION=precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out
@@ -319,7 +300,8 @@ def _chunkwise(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
-    return forward_of(*with_rows(q, k, v), gamma, packed(state), tiles | ({"chunk": chunk} if chunk else {}))
+    tiles = tiles | ({"chunk": chunk} if chunk else {})
+    return forward_of(*map(readable, (q, k, v)), gamma, None if state is None else readable(state), tiles)
 
 
 @_chunkwise.register_fake
@@ -333,9 +315,9 @@ def _chunkwise_backward(
     grad: torch.Tensor, grad_state: torch.Tensor, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
-    q, k, v, grad = with_rows(q, k, v, grad)
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    return backward_of(q, k, v, gamma, packed(state), grad, packed(grad_state), tiles)
+    q, k, v, grad, grad_state = map(readable, (q, k, v, grad, grad_state))
+    return backward_of(q, k, v, gamma, None if state is None else readable(state), grad, grad_state, tiles)
 
 
 @_chunkwise_backward.register_fake
@@ -388,7 +370,15 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
-    return _chunkwise(q, k, v, gamma, state, chunk)
+    key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
+    if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
+        q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
+        state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
+    out, state = _chunkwise(q, k, v, gamma, state, chunk)
+    if key_fill or value_fill:
+        out = out[..., : v.shape[3] - value_fill]
+        state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
+    return out, state
 
 
 def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
@@ -410,11 +400,10 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         out_state = state_like(q, v)
     elif (out_state.shape, out_state.dtype, out_state.device) != (state_like(q, v).shape, torch.float32, q.device):
         raise ValueError(f"out_state must be float32 {tuple(state_like(q, v).shape)} on {q.device}, got {out_state}")
-    q, k, v = with_rows(q, k, v)
-    out = torch.empty_like(v, memory_format=torch.contiguous_format)
-    bv = min(64, power_of_two(value_dim))
+    q, k, v = (x.contiguous() for x in (q, k, v))
+    out, bv = torch.empty_like(v), min(64, power_of_two(value_dim))
     _step_kernel[(triton.cdiv(value_dim, bv) * batch * heads,)](
-        q, k, v, gamma, packed(state), out, out_state, *(stride for x in (q, k, v) for stride in x.stride()[:2]),
-        heads, key_dim, value_dim, BK=min(64, power_of_two(key_dim)), BV=bv, num_warps=4,
+        q, k, v, gamma, None if state is None else state.contiguous(), out, out_state, heads, key_dim, value_dim,
+        BK=min(64, power_of_two(key_dim)), BV=bv, num_warps=4,
     )  # fmt: skip
     return out, out_state
