@@ -35,9 +35,10 @@ import triton
 import triton.language as tl
 from torch.nn.functional import pad
 
-from refimpl.checks import check_integer, check_retention
+from refimpl.checks import check_arrays, check_integer, check_retention, check_state
 
 from .triton_common import (
+    INTERPRETED,
     descriptor,
     dot,
     load,
@@ -346,8 +347,10 @@ def _check(q, k, v, gamma, state):
         raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
     if q.dtype == torch.float64:
         raise TypeError("q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes")
-    if q.device.type != "cuda" and not triton.knobs.runtime.interpret:
-        raise ValueError(f"q must be on a CUDA device, or TRITON_INTERPRET=1 be set, got device {q.device}")
+    if q.device.type != "cuda" and not INTERPRETED:
+        raise ValueError(
+            f"q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device {q.device}"
+        )
     if gamma.requires_grad:
         raise ValueError(
             "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not"
@@ -398,8 +401,11 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         return retention_chunkwise_triton(q, k, v, gamma, state)
     if out_state is None:
         out_state = state_like(q, v)
-    elif (out_state.shape, out_state.dtype, out_state.device) != (state_like(q, v).shape, torch.float32, q.device):
-        raise ValueError(f"out_state must be float32 {tuple(state_like(q, v).shape)} on {q.device}, got {out_state}")
+    else:
+        check_arrays(q=q, out_state=out_state)
+        check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
+        if not out_state.is_contiguous():
+            raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
     q, k, v = (x.contiguous() for x in (q, k, v))
     out, bv = torch.empty_like(v), min(64, power_of_two(value_dim))
     _step_kernel[(triton.cdiv(value_dim, bv) * batch * heads,)](
