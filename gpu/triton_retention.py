@@ -37,22 +37,11 @@ from torch.nn.functional import pad
 
 from refimpl.checks import check_arrays, check_integer, check_retention, check_state
 
-from .triton_common import (
-    INTERPRETED,
-    descriptor,
-    dot,
-    load,
-    log2_decay,
-    power_less_one,
-    power_of_two,
-    precision_of,
-    readable,
-    state_like,
-    store,
-    token_major,
-)
+from . import triton_common as common
+from .triton_common import dot, load, log2_decay, power_less_one, store
 
 TABLE = Path(__file__).with_name("triton_tiles.json")
+STEP = {"BK": 256, "BV": 32, "num_warps": 4}  # tiles of the decode step
 
 
 # ---------------------------------------------------------------- kernels
@@ -213,7 +202,7 @@ def tiles_for(key_dim, value_dim, dtype):
     kind = "float" if dtype == torch.float32 else "half"
     table = json.loads(TABLE.read_text())[kind]
     distance = lambda entry: sum(  # noqa: E731
-        abs(power_of_two(x).bit_length() - power_of_two(y).bit_length())
+        abs(common.power_of_two(x).bit_length() - common.power_of_two(y).bit_length())
         for x, y in zip((key_dim, value_dim), entry["widths"], strict=True)
     )
     return min(table, key=distance)
@@ -223,7 +212,7 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
     """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     chunks = triton.cdiv(time, chunk)
-    bk, bv = min(tiles["BK"], power_of_two(key_dim)), min(tiles["BV"], power_of_two(value_dim))
+    bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
     programs = triton.cdiv(key_dim, bk) * triton.cdiv(value_dim, bv) * batch * heads
     if segments is None:  # too few programs leave most of the GPU idle: cut time, and read x and y twice
         segments = 1 if programs >= tiles["programs"] else triton.cdiv(2 * tiles["programs"], programs)
@@ -235,10 +224,10 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
 
     def walk(start, states, end):
         _states_kernel[(programs * segments,)](
-            descriptor(x, bt, bk), descriptor(y, bt, bv), gamma,
-            *(descriptor(each, bk, bv) for each in (start, states, end)),
+            common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
+            *(common.descriptor(each, bk, bv) for each in (start, states, end)),
             time, heads, key_dim, value_dim, segments, a_segment,
-            CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=precision_of(x),
+            CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
             num_warps=tiles["warps"], num_stages=tiles["stages"],
         )  # fmt: skip
 
@@ -260,16 +249,16 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
 def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
-    out = token_major(x, value_dim)
-    wide, bv = power_of_two(key_dim), min(tiles["BV"], power_of_two(value_dim))
+    out = common.token_major(x, value_dim)
+    wide, bv = common.power_of_two(key_dim), min(tiles["BV"], common.power_of_two(value_dim))
     bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
     bn = min(tiles["BN"], bm)
     _outputs_kernel[(triton.cdiv(value_dim, bv) * triton.cdiv(time, bm) * batch * heads,)](
-        descriptor(x, bm, bk), descriptor(x, bm, bs), descriptor(y, bn, bk), descriptor(z, bn, bv), gamma,
-        descriptor(states, *((bv, bs) if transposed else (bs, bv))), descriptor(out, bm, bv),
+        common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk), common.descriptor(z, bn, bv), gamma,
+        common.descriptor(states, *((bv, bs) if transposed else (bs, bv))), common.descriptor(out, bm, bv),
         time, heads, key_dim, value_dim,
         CHUNK=chunk, BM=bm, BN=bn, BK=bk, BS=bs, BV=bv,
-        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=bk >= key_dim, PRECISION=precision_of(x),
+        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=bk >= key_dim, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out
@@ -302,12 +291,12 @@ def _chunkwise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    return forward_of(*map(readable, (q, k, v)), gamma, None if state is None else readable(state), tiles)
+    return forward_of(*map(common.readable, (q, k, v)), gamma, None if state is None else common.readable(state), tiles)
 
 
 @_chunkwise.register_fake
 def _(q, k, v, gamma, state, chunk):
-    return token_major(v, v.shape[3]), state_like(q, v)
+    return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
 @torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
@@ -317,13 +306,13 @@ def _chunkwise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    q, k, v, grad, grad_state = map(readable, (q, k, v, grad, grad_state))
-    return backward_of(q, k, v, gamma, None if state is None else readable(state), grad, grad_state, tiles)
+    q, k, v, grad, grad_state = map(common.readable, (q, k, v, grad, grad_state))
+    return backward_of(q, k, v, gamma, None if state is None else common.readable(state), grad, grad_state, tiles)
 
 
 @_chunkwise_backward.register_fake
 def _(q, k, v, gamma, state, grad, grad_state, chunk):
-    return *(token_major(x, x.shape[3]) for x in (q, k, v)), state_like(q, v)
+    return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), common.state_like(q, v)
 
 
 def _keep(ctx, inputs, output):
@@ -347,7 +336,7 @@ def _check(q, k, v, gamma, state):
         raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
     if q.dtype == torch.float64:
         raise TypeError("q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes")
-    if q.device.type != "cuda" and not INTERPRETED:
+    if q.device.type != "cuda" and not common.INTERPRETED:
         raise ValueError(
             f"q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device {q.device}"
         )
@@ -369,7 +358,9 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     must stay below 65,504, as an output must. Anything else: TypeError or ValueError naming the argument.
     """
     _check(q, k, v, gamma, state)
-    chunk = 0 if chunk_size is None else min(512, power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+    chunk = (
+        0 if chunk_size is None else min(512, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+    )
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
@@ -400,16 +391,17 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
             raise ValueError("out_state must be None where gradients are asked for, got a tensor")
         return retention_chunkwise_triton(q, k, v, gamma, state)
     if out_state is None:
-        out_state = state_like(q, v)
+        out_state = common.state_like(q, v)
     else:
         check_arrays(q=q, out_state=out_state)
         check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
     q, k, v = (x.contiguous() for x in (q, k, v))
-    out, bv = torch.empty_like(v), min(64, power_of_two(value_dim))
+    bk, bv = min(STEP["BK"], common.power_of_two(key_dim)), min(STEP["BV"], common.power_of_two(value_dim))
+    out = torch.empty_like(v)
     _step_kernel[(triton.cdiv(value_dim, bv) * batch * heads,)](
         q, k, v, gamma, None if state is None else state.contiguous(), out, out_state, heads, key_dim, value_dim,
-        BK=min(64, power_of_two(key_dim)), BV=bv, num_warps=4,
+        **STEP | {"BK": bk, "BV": bv},
     )  # fmt: skip
     return out, out_state

@@ -5,6 +5,7 @@ GPU rounds it, which doubles its error.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import contract
 import door
@@ -18,6 +19,7 @@ from refimpl.tree import map_tree
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
 from gpu import triton_retention as ours
+from gpu.kernel_ladder.__main__ import VERSIONS
 from gpu.triton_common import readable
 
 ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
@@ -236,6 +238,15 @@ def test_model_takes_the_kernels():
     assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 
 
+@pytest.mark.parametrize("name", VERSIONS)
+def test_every_rung_of_the_ladder_is_a_retention(name, poisoned):
+    q, k, v, gamma, state = arrays(torch.float32, 128)
+    for before in (state, None):
+        wide = None if before is None else before.double()
+        want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, wide)
+        agree(import_module(f"gpu.kernel_ladder.{name}").retention(q, k, v, gamma, before), want, 1e-6)
+
+
 # ---------------------------------------------------------------- the decode step
 
 
@@ -338,7 +349,7 @@ def test_what_these_kernels_refuse():
 
 @pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
 def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
-    monkeypatch.setattr(ours, "INTERPRETED", False)
+    monkeypatch.setattr(ours.common, "INTERPRETED", False)
     message = "q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device cpu"
     door._refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
 
