@@ -26,7 +26,7 @@ def store(x, tile, i, j, row, column):
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a @ b, summed in float32; of halves every product is exact there."""
+    """acc + a @ b, or a @ b where acc is None, summed in float32, in which products of halves are exact."""
     if INTERPRETED:  # which multiplies bfloat16 as if it were integers
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, acc, input_precision=PRECISION)
@@ -45,8 +45,13 @@ def power_less_one(log2_gamma, exponent):
 
 
 def power_of_two(n):
-    """The least power of two that is at least n and at least 16, the narrowest product of a tensor core."""
-    return max(16, triton.next_power_of_2(n))
+    """The least power of two that is at least n, and at least 64: narrower tiles would be no faster."""
+    return max(64, 1 << (n - 1).bit_length())
+
+
+def blocks(n, size):
+    """How many blocks of a size cover n; triton.cdiv takes some microseconds, which add up in front of a launch."""
+    return -(-n // size)
 
 
 def descriptor(x, height, width):

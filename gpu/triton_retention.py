@@ -28,6 +28,7 @@ whichever of the four is computed.
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -75,17 +76,18 @@ def _states_kernel(
     first = segment * chunks_a_segment * (CHUNK // BT)
     stop = tl.minimum(first + chunks_a_segment * (CHUNK // BT), steps)
     token = tl.arange(0, BT)
+    weight = tl.exp2((token + 1 if REVERSE else BT - 1 - token) * log2_gamma)
     for n in range(first, stop):
         step = first + stop - 1 - n if REVERSE else n
         if states is not None:
             side = step + 1 if REVERSE else step
             if (side % (CHUNK // BT) == 0) | (side == steps):
                 store(states, acc, bh, step * BT // CHUNK, row, column)
-        ragged = step == steps - 1
-        exponent = token + 1 if REVERSE else tl.maximum(tl.where(ragged, last, BT) - 1 - token, 0)
-        keys, values = load(x, b, h, step * BT, row), load(y, b, h, step * BT, column)
-        keys = (keys * tl.exp2(exponent * log2_gamma)[:, None]).to(values.dtype)
-        acc += acc * tl.where(ragged, last_decay, decay)
+        # Forwards, a ragged last step reads BT tokens up to the last, as weight wants; those it has read count zero.
+        begin = step * BT if REVERSE else tl.minimum(step * BT, T - BT)
+        keys, values = load(x, b, h, begin, row), load(y, b, h, begin, column)
+        keys = (keys * tl.where(begin + token < step * BT, 0.0, weight)[:, None]).to(values.dtype)
+        acc += acc * tl.where(step == steps - 1, last_decay, decay)
         acc = dot(tl.trans(keys), values, acc, PRECISION)
     if end is not None:
         store(end, acc, segment, bh, row, column)
@@ -137,14 +139,13 @@ def _outputs_kernel(
     age = stop - 1 - row - m if REVERSE else row + m + 1 - begin
     youngest = stop - row - BM if REVERSE else row + 1 - begin
     acc = tl.zeros((BM, BV), tl.float32)
-    if youngest < reach:
-        for k in range(0, K, BS):
-            if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
-                state = tl.trans(load(states, bh, chunk, column, k))
-            else:
-                state = load(states, bh, chunk, k, column)
-            acc = dot(load(x_narrow, b, h, row, k), state, acc, PRECISION)
-        acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
+    for k in range(0, tl.where(youngest < reach, K, 0), BS):
+        if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
+            state = tl.trans(load(states, bh, chunk, column, k))
+        else:
+            state = load(states, bh, chunk, k, column)
+        acc = dot(load(x_narrow, b, h, row, k), state, acc, PRECISION)
+    acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
 
     # the chunk's own part
     if ONE_TILE:
@@ -154,10 +155,10 @@ def _outputs_kernel(
     else:
         first, stop = tl.maximum(begin, (row - reach) // BN * BN), tl.minimum(row + BM, T)
     for key in range(first, stop, BN):
-        scores = tl.zeros((BM, BN), tl.float32)
         if ONE_TILE:
-            scores = dot(queries, tl.trans(load(y, b, h, key, 0)), scores, PRECISION)
+            scores = dot(queries, tl.trans(load(y, b, h, key, 0)), None, PRECISION)
         else:
+            scores = tl.zeros((BM, BN), tl.float32)
             for k in range(0, K, BK):
                 scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, key, k)), scores, PRECISION)
         lag = row - key + m[:, None] - n[None, :]
@@ -198,26 +199,24 @@ def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.cons
 
 @functools.cache
 def tiles_for(key_dim, value_dim, dtype):
-    """The stored configuration whose widths are nearest to these, its tiles no wider than they are."""
-    kind = "float" if dtype == torch.float32 else "half"
-    table = json.loads(TABLE.read_text())[kind]
-    distance = lambda entry: sum(  # noqa: E731
-        abs(common.power_of_two(x).bit_length() - common.power_of_two(y).bit_length())
-        for x, y in zip((key_dim, value_dim), entry["widths"], strict=True)
+    """The stored configuration whose widths are nearest to these."""
+    table = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
+    octaves = lambda entry: sum(  # noqa: E731
+        abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
     )
-    return min(table, key=distance)
+    return min(table, key=octaves)
 
 
 def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None):
     """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
-    chunks = triton.cdiv(time, chunk)
+    chunks = common.blocks(time, chunk)
     bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
-    programs = triton.cdiv(key_dim, bk) * triton.cdiv(value_dim, bv) * batch * heads
+    programs = common.blocks(key_dim, bk) * common.blocks(value_dim, bv) * batch * heads
     if segments is None:  # too few programs leave most of the GPU idle: cut time, and read x and y twice
-        segments = 1 if programs >= tiles["programs"] else triton.cdiv(2 * tiles["programs"], programs)
-    a_segment = triton.cdiv(chunks, min(segments, max(1, chunks // 2)))
-    segments = triton.cdiv(chunks, a_segment)
+        segments = 1 if programs >= tiles["programs"] else common.blocks(2 * tiles["programs"], programs)
+    a_segment = common.blocks(chunks, min(segments, max(1, chunks // 2)))
+    segments = common.blocks(chunks, a_segment)
     states = x.new_empty((batch * heads, chunks, key_dim, value_dim))
     end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
     bt = min(tiles["BT"], chunk)
@@ -239,7 +238,7 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
         totals = x.new_empty((segments, *end.shape[1:]), dtype=torch.float32)
         walk(None, None, totals)
         size = key_dim * value_dim
-        _scan_kernel[(triton.cdiv(size, 1024), batch * heads)](
+        _scan_kernel[(common.blocks(size, 1024), batch * heads)](
             totals, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
         )
         walk(totals, states, None)
@@ -253,7 +252,7 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     wide, bv = common.power_of_two(key_dim), min(tiles["BV"], common.power_of_two(value_dim))
     bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
     bn = min(tiles["BN"], bm)
-    _outputs_kernel[(triton.cdiv(value_dim, bv) * triton.cdiv(time, bm) * batch * heads,)](
+    _outputs_kernel[(common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads,)](
         common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk), common.descriptor(z, bn, bv), gamma,
         common.descriptor(states, *((bv, bs) if transposed else (bs, bv))), common.descriptor(out, bm, bv),
         time, heads, key_dim, value_dim,
@@ -349,7 +348,7 @@ def _check(q, k, v, gamma, state):
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
-    chunk_size: how many tokens apart states are stored, taken up to a power of two from 16 to 512. What comes out does
+    chunk_size: how many tokens apart states are stored, taken up to a power of two from 64 to 512. What comes out does
     not depend on it but by rounding. None takes what was measured to be fastest.
 
     q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
@@ -400,7 +399,7 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
     q, k, v = (x.contiguous() for x in (q, k, v))
     bk, bv = min(STEP["BK"], common.power_of_two(key_dim)), min(STEP["BV"], common.power_of_two(value_dim))
     out = torch.empty_like(v)
-    _step_kernel[(triton.cdiv(value_dim, bv) * batch * heads,)](
+    _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
         q, k, v, gamma, None if state is None else state.contiguous(), out, out_state, heads, key_dim, value_dim,
         **STEP | {"BK": bk, "BV": bv},
     )  # fmt: skip

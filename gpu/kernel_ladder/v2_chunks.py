@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from gpu.triton_common import (
+    blocks,
     descriptor,
     dot,
     load,
@@ -69,11 +70,11 @@ def retention(q, k, v, gamma, state=None):
         raise ValueError(f"time must be a multiple of {C}, got {time}")
     start = torch.zeros_like(state_like(q, v)) if state is None else state
     q, k, v, start = map(readable, (q, k, v, start))
-    out, end, chunks, across = token_major(v, value_dim), state_like(q, v), time // C, triton.cdiv(value_dim, TILE)
+    out, end, chunks, across = token_major(v, value_dim), state_like(q, v), time // C, blocks(value_dim, TILE)
     states = q.new_empty((batch * heads, chunks, key_dim, value_dim))
     q_, k_, v_, start_, states_, end_, out_ = (descriptor(x, TILE, TILE) for x in (q, k, v, start, states, end, out))
     sizes = {"C": C, "TILE": TILE, "PRECISION": precision_of(q)}
-    _states[(triton.cdiv(key_dim, TILE), across, batch * heads)](
+    _states[(blocks(key_dim, TILE), across, batch * heads)](
         k_, v_, gamma, start_, states_, end_, chunks, heads, **sizes
     )
     _outputs[(across, chunks, batch * heads)](q_, k_, v_, gamma, states_, out_, heads, key_dim, **sizes)

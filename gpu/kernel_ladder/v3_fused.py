@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from gpu.triton_common import (
+    blocks,
     descriptor,
     dot,
     load,
@@ -47,8 +48,8 @@ def _kernel(
         state = load(start, 0, bh, 0, column)
     for begin in range(0, T, C):
         queries, keys, values = load(q, b, h, begin, 0), load(k, b, h, begin, 0), load(v, b, h, begin, column)
-        scores = dot(queries, tl.trans(keys), tl.zeros((C, C), tl.float32), PRECISION) * mask
-        acc = dot(queries, state.to(queries.dtype), tl.zeros((C, BV), tl.float32), PRECISION) * xi[:, None]
+        scores = dot(queries, tl.trans(keys), None, PRECISION) * mask
+        acc = dot(queries, state.to(queries.dtype), None, PRECISION) * xi[:, None]
         acc = dot(scores.to(values.dtype), values, acc, PRECISION)
         store(out, acc, b, h, begin, column)
         ragged = begin + C > T
@@ -69,7 +70,7 @@ def retention(q, k, v, gamma, state=None, *, C=64, BV=128, weigh_values=True, wa
     out, end = token_major(v, value_dim), state_like(q, v).flatten(0, 1)[None]
     BK, BV = power_of_two(key_dim), min(BV, power_of_two(value_dim))
     state = None if state is None else state.reshape(end.shape)
-    _kernel[(triton.cdiv(value_dim, BV) * batch * heads,)](
+    _kernel[(blocks(value_dim, BV) * batch * heads,)](
         descriptor(q, C, BK), descriptor(k, C, BK), descriptor(v, C, BV), gamma, descriptor(state, BK, BV),
         descriptor(out, C, BV), descriptor(end, BK, BV), time, heads, value_dim,
         C=C, BK=BK, BV=BV, WEIGH_VALUES=weigh_values, PRECISION=precision_of(q), num_warps=warps, num_stages=stages,
