@@ -14,10 +14,11 @@ behind it,
     dK = (V G^T * D^T) Q + zeta (V R^T)    back in time: queries V, keys G, values Q
     dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
 
-so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. Nothing of size K x V is
-kept from the forward pass: the states are computed again, which costs less than the memory would.
+so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states are kept from the
+forward pass: they are computed again. Where heads and tiles of the state are too few to fill a GPU, time is cut into
+segments: what each adds to the state, a scan over these (`_scan_kernel`), then all segments at once.
 
-What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32
+What is left out: tokens and states whose weight is below 2^-24 and which fill whole tiles. What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32
 from an exponent in float64; S is carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be
 rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the stored states and
 the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
@@ -253,7 +254,8 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
     bn = min(tiles["BN"], bm)
     _outputs_kernel[(common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads,)](
-        common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk), common.descriptor(z, bn, bv), gamma,
+        common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk),
+        common.descriptor(z, bn, bv), gamma,
         common.descriptor(states, *((bv, bs) if transposed else (bs, bv))), common.descriptor(out, bm, bv),
         time, heads, key_dim, value_dim,
         CHUNK=chunk, BM=bm, BN=bn, BK=bk, BS=bs, BV=bv,
@@ -290,7 +292,9 @@ def _chunkwise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    return forward_of(*map(common.readable, (q, k, v)), gamma, None if state is None else common.readable(state), tiles)
+    state = None if state is None else common.readable(state)
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        return forward_of(*map(common.readable, (q, k, v)), gamma.contiguous(), state, tiles)
 
 
 @_chunkwise.register_fake
@@ -306,7 +310,9 @@ def _chunkwise_backward(
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
     q, k, v, grad, grad_state = map(common.readable, (q, k, v, grad, grad_state))
-    return backward_of(q, k, v, gamma, None if state is None else common.readable(state), grad, grad_state, tiles)
+    state = None if state is None else common.readable(state)
+    with torch.cuda.device_of(q):
+        return backward_of(q, k, v, gamma.contiguous(), state, grad, grad_state, tiles)
 
 
 @_chunkwise_backward.register_fake
@@ -396,11 +402,14 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
-    q, k, v = (x.contiguous() for x in (q, k, v))
+    q, k, v, gamma = (x.contiguous() for x in (q, k, v, gamma))
+    state = None if state is None else state.contiguous()
     bk, bv = min(STEP["BK"], common.power_of_two(key_dim)), min(STEP["BV"], common.power_of_two(value_dim))
     out = torch.empty_like(v)
-    _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
-        q, k, v, gamma, None if state is None else state.contiguous(), out, out_state, heads, key_dim, value_dim,
-        **STEP | {"BK": bk, "BV": bv},
-    )  # fmt: skip
+    if 0 in (out.numel(), out_state.numel()):
+        return out, out_state
+    with torch.cuda.device_of(q):
+        _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
+            q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **STEP | {"BK": bk, "BV": bv}
+        )
     return out, out_state

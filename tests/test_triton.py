@@ -182,10 +182,12 @@ def test_inputs_may_lie_in_any_way():
     scattered = lambda x: x.repeat_interleave(2, -1)[..., ::2].transpose(0, 3).clone().transpose(0, 3)  # noqa: E731
     shifted = torch.empty(q.numel() + 1, device=DEVICE)[1:].view(q.shape).copy_(q)
     same = v[:, :1].expand_as(v)
+    spread = gamma.repeat_interleave(2)[::2]
+    assert spread.stride() == (2,)
     for given in ((scattered(q), scattered(k), scattered(v), scattered(state)), (shifted, k, same, state)):
         copies = [x.contiguous().clone() for x in given]
         for got, want in zip(
-            ours.retention_chunkwise_triton(*given[:3], gamma, given[3]),
+            ours.retention_chunkwise_triton(*given[:3], spread, given[3]),
             ours.retention_chunkwise_triton(*copies[:3], gamma, copies[3]),
             strict=True,
         ):

@@ -63,8 +63,8 @@ def _kernel(
     store(end, state, 0, bh, 0, column)
 
 
-def retention(q, k, v, gamma, state=None, *, C=64, BV=128, weigh_values=True, warps=8, stages=2):
-    """(out, state) of the contract; arguments are not checked. BV columns of the state a program."""
+def retention(q, k, v, gamma, state=None, *, C=64, BV=128, weigh_values=True, warps=8, stages=1):
+    """(out, state) of the contract; arguments are not checked. BV columns of the state a program, 64 or 128."""
     q, k, v = map(readable, (q, k, v))
     (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
     out, end = token_major(v, value_dim), state_like(q, v).flatten(0, 1)[None]
