@@ -4,6 +4,7 @@ Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small,
 GPU rounds it, which doubles its error.
 """
 
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import refimpl
+from refimpl.checks import values_trusted
 from refimpl.tree import map_tree
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
@@ -223,6 +225,21 @@ def test_torch_library_accepts_the_operators():
     q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
     for start in (None, state.requires_grad_()):
         torch.library.opcheck(ours._chunkwise, (q.requires_grad_(), k, v, gamma, start, 0))
+
+
+def test_a_compiler_sees_one_graph():
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+
+    def loss(q):
+        out, after = ours.retention_chunkwise_triton(2 * q, k, v, gamma, state)
+        return out.square().sum() + after.sum()
+
+    with values_trusted(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
+        compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+        q = q.requires_grad_()
+        got, want = (torch.autograd.grad(function(q), q)[0] for function in (compiled, loss))
+    assert torch.equal(got, want)
 
 
 def test_model_takes_the_kernels():
