@@ -1,6 +1,12 @@
-"""Hypothesis the same everywhere, and the list of mutants at the end of a run."""
+"""Hypothesis the same everywhere, Triton's kernels on any machine, and the list of mutants at the end of a run."""
 
+import os
+
+import torch
 from hypothesis import Phase, settings
+
+if not torch.cuda.is_available():  # Triton asks when it is first imported, be it by torch
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Derandomised: CI and a reader see the same examples. No deadline: a busy machine is no failure.
 settings.register_profile("tests", max_examples=60, deadline=None, derandomize=True, database=None)

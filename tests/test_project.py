@@ -24,8 +24,8 @@ CONDA_NAMES = {"pytorch": "torch"}  # conda's name: PyPI's
 
 
 def requirements(lines):
-    """{canonical name: specifiers} of requirement lines."""
-    parsed = [Requirement(line) for line in lines]
+    """{canonical name: specifiers} of the requirement lines that this platform has to meet."""
+    parsed = [each for each in map(Requirement, lines) if each.marker is None or each.marker.evaluate()]
     return {canonicalize_name(CONDA_NAMES.get(r.name, r.name)): r.specifier for r in parsed}
 
 

@@ -1,0 +1,164 @@
+"""python -m gpu.kernel_ladder.tune: time every tile shape of the fused kernels and store the fastest.
+
+Compiling is what takes long, so worker processes do it first, each for a part of the candidates; a candidate that does
+not compile, or asks for more memory than a multiprocessor has, is left out and said so.
+"""
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+import gpu.triton_retention as ours
+from gpu.kernel_ladder.timing import milliseconds
+from refimpl import head_decays
+
+NAMES = {"states": ("BT", "BK", "BV", "warps", "stages"), "outputs": ("BM", "BN", "BK", "BS", "BV", "warps", "stages")}
+# (K, V, heads, chunks): the head shape of the paper's models, and a small one.
+SHAPES = {"large": (256, 512, 16, (128, 256)), "small": (64, 128, 8, (64, 128, 256))}
+STATES = {
+    "large": [
+        (64, 128, 128, 8, 4), (64, 128, 128, 4, 4), (32, 128, 128, 4, 6), (128, 128, 128, 8, 3), (64, 128, 128, 8, 3),
+        (64, 256, 128, 8, 3), (64, 128, 256, 8, 3), (32, 128, 256, 8, 4), (32, 256, 128, 8, 4), (64, 64, 256, 8, 4),
+        (64, 64, 256, 4, 4), (64, 256, 64, 8, 4), (64, 256, 64, 4, 3), (64, 64, 128, 4, 4), (128, 64, 128, 4, 3),
+    ],
+    "small": [
+        (bt, bk, bv, warps, stages)
+        for bt in (32, 64) for bk, bv in ((64, 64), (64, 128)) for warps, stages in ((4, 3), (4, 4), (8, 4))
+    ],
+}  # fmt: skip
+OUTPUTS = {
+    "large": [
+        (128, 64, 256, 64, 256, 8, 2), (128, 64, 256, 32, 256, 8, 2), (128, 32, 256, 64, 256, 8, 3),
+        (128, 32, 256, 64, 256, 8, 2), (128, 128, 64, 64, 256, 8, 3), (128, 128, 64, 64, 256, 8, 2),
+        (128, 64, 64, 64, 256, 8, 3), (128, 64, 64, 64, 256, 8, 4), (128, 64, 128, 64, 256, 8, 2),
+        (128, 128, 64, 64, 128, 8, 3), (128, 128, 64, 64, 128, 8, 4), (128, 128, 64, 64, 128, 4, 3),
+        (128, 64, 256, 64, 128, 8, 2), (128, 64, 256, 64, 128, 4, 2), (128, 64, 64, 64, 128, 4, 3),
+        (64, 64, 64, 64, 256, 4, 3), (64, 64, 256, 64, 256, 4, 2), (64, 64, 64, 64, 128, 4, 3),
+        (64, 32, 256, 32, 256, 4, 2), (64, 32, 256, 64, 256, 4, 2), (64, 32, 256, 64, 128, 4, 3),
+        (128, 32, 256, 64, 128, 8, 2), (128, 32, 256, 64, 128, 8, 3),
+    ],
+    "small": [
+        (64, 64, 128, 64, 128, 4, 2), (64, 64, 128, 64, 128, 4, 3), (64, 64, 128, 64, 128, 8, 3),
+        (128, 64, 128, 64, 128, 8, 2), (128, 64, 128, 64, 128, 8, 3), (128, 64, 128, 64, 128, 4, 2),
+        (128, 128, 128, 64, 128, 8, 2), (64, 32, 128, 64, 128, 4, 3), (128, 32, 128, 64, 128, 8, 3),
+        (64, 64, 128, 64, 64, 4, 2), (128, 64, 128, 64, 64, 4, 2),
+    ],
+}  # fmt: skip
+
+
+def inputs(shape, time, tokens, device="cuda"):
+    """q, k, v and a gradient of out as a model has them, (B, T, H, width) in memory; bfloat16, seeded."""
+    key_dim, value_dim, heads, _ = SHAPES[shape]
+    draw = torch.Generator(device).manual_seed(0)
+    rows = lambda width: torch.randn(  # noqa: E731
+        (tokens // time, time, heads, width), dtype=torch.bfloat16, device=device, generator=draw
+    ).transpose(1, 2)
+    q, k = rows(key_dim), rows(key_dim)
+    return q * key_dim**-0.5, k, rows(value_dim), rows(value_dim), head_decays(heads, xp=torch, device=device)
+
+
+def jobs(shape):
+    """Every (role, chunk, tiles) to try, each once."""
+    for chunk in SHAPES[shape][3]:
+        for tiles in STATES[shape]:
+            yield "states", chunk, dict(zip(NAMES["states"], tiles, strict=True)) | {"programs": 64}
+        for role in ("outputs", "dq", "dk", "dv"):
+            for tiles in OUTPUTS[shape]:
+                yield role, chunk, dict(zip(NAMES["outputs"], tiles, strict=True))
+
+
+def call_of(role, chunk, tiles, q, k, v, grad, gamma, kept):
+    """The launch of one job as a function of nothing; `kept` holds the states of each chunk size."""
+    batch, heads, time, key_dim = q.shape
+    if chunk not in kept:
+        kept[chunk] = q.new_empty((batch * heads, -(-time // chunk), key_dim, v.shape[3])).normal_()
+    states = kept[chunk]
+    return {
+        "states": lambda: ours.states_of(k, v, gamma, None, chunk, tiles),
+        "outputs": lambda: ours.outputs_of(q, k, v, gamma, states, chunk, tiles),
+        "dq": lambda: ours.outputs_of(grad, v, k, gamma, states, chunk, tiles, transposed=True),
+        "dk": lambda: ours.outputs_of(v, grad, q, gamma, states, chunk, tiles, reverse=True, transposed=True),
+        "dv": lambda: ours.outputs_of(k, q, grad, gamma, states, chunk, tiles, reverse=True),
+    }[role]
+
+
+def compile_part(shape, part, parts):
+    """Launch each of a part of the jobs once on small inputs, which leaves it in Triton's cache; what failed, and why."""
+    q, k, v, grad, gamma = inputs(shape, 512, 512)
+    failed, kept = {}, {}
+    for number, (role, chunk, tiles) in enumerate(jobs(shape)):
+        if number % parts == part:
+            try:
+                call_of(role, chunk, tiles, q, k, v, grad, gamma, kept)()
+                torch.cuda.synchronize()
+            except Exception as error:
+                failed[number] = f"{type(error).__name__}: {error}"[:100]
+    return failed
+
+
+def measure(shape, time, tokens, workers):
+    """[(role, chunk, tiles, ms)] of all jobs that ran."""
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
+        failed = {number: why for part in parts for number, why in part.items()}
+    arguments, kept, rows = inputs(shape, time, tokens), {}, []
+    for number, (role, chunk, tiles) in enumerate(jobs(shape)):
+        if number not in failed:
+            call = call_of(role, chunk, tiles, *arguments, kept)
+            rows.append((role, chunk, tiles, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
+    print(
+        f"{shape}: {len(rows)} candidates timed, {len(failed)} left out: {sorted(set(failed.values()))[:3]}", flush=True
+    )
+    return rows
+
+
+def best(rows, direction):
+    """The entry of the table for a direction: for each chunk the best of each role, of these the least sum."""
+    roles = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}[direction]
+    entries = []
+    for chunk in sorted({row[1] for row in rows}):
+        entry, total = {"chunk": chunk}, 0.0
+        for role, times in roles.items():
+            fitting = [row for row in rows if row[:2] == (role, chunk)]
+            _, _, entry[role], ms = min(fitting, key=lambda row: row[3])
+            total += times * ms
+        entries.append((total, entry))
+    return min(entries, key=lambda pair: pair[0])
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="the table to update")] = ours.TABLE,
+    log: Annotated[Path | None, typer.Option(help="write every time here, as JSON")] = None,
+    shapes: Annotated[str, typer.Option(help="which of the shapes, with commas between")] = ",".join(SHAPES),
+    time: Annotated[int, typer.Option(help="tokens a sequence")] = 4096,
+    show: Annotated[int, typer.Option(help="how many of each role to print")] = 5,
+):
+    """Search, and write the table that `gpu.triton_retention` reads."""
+    table, every = json.loads(ours.TABLE.read_text()), {}
+    for shape in shapes.split(","):
+        tokens = 16384 if shape == "large" else 65536
+        rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
+        every[shape] = rows
+        for role in ("states", "outputs", "dq", "dk", "dv"):
+            for _, chunk, tiles, ms in sorted((row for row in rows if row[0] == role), key=lambda row: row[3])[:show]:
+                print(f"{shape} {role:8s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
+        widths = list(SHAPES[shape][:2])
+        entry = {"widths": widths}
+        for direction in ("forward", "backward"):
+            total, entry[direction] = best(rows, direction)
+            print(f"{shape} {direction}: C={entry[direction]['chunk']}, {total:.3f} ms as a sum of its kernels")
+        table["half"] = [old for old in table["half"] if old["widths"] != widths] + [entry]
+        table["device"] = torch.cuda.get_device_name()
+        out.write_text(json.dumps(table, indent=1) + "\n")
+        if log:
+            log.write_text(json.dumps(every) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,85 @@
+"""What the Triton kernels share: reading, multiplying and writing tiles, powers of gamma, and where arrays lie.
+
+A tile is a block of rows and columns of a matrix, held in the registers of the threads of one program.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in NumPy, on the CPU
+
+
+@triton.jit
+def load(x, i, j, row, column):
+    """The tile of x[i, j] that begins at row, column: x is the descriptor of an array of four axes. Zero outside."""
+    tile = x.load([i, j, row, column])
+    return tl.reshape(tile, (tile.shape[2], tile.shape[3]))
+
+
+@triton.jit
+def store(x, tile, i, j, row, column):
+    """Write a tile to the place that `load` reads; what lies outside is left out."""
+    x.store([i, j, row, column], tl.reshape(tile.to(x.dtype), (1, 1, tile.shape[0], tile.shape[1])))
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a @ b, or a @ b where acc is None, summed in float32, in which products of halves are exact."""
+    if INTERPRETED:  # which multiplies bfloat16 as if it were integers
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def log2_decay(gamma, head):
+    """log2(gamma) of a head, float64."""
+    return tl.log2(tl.load(gamma + head).to(tl.float64))
+
+
+@triton.jit
+def power_less_one(log2_gamma, exponent):
+    """gamma^exponent - 1, which float32 holds to 6e-8 of itself where gamma^exponent is close to 1."""
+    return (tl.exp2(log2_gamma * exponent) - 1.0).to(tl.float32)
+
+
+def power_of_two(n):
+    """The least power of two that is at least n, and at least 64: narrower tiles would be no faster."""
+    return max(64, 1 << (n - 1).bit_length())
+
+
+def blocks(n, size):
+    """How many blocks of a size cover n; triton.cdiv takes some microseconds, which add up in front of a launch."""
+    return -(-n // size)
+
+
+def descriptor(x, height, width):
+    """What the copy engine of a GPU reads tiles of the last two axes of x by, height x width each; None of None."""
+    if x is None:
+        return None
+    strides = [stride if size > 1 else 16 for size, stride in zip(x.shape[:3], x.stride(), strict=False)]
+    return TensorDescriptor(x, x.shape, [*strides, 1], [1, 1, height, width])
+
+
+def readable(x):
+    """An array of four axes, copied if the copy engine cannot read it: rows lie together, at multiples of 16 bytes."""
+    strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]
+    good = x.stride(3) == 1 and x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
+    return x if good else x.clone(memory_format=torch.contiguous_format)
+
+
+def token_major(x, width):
+    """An empty (B, H, T, width) like x that lies in memory as (B, T, H, width), which merges heads without a copy."""
+    batch, heads, time, _ = x.shape
+    return x.new_empty((batch, time, heads, width)).transpose(1, 2)
+
+
+def precision_of(x):
+    """How products of x are computed: float32 in full, and not in the ten bits of TF32; halves as they are."""
+    return "ieee" if x.dtype == torch.float32 else "tf32"
+
+
+def state_like(q, v):
+    """An empty state (B, H, K, V), float32."""
+    return q.new_empty((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32)

@@ -1,0 +1,415 @@
+"""Retention on a GPU, in Triton: the chunkwise form with its gradients, and the decode step, under the contract.
+
+Forwards (Eq. 7, arXiv:2307.08621v4), two kernels. `_states_kernel` walks the chunks of C tokens with a state S of
+K x V numbers in registers, S = gamma^C S + K^T (V * zeta), and leaves in memory what S was before each chunk. Then
+every block of rows is on its own, and `_outputs_kernel` computes all of them at once,
+
+    O = (Q K^T * D) V + xi (Q S),    D_nm = gamma^(n-m), xi_n = gamma^(tokens since S)
+
+Backwards, the same two kernels. Let G be dL/dO. Walking from the last chunk to the first, the gradient of the state is
+R = gamma^C R + (xi Q)^T G: the first kernel, back in time, with Q and G for K and V. Then, S before a chunk and R
+behind it,
+
+    dQ = (G V^T * D)   K + xi   (G S^T)    reads as the outputs of queries G, keys V, values K from the state S^T
+    dK = (V G^T * D^T) Q + zeta (V R^T)    back in time: queries V, keys G, values Q
+    dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
+
+so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states are kept from the
+forward pass: they are computed again. Where heads and tiles of the state are too few to fill a GPU, time is cut into
+segments: what each adds to the state, a scan over these (`_scan_kernel`), then all segments at once.
+
+What is left out: tokens and states whose weight is below 2^-24 and which fill whole tiles. What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32
+from an exponent in float64; S is carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be
+rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the stored states and
+the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
+
+B batch, H heads, T time, K key_dim, V value_dim. The kernels' names x, y, z stand for queries, keys and values of
+whichever of the four is computed.
+"""
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import torch
+import triton
+import triton.language as tl
+from torch.nn.functional import pad
+
+from refimpl.checks import check_arrays, check_integer, check_retention, check_state
+
+from . import triton_common as common
+from .triton_common import dot, load, log2_decay, power_less_one, store
+
+TABLE = Path(__file__).with_name("triton_tiles.json")
+STEP = {"BK": 256, "BV": 32, "num_warps": 4}  # tiles of the decode step
+
+
+# ---------------------------------------------------------------- kernels
+
+
+@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
+def _states_kernel(
+    x, y, gamma, start, states, end, T, heads, K, V, segments, chunks_a_segment,
+    CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One BK x BV tile of the state of one head, through one segment of the chunks, in steps of BT tokens.
+
+    x (B, H, T, K), y (B, H, T, V). Optional: start and end (segments, B H, K, V) float32, states (B H, chunks, K, V).
+    """
+    across, pid = tl.cdiv(V, BV), tl.program_id(0)
+    tiles = tl.cdiv(K, BK) * across
+    tile, segment, bh = pid % tiles, pid // tiles % segments, pid // tiles // segments
+    row, column = tile // across * BK, tile % across * BV
+    b, h = bh // heads, bh % heads
+
+    log2_gamma = log2_decay(gamma, h)
+    steps = tl.cdiv(T, BT)
+    last = T - (steps - 1) * BT  # tokens of the last step
+    decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
+    log2_gamma = log2_gamma.to(tl.float32)
+
+    acc = tl.zeros((BK, BV), tl.float32)
+    if start is not None:
+        acc = load(start, segment, bh, row, column)
+    first = segment * chunks_a_segment * (CHUNK // BT)
+    stop = tl.minimum(first + chunks_a_segment * (CHUNK // BT), steps)
+    token = tl.arange(0, BT)
+    weight = tl.exp2((token + 1 if REVERSE else BT - 1 - token) * log2_gamma)
+    for n in range(first, stop):
+        step = first + stop - 1 - n if REVERSE else n
+        if states is not None:
+            side = step + 1 if REVERSE else step
+            if (side % (CHUNK // BT) == 0) | (side == steps):
+                store(states, acc, bh, step * BT // CHUNK, row, column)
+        # Forwards, a ragged last step reads BT tokens up to the last, as weight wants; those it has read count zero.
+        begin = step * BT if REVERSE else tl.minimum(step * BT, T - BT)
+        keys, values = load(x, b, h, begin, row), load(y, b, h, begin, column)
+        keys = (keys * tl.where(begin + token < step * BT, 0.0, weight)[:, None]).to(values.dtype)
+        acc += acc * tl.where(step == steps - 1, last_decay, decay)
+        acc = dot(tl.trans(keys), values, acc, PRECISION)
+    if end is not None:
+        store(end, acc, segment, bh, row, column)
+
+
+@triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
+def _scan_kernel(
+    totals, gamma, start, end, T, heads, size, segments, tokens_a_segment, REVERSE: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Put the state before each segment in the place of what the segment adds: totals (segments, B H, K V)."""
+    bh, all_bh = tl.program_id(1), tl.num_programs(1)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    log2_gamma = log2_decay(gamma, bh % heads)
+    acc = tl.zeros((BLOCK,), tl.float32)
+    if start is not None:
+        acc = tl.load(start + tl.cast(bh, tl.int64) * size + at, mask=inside)
+    for n in range(segments):
+        segment = segments - 1 - n if REVERSE else n
+        place = totals + (tl.cast(segment, tl.int64) * all_bh + bh) * size + at
+        total = tl.load(place, mask=inside)
+        tl.store(place, acc, mask=inside)
+        length = tl.minimum(tokens_a_segment, T - segment * tokens_a_segment)
+        acc += acc * power_less_one(log2_gamma, length) + total
+    tl.store(end + tl.cast(bh, tl.int64) * size + at, acc, mask=inside)
+
+
+@triton.jit(do_not_specialize=["T", "heads"])
+def _outputs_kernel(
+    x, x_narrow, y, z, gamma, states, out, T, heads, K, V,
+    CHUNK: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, ONE_TILE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """BM rows and BV columns of out (B, H, T, V), for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
+
+    Scores are computed for BN keys at a time, over K in steps of BK (or at once: ONE_TILE); the state's part over K in
+    steps of BS, which x_narrow reads. TRANSPOSED: the states are stored (V, K).
+    """
+    tiles, blocks, pid = tl.cdiv(V, BV), tl.cdiv(T, BM), tl.program_id(0)
+    column, row, bh = pid % tiles * BV, pid // tiles % blocks * BM, pid // tiles // blocks
+    b, h = bh // heads, bh % heads
+    chunk = row // CHUNK
+    begin, stop = chunk * CHUNK, tl.minimum(chunk * CHUNK + CHUNK, T)
+    log2_gamma = log2_decay(gamma, h).to(tl.float32)
+    reach = tl.minimum(24.0 / tl.maximum(-log2_gamma, 1e-6), 1e9).to(tl.int32) + 1  # gamma^reach is below rounding
+
+    # the state's part, unless the rows nearest to it have all but forgotten it
+    m, n = tl.arange(0, BM), tl.arange(0, BN)
+    age = stop - 1 - row - m if REVERSE else row + m + 1 - begin
+    youngest = stop - row - BM if REVERSE else row + 1 - begin
+    acc = tl.zeros((BM, BV), tl.float32)
+    for k in range(0, tl.where(youngest < reach, K, 0), BS):
+        if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
+            state = tl.trans(load(states, bh, chunk, column, k))
+        else:
+            state = load(states, bh, chunk, k, column)
+        acc = dot(load(x_narrow, b, h, row, k), state, acc, PRECISION)
+    acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
+
+    # the chunk's own part
+    if ONE_TILE:
+        queries = load(x, b, h, row, 0)
+    if REVERSE:
+        first, stop = row, tl.minimum(stop, row + BM + reach)
+    else:
+        first, stop = tl.maximum(begin, (row - reach) // BN * BN), tl.minimum(row + BM, T)
+    for key in range(first, stop, BN):
+        if ONE_TILE:
+            scores = dot(queries, tl.trans(load(y, b, h, key, 0)), None, PRECISION)
+        else:
+            scores = tl.zeros((BM, BN), tl.float32)
+            for k in range(0, K, BK):
+                scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, key, k)), scores, PRECISION)
+        lag = row - key + m[:, None] - n[None, :]
+        lag = -lag if REVERSE else lag
+        # Masked before the power: beyond the diagonal it would overflow, and inf * 0 is NaN.
+        scores = tl.where(lag >= 0, scores * tl.exp2(tl.maximum(lag, 0) * log2_gamma), 0.0)
+        values = load(z, b, h, key, column)
+        acc = dot(scores.to(values.dtype), values, acc, PRECISION)
+    store(out, acc, b, h, row, column)
+
+
+@triton.jit(do_not_specialize=["heads"])
+def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.constexpr, BV: tl.constexpr):
+    """BV columns of one head: S = gamma S + k^T v, o = q S. Each number of S is read once and written once."""
+    tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
+    bh, columns = tl.cast(pid // tiles, tl.int64), pid % tiles * BV + tl.arange(0, BV)
+    within = columns < V
+    values = tl.load(v + bh * V + columns, mask=within, other=0.0).to(tl.float32)
+    decay = power_less_one(log2_decay(gamma, bh % heads), 1)
+    acc = tl.zeros((BV,), tl.float32)
+    for first in range(0, K, BK):
+        rows = first + tl.arange(0, BK)
+        keys = tl.load(k + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
+        queries = tl.load(q + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
+        at = bh * K * V + rows[:, None] * V + columns[None, :]
+        inside = (rows < K)[:, None] & within[None, :]
+        after = keys[:, None] * values[None, :]
+        if state is not None:
+            before = tl.load(state + at, mask=inside, other=0.0)
+            after += before + before * decay
+        tl.store(new_state + at, after, mask=inside)
+        acc += tl.sum(queries[:, None] * after, 0)
+    tl.store(out + bh * V + columns, acc.to(out.dtype.element_ty), mask=within)
+
+
+# ---------------------------------------------------------------- launches
+
+
+@functools.cache
+def tiles_for(key_dim, value_dim, dtype):
+    """The stored configuration whose widths are nearest to these."""
+    table = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
+    octaves = lambda entry: sum(  # noqa: E731
+        abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
+    )
+    return min(table, key=octaves)
+
+
+def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None):
+    """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
+    (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
+    chunks = common.blocks(time, chunk)
+    bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
+    programs = common.blocks(key_dim, bk) * common.blocks(value_dim, bv) * batch * heads
+    if segments is None:  # too few programs leave most of the GPU idle: cut time, and read x and y twice
+        segments = 1 if programs >= tiles["programs"] else common.blocks(2 * tiles["programs"], programs)
+    a_segment = common.blocks(chunks, min(segments, max(1, chunks // 2)))
+    segments = common.blocks(chunks, a_segment)
+    states = x.new_empty((batch * heads, chunks, key_dim, value_dim))
+    end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
+    bt = min(tiles["BT"], chunk)
+
+    def walk(start, states, end):
+        _states_kernel[(programs * segments,)](
+            common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
+            *(common.descriptor(each, bk, bv) for each in (start, states, end)),
+            time, heads, key_dim, value_dim, segments, a_segment,
+            CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
+            num_warps=tiles["warps"], num_stages=tiles["stages"],
+        )  # fmt: skip
+
+    if start is not None:
+        start = start.view(end.shape)
+    if segments == 1:
+        walk(start, states, end)
+    else:
+        totals = x.new_empty((segments, *end.shape[1:]), dtype=torch.float32)
+        walk(None, None, totals)
+        size = key_dim * value_dim
+        _scan_kernel[(common.blocks(size, 1024), batch * heads)](
+            totals, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
+        )
+        walk(totals, states, None)
+    return states, end.view(batch, heads, key_dim, value_dim)
+
+
+def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
+    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
+    (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
+    out = common.token_major(x, value_dim)
+    wide, bv = common.power_of_two(key_dim), min(tiles["BV"], common.power_of_two(value_dim))
+    bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
+    bn = min(tiles["BN"], bm)
+    _outputs_kernel[(common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads,)](
+        common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk),
+        common.descriptor(z, bn, bv), gamma,
+        common.descriptor(states, *((bv, bs) if transposed else (bs, bv))), common.descriptor(out, bm, bv),
+        time, heads, key_dim, value_dim,
+        CHUNK=chunk, BM=bm, BN=bn, BK=bk, BS=bs, BV=bv,
+        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=bk >= key_dim, PRECISION=common.precision_of(x),
+        num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return out
+
+
+def forward_of(q, k, v, gamma, state, tiles):
+    """(out, state) with the tiles of a configuration's "forward"."""
+    states, end = states_of(k, v, gamma, state, tiles["chunk"], tiles["states"])
+    return outputs_of(q, k, v, gamma, states, tiles["chunk"], tiles["outputs"]), end
+
+
+def backward_of(q, k, v, gamma, state, grad, grad_state, tiles):
+    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"."""
+    chunk = tiles["chunk"]
+    states, _ = states_of(k, v, gamma, state, chunk, tiles["states"])
+    dq = outputs_of(grad, v, k, gamma, states, chunk, tiles["dq"], transposed=True)
+    del states
+    states, dstate = states_of(q, grad, gamma, grad_state, chunk, tiles["states"], reverse=True)
+    dk = outputs_of(v, grad, q, gamma, states, chunk, tiles["dk"], reverse=True, transposed=True)
+    dv = outputs_of(k, q, grad, gamma, states, chunk, tiles["dv"], reverse=True)
+    return dq, dk, dv, dstate
+
+
+# ---------------------------------------------------------------- what torch sees
+
+
+@torch.library.custom_op("retnet::chunkwise", mutates_args=())
+def _chunkwise(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
+    tiles = tiles | ({"chunk": chunk} if chunk else {})
+    state = None if state is None else common.readable(state)
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        return forward_of(*map(common.readable, (q, k, v)), gamma.contiguous(), state, tiles)
+
+
+@_chunkwise.register_fake
+def _(q, k, v, gamma, state, chunk):
+    return common.token_major(v, v.shape[3]), common.state_like(q, v)
+
+
+@torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
+def _chunkwise_backward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
+    grad: torch.Tensor, grad_state: torch.Tensor, chunk: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
+    tiles = tiles | ({"chunk": chunk} if chunk else {})
+    q, k, v, grad, grad_state = map(common.readable, (q, k, v, grad, grad_state))
+    state = None if state is None else common.readable(state)
+    with torch.cuda.device_of(q):
+        return backward_of(q, k, v, gamma.contiguous(), state, grad, grad_state, tiles)
+
+
+@_chunkwise_backward.register_fake
+def _(q, k, v, gamma, state, grad, grad_state, chunk):
+    return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), common.state_like(q, v)
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.chunk = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx, grad, grad_state):
+    q, k, v, gamma, state = ctx.saved_tensors
+    *grads, dstate = _chunkwise_backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
+    return *grads, None, None if state is None else dstate, None
+
+
+_chunkwise.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _check(q, k, v, gamma, state):
+    """The door of the contract, and what these kernels cannot do."""
+    check_retention(q, k, v, gamma, state)
+    if not isinstance(q, torch.Tensor):
+        raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
+    if q.dtype == torch.float64:
+        raise TypeError("q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes")
+    if q.device.type != "cuda" and not common.INTERPRETED:
+        raise ValueError(
+            f"q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device {q.device}"
+        )
+    if gamma.requires_grad:
+        raise ValueError(
+            "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not"
+        )
+
+
+def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
+    """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
+
+    chunk_size: how many tokens apart states are stored, taken up to a power of two from 64 to 512. What comes out does
+    not depend on it but by rounding. None takes what was measured to be fastest.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
+    (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy, and
+    out has them. Returns out (B, H, T, V) in v's dtype and the state after the last token, float32. In float16 a state
+    must stay below 65,504, as an output must. Anything else: TypeError or ValueError naming the argument.
+    """
+    _check(q, k, v, gamma, state)
+    chunk = (
+        0 if chunk_size is None else min(512, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+    )
+    if 0 in (*q.shape, v.shape[3]):  # nothing to launch
+        zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
+        return 0.0 * v, zeros if state is None else 1.0 * state
+    key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
+    if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
+        q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
+        state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
+    out, state = _chunkwise(q, k, v, gamma, state, chunk)
+    if key_fill or value_fill:
+        out = out[..., : v.shape[3] - value_fill]
+        state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
+    return out, state
+
+
+def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
+    """`refimpl.retention_step` for torch tensors on a GPU (Eq. 6): one token, the state read once and written once.
+
+    Arguments, results and errors as `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
+    (B, H, K, V) to write the new state into, which may be `state` itself, as in a CUDA graph; it is returned. Without
+    it, a call that needs gradients is a chunkwise one.
+    """
+    _check(q, k, v, gamma, state)
+    if q.shape[2] != 1:
+        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
+    (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, state) if x is not None):
+        if out_state is not None:
+            raise ValueError("out_state must be None where gradients are asked for, got a tensor")
+        return retention_chunkwise_triton(q, k, v, gamma, state)
+    if out_state is None:
+        out_state = common.state_like(q, v)
+    else:
+        check_arrays(q=q, out_state=out_state)
+        check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
+        if not out_state.is_contiguous():
+            raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
+    q, k, v, gamma = (x.contiguous() for x in (q, k, v, gamma))
+    state = None if state is None else state.contiguous()
+    bk, bv = min(STEP["BK"], common.power_of_two(key_dim)), min(STEP["BV"], common.power_of_two(value_dim))
+    out = torch.empty_like(v)
+    if 0 in (out.numel(), out_state.numel()):
+        return out, out_state
+    with torch.cuda.device_of(q):
+        _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
+            q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **STEP | {"BK": bk, "BV": bv}
+        )
+    return out, out_state

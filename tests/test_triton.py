@@ -1,0 +1,385 @@
+"""The Triton kernels keep the contract in the dtypes they take, and their gradients are those of the reference.
+
+Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small, and bfloat16 is cut off there where a
+GPU rounds it, which doubles its error.
+"""
+
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+
+import contract
+import door
+import numpy as np
+import pytest
+import torch
+
+import refimpl
+from refimpl.checks import values_trusted
+from refimpl.tree import map_tree
+
+pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
+
+from gpu import triton_retention as ours
+from gpu.kernel_ladder.__main__ import VERSIONS
+from gpu.triton_common import readable
+
+ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
+DEVICE = "cuda" if ON_GPU else "cpu"
+# Relative RMS error of out and of gradients. Seen here: 2e-7, 4e-4, and 8e-3 for bfloat16 cut off (3e-3 rounded).
+BOUNDS = {torch.float32: 1e-6, torch.float16: 8e-4, torch.bfloat16: 5e-3 if ON_GPU else 1.2e-2}
+by_dtype = pytest.mark.parametrize("dtype", BOUNDS, ids=lambda dtype: str(dtype).removeprefix("torch."))
+
+
+@dataclass(frozen=True)
+class Float32(contract.Backend):
+    """Torch with float32 where float64 is asked for, which the kernels refuse; gamma, for which nothing is, stays."""
+
+    def asarray(self, x, dtype="gamma"):
+        dtype = {"gamma": "float64", "float64": "float32"}.get(dtype, dtype)
+        return torch.asarray(x, dtype=getattr(torch, dtype), device=DEVICE)
+
+    def to_numpy(self, x):
+        return x.detach().to("cpu", torch.float64).numpy()
+
+
+CHECKS = [contract.is_precise, contract.single_token, contract.is_causal, contract.survives_fast_and_long]
+SLOW = [contract.equals_oracle, contract.chains]  # in the interpreter; the tests below ask the same of less
+
+
+@pytest.mark.parametrize("check", [*CHECKS, *(SLOW if ON_GPU else ())], ids=lambda check: check.__name__)
+def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
+    monkeypatch.setattr(contract.close, "__defaults__", (1e-4,))  # absolute, where entries are up to 30
+    check(ours.retention_chunkwise_triton, Float32("torch", torch))
+
+
+@pytest.fixture
+def poisoned():
+    """Memory that nobody has written to reads as NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.empty(3, device=DEVICE).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def arrays(dtype, time, key_dim=32, value_dim=48, *, batch=1, heads=2, seed=0):
+    """q, k, v as a model has them, (B, T, H, width) in memory; gamma of a fast and of very slow heads; a state."""
+    draw = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(shape, generator=draw)  # noqa: E731
+    q, k, v = (
+        normal(batch, time, heads, width).to(DEVICE, dtype).transpose(1, 2) for width in (key_dim, key_dim, value_dim)
+    )
+    gamma = torch.tensor([31 / 32, *(1 - 2.0**-20 for _ in range(heads - 1))], dtype=torch.float64, device=DEVICE)
+    return q, k, v, gamma, normal(batch, heads, key_dim, value_dim).to(DEVICE)
+
+
+def with_gradients(retention, q, k, v, gamma, state, grad_out, grad_state):
+    """out, state, and the gradients by all but gamma."""
+    leaves = [x.detach().requires_grad_() for x in (q, k, v, *(() if state is None else (state,)))]
+    results = retention(*leaves[:3], gamma, *leaves[3:])
+    return *results, *torch.autograd.grad(results, leaves, (grad_out, grad_state), allow_unused=True)
+
+
+def in_float64(retention):
+    """The retention on float64 copies of what it is given."""
+    return lambda *xs: with_gradients(retention, *(None if x is None else x.double() for x in xs))
+
+
+def upstream(q, v):
+    """Gradients of out, in v's dtype, and of the state."""
+    draw = torch.Generator().manual_seed(9)
+    grad_state = torch.randn((*q.shape[:2], q.shape[3], v.shape[3]), generator=draw)
+    return torch.randn(v.shape, generator=draw).to(DEVICE, v.dtype), grad_state.to(DEVICE)
+
+
+def agree(got, want, bound):
+    """Relative RMS error within bound, for each head on its own: a slow head would hide a fast one."""
+    for x, y in zip(got, want, strict=True):
+        assert x.shape == y.shape
+        if x.numel():
+            error = (x.double() - y).square().mean((0, 2, 3)) / y.square().mean((0, 2, 3))
+            assert error.sqrt().max() <= bound
+
+
+@by_dtype
+@pytest.mark.parametrize("time", [1, 63, 64, 65, 300])
+def test_outputs_and_gradients_are_those_of_the_reference(time, dtype, poisoned):
+    case = *arrays(dtype, time, seed=time), *upstream(*arrays(dtype, time)[:3:2])
+    got = with_gradients(ours.retention_chunkwise_triton, *case)
+    agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+    assert [x.dtype for x in got] == [dtype, torch.float32, dtype, dtype, dtype, torch.float32]
+
+
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(48, 80), (16, 16), (20, 5), (272, 16)])
+def test_any_widths(key_dim, value_dim, poisoned):
+    q, k, v, gamma, _ = arrays(torch.float32, 70, key_dim, value_dim)
+    case = q, k, v, gamma, None, *upstream(q, v)
+    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 32, 100, 5000])
+def test_any_chunk_size(chunk_size):
+    case = *arrays(torch.float32, 150, 16, 16), *upstream(*arrays(torch.float32, 150, 16, 16)[:3:2])
+    retention = lambda *xs: ours.retention_chunkwise_triton(*xs, chunk_size=chunk_size)  # noqa: E731
+    agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+def test_fast_heads_whose_far_tiles_are_skipped():
+    q, k, v, _, state = arrays(torch.float32, 300, 16, 16)
+    case = q, k, v, torch.tensor([0.3, 0.9], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
+    retention = lambda *xs: ours.retention_chunkwise_triton(*xs, chunk_size=512)  # noqa: E731
+    agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("segments", [2, 3, 7])
+def test_segments_of_time_change_nothing(segments, with_state, poisoned):
+    """States of several segments at a time, forwards and backwards, over a ragged tail."""
+    _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
+    state = state if with_state else None
+    tiles = ours.tiles_for(16, 16, torch.float32)["forward"]["states"]
+    for reverse in (False, True):
+        want = ours.states_of(k, v, gamma, state, 32, tiles, reverse=reverse, segments=1)
+        got = ours.states_of(k, v, gamma, state, 32, tiles, reverse=reverse, segments=segments)
+        for x, y in zip(got, want, strict=True):
+            assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("split", [0, 1, 64, 100])
+def test_calls_chain(split):
+    q, k, v, gamma, state = arrays(torch.float32, 100, 16, 16)
+    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
+    first, state = ours.retention_chunkwise_triton(q[:, :, :split], k[:, :, :split], v[:, :, :split], gamma, state)
+    rest, state = ours.retention_chunkwise_triton(q[:, :, split:], k[:, :, split:], v[:, :, split:], gamma, state)
+    agree((torch.cat([first, rest], 2), state), want, 1e-6)
+
+
+def test_empty_sequence_keeps_state():
+    q, k, v, gamma, state = arrays(torch.bfloat16, 0)
+    for before in (state, None):
+        out, after = ours.retention_chunkwise_triton(q, k, v, gamma, before)
+        assert (out.shape, out.dtype) == (v.shape, v.dtype)
+        assert torch.equal(after, torch.zeros_like(state) if before is None else before)
+        assert after is not before
+
+
+def test_inputs_are_left_alone():
+    case = *arrays(torch.float32, 70, 16, 16), *upstream(*arrays(torch.float32, 70, 16, 16)[:3:2])
+    copies = [x.clone() for x in case]
+    with_gradients(ours.retention_chunkwise_triton, *case)
+    assert all(torch.equal(x, y) for x, y in zip(case, copies, strict=True))
+
+
+def test_views_of_a_model_are_not_copied_and_out_is_one():
+    q, k, v, gamma, state = arrays(torch.bfloat16, 20)
+    assert all(readable(x) is x for x in (q, k, v))
+    out, _ = ours.retention_chunkwise_triton(q, k, v, gamma, state)
+    assert out.transpose(1, 2).is_contiguous()
+
+
+def test_inputs_may_lie_in_any_way():
+    """Backwards in no axis, for torch has no negative strides; else with none contiguous, repeated or unaligned."""
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+    scattered = lambda x: x.repeat_interleave(2, -1)[..., ::2].transpose(0, 3).clone().transpose(0, 3)  # noqa: E731
+    shifted = torch.empty(q.numel() + 1, device=DEVICE)[1:].view(q.shape).copy_(q)
+    same = v[:, :1].expand_as(v)
+    spread = gamma.repeat_interleave(2)[::2]
+    assert spread.stride() == (2,)
+    for given in ((scattered(q), scattered(k), scattered(v), scattered(state)), (shifted, k, same, state)):
+        copies = [x.contiguous().clone() for x in given]
+        for got, want in zip(
+            ours.retention_chunkwise_triton(*given[:3], spread, given[3]),
+            ours.retention_chunkwise_triton(*copies[:3], gamma, copies[3]),
+            strict=True,
+        ):
+            assert torch.equal(got, want)
+
+
+@by_dtype
+def test_same_call_gives_the_same_bits(dtype):
+    case = *arrays(dtype, 130), *upstream(*arrays(dtype, 130)[:3:2])
+    first, second = (with_gradients(ours.retention_chunkwise_triton, *case) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_gradients_of_one_result_alone():
+    """The other's gradient is zero then."""
+    q, k, v, gamma, state = arrays(torch.float32, 40, 16, 16)
+    for which in (0, 1):
+        grads = []
+        for retention, dtype in (
+            (ours.retention_chunkwise_triton, torch.float32),
+            (refimpl.retention_parallel, torch.float64),
+        ):
+            leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, state)]
+            result = retention(*leaves[:3], gamma, leaves[3])[which]
+            found = torch.autograd.grad(result.square().sum(), leaves, allow_unused=True, materialize_grads=True)
+            grads.append(found)
+        for got, want in zip(*grads, strict=True):
+            assert (got.double() - want).norm() <= 1e-6 * want.norm()
+
+
+def test_torch_library_accepts_the_operators():
+    """Schema, shapes and strides on fake tensors, registered gradient and its trace, so that torch.compile may see it."""
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+    for start in (None, state.requires_grad_()):
+        torch.library.opcheck(ours._chunkwise, (q.requires_grad_(), k, v, gamma, start, 0))
+
+
+def test_a_compiler_sees_one_graph():
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+
+    def loss(q):
+        out, after = ours.retention_chunkwise_triton(2 * q, k, v, gamma, state)
+        return out.square().sum() + after.sum()
+
+    with values_trusted(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
+        compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+        q = q.requires_grad_()
+        got, want = (torch.autograd.grad(function(q), q)[0] for function in (compiled, loss))
+    assert torch.equal(got, want)
+
+
+def test_model_takes_the_kernels():
+    config = refimpl.RetNetConfig(vocab_size=11, dim=32, num_layers=2, num_heads=2)
+    params = refimpl.init_params(config, dtype=np.float64)
+    tokens = np.random.default_rng(3).integers(0, 11, (2, 20))
+    want, _ = refimpl.forward(params, tokens, config)
+    narrow = map_tree(lambda _, x: torch.asarray(x, dtype=torch.float32, device=DEVICE), params)
+    tokens = torch.asarray(tokens, device=DEVICE)
+    first, state = refimpl.forward(narrow, tokens[:, :15], config, retention=ours.retention_chunkwise_triton)
+    rest, _ = refimpl.forward(
+        narrow, tokens[:, 15:], config, retention=contract.scan(ours.retention_step_triton), state=state
+    )
+    got = torch.cat([first, rest], 1).cpu().numpy()
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_every_rung_of_the_ladder_is_a_retention(name, poisoned):
+    q, k, v, gamma, state = arrays(torch.float32, 128)
+    for before in (state, None):
+        wide = None if before is None else before.double()
+        want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, wide)
+        agree(import_module(f"gpu.kernel_ladder.{name}").retention(q, k, v, gamma, before), want, 1e-6)
+
+
+# ---------------------------------------------------------------- the decode step
+
+
+@by_dtype
+@pytest.mark.parametrize("with_state", [False, True])
+def test_step_is_that_of_the_reference(with_state, dtype, poisoned):
+    q, k, v, gamma, state = arrays(dtype, 1, 80, 48, batch=2)
+    state = state if with_state else None
+    got = ours.retention_step_triton(q, k, v, gamma, state)
+    want = refimpl.retention_step(q.double(), k.double(), v.double(), gamma, None if state is None else state.double())
+    agree(
+        got[:1],
+        want[:1],
+        {torch.float32: 1e-6, torch.float16: 3.2e-4, torch.bfloat16: 2.5e-3}[dtype] * (1 if ON_GPU else 2),
+    )
+    agree(got[1:], want[1:], 1e-6)
+
+
+def test_step_writes_where_it_is_told_to():
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    out, after = ours.retention_step_triton(q, k, v, gamma, state)
+    kept = state.clone()
+    again, place = ours.retention_step_triton(q, k, v, gamma, state, out_state=state)
+    assert place is state
+    assert torch.equal(again, out)
+    assert torch.equal(state, after)
+    assert not torch.equal(state, kept)
+
+
+def test_steps_chain():
+    q, k, v, gamma, state = arrays(torch.float32, 5, 16, 16)
+    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
+    agree(contract.scan(ours.retention_step_triton)(q, k, v, gamma, state), want, 1e-6)
+
+
+def test_step_that_needs_gradients_has_them():
+    case = *arrays(torch.float32, 1), *upstream(*arrays(torch.float32, 1)[:3:2])
+    agree(with_gradients(ours.retention_step_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+# ---------------------------------------------------------------- the door and the table
+
+
+@pytest.mark.parametrize("name", door.RETENTION_REFUSALS)
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_kernel_refuses(entry, name):
+    door.retention_refuses(entry, name)
+
+
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_kernel_refuses_other_devices_and_half_states(entry):
+    door.refuses_other_devices(entry)
+    door.refuses_half_states(entry)
+
+
+def refusals():
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    numpy, wide = ([x.cpu().numpy() for x in (q, k, v, gamma)], [x.double() for x in (q, k, v)])
+    chunkwise, step = ours.retention_chunkwise_triton, ours.retention_step_triton
+    two = [torch.cat([x, x], 2) for x in (q, k, v)]
+    leaf = q.clone().requires_grad_()
+    yield lambda: chunkwise(*numpy), TypeError, "q must be a torch tensor, got ndarray"
+    yield (
+        lambda: chunkwise(*wide, gamma),
+        TypeError,
+        "q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes",
+    )
+    yield (
+        lambda: chunkwise(q, k, v, gamma.clone().requires_grad_()),
+        ValueError,
+        "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not",
+    )
+    yield lambda: chunkwise(q, k, v, gamma, chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"
+    yield (
+        lambda: step(*two, gamma),
+        ValueError,
+        "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2",
+    )
+    yield (
+        lambda: step(q, k, v, gamma, out_state=state[:, :, :5]),
+        ValueError,
+        "out_state must have shape (1, 2, 32, 48) (batch, heads, key_dim, value_dim), got (1, 2, 5, 48)",
+    )
+    yield (
+        lambda: step(q, k, v, gamma, out_state=state.mT.contiguous().mT),
+        ValueError,
+        "out_state must be contiguous, got strides (3072, 1536, 1, 32)",
+    )
+    yield (
+        lambda: step(leaf, k, v, gamma, out_state=state),
+        ValueError,
+        "out_state must be None where gradients are asked for, got a tensor",
+    )
+
+
+def test_what_these_kernels_refuse():
+    for call, error, message in refusals():
+        door._refused(call, error, message)
+
+
+@pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
+def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
+    monkeypatch.setattr(ours.common, "INTERPRETED", False)
+    message = "q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device cpu"
+    door._refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
+
+
+def test_table_answers_for_every_width_and_dtype():
+    for dtype in BOUNDS:
+        for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
+            entry = ours.tiles_for(key_dim, value_dim, dtype)
+            for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
+                assert set(entry[direction]) == roles | {"chunk"}
+                for role in roles:
+                    sizes = [size for name, size in entry[direction][role].items() if name.startswith("B")]
+                    assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
+    assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
