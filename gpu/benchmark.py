@@ -27,6 +27,7 @@ from refimpl.tree import flatten
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_candidates
 from .numerics import numerics
+from .retentions import has_fused
 from .train import describe
 from .turns import LEFT_OUT, MEASURED, Candidate, Deadline, Work, take_turns
 
@@ -190,6 +191,8 @@ def missing(device, config):
     found = [] if torch.device(device).type == "cuda" else list(NOT_ON_CPU)
     if not has_flash(device):
         found.append("flash attention: attention is what torch has for this device")
+    if not has_fused(device):
+        found.append("fused kernels: they need an NVIDIA GPU and Triton")
     if not config.compile:
         found.append("torch.compile: nothing is measured with it")
     return found

@@ -18,6 +18,7 @@ from .baseline import Memory
 from .generate import GraphedStep, Step, record
 from .models import build_random
 from .numerics import layer_caller
+from .retentions import has_fused, step_of
 from .turns import Candidate, Work, out_of_memory, peak_since, start_of_peak
 
 LARGEST = "largest"  # a batch: as many sequences as memory holds
@@ -28,12 +29,13 @@ TRIAL = 2**28  # bytes of state or cache, beside which what libraries allocate o
 
 def decoding_candidates(config, context, batch, compiled, device):
     """The `Candidate`s at one context and batch, a number or `LARGEST`, for a `BenchmarkConfig`."""
-    kinds = {"retnet": ("RetNet", {}), "transformer": ("Transformer", {})}
+    kinds = [("RetNet", "retnet", {}), ("Transformer", "transformer", {})]
+    if has_fused(device):
+        kinds.append(("RetNet, fused", "retnet", {"retention": "triton"}))
     if config.grouped:
-        kinds["grouped"] = "Transformer, grouped", {"kv_heads": config.attention_heads // 4}
+        kinds.append(("Transformer, grouped", "transformer", {"kv_heads": config.attention_heads // 4}))
     found = []
-    for key, (label, settings) in kinds.items():
-        model = "retnet" if key == "retnet" else "transformer"
+    for label, model, settings in kinds:
         if model not in config.models:
             continue
         run = config.run(model, compile=compiled, **settings)
@@ -58,7 +60,7 @@ def decoding_work(run, context, batch, device):
     how = {"layer": layer_caller(run)}
     tokens = torch.randint(0, run.vocab_size, (batch,), device=device)
     if run.model == "retnet":
-        past = random_state(model.config, context, batch, device)
+        past, how = random_state(model.config, context, batch, device), how | {"retention": step_of(run.retention)}
         if on_gpu:
             step = GraphedStep(model, past, **how)
             step.tokens.copy_(tokens)

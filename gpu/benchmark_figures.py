@@ -13,6 +13,7 @@ from .turns import MEASURED
 
 COLOURS = {
     "RetNet": "#0072b2",
+    "RetNet, fused": "#56b4e9",
     "Transformer": "#d55e00",
     "Transformer, grouped": "#e69f00",
     "GRU": "#009e73",

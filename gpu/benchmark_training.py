@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .models import build_random
+from .retentions import has_fused
 from .trainer import Trainer
 from .turns import Candidate, LeftOutError, Work
 
@@ -26,6 +27,8 @@ def training_candidates(config, time, compiled, device):
                 (model, f"RetNet, C = {size}", {"retention": "chunkwise", "chunk_size": size})
                 for size in config.chunk_sizes
             ]
+            if has_fused(device):
+                shapes.append((model, "RetNet, fused", {"retention": "triton"}))
             if time <= LONGEST_PARALLEL:
                 shapes.append((model, "RetNet, parallel", {"retention": "parallel"}))
         else:
@@ -72,6 +75,7 @@ def _work(run, device):
         "parameters": parameters,
         # Of the products with parameters alone: 2 forward and 4 backward a token. What mixes tokens is not counted.
         "flops": 6 * parameters * targets.size,
-        "dtypes": {"parameters": "float32", "products": "bfloat16", "retention": "float32"},
+        "dtypes": {"parameters": "float32", "products": "bfloat16"}
+        | ({"retention": "bfloat16" if run.retention == "triton" else "float32"} if run.model == "retnet" else {}),
     }
     return Work(step, targets.size, facts)

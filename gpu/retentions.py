@@ -1,11 +1,40 @@
-"""The retentions that a run can name. A fused one is one more line here."""
+"""The retentions that a run can name, and the decode step that goes with each."""
 
 import functools
+from importlib.util import find_spec
 
-from refimpl import retention_chunkwise, retention_parallel
+import torch
+
+from refimpl import retention_chunkwise, retention_parallel, retention_step
+
+
+def fused(chunk_size):
+    """`retention_chunkwise_triton` with chunks of its own choice; imported when asked for, as Triton is not everywhere."""
+    from .triton_retention import retention_chunkwise_triton
+
+    return retention_chunkwise_triton
+
+
+def fused_step(q, k, v, gamma, state=None):
+    """`retention_step_triton`, which writes the new state over the one it is given."""
+    from .triton_retention import retention_step_triton
+
+    return retention_step_triton(q, k, v, gamma, state, out_state=state)
+
 
 # Each takes a chunk size and returns a function under the contract of `refimpl.retention`.
 RETENTIONS = {
     "parallel": lambda chunk_size: retention_parallel,
     "chunkwise": lambda chunk_size: functools.partial(retention_chunkwise, chunk_size=chunk_size),
+    "triton": fused,
 }
+
+
+def step_of(retention):
+    """The decode step for a name of `RETENTIONS`."""
+    return fused_step if retention == "triton" else retention_step
+
+
+def has_fused(device):
+    """Whether the fused kernels run on a device: an NVIDIA GPU with Triton beside torch."""
+    return torch.device(device).type == "cuda" and torch.version.cuda is not None and find_spec("triton") is not None

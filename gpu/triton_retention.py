@@ -18,10 +18,11 @@ so the gradient of a retention is three retentions, and `_outputs_kernel` serves
 forward pass: they are computed again. Where heads and tiles of the state are too few to fill a GPU, time is cut into
 segments: what each adds to the state, a scan over these (`_scan_kernel`), then all segments at once.
 
-What is left out: tokens and states whose weight is below 2^-24 and which fill whole tiles. What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32
-from an exponent in float64; S is carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be
-rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the stored states and
-the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
+What is left out: tokens and states whose weight is below 2^-24 and which fill whole tiles. What is rounded: products are
+of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32 from an exponent in float64; S is
+carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be rounded to the same side at each
+chunk. Halves round three times on the way to O: the decayed keys, the stored states and the decayed scores. No sum depends
+on the order in which programs run, so the same call gives the same bits.
 
 B batch, H heads, T time, K key_dim, V value_dim. The kernels' names x, y, z stand for queries, keys and values of
 whichever of the four is computed.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gpu import benchmark, benchmark_decoding, benchmark_figures, turns
+from gpu import benchmark, benchmark_decoding, benchmark_figures, benchmark_training, turns
 from gpu.__main__ import app
 from gpu.benchmark_config import BenchmarkConfig
 from gpu.benchmark_decoding import decoding_work, largest_work, past_bytes, random_memory
@@ -59,7 +59,7 @@ def test_files_hold_what_was_measured_and_on_what(run):
         assert stored["settings"]["dim"] == 32
         assert stored["device"] == "cpu, 1 threads"
         assert [line.partition(":")[0] for line in stored["missing"]] == [
-            "CUDA graphs", "peak memory", "free memory", "flash attention", "torch.compile",
+            "CUDA graphs", "peak memory", "free memory", "flash attention", "fused kernels", "torch.compile",
         ]  # fmt: skip
 
 
@@ -452,3 +452,22 @@ def test_on_a_gpu_graphs_run_and_memory_is_known(tmp_path):
         assert row["cuda_graph"]
         assert row["peak_bytes"] >= row["past_bytes"] + row["weight_bytes"]
         assert math.isfinite(row["share_of_copy_bandwidth"])
+
+
+def test_fused_kernels_are_measured_where_they_run(monkeypatch):
+    def names():
+        return {
+            *(candidate.row["name"] for candidate in training_candidates(CONFIG, 16, False, "cpu")),
+            *(
+                candidate.row["name"]
+                for candidate in benchmark_decoding.decoding_candidates(CONFIG, 8, 1, False, "cpu")
+            ),
+        }
+
+    assert "RetNet, fused" not in names()
+    assert "fused kernels: they need an NVIDIA GPU and Triton" in benchmark.missing("cpu", CONFIG)
+    for module in (benchmark_training, benchmark_decoding):
+        monkeypatch.setattr(module, "has_fused", lambda device: True)
+    assert "RetNet, fused" in names()
+    (row,) = (each.row for each in training_candidates(CONFIG, 16, False, "cpu") if each.row["name"] == "RetNet, fused")
+    assert row["retention"] == "triton"

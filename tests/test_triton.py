@@ -21,7 +21,12 @@ from refimpl.tree import map_tree
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
 from gpu import triton_retention as ours
+from gpu.config import RunConfig
+from gpu.generate import Step
 from gpu.kernel_ladder.__main__ import VERSIONS
+from gpu.models import build
+from gpu.retentions import step_of
+from gpu.trainer import Trainer
 from gpu.triton_common import readable
 
 ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
@@ -383,3 +388,24 @@ def test_table_answers_for_every_width_and_dtype():
                     sizes = [size for name, size in entry[direction][role].items() if name.startswith("B")]
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
     assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
+
+
+def test_a_model_trains_and_decodes_with_the_kernels():
+    """By the names of a run: losses of three steps, and logits token by token, are those of the reference."""
+    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
+    losses, logits = [], []
+    for name in ("chunkwise", "triton"):
+        config = RunConfig(**shape, retention=name)
+        trainer = Trainer(build(config).to(DEVICE), config)
+        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(3)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    model = trainer.model
+    zero = torch.zeros((2, 2, 16, 32), device=DEVICE)
+    for name in ("chunkwise", "triton"):
+        state = refimpl.State(torch.zeros(2, dtype=torch.int64, device=DEVICE), (zero.clone(), zero.clone()))
+        step = Step(model, state, retention=step_of(name))
+        logits.append([step(torch.from_numpy(column).to(DEVICE)).cpu() for column in tokens[:, :5].T])
+    np.testing.assert_allclose(*map(torch.stack, logits), rtol=1e-4, atol=1e-5)
+    assert step.state.layers[0].data_ptr() == state.layers[0].data_ptr()  # written over
+    assert not torch.equal(state.layers[0], zero)
