@@ -17,6 +17,7 @@ from rich.table import Table
 from refimpl.bpe import Tokenizer
 from refimpl.cli import run
 from refimpl.loop import StoppedError
+from refimpl.weights import PRETRAINED
 
 from . import benchmark, benchmark_figures
 from . import report as report_module
@@ -36,6 +37,7 @@ from .turns import MEASURED, Deadline
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(quiet=not is_first())
 DEFAULT_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEMO_WEIGHTS = Path("runs/demo/weights.safetensors")
 File = Annotated[Path | None, typer.Argument(help="settings as TOML; options override single keys", show_default=False)]
 Device = Annotated[str, typer.Option(help="a torch device")]
 Devices = Annotated[
@@ -174,7 +176,10 @@ def generate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="PROMPT...", help="texts to continue; with --state also none")
     ] = None,
-    weights: Annotated[Path, typer.Option(help="a file that train wrote")] = Path("runs/demo/weights.safetensors"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="a file that train wrote; by default that of runs/demo, or the model that ships"),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=0, help="tokens to write; 0 only reads")] = 400,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token")] = 0.7,
     top_k: Annotated[int | None, typer.Option(min=1, help="draw from the k likeliest tokens")] = None,
@@ -192,10 +197,13 @@ def generate(
         raise ValueError("prompt must hold at least one character, got ''")
     if stream and len(prompts) > 1:
         raise ValueError(f"stream must go with one prompt, got {len(prompts)}")
+    if weights is None:
+        weights = DEMO_WEIGHTS if DEMO_WEIGHTS.exists() else PRETRAINED
     for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
-    model, merges = RetNet.load(weights, device), weights.with_name("tokenizer.json")
+    # Halves are for keeping: what ships is computed with as it was trained.
+    model, merges = RetNet.load(weights, device).float(), weights.with_name("tokenizer.json")
     tokenizer = Tokenizer.load(merges) if merges.exists() else Tokenizer()
     if tokenizer.vocab_size != model.config.vocab_size:
         raise ValueError(

@@ -264,3 +264,15 @@ def test_the_command_exports_and_reports(run, tmp_path):
     card = json.loads((tmp_path / "out" / "retnet.json").read_text(encoding="utf-8"))
     assert f"{card['parameters']:,} parameters in {card['bytes']:,} bytes" in result.output
     assert f"{card['bits_per_byte']['float16']:.4f} as rounded" in result.output
+
+
+def test_the_program_writes_with_it_until_there_is_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prompt, text = CARD["text"]["prompt"], CARD["text"]["continuation"][:30]
+    options = ["generate", prompt, "--tokens", f"{len(text.encode())}", "--temperature", "0", "--device", "cpu"]
+    result = CliRunner().invoke(program.app, options)
+    assert result.exit_code == 0, result.output
+    assert result.output == f"{prompt}{text}\n"
+    runs = tmp_path / "runs" / "demo"
+    RetNet(RetNetConfig(dim=8, num_layers=1, num_heads=2)).save(runs / "weights.safetensors")
+    assert CliRunner().invoke(program.app, options).output != result.output
