@@ -3,9 +3,10 @@
     torchrun --nproc-per-node 2 -m gpu train
     torchrun --nproc-per-node 2 -m gpu.check_processes
 
-The first process alone reads and writes files and prints. DistributedDataParallel keeps a whole model on every device and shares out the batch. FSDP2 shares out parameters,
-gradients and optimiser states too, and gathers one layer's parameters at a time. The text itself can be shared out with
-`gpu.sequence_parallel`, under either. `gpu.parallelism` makes a training run of these.
+The first process alone reads and writes files and prints. DistributedDataParallel keeps a whole model on every device and
+shares out the batch. FSDP2 shares out parameters, gradients and optimiser states too, and gathers one layer's parameters at
+a time. The text itself can be shared out with `gpu.sequence_parallel`, under either. `gpu.parallelism` makes a training run
+of these. Some of torch is imported where it is used, for that takes seconds, which one process alone need not wait.
 """
 
 import os
@@ -14,10 +15,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -119,6 +116,9 @@ def shard(model, device, **options):
     keeping its share, so it need not fit there. Gradients become their mean over the processes. Make the optimiser after
     this. options: for `torch.distributed.fsdp.fully_shard`, such as mp_policy.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     options = {"mesh": init_device_mesh(device.type, (dist.get_world_size(),))} | options
     # Logits are a view of a product of matrices; FSDP warns of changes to them in place, which nobody here makes.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
@@ -136,12 +136,12 @@ def mean_over_processes(value):
 
 def whole(tensor):
     """A tensor that FSDP may hold in parts, whole; all processes must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _in_parts(tensor) else tensor
 
 
 def held(tensor):
     """The part of a tensor that this process holds: all of it, unless FSDP shares it out."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _in_parts(tensor) else tensor
 
 
 def spread(tensor, like):
@@ -149,7 +149,9 @@ def spread(tensor, like):
     if tensor is None:
         tensor = torch.empty(like.shape, dtype=like.dtype)
     tensor = tensor.to(like.device, like.dtype)
-    if isinstance(like, DTensor):
+    if _in_parts(like):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor, like.device_mesh, like.placements)
     if dist.is_initialized():
         dist.broadcast(tensor, 0)
@@ -161,5 +163,12 @@ def gather_weights(model):
 
     All processes must call it.
     """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     return weights if is_first() else {}
+
+
+def _in_parts(tensor):
+    """Whether a tensor is a DTensor, told by its method."""
+    return hasattr(tensor, "full_tensor")

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 
 from .distributed import gather_weights, held, mean_over_processes, replicate, shard
-from .sequence_parallel import own_slice, retention_sequence_parallel
 
 
 class Own(NamedTuple):
@@ -139,12 +138,16 @@ class SequenceSplit(Replicated):
 
     def own(self, inputs, targets, config):
         """A slice of all rows, and the position where it starts."""
+        from .sequence_parallel import own_slice  # which takes a second, for it asks torch's compiler
+
         (inputs, state), whole = own_slice(inputs, config), targets.shape[1]
         targets, _ = own_slice(targets, config)
         return Own(inputs, targets, {"state": state}, targets.shape[1] * self.size / whole)
 
     def retention(self, retention):
         """`retention_sequence_parallel` of it."""
+        from .sequence_parallel import retention_sequence_parallel
+
         return functools.partial(retention_sequence_parallel, retention=retention)
 
 

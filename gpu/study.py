@@ -116,6 +116,7 @@ def run_all(runs, out, devices, console=None, finished=lambda results: None):
     with the results so far after each run. Errors as `run_study`.
     """
     out, waiting, results, running = Path(out), dict(runs), {}, {}
+    threads = max(1, (os.cpu_count() or 1) // len(devices))  # of a run on the CPU: they share its cores
     for name, config in runs.items():
         if (result := _result(out / name, config)) is not None:
             results[name] = result
@@ -130,7 +131,7 @@ def run_all(runs, out, devices, console=None, finished=lambda results: None):
             while (waiting or running) and not request():
                 free = [slot for slot in range(len(devices)) if slot not in running]
                 for slot, name in zip(free, list(waiting), strict=False):
-                    running[slot] = name, _start(out / name, waiting.pop(name), devices[slot])
+                    running[slot] = name, _start(out / name, waiting.pop(name), devices[slot], threads)
                 time.sleep(PAUSE)
                 for slot, (name, process) in list(running.items()):
                     if process.poll() is not None:
@@ -151,7 +152,7 @@ def run_all(runs, out, devices, console=None, finished=lambda results: None):
     return results
 
 
-def _start(folder, config, device):
+def _start(folder, config, device, threads):
     """The process of one run; what it prints goes to output.txt in its folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "study-run.toml", to_toml(config))
@@ -161,8 +162,9 @@ def _start(folder, config, device):
     with open(folder / "output.txt", "ab" if begun else "wb") as output:
         # A group of its own: Ctrl-C reaches this process alone, which then asks every run to stop.
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, process_group=0, env=os.environ | {"COLUMNS": "160"}
-        )
+            command, stdout=output, stderr=subprocess.STDOUT, process_group=0,
+            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160"},
+        )  # fmt: skip
 
 
 def _same(folder, config):

@@ -28,28 +28,26 @@ def corpus(tmp_path_factory):
 
 def test_every_model_with_every_rate(corpus, tmp_path):
     config = RunConfig(corpus=corpus, **SMALL)
-    rates, models = (1e30, 3e-2, 1e-2, 1e-4), ("retnet", "gru")
+    rates, models = (1e30, 3e-2, 1e-4), ("retnet", "gru")
     rows = sweep(config, rates, models, tmp_path, TWO, QUIET)
     assert [(row["model"], row["learning_rate"]) for row in rows] == [(m, r) for m in models for r in sorted(rates)]
     saved = json.loads((tmp_path / "sweep.json").read_text())
     assert saved["rows"] == rows
     assert saved["config"]["corpus"] == corpus
     for model in models:
-        slow, middle, fast, broken = (row for row in rows if row["model"] == model)
+        slow, good, broken = (row for row in rows if row["model"] == model)
         assert broken["held_out"] is None
         assert broken["remark"].startswith("failed: stopped: the ")
-        assert slow["held_out"] > max(middle["held_out"], fast["held_out"])
-        best = min((middle, fast), key=lambda row: row["held_out"])
-        assert best["remark"] == "best"
-        assert [row["remark"] for row in (slow, middle, fast) if row is not best] == ["", ""]
-    one, other = (rows[n]["parameters"] for n in (0, 4))
+        assert slow["held_out"] > good["held_out"]
+        assert (slow["remark"], good["remark"]) == ("", "best")
+    one, other = (rows[n]["parameters"] for n in (0, 3))
     assert abs(one / other - 1) < 0.02
     again = sweep(config, rates[1:], models, tmp_path, TWO, QUIET)
     finished = [row for row in rows if row["held_out"] is not None]
     for name in ("held_out", "seconds"):  # the time of the one run that there was
         assert [row[name] for row in again] == [row[name] for row in finished]
     assert "best, at an end of the range: widen it" in {
-        row["remark"] for row in sweep(config, (1e-4, 1e-2), ("gru",), tmp_path, TWO, QUIET)
+        row["remark"] for row in sweep(config, (1e-4, 3e-2), ("gru",), tmp_path, TWO, QUIET)
     }
 
 

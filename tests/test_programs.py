@@ -69,7 +69,10 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
         (["gpu", "train", "--resume", "--out", "no/run"], "error: resume: there is no run in 'no/run'"),
         (["gpu", "train", "no.toml"], "error: config: there is no file 'no.toml'"),
-        (["gpu", "train", "--model", "lstm"], "error: model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
+        (
+            ["gpu", "train", "--model", "lstm"],
+            "error: model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'",
+        ),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
         (
