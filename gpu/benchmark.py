@@ -108,7 +108,9 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda section=group.section: keep(section),
             )  # fmt: skip
-    if "kernels" in results and has_fused(device):
+    if "kernels" in results and not has_fused(device):
+        progress("kernels: nothing is measured, for the fused ones do not run here")
+    elif "kernels" in results:
         progress("kernels: errors against float64")
         with values_trusted():
             benchmark_accuracy.measure(
