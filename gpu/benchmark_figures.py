@@ -126,7 +126,7 @@ def kernels_figure(results):
     figure = Figure(figsize=(1.2 + 3.8 * len(shapes), 6.4), layout="constrained")
     panels = figure.subplots(2, max(1, len(shapes)), sharex="col", squeeze=False)
     for what, line_of_panels in zip((FORWARD, BOTH), panels, strict=True):
-        for shape, panel in zip(shapes, line_of_panels, strict=True):
+        for shape, panel in zip(shapes, line_of_panels, strict=False):  # no shape, an empty panel
             here = [row for row in rows if (row["shape"], row["what"]) == (shape, what) and row["floor_seconds"]]
             floors = {row["time"]: row["floor_seconds"] for row in here if row["name"] not in ATTENTION}
             for name in dict.fromkeys(row["name"] for row in here):

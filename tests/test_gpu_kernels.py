@@ -1,9 +1,11 @@
 """The benchmark's third section: what kernels must do, worked by hand; what is timed; targets; the figure; the page."""
 
 import functools
+import itertools
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -33,13 +35,14 @@ def run(tmp_path_factory):
         for module in (benchmark, benchmark_kernels):
             patch.setattr(module, "has_fused", lambda device: True)
         patch.setattr(benchmark_kernels, "has_flash", lambda device: True)
-        patch.setattr(benchmark_kernels, "find_spec", lambda name: None)
+        for module in (benchmark, benchmark_kernels):
+            patch.setattr(module, "find_spec", lambda name: None)
         patch.setitem(SHAPES, "large", TINY)
         patch.setitem(SHAPES, "small", TINY)
         patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
         patch.setattr(benchmark_kernels, "BATCHES", (1, 2))
         patch.setattr(benchmark_kernels, "STEPS", 2)
-        patch.setattr(benchmark_accuracy, "TIMES", (1, 5, 1000))
+        patch.setattr(benchmark_accuracy, "TIMES", (5, 1000))
         results = benchmark.run(CONFIG, ["kernels"], out, "cpu", command="the command", progress=lines.append)
         stored = json.loads((out / "kernels.json").read_text())
     return results["kernels"], stored, out, lines
@@ -139,7 +142,7 @@ def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
 
     fake = type("fla", (), {"chunk_retention": staticmethod(chunk_retention)})
     for name in ("fla", "fla.ops", "fla.ops.retention"):
-        monkeypatch.setitem(__import__("sys").modules, name, fake)
+        monkeypatch.setitem(sys.modules, name, fake)
     function, leaves, grad = KERNELS[FLA](TINY, 8, 16, "cpu")
     ours = benchmark_kernels.inputs(TINY, 8, 16, "cpu")
     assert function(*leaves) is leaves[2]
@@ -147,6 +150,32 @@ def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
     for x, y in zip((*leaves, grad), ours[:4], strict=True):
         assert x.is_contiguous()
         assert torch.equal(x, y.transpose(1, 2))
+
+
+def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
+    seen = []
+
+    def fused_recurrent_retention(q, k, v, scale, initial_state, output_final_state):
+        seen.append((q.shape, v.shape, scale, output_final_state, initial_state))
+        return v, initial_state + 1
+
+    fake = type("fla", (), {"fused_recurrent_retention": staticmethod(fused_recurrent_retention)})
+    for name in ("fla", "fla.ops", "fla.ops.retention"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    benchmark_kernels.step_work(FLA, TINY, 3, False, "cpu").call()
+    assert len(seen) == benchmark_kernels.STEPS
+    for before, after in itertools.pairwise(seen):
+        assert after[:4] == ((3, 1, 2, 64), (3, 1, 2, 16), 1.0, True)
+        assert torch.equal(after[4], before[4] + 1)
+
+    states = []
+    monkeypatch.setattr(benchmark_kernels, "fused_step", lambda *arguments: states.append(arguments[4]))
+    work = benchmark_kernels.step_work(OURS, TINY, 3, False, "cpu")
+    work.call()
+    assert work.tokens == 3 * len(states) == 3 * benchmark_kernels.STEPS
+    assert all(state is states[0] for state in states)  # in place
+    assert states[0].shape == (3, 2, 64, 16)
+    assert states[0].dtype == torch.float32
 
 
 def test_attention_has_as_many_channels():
@@ -184,6 +213,7 @@ def test_the_file_holds_all_of_it(run):
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, 16 tokens, forward, T = 8" in lines
+    assert "flash-linear-attention: it is not installed" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
     for _, (headings, texts) in benchmark.tables({"kernels": results}):
@@ -205,7 +235,7 @@ def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
 def test_errors_are_measured_for_every_case(run):
     rows = run[0]["accuracy"]
     assert {(row["shape"], row["dtype"], row["time"]) for row in rows} == {
-        (shape, dtype, time) for shape in SHAPES for dtype in ("bfloat16", "float32") for time in (1, 5)
+        (shape, dtype, time) for shape in SHAPES for dtype in ("bfloat16", "float32") for time in (5,)
     }
     for row in rows:
         assert row["status"] == "measured", row["remark"]
@@ -325,6 +355,17 @@ def test_the_figure_shows_times_over_the_floor_of_retention(run):
         (dotted,) = (line for line in axes.lines if line.get_label() == "attention's own floor")
         own = [(row["time"], row["floor_seconds"] / floors[row["time"]]) for row in here if row["name"] == FLASH]
         np.testing.assert_allclose(dotted.get_xydata(), own)
+
+
+def test_the_figure_stands_without_what_failed(run):
+    steps = [row for row in run[0]["rows"] if row["what"] == STEP]
+    assert [len(axes.containers) for axes in benchmark_figures.kernels_figure(run[0] | {"rows": steps}).axes] == [0, 0]
+    others = [row for row in run[0]["rows"] if row["name"] in ATTENTION]
+    assert not any(
+        each.lines[0].get_xdata().size
+        for axes in benchmark_figures.kernels_figure(run[0] | {"rows": others}).axes
+        for each in axes.containers
+    )
 
 
 def test_it_is_drawn_from_the_file(run, tmp_path):
