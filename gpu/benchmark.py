@@ -28,6 +28,7 @@ from refimpl.tree import flatten
 from . import benchmark_accuracy, benchmark_kernels, benchmark_targets
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_candidates
+from .compile_ahead import compile_ahead, jobs
 from .numerics import numerics
 from .retentions import has_fused
 from .train import describe
@@ -100,6 +101,10 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
         result["seconds"] = round(time.monotonic() - start, 1)
         write_atomically(Path(out) / f"{section}.json", json.dumps(result, indent=1) + "\n")
 
+    if "kernels" in results and has_fused(device) and not deadline.passed():
+        progress("kernels: compiling ahead")
+        for words in compile_ahead(jobs(device)):
+            progress(f"kernels: not compiled ahead: {words}")
     for group in groups(config, results, device):
         if not deadline.passed():
             progress(f"{group.section}: {where(group)}")

@@ -31,7 +31,7 @@ from .turns import MEASURED, Candidate, Work
 
 FORWARD, BOTH, STEP = "forward", "forward + backward", "step"
 OURS, FLA, REFERENCE = "fused kernels", "flash-linear-attention", "torch reference"
-ATTENTION = {"attention, flash": SDPBackend.FLASH_ATTENTION, "attention, cuDNN": SDPBackend.CUDNN_ATTENTION}
+ATTENTION = {"flash attention": SDPBackend.FLASH_ATTENTION, "cuDNN attention": SDPBackend.CUDNN_ATTENTION}
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 LONGEST_REFERENCE = 2048  # it is slow, and its gradients keep an array for nearly every line
 STEPS = 20  # a call

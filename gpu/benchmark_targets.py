@@ -93,4 +93,4 @@ def table(found):
         ]
         for each in found
     ]
-    return ("target", "wanted", "got", ""), texts
+    return ("", "wanted", "got", ""), texts

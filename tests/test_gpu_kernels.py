@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from gpu import benchmark, benchmark_accuracy, benchmark_figures, benchmark_kernels, benchmark_targets, report, turns
+from gpu import (
+    benchmark,
+    benchmark_accuracy,
+    benchmark_figures,
+    benchmark_kernels,
+    benchmark_targets,
+    compile_ahead,
+    report,
+    turns,
+)
 from gpu.benchmark_config import BenchmarkConfig
 from gpu.benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
 from gpu.turns import Deadline
@@ -19,7 +28,7 @@ from gpu.turns import Deadline
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
 CONFIG = BenchmarkConfig(
-    dim=32, num_layers=1, num_heads=2, vocab_size=256, rounds=2, compile=False, times=(8,), tokens=8, chunk_sizes=(4,),
+    dim=32, num_layers=1, num_heads=2, vocab_size=256, rounds=1, compile=False, times=(8,), tokens=8, chunk_sizes=(4,),
     contexts=(4,), batches=(1,), kernel_tokens=20,
 )  # fmt: skip
 TINY = Shape(2, 64, 16)  # as many channels as one head of attention has
@@ -37,6 +46,7 @@ def run(tmp_path_factory):
         patch.setattr(benchmark_kernels, "has_flash", lambda device: True)
         for module in (benchmark, benchmark_kernels):
             patch.setattr(module, "find_spec", lambda name: None)
+        patch.setattr(benchmark, "compile_ahead", lambda every: [f"{len(every)} jobs"])
         patch.setitem(SHAPES, "large", TINY)
         patch.setitem(SHAPES, "small", TINY)
         patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
@@ -213,6 +223,7 @@ def test_the_file_holds_all_of_it(run):
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, 16 tokens, forward, T = 8" in lines
+    assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
     assert "flash-linear-attention: it is not installed" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
@@ -227,6 +238,21 @@ def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
     assert "kernels: nothing is measured, for the fused ones do not run here" in lines
     assert benchmark.tables(results) == []
     assert "fused kernels: they need an NVIDIA GPU and Triton" in results["kernels"]["missing"]
+
+
+def test_kernels_are_compiled_by_running_them_once(monkeypatch):
+    monkeypatch.setitem(SHAPES, "small", TINY)
+    ran = []
+    monkeypatch.setattr(compile_ahead, "errors", lambda *arguments: ran.append(arguments))
+    assert compile_ahead.job(REFERENCE, "small", 8, 16, "cpu") is None
+    assert compile_ahead.job("float32", "small", 8, 8, "cpu") is None
+    assert ran == [(64, 16, 8, torch.float32, "cpu")]
+    assert compile_ahead.job("nothing", "small", 8, 8, "cpu") == "nothing, small: KeyError: 'nothing'"
+
+
+def test_processes_report_what_they_could_not_compile():
+    every = [("nothing", "small", 8, 8, "cpu"), (REFERENCE, "small", 8, 8, "cpu")]
+    assert compile_ahead.compile_ahead(every, workers=1) == ["nothing, small: KeyError: 'nothing'"]
 
 
 # ---------------------------------------------------------------- errors
