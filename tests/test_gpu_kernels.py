@@ -1,5 +1,6 @@
 """The benchmark's third section: what kernels must do, worked by hand; what is timed; targets; the figure; the page."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -33,11 +34,14 @@ CONFIG = BenchmarkConfig(
 )  # fmt: skip
 TINY = Shape(2, 64, 16)  # as many channels as one head of attention has
 FLASH, CUDNN = ATTENTION
+ON_GPU = torch.cuda.is_available()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Results of the section on the CPU: our kernels in the interpreter, torch's own attention, no CUDA graphs."""
+    if ON_GPU:
+        pytest.skip("where there is a GPU, kernels are compiled for it, and the interpreter is off")
     out, lines = tmp_path_factory.mktemp("kernels"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns, "TURN", 0.0)
@@ -132,8 +136,9 @@ def test_without_ceilings_there_is_no_floor():
 
 @pytest.mark.parametrize("name", [OURS, REFERENCE])
 def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
-    function, leaves, grad = KERNELS[name](TINY, 8, 16, "cpu")
-    want, _, _ = KERNELS[REFERENCE](TINY, 8, 16, "cpu")
+    device = "cuda" if ON_GPU else "cpu"
+    function, leaves, grad = KERNELS[name](TINY, 8, 16, device)
+    want, _, _ = KERNELS[REFERENCE](TINY, 8, 16, device)
     assert all(x.transpose(1, 2).is_contiguous() for x in (*leaves, grad))
     assert [x.shape for x in leaves] == [(2, 2, 8, 64), (2, 2, 8, 64), (2, 2, 8, 16)]
     out, reference = function(*leaves).float(), want(*leaves).float()
@@ -414,3 +419,14 @@ def test_the_page_has_the_section_if_there_is_a_file(run, tmp_path):
     assert f"Not measured: {failed} of " in text
     (tmp_path / "kernels.json").write_text(json.dumps(run[1] | {"rows": []}))
     assert list(report.kernels(tmp_path)) == []
+
+
+@pytest.mark.skipif(not ON_GPU, reason="kernels are compiled and graphs recorded on a GPU")
+def test_on_a_gpu_all_of_it_runs_and_is_right(tmp_path):
+    config = dataclasses.replace(CONFIG, kernel_tokens=2048)
+    result = benchmark.run(config, ["kernels"], tmp_path, "cuda", progress=lambda _: None)["kernels"]
+    for row in result["rows"] + result["accuracy"]:
+        assert row["status"] == "measured", (row.get("name"), row["remark"])
+    assert {row["cuda_graph"] for row in result["rows"] if row["what"] == STEP} == {True, False}
+    errors = [each for each in result["targets"] if "error" in each["name"] or "same bits" in each["name"]]
+    assert [each["met"] for each in errors] == [True] * 4
