@@ -249,7 +249,9 @@ def several(text, name=None):
 
 @app.command()
 def bench(
-    sections: Annotated[list[str] | None, typer.Argument(help="training, decoding; both by default")] = None,
+    sections: Annotated[
+        list[str] | None, typer.Argument(help=f"{', '.join(benchmark.SECTIONS)}; all by default")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results, SECTION.json and SECTION.png")] = Path(
         "runs/bench"
     ),
@@ -275,9 +277,10 @@ def bench(
     largest: Annotated[bool | None, typer.Option(help="decoding: also as many sequences as fit")] = None,
     memory_share: Annotated[float | None, typer.Option(help="decoding: of free memory, for as many as fit")] = None,
     grouped: Annotated[bool | None, typer.Option(help="decoding: also attention with grouped heads")] = None,
+    kernel_tokens: Annotated[int | None, typer.Option(help="kernels: the most tokens of a call")] = None,
     device: Device = DEFAULT_DEVICE,
 ):
-    """Measure what a training step and a decoded token cost, RetNet and baselines taking turns; draw the figures."""
+    """Measure what training steps, decoded tokens and retentions cost, baselines taking turns; draw the figures."""
     if draw is not None:
         for path in benchmark_figures.draw(draw):
             console.print(f"figure: {path}", markup=False, soft_wrap=True)
@@ -289,7 +292,7 @@ def bench(
         "size": size, "dim": dim, "num_layers": num_layers, "num_heads": num_heads, "vocab_size": vocab_size,
         "models": model, "rounds": rounds, "compile": compiled, "recompute": recompute, "times": time,
         "tokens": tokens, "chunk_sizes": chunk_size, "contexts": context, "batches": batch, "largest": largest,
-        "memory_share": memory_share, "grouped": grouped,
+        "memory_share": memory_share, "grouped": grouped, "kernel_tokens": kernel_tokens,
     }  # fmt: skip
     preset = QUICK if quick or torch.device(device).type != "cuda" else {}
     config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
@@ -299,9 +302,8 @@ def bench(
         config, sections or benchmark.SECTIONS, out, device, deadline=Deadline(minutes),
         command=shlex.join(["python", "-m", "gpu", *sys.argv[1:]]), progress=console.print,
     )  # fmt: skip
-    for section, result in results.items():
-        headings, texts = benchmark.table(section, result["rows"])
-        table = Table(title=f"{section}, {result['device']}", box=box.SIMPLE, pad_edge=False)
+    for title, (headings, texts) in benchmark.tables(results):
+        table = Table(title=title, box=box.SIMPLE, pad_edge=False)
         for heading in headings:
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for line in texts:

@@ -1,4 +1,4 @@
-"""What a training step and a decoded token cost, RetNet beside the baselines, against the ceilings of the same run.
+"""What training steps, decoded tokens and retentions alone cost, beside the baselines and the ceilings of the same run.
 
 All candidates of a group (a length; a context and a batch) take turns in one process; where each needs the memory to
 itself, for large models and for batches as large as fit, a group is one candidate. What runs as it is comes first, what
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +25,10 @@ from refimpl.files import write_atomically
 from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
+from . import benchmark_accuracy, benchmark_kernels, benchmark_targets
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_candidates
+from .compile_ahead import compile_ahead, jobs
 from .numerics import numerics
 from .retentions import has_fused
 from .train import describe
@@ -36,6 +39,8 @@ WHAT = {
     "by it, and the most memory held, parameters and optimizer included",
     "decoding": "one decoding step of a batch that has read a context: median seconds over the rounds, tokens a second "
     "by it, the most memory held, and the bytes that must move over the bandwidth of a copy as a share of that time",
+    "kernels": "one retention, forwards and with gradients, and decode steps: median seconds over the rounds, and the floor "
+    "of the operations and bytes that it cannot do without; relative RMS errors against float64",
 }
 SECTIONS = tuple(WHAT)
 LARGE = 200e6  # parameters; models with more are measured one after another, each with the memory to itself
@@ -60,8 +65,8 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
 
     Args:
         config: a `BenchmarkConfig`.
-        sections: of "training" and "decoding".
-        out: folder for training.json and decoding.json.
+        sections: of `SECTIONS`.
+        out: folder for a file of each, SECTION.json.
         device: a torch device.
         deadline: a `gpu.turns.Deadline`, after which nothing new is begun.
         command: what the user typed, for the files.
@@ -82,6 +87,7 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
             "ceilings": peaks,
             "seconds": None,
             "rows": [],
+            **({"accuracy": [], "targets": []} if section == "kernels" else {}),
         }
         for section in dict.fromkeys(sections)
     }
@@ -90,23 +96,44 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
         result = results[section]
         for row in result["rows"]:
             row.update(shares(row, peaks))
+        if section == "kernels":
+            result["targets"] = benchmark_targets.targets(result["rows"], result["accuracy"])
         result["seconds"] = round(time.monotonic() - start, 1)
         write_atomically(Path(out) / f"{section}.json", json.dumps(result, indent=1) + "\n")
 
+    if "kernels" in results and has_fused(device) and not deadline.passed():
+        progress("kernels: compiling ahead")
+        for words in compile_ahead(jobs(device)):
+            progress(f"kernels: not compiled ahead: {words}")
     for group in groups(config, results, device):
-        first = group.candidates[0].row
-        where = "T" if group.section == "training" else f"batch {first['batch'] or LARGEST}, context"
-        how = ", compiled" if group.compiled else ""
         if not deadline.passed():
-            progress(f"{group.section}: {where} {first.get('time') or first['context']}{how}")
+            progress(f"{group.section}: {where(group)}")
         with group.around(), values_trusted(), fresh_compiler() if group.compiled else nullcontext():
             take_turns(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda section=group.section: keep(section),
             )  # fmt: skip
+    if "kernels" in results and not has_fused(device):
+        progress("kernels: nothing is measured, for the fused ones do not run here")
+    elif "kernels" in results:
+        progress("kernels: errors against float64")
+        with values_trusted():
+            benchmark_accuracy.measure(
+                config.kernel_tokens, device, results["kernels"]["accuracy"], deadline=deadline,
+                keep=lambda: keep("kernels"),
+            )  # fmt: skip
     for section in results:
         keep(section)
     return results
+
+
+def where(group):
+    """What the candidates of a group have in common, in words."""
+    first = group.candidates[0].row
+    if group.section == "kernels":
+        return f"{first['shape']}, {first['tokens']:,} tokens, {benchmark_kernels.in_words(first)}"
+    words = "T" if group.section == "training" else f"batch {first['batch'] or LARGEST}, context"
+    return f"{words} {first.get('time') or first['context']}{', compiled' if group.compiled else ''}"
 
 
 def groups(config, sections, device):
@@ -126,6 +153,9 @@ def groups(config, sections, device):
                     found = decoding_candidates(config, context, batch, compiled, device)
                     for candidates in _together(found, alone=large or batch == LARGEST):
                         yield Group("decoding", compiled, candidates, lambda: numerics(decoding, device))
+        if "kernels" in sections and not compiled:
+            for candidates in benchmark_kernels.candidates(config.kernel_tokens, device):
+                yield Group("kernels", compiled, candidates, lambda: numerics(training, device))
 
 
 def _together(candidates, alone):
@@ -152,6 +182,8 @@ def shares(row, peaks):
     """What follows from a row's seconds and the ceilings: of the matrix product's rate, or of the copy's bandwidth."""
     if row["status"] != MEASURED:
         return {}
+    if row["section"] == "kernels":
+        return benchmark_kernels.roofline(row, peaks)
     seconds = row["seconds"]["median"]
     if row["section"] == "training":
         peak = peaks["matrix_product"].get("flops_per_second")
@@ -193,6 +225,8 @@ def missing(device, config):
         found.append("flash attention: attention is what torch has for this device")
     if not has_fused(device):
         found.append("fused kernels: they need an NVIDIA GPU and Triton")
+    elif not find_spec("fla"):
+        found.append("flash-linear-attention: it is not installed")
     if not config.compile:
         found.append("torch.compile: nothing is measured with it")
     return found
@@ -201,7 +235,7 @@ def missing(device, config):
 def versions():
     """Of what computes; None where it is not installed."""
     found = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
-    for name in ("triton", "numpy"):
+    for name in ("triton", "flash-linear-attention", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -209,8 +243,21 @@ def versions():
     return found
 
 
+def tables(results):
+    """(title, (headings, texts)) of every table of results that has lines."""
+    found = []
+    for section, result in results.items():
+        found.append((f"{section}, {result['device']}", table(section, result["rows"])))
+        if section == "kernels":
+            found.append(("errors against float64", benchmark_accuracy.table(result["accuracy"])))
+            found.append(("targets", benchmark_targets.table(result["targets"] if result["rows"] else [])))
+    return [(title, (headings, texts)) for title, (headings, texts) in found if texts]
+
+
 def table(section, rows):
     """Rows as (headings, texts), for printing."""
+    if section == "kernels":
+        return benchmark_kernels.table(rows)
     if section == "training":
         headings = ("T", "", "tokens/s", "spread", "memory", "of product")
     else:

@@ -18,6 +18,7 @@ SIZES = {
 QUICK = {
     "size": "tiny", "vocab_size": 256, "rounds": 3, "times": (64, 128), "tokens": 256, "chunk_sizes": (16, 32),
     "contexts": (32, 64, 128), "batches": (1, 2), "compile": False,
+    "kernel_tokens": 2048,
 }  # fmt: skip
 
 
@@ -33,6 +34,7 @@ class BenchmarkConfig:
     Training: one step of `tokens` tokens in sequences of each length in `times`; chunk_sizes: of chunkwise retention.
     Decoding: one step at each length in `contexts`, for `batches` sequences and, with `largest`, for as many as
     memory_share of the free memory holds; grouped: also attention with a quarter of the key and value heads.
+    Kernels: kernel_tokens, the most that one is given.
     """
 
     size: str = "25M"
@@ -52,6 +54,7 @@ class BenchmarkConfig:
     largest: bool = True
     memory_share: float = 0.9
     grouped: bool = False
+    kernel_tokens: int = 65536
 
     def __post_init__(self):
         check_choice("size", self.size, tuple(SIZES))
@@ -59,7 +62,7 @@ class BenchmarkConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, preset)
             check_integer(name, getattr(self, name), minimum=1)
-        for name in ("rounds", "tokens"):
+        for name in ("rounds", "tokens", "kernel_tokens"):
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("times", "chunk_sizes", "contexts", "batches", "models"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))

@@ -4,11 +4,13 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from refimpl.files import write_atomically
 
+from .benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, OURS, REFERENCE, SHAPES
 from .turns import MEASURED
 
 COLOURS = {
@@ -17,6 +19,10 @@ COLOURS = {
     "Transformer": "#d55e00",
     "Transformer, grouped": "#e69f00",
     "GRU": "#009e73",
+    OURS: "#56b4e9",
+    FLA: "#009e73",
+    **dict(zip(ATTENTION, ("#d55e00", "#e69f00"), strict=True)),
+    REFERENCE: "#0072b2",
 }
 
 
@@ -113,6 +119,55 @@ def training_figure(results):
     return figure
 
 
+def kernels_figure(results):
+    """Time over the floor of retention against T, a column a shape; dotted, the floor of attention over the same."""
+    rows = [row for row in results["rows"] if row["status"] == MEASURED and row["what"] in (FORWARD, BOTH)]
+    shapes = list(dict.fromkeys(row["shape"] for row in rows))
+    figure = Figure(figsize=(1.2 + 3.8 * len(shapes), 6.4), layout="constrained")
+    panels = figure.subplots(2, max(1, len(shapes)), sharex="col", squeeze=False)
+    for what, line_of_panels in zip((FORWARD, BOTH), panels, strict=True):
+        for shape, panel in zip(shapes, line_of_panels, strict=False):  # no shape, an empty panel
+            here = [row for row in rows if (row["shape"], row["what"]) == (shape, what) and row["floor_seconds"]]
+            floors = {row["time"]: row["floor_seconds"] for row in here if row["name"] not in ATTENTION}
+            for name in dict.fromkeys(row["name"] for row in here):
+                line = sorted((row for row in here if row["name"] == name and row["time"] in floors), key=_time)
+                low, middle, high = (
+                    np.array([row["seconds"][end] / floors[row["time"]] for row in line])
+                    for end in ("min", "median", "max")
+                )
+                times = [row["time"] for row in line]
+                style = {"color": COLOURS[name], "marker": "o", "markersize": 4, "capsize": 2, "label": name}
+                panel.errorbar(times, middle, yerr=[middle - low, high - middle], **style)
+            attention = {row["time"]: row["floor_seconds"] for row in here if row["name"] in ATTENTION}
+            times = sorted(attention.keys() & floors)
+            panel.plot(
+                times,
+                [attention[t] / floors[t] for t in times],
+                color="gray",
+                linestyle=":",
+                label="attention's own floor",
+            )
+            panel.axhline(1.0, color="black", linewidth=0.8)
+            ticks = sorted(floors)
+            panel.set(xscale="log", yscale="log", ylabel="time over retention's floor")
+            panel.set(title=f"{SHAPES[shape]}: {what}", xlabel="T" if what == BOTH else "")
+            panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+            panel.minorticks_off()
+            panel.grid(alpha=0.3)
+    curves = {
+        label: curve for panel in panels.flat for curve, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(curves.values(), curves.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(f"{results['device']}, bfloat16", fontsize=10)
+    return figure
+
+
+def _time(row):
+    return row["time"]
+
+
 def _label(row):
     return row["name"] + (", compiled" if row["compiled"] else "")
 
@@ -124,4 +179,4 @@ def _title(results, rows):
     return f"{results['device']}: {parameters} M parameters, d {shape['dim']}, {shape['num_layers']} layers"
 
 
-FIGURES = {"training": training_figure, "decoding": decoding_figure}
+FIGURES = {"training": training_figure, "decoding": decoding_figure, "kernels": kernels_figure}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from refimpl.files import write_atomically
 from refimpl.weights import pretrained_card
 
-from . import benchmark, benchmark_figures
+from . import benchmark, benchmark_accuracy, benchmark_figures, benchmark_targets
 from .benchmark_figures import COLOURS
 from .study import with_spread
 from .turns import MEASURED
@@ -48,6 +48,7 @@ def page(folder):
         *ablations(read(folder, "ablations.json")),
         *learning_rates(folder),
         *costs(folder),
+        *kernels(folder),
         *several_gpus(read(folder, "processes.json")),
     ]
     return "\n\n".join(parts) + "\n"
@@ -179,18 +180,45 @@ def costs(folder):
     """Training steps and decoded tokens."""
     for section, title in (("training", "Training speed"), ("decoding", "Decoding")):
         results = read(folder, f"{section}.json")
-        headings, lines = benchmark.table(section, [row for row in results["rows"] if row["status"] == MEASURED])
-        product, copy = (results["ceilings"][name] for name in ("matrix_product", "copy"))
         yield f"## {title}"
-        yield (
-            f"{results['device']}, {results['what']}. In the same run a bfloat16 matrix product reached "
-            f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
-            f"`{results['command']}`"
-        )
-        yield table(headings, lines)
+        yield measured_on(results)
+        yield measured_rows(section, results)
         if missing := [text.split(": ", 1)[1] for text in benchmark.left_out({section: results})]:
             yield f"Left out: {'; '.join(missing)}."
         yield f"![{title}]({section}.png)"
+
+
+def kernels(folder):
+    """Retention alone: targets, times, errors; nothing where none was measured."""
+    if not (Path(folder) / "kernels.json").exists():
+        return
+    results = read(folder, "kernels.json")
+    if not any(row["status"] == MEASURED for row in results["rows"]):
+        return
+    yield "## Kernels"
+    yield measured_on(results)
+    yield table(*benchmark_targets.table(results["targets"]))
+    yield measured_rows("kernels", results)
+    failed = [row for row in results["rows"] + results["accuracy"] if row["status"] != MEASURED]
+    if failed:
+        yield f"Not measured: {len(failed)} of {len(results['rows'] + results['accuracy'])} rows, as kernels.json says."
+    yield "![Time over the floor of retention against length](kernels.png)"
+    yield table(*benchmark_accuracy.table(results["accuracy"]))
+
+
+def measured_on(results):
+    """Where and how benchmark results came about."""
+    product, copy = (results["ceilings"][name] for name in ("matrix_product", "copy"))
+    return (
+        f"{results['device']}, {results['what']}. In the same run a bfloat16 matrix product reached "
+        f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
+        f"`{results['command']}`"
+    )
+
+
+def measured_rows(section, results):
+    """The table of the rows of a section that were measured."""
+    return table(*benchmark.table(section, [row for row in results["rows"] if row["status"] == MEASURED]))
 
 
 def several_gpus(results):

@@ -15,12 +15,11 @@ import torch
 import typer
 
 import gpu.triton_retention as ours
+from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
-from refimpl import head_decays
 
 NAMES = {"states": ("BT", "BK", "BV", "warps", "stages"), "outputs": ("BM", "BN", "BK", "BS", "BV", "warps", "stages")}
-# (K, V, heads, chunks): the head shape of the paper's models, and a small one.
-SHAPES = {"large": (256, 512, 16, (128, 256)), "small": (64, 128, 8, (64, 128, 256))}
+CHUNKS = {"large": (128, 256), "small": (64, 128, 256)}
 STATES = {
     "large": [
         (64, 128, 128, 8, 4), (64, 128, 128, 4, 4), (32, 128, 128, 4, 6), (128, 128, 128, 8, 3), (64, 128, 128, 8, 3),
@@ -52,20 +51,9 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-def inputs(shape, time, tokens, device="cuda"):
-    """q, k, v and a gradient of out as a model has them, (B, T, H, width) in memory; bfloat16, seeded."""
-    key_dim, value_dim, heads, _ = SHAPES[shape]
-    draw = torch.Generator(device).manual_seed(0)
-    rows = lambda width: torch.randn(  # noqa: E731
-        (tokens // time, time, heads, width), dtype=torch.bfloat16, device=device, generator=draw
-    ).transpose(1, 2)
-    q, k = rows(key_dim), rows(key_dim)
-    return q * key_dim**-0.5, k, rows(value_dim), rows(value_dim), head_decays(heads, xp=torch, device=device)
-
-
 def jobs(shape):
     """Every (role, chunk, tiles) to try, each once."""
-    for chunk in SHAPES[shape][3]:
+    for chunk in CHUNKS[shape]:
         for tiles in STATES[shape]:
             yield "states", chunk, dict(zip(NAMES["states"], tiles, strict=True)) | {"programs": 64}
         for role in ("outputs", "dq", "dk", "dv"):
@@ -90,7 +78,7 @@ def call_of(role, chunk, tiles, q, k, v, grad, gamma, kept):
 
 def compile_part(shape, part, parts):
     """Launch each of a part of the jobs once on small inputs, which leaves it in Triton's cache; what failed, and why."""
-    q, k, v, grad, gamma = inputs(shape, 512, 512)
+    q, k, v, grad, gamma = inputs(SHAPES[shape], 512, 512)
     failed, kept = {}, {}
     for number, (role, chunk, tiles) in enumerate(jobs(shape)):
         if number % parts == part:
@@ -107,7 +95,7 @@ def measure(shape, time, tokens, workers):
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
         failed = {number: why for part in parts for number, why in part.items()}
-    arguments, kept, rows = inputs(shape, time, tokens), {}, []
+    arguments, kept, rows = inputs(SHAPES[shape], time, tokens), {}, []
     for number, (role, chunk, tiles) in enumerate(jobs(shape)):
         if number not in failed:
             call = call_of(role, chunk, tiles, *arguments, kept)
@@ -148,7 +136,7 @@ def main(
         for role in ("states", "outputs", "dq", "dk", "dv"):
             for _, chunk, tiles, ms in sorted((row for row in rows if row[0] == role), key=lambda row: row[3])[:show]:
                 print(f"{shape} {role:8s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
-        widths = list(SHAPES[shape][:2])
+        widths = list(SHAPES[shape][1:])
         entry = {"widths": widths}
         for direction in ("forward", "backward"):
             total, entry[direction] = best(rows, direction)
