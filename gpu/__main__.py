@@ -20,7 +20,7 @@ from refimpl.loop import StoppedError
 
 from . import benchmark, benchmark_figures
 from . import report as report_module
-from .benchmark_config import QUICK, SIZES, BenchmarkConfig
+from .benchmark_config import PAPER, QUICK, SIZES, BenchmarkConfig
 from .config import MODELS, RunConfig, read_settings, with_settings
 from .distributed import is_first, joined, launched, on_first
 from .export import export as export_run
@@ -241,7 +241,9 @@ def several(text, name=None):
 
 @app.command()
 def bench(
-    sections: Annotated[list[str] | None, typer.Argument(help="training, decoding; both by default")] = None,
+    sections: Annotated[
+        list[str] | None, typer.Argument(help="training, decoding, both by default; or paper: its cost tables")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results, SECTION.json and SECTION.png")] = Path(
         "runs/bench"
     ),
@@ -283,7 +285,9 @@ def bench(
         "tokens": tokens, "chunk_sizes": chunk_size, "contexts": context, "batches": batch, "largest": largest,
         "memory_share": memory_share, "grouped": grouped,
     }  # fmt: skip
-    preset = QUICK if quick or torch.device(device).type != "cuda" else {}
+    preset = PAPER if "paper" in (sections or ()) else {}
+    if quick or torch.device(device).type != "cuda":
+        preset = QUICK
     config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
     for line in benchmark.missing(device, config):
         console.print(f"missing here: {line}", markup=False, soft_wrap=True)
@@ -301,7 +305,8 @@ def bench(
         console.print(table)
     for line in benchmark.left_out(results):
         console.print(f"left out: {line}", markup=False, soft_wrap=True)
-    if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
+    drawn = [result["rows"] for section, result in results.items() if section in benchmark_figures.FIGURES]
+    if any(row["status"] == MEASURED for rows in drawn for row in rows):
         benchmark_figures.draw(out)
     console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
 

@@ -25,6 +25,7 @@ from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
+from .benchmark_paper import paper_groups, setting
 from .benchmark_training import training_candidates
 from .numerics import numerics
 from .retentions import has_fused
@@ -36,8 +37,9 @@ WHAT = {
     "by it, and the most memory held, parameters and optimizer included",
     "decoding": "one decoding step of a batch that has read a context: median seconds over the rounds, tokens a second "
     "by it, the most memory held, and the bytes that must move over the bandwidth of a copy as a share of that time",
+    "paper": "the paper's cost tables at its sizes, random weights: training steps of one sequence, and decoding steps",
 }
-SECTIONS = tuple(WHAT)
+SECTIONS = ("training", "decoding")  # what is measured unless others are named
 LARGE = 200e6  # parameters; models with more are measured one after another, each with the memory to itself
 NOT_ON_CPU = (
     "CUDA graphs: a decoding step launches its kernels one by one",
@@ -60,15 +62,15 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
 
     Args:
         config: a `BenchmarkConfig`.
-        sections: of "training" and "decoding".
-        out: folder for training.json and decoding.json.
+        sections: names of `WHAT`.
+        out: folder for a file of each, such as training.json.
         device: a torch device.
         deadline: a `gpu.turns.Deadline`, after which nothing new is begun.
         command: what the user typed, for the files.
         progress: called with a line when something begins.
     """
     for section in sections:
-        check_choice("sections", section, SECTIONS)
+        check_choice("sections", section, tuple(WHAT))
     deadline, start = deadline or Deadline(), time.monotonic()
     peaks = ceilings(config.rounds, device)
     results = {
@@ -95,10 +97,11 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
 
     for group in groups(config, results, device):
         first = group.candidates[0].row
-        where = "T" if group.section == "training" else f"batch {first['batch'] or LARGEST}, context"
+        where = "T" if first["section"] == "training" else f"batch {first['batch'] or LARGEST}, context"
         how = ", compiled" if group.compiled else ""
         if not deadline.passed():
-            progress(f"{group.section}: {where} {first.get('time') or first['context']}{how}")
+            size = f"{first['size']}, {first['name']}, " if "size" in first else ""
+            progress(f"{group.section}: {size}{where} {first.get('time') or first['context']}{how}")
         with group.around(), values_trusted(), fresh_compiler() if group.compiled else nullcontext():
             take_turns(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
@@ -126,6 +129,9 @@ def groups(config, sections, device):
                     found = decoding_candidates(config, context, batch, compiled, device)
                     for candidates in _together(found, alone=large or batch == LARGEST):
                         yield Group("decoding", compiled, candidates, lambda: numerics(decoding, device))
+    for section, compiled, candidates in paper_groups(config, device) if "paper" in sections else ():
+        settings = training if section == "training" else decoding
+        yield Group("paper", compiled, candidates, lambda settings=settings: numerics(settings, device))
 
 
 def _together(candidates, alone):
@@ -211,14 +217,17 @@ def versions():
 
 def table(section, rows):
     """Rows as (headings, texts), for printing."""
-    if section == "training":
-        headings = ("T", "", "tokens/s", "spread", "memory", "of product")
-    else:
-        headings = ("batch", "context", "", "tokens/s", "spread", "memory", "of copy")
+    headings = {
+        "training": ("T", "", "tokens/s", "spread", "memory", "of product"),
+        "decoding": ("batch", "context", "", "tokens/s", "spread", "memory", "of copy"),
+        "paper": ("size", "", "", "tokens/s", "spread", "memory", "of product or copy"),
+    }[section]
     texts = []
     for row in rows:
         name = row["name"] + (", compiled" if row["compiled"] else "")
-        if section == "training":
+        if section == "paper":
+            line = [row["size"], setting(row), name]
+        elif section == "training":
             line = [f"{row['time']:,}", name]
         else:
             line = [f"{row['batch'] or ''}{' most' if row['largest'] else ''}", f"{row['context']:,}", name]
@@ -228,7 +237,7 @@ def table(section, rows):
         seconds = row["seconds"]
         spread = max(abs(seconds[which] / seconds["median"] - 1) for which in ("min", "max"))
         line += [f"{row['tokens_per_second']:,.0f}", f"± {spread:.0%}", in_words(row["peak_bytes"])]
-        share = row["share_of_matrix_product" if section == "training" else "share_of_copy_bandwidth"]
+        share = row["share_of_matrix_product" if row["section"] == "training" else "share_of_copy_bandwidth"]
         texts.append([*line, "" if share is None else f"{share:.0%}"])
     return headings, texts
 
