@@ -279,6 +279,8 @@ def bench(
     check_device(device)
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes:g}")
+    if "paper" in (sections or ()) and len(sections) > 1:
+        raise ValueError(f"sections: paper must be the only one, got {', '.join(sections)}")
     given = {
         "size": size, "dim": dim, "num_layers": num_layers, "num_heads": num_heads, "vocab_size": vocab_size,
         "models": model, "rounds": rounds, "compile": compiled, "recompute": recompute, "times": time,

@@ -220,7 +220,7 @@ def table(section, rows):
     headings = {
         "training": ("T", "", "tokens/s", "spread", "memory", "of product"),
         "decoding": ("batch", "context", "", "tokens/s", "spread", "memory", "of copy"),
-        "paper": ("size", "", "", "tokens/s", "spread", "memory", "of product or copy"),
+        "paper": ("size", "", "", "tokens/s", "spread", "memory", "of ceiling"),
     }[section]
     texts = []
     for row in rows:
