@@ -257,7 +257,7 @@ def in_words(size):
 def left_out(results):
     """Rows of all sections that were left out, in words."""
     return [
-        f"{section}: {row['name']}{', compiled' if row['compiled'] else ''}, "
+        f"{section}: {row['size'] + ', ' if 'size' in row else ''}{row['name']}{', compiled' if row['compiled'] else ''}, "
         f"{row.get('time') or row['context']:,} tokens: {row['remark']}"
         for section, result in results.items()
         for row in result["rows"]

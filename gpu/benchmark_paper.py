@@ -6,7 +6,7 @@ throughout 8; attention that is not fused keeps scores of 2 H T^2 bytes a layer.
 
     size   parameters   AdamW   scores of a layer, of all   so
     1.3B   1.54e9         25        2.1,  52                as it is, and with layers computed again to compare
-    2.7B   3.10e9         50        2.7,  86                layers computed again; activations are 60 more
+    2.7B   3.10e9         50        2.7,  86                layers computed again; activations are over 40 more
     6.7B   7.78e9        125        4.3, 137                layers computed again; about six scores of one layer at once
                                                             leave no room beside 125, so all in bfloat16: 62
 
@@ -103,9 +103,8 @@ def setting(row):
     """What a row was measured at, in words."""
     if row["section"] == "decoding":
         batch = "as many as fit" if row["largest"] else f"{row['batch']}"
-        return f"decoding, batch {batch}, context {row['context']:,}"
-    recomputed = ", layers again" if row["recompute"] else ""
-    return f"training, T = {row['time']:,}, {row['parameters_in']}{recomputed}"
+        return f"batch {batch}, context {row['context']:,}"
+    return f"T = {row['time']:,}, {row['parameters_in']}" + ", again" * row["recompute"]
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def decoding(rows, table):
 
 def answered(found):
     """At the paper's context: headings, lines and sentences of RetNet's speed and memory against both Transformers."""
-    quoted, lines, ratios = PAPER["decoding"], [], {}
+    quoted, lines, ratios, sentences = PAPER["decoding"], [], {}, []
     for (batch, context, compiled), by_name in found.items():
         retnet = next((row for name, row in by_name.items() if name.startswith("RetNet")), None)
         if context != quoted["context"] or not ran(retnet):
@@ -129,24 +129,23 @@ def answered(found):
     if not ratios:
         return None
     lines.insert(0, ["paper †", f"{quoted['speed']:g}", f"{quoted['saved']:.0%}", "", ""])
-    context, sentences = f"{quoted['context']:,}", []
+    length = f"{quoted['context']:,}"
     for other, words in ((TRANSFORMER, "heads in full"), (GROUPED, "grouped heads")):
         if other in ratios:
             speed = span([ratio for ratio, _ in ratios[other]])
             saved = [part for _, part in ratios[other] if part is not None]
-            memory = f" and {span(saved, '.0%')} less memory at equal batch" if saved else ""
-            sentences.append(
-                f"With {words}, {context} tokens of context: {speed} times the Transformer's tokens a second{memory}; the "
-                f"paper's {quoted['speed']:g} and {quoted['saved']:.0%} †"
-                + (f" {'are' if reached(ratios[other], quoted) else 'are not'} reached." if saved else ".")
-            )
-    for by_name in (
-        each for (batch, context, _), each in found.items() if (batch, context) == ("1", quoted["context"])
-    ):
-        sentences += why(by_name)
-        break
+            text = f"With {words}, {length} tokens of context: {speed} times the Transformer's tokens a second"
+            verdicts = [
+                verdict(f"{quoted['speed']:g} times", max(ratio for ratio, _ in ratios[other]) >= quoted["speed"])
+            ]
+            if saved:
+                text += f" and {span(saved, '.0%')} less memory at equal batch"
+                verdicts.append(verdict(f"{quoted['saved']:.0%}", max(saved) >= quoted["saved"]))
+            sentences.append(f"{text}; the paper's {', its '.join(verdicts)}.")
+    alone = [each for (batch, context, _), each in found.items() if (batch, context) == ("1", quoted["context"])]
+    sentences += why(alone[0]) if alone else []
     headings = (
-        f"batch, {context} tokens",
+        f"batch, {length} tokens",
         "tokens/s over full",
         "memory saved",
         "tokens/s over grouped",
@@ -155,11 +154,9 @@ def answered(found):
     return headings, lines, sentences
 
 
-def reached(ratios, quoted):
-    """Whether some batch reaches the paper's speed and some the paper's memory."""
-    return max(speed for speed, _ in ratios) >= quoted["speed"] and (
-        max(saved for _, saved in ratios if saved is not None) >= quoted["saved"]
-    )
+def verdict(figure, reached):
+    """Whether one of the paper's figures was reached, in words."""
+    return f"{figure} † {'is' if reached else 'is not'} reached"
 
 
 def why(by_name):
