@@ -21,7 +21,7 @@ from refimpl.weights import PRETRAINED
 
 from . import benchmark, benchmark_figures
 from . import report as report_module
-from .benchmark_config import QUICK, SIZES, BenchmarkConfig
+from .benchmark_config import PAPER, QUICK, SIZES, BenchmarkConfig
 from .config import MODELS, RunConfig, read_settings, with_settings
 from .distributed import is_first, joined, launched, on_first
 from .export import export as export_run
@@ -250,7 +250,8 @@ def several(text, name=None):
 @app.command()
 def bench(
     sections: Annotated[
-        list[str] | None, typer.Argument(help=f"{', '.join(benchmark.SECTIONS)}; all by default")
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(benchmark.SECTIONS)}, all by default; or paper: its cost tables"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results, SECTION.json and SECTION.png")] = Path(
         "runs/bench"
@@ -288,13 +289,17 @@ def bench(
     check_device(device)
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes:g}")
+    if "paper" in (sections or ()) and len(sections) > 1:
+        raise ValueError(f"sections: paper must be the only one, got {', '.join(sections)}")
     given = {
         "size": size, "dim": dim, "num_layers": num_layers, "num_heads": num_heads, "vocab_size": vocab_size,
         "models": model, "rounds": rounds, "compile": compiled, "recompute": recompute, "times": time,
         "tokens": tokens, "chunk_sizes": chunk_size, "contexts": context, "batches": batch, "largest": largest,
         "memory_share": memory_share, "grouped": grouped, "kernel_tokens": kernel_tokens,
     }  # fmt: skip
-    preset = QUICK if quick or torch.device(device).type != "cuda" else {}
+    preset = PAPER if "paper" in (sections or ()) else {}
+    if quick or torch.device(device).type != "cuda":
+        preset = QUICK
     config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
     for line in benchmark.missing(device, config):
         console.print(f"missing here: {line}", markup=False, soft_wrap=True)
@@ -311,7 +316,8 @@ def bench(
         console.print(table)
     for line in benchmark.left_out(results):
         console.print(f"left out: {line}", markup=False, soft_wrap=True)
-    if any(row["status"] == MEASURED for result in results.values() for row in result["rows"]):
+    drawn = [result["rows"] for section, result in results.items() if section in benchmark_figures.FIGURES]
+    if any(row["status"] == MEASURED for rows in drawn for row in rows):
         benchmark_figures.draw(out)
     console.print(f"results and figures: {out}", markup=False, soft_wrap=True)
 

@@ -27,6 +27,7 @@ from refimpl.tree import flatten
 
 from . import benchmark_accuracy, benchmark_kernels, benchmark_targets
 from .benchmark_decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
+from .benchmark_paper import paper_groups, setting
 from .benchmark_training import training_candidates
 from .compile_ahead import compile_ahead, jobs
 from .numerics import numerics
@@ -41,8 +42,9 @@ WHAT = {
     "by it, the most memory held, and the bytes that must move over the bandwidth of a copy as a share of that time",
     "kernels": "one retention, forwards and with gradients, and decode steps: median seconds over the rounds, and the floor "
     "of the operations and bytes that it cannot do without; relative RMS errors against float64",
+    "paper": "the paper's cost tables at its sizes, random weights: training steps of one sequence, and decoding steps",
 }
-SECTIONS = tuple(WHAT)
+SECTIONS = ("training", "decoding", "kernels")  # what is measured unless others are named
 LARGE = 200e6  # parameters; models with more are measured one after another, each with the memory to itself
 NOT_ON_CPU = (
     "CUDA graphs: a decoding step launches its kernels one by one",
@@ -65,7 +67,7 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
 
     Args:
         config: a `BenchmarkConfig`.
-        sections: of `SECTIONS`.
+        sections: names of `WHAT`.
         out: folder for a file of each, SECTION.json.
         device: a torch device.
         deadline: a `gpu.turns.Deadline`, after which nothing new is begun.
@@ -73,7 +75,7 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
         progress: called with a line when something begins.
     """
     for section in sections:
-        check_choice("sections", section, SECTIONS)
+        check_choice("sections", section, tuple(WHAT))
     deadline, start = deadline or Deadline(), time.monotonic()
     peaks = ceilings(config.rounds, device)
     results = {
@@ -132,8 +134,9 @@ def where(group):
     first = group.candidates[0].row
     if group.section == "kernels":
         return f"{first['shape']}, {first['tokens']:,} tokens, {benchmark_kernels.in_words(first)}"
-    words = "T" if group.section == "training" else f"batch {first['batch'] or LARGEST}, context"
-    return f"{words} {first.get('time') or first['context']}{', compiled' if group.compiled else ''}"
+    size = f"{first['size']}, {first['name']}, " if "size" in first else ""
+    words = "T" if first["section"] == "training" else f"batch {first['batch'] or LARGEST}, context"
+    return f"{size}{words} {first.get('time') or first['context']}{', compiled' if group.compiled else ''}"
 
 
 def groups(config, sections, device):
@@ -156,6 +159,9 @@ def groups(config, sections, device):
         if "kernels" in sections and not compiled:
             for candidates in benchmark_kernels.candidates(config.kernel_tokens, device):
                 yield Group("kernels", compiled, candidates, lambda: numerics(training, device))
+    for section, compiled, candidates in paper_groups(config, device) if "paper" in sections else ():
+        settings = training if section == "training" else decoding
+        yield Group("paper", compiled, candidates, lambda settings=settings: numerics(settings, device))
 
 
 def _together(candidates, alone):
@@ -258,14 +264,17 @@ def table(section, rows):
     """Rows as (headings, texts), for printing."""
     if section == "kernels":
         return benchmark_kernels.table(rows)
-    if section == "training":
-        headings = ("T", "", "tokens/s", "spread", "memory", "of product")
-    else:
-        headings = ("batch", "context", "", "tokens/s", "spread", "memory", "of copy")
+    headings = {
+        "training": ("T", "", "tokens/s", "spread", "memory", "of product"),
+        "decoding": ("batch", "context", "", "tokens/s", "spread", "memory", "of copy"),
+        "paper": ("size", "", "", "tokens/s", "spread", "memory", "of ceiling"),
+    }[section]
     texts = []
     for row in rows:
         name = row["name"] + (", compiled" if row["compiled"] else "")
-        if section == "training":
+        if section == "paper":
+            line = [row["size"], setting(row), name]
+        elif section == "training":
             line = [f"{row['time']:,}", name]
         else:
             line = [f"{row['batch'] or ''}{' most' if row['largest'] else ''}", f"{row['context']:,}", name]
@@ -275,7 +284,7 @@ def table(section, rows):
         seconds = row["seconds"]
         spread = max(abs(seconds[which] / seconds["median"] - 1) for which in ("min", "max"))
         line += [f"{row['tokens_per_second']:,.0f}", f"± {spread:.0%}", in_words(row["peak_bytes"])]
-        share = row["share_of_matrix_product" if section == "training" else "share_of_copy_bandwidth"]
+        share = row["share_of_matrix_product" if row["section"] == "training" else "share_of_copy_bandwidth"]
         texts.append([*line, "" if share is None else f"{share:.0%}"])
     return headings, texts
 
@@ -295,7 +304,7 @@ def in_words(size):
 def left_out(results):
     """Rows of all sections that were left out, in words."""
     return [
-        f"{section}: {row['name']}{', compiled' if row['compiled'] else ''}, "
+        f"{section}: {row['size'] + ', ' if 'size' in row else ''}{row['name']}{', compiled' if row['compiled'] else ''}, "
         f"{row.get('time') or row['context']:,} tokens: {row['remark']}"
         for section, result in results.items()
         for row in result["rows"]

@@ -21,6 +21,12 @@ QUICK = {
     "kernel_tokens": 2048,
 }  # fmt: skip
 
+# For `python -m gpu bench paper`: the decoding table; sizes to train are in `gpu.benchmark_paper`.
+PAPER = {
+    "size": "6.7B", "vocab_size": 32768, "rounds": 3, "contexts": (2048, 8192, 32768, 65536), "batches": (1, 8),
+    "grouped": True,
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:

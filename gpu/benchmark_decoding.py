@@ -6,6 +6,7 @@ states and caches are random. The Transformer's graph is recorded at its context
 and flash attention reads that many keys and values from a view of the cache.
 """
 
+import dataclasses
 import functools
 from contextlib import nullcontext
 
@@ -176,7 +177,8 @@ def largest_work(run, context, device, share):
 
 
 def bytes_a_sequence(run, context, device):
-    """How much one more sequence takes, what is computed on the way included."""
+    """How much one more sequence takes, what is computed on the way included; not compiled, for that takes more."""
+    run = dataclasses.replace(run, compile=False)
     alone = past_bytes(run, context, 1)
     if torch.device(device).type != "cuda":
         return alone

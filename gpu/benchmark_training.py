@@ -5,6 +5,7 @@ float32, matrix products bfloat16 by autocast; retention sums in float32 and may
 """
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def training_candidates(config, time, compiled, device):
             window=time,
             **settings,
         )
-        found.append((_chunks(run), Candidate(row, lambda run=run: _work(run, device))))
+        found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
     if compiled:  # what compiles fast goes first, for the time may be over
         found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found]
@@ -55,16 +56,21 @@ def _chunks(run):
     return math.ceil(run.window / run.chunk_size) if (run.model, run.retention) == ("retnet", "chunkwise") else 0
 
 
-def _work(run, device):
+def training_work(run, device, *, dtype=torch.float32, around=nullcontext):
+    """Steps of the `RunConfig`'s model on random tokens.
+
+    dtype: of parameters, and so of their gradients and AdamW's moments. around: makes the context that a step runs in.
+    """
     if run.compile and _chunks(run) > MOST_COMPILED_CHUNKS:
         raise LeftOutError(f"torch.compile would unroll {_chunks(run)} chunks")
-    model = build_random(run, device, torch.float32)
+    model = build_random(run, device, dtype)
     trainer = Trainer(model, run)
     tokens = np.random.default_rng(0).integers(0, run.vocab_size, (run.batch_size, run.window + 1))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
 
     def step():
-        loss, norm = trainer.step(inputs, targets, 1e-4)
+        with around():
+            loss, norm = trainer.step(inputs, targets, 1e-4)
         if not math.isfinite(loss + norm):
             raise FloatingPointError(f"the loss was {loss} and the norm of the gradient {norm}")
 
@@ -75,7 +81,7 @@ def _work(run, device):
         "parameters": parameters,
         # Of the products with parameters alone: 2 forward and 4 backward a token. What mixes tokens is not counted.
         "flops": 6 * parameters * targets.size,
-        "dtypes": {"parameters": "float32", "products": "bfloat16"}
+        "dtypes": {"parameters": str(dtype).removeprefix("torch."), "products": "bfloat16"}
         | ({"retention": "bfloat16" if run.retention == "triton" else "float32"} if run.model == "retnet" else {}),
     }
     return Work(step, targets.size, facts)

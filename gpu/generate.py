@@ -207,7 +207,7 @@ def _in_place(retention):
 
     def call(q, k, v, gamma, state):
         out, after = retention(q, k, v, gamma, state)
-        return out, state.copy_(after)
+        return out, after if after is state else state.copy_(after)
 
     return call
 

@@ -17,6 +17,7 @@ from refimpl.weights import pretrained_card
 
 from . import benchmark, benchmark_accuracy, benchmark_figures, benchmark_targets
 from .benchmark_figures import COLOURS
+from .report_paper import paper_section
 from .study import with_spread
 from .turns import MEASURED
 
@@ -49,6 +50,7 @@ def page(folder):
         *learning_rates(folder),
         *costs(folder),
         *kernels(folder),
+        *(paper_section(read(folder, "paper.json"), table) if (folder / "paper.json").exists() else ()),
         *several_gpus(read(folder, "processes.json")),
     ]
     return "\n\n".join(parts) + "\n"

@@ -433,7 +433,8 @@ def test_impossible_settings_are_refused(change, message):
 def test_impossible_options_are_refused(tmp_path):
     for options, message in (
         (["--minutes", "0"], "minutes must be above 0, got 0"),
-        (["speed"], "sections must be one of 'training', 'decoding', 'kernels', got 'speed'"),
+        (["speed"], "sections must be one of 'training', 'decoding', 'kernels', 'paper', got 'speed'"),
+        (["paper", "training"], "sections: paper must be the only one, got paper, training"),
         (["--device", "abacus"], "device must be one that torch can use here, got 'abacus'"),
     ):
         result = CliRunner().invoke(app, ["bench", "--device", "cpu", "--out", str(tmp_path), *options])
