@@ -184,6 +184,8 @@ def costs(folder):
         results = read(folder, f"{section}.json")
         yield f"## {title}"
         yield measured_on(results)
+        if "remark" in results:
+            yield results["remark"]
         yield measured_rows(section, results)
         if missing := [text.split(": ", 1)[1] for text in benchmark.left_out({section: results})]:
             yield f"Left out: {'; '.join(missing)}."
