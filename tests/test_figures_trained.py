@@ -80,7 +80,11 @@ def test_a_byte_is_shown_as_one_character(token, want):
 
 
 def test_a_text_without_letters_is_drawn():
-    trained.surprise(np.full(3, 32), np.zeros(3), description="d").png()
+    picture = trained.surprise(np.full(3, 32), np.zeros(3), description="d")
+    assert list(axes(picture)["text"].patches) == []
+    (cells,) = (image.get_array() for image in axes(picture)["text"].images)
+    assert cells.compressed().tolist() == [0.0, 0.0, 0.0]
+    assert picture.png().startswith(b"\x89PNG")
 
 
 def test_moving_the_writer_shows_another_text():
