@@ -3,6 +3,9 @@
 A tile is a block of rows and columns of a matrix, held in the registers of the threads of one program.
 """
 
+import functools
+import threading
+
 import torch
 import triton
 import triton.language as tl
@@ -44,6 +47,22 @@ def power_less_one(log2_gamma, exponent):
     return (tl.exp2(log2_gamma * exponent) - 1.0).to(tl.float32)
 
 
+def bind(device):
+    """Give this thread the context of a GPU: descriptors want it, and a thread that computes gradients has none yet."""
+    if device.type == "cuda" and device not in vars(_bound):
+        torch.zeros(1, device=device)  # a launch brings it
+        vars(_bound)[device] = True
+
+
+_bound = threading.local()
+
+
+@functools.cache
+def multiprocessors(device):
+    """How many a GPU has."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
 def power_of_two(n):
     """The least power of two that is at least n, and at least 64: narrower tiles would be no faster."""
     return max(64, 1 << (n - 1).bit_length())
@@ -59,11 +78,15 @@ def descriptor(x, height, width):
     if x is None:
         return None
     strides = [stride if size > 1 else 16 for size, stride in zip(x.shape[:3], x.stride(), strict=False)]
-    return TensorDescriptor(x, x.shape, [*strides, 1], [1, 1, height, width])
+    found = TensorDescriptor.__new__(TensorDescriptor)  # whose own questions `readable` has answered, and time adds up
+    found.base, found.shape, found.strides, found.block_shape = x, x.shape, [*strides, 1], [1, 1, height, width]
+    return found
 
 
 def readable(x):
     """An array of four axes, copied if the copy engine cannot read it: rows lie together, at multiples of 16 bytes."""
+    if x is None:
+        return None
     strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]
     good = x.stride(3) == 1 and x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
     return x if good else x.clone(memory_format=torch.contiguous_format)

@@ -75,22 +75,25 @@ def _states_kernel(
     acc = tl.zeros((BK, BV), tl.float32)
     if start is not None:
         acc = load(start, segment, bh, row, column)
-    first = segment * chunks_a_segment * (CHUNK // BT)
-    stop = tl.minimum(first + chunks_a_segment * (CHUNK // BT), steps)
+    STEPS: tl.constexpr = CHUNK // BT  # a chunk
+    first = segment * chunks_a_segment * STEPS
+    stop = tl.minimum(first + chunks_a_segment * STEPS, steps)
     token = tl.arange(0, BT)
     weight = tl.exp2((token + 1 if REVERSE else BT - 1 - token) * log2_gamma)
+    if states is not None:
+        store(states, acc, bh, (stop - 1 if REVERSE else first) // STEPS, row, column)
     for n in range(first, stop):
         step = first + stop - 1 - n if REVERSE else n
-        if states is not None:
-            side = step + 1 if REVERSE else step
-            if (side % (CHUNK // BT) == 0) | (side == steps):
-                store(states, acc, bh, step * BT // CHUNK, row, column)
         # Forwards, a ragged last step reads BT tokens up to the last, as weight wants; those it has read count zero.
         begin = step * BT if REVERSE else tl.minimum(step * BT, T - BT)
-        keys, values = load(x, b, h, begin, row), load(y, b, h, begin, column)
-        keys = (keys * tl.where(begin + token < step * BT, 0.0, weight)[:, None]).to(values.dtype)
+        keys, values = tl.trans(load(x, b, h, begin, row)), load(y, b, h, begin, column)
+        keys = (keys * tl.where(begin + token < step * BT, 0.0, weight)[None, :]).to(values.dtype)
         acc += acc * tl.where(step == steps - 1, last_decay, decay)
-        acc = dot(tl.trans(keys), values, acc, PRECISION)
+        acc = dot(keys, values, acc, PRECISION)
+        if states is not None:  # after the product and not before the next, or two of acc would be held
+            following = step - 1 if REVERSE else step + 1
+            if (following // STEPS != step // STEPS) & (n + 1 < stop):
+                store(states, acc, bh, following // STEPS, row, column)
     if end is not None:
         store(end, acc, segment, bh, row, column)
 
@@ -117,59 +120,47 @@ def _scan_kernel(
     tl.store(end + tl.cast(bh, tl.int64) * size + at, acc, mask=inside)
 
 
-@triton.jit(do_not_specialize=["T", "heads"])
+@triton.jit(do_not_specialize=["T", "heads", "total"])
 def _outputs_kernel(
-    x, x_narrow, y, z, gamma, states, out, T, heads, K, V,
-    CHUNK: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BS: tl.constexpr, BV: tl.constexpr,
-    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, ONE_TILE: tl.constexpr, PRECISION: tl.constexpr,
+    x, y, z, gamma, states, out, T, heads, K, V, total,
+    CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """BM rows and BV columns of out (B, H, T, V), for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
+    """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
 
-    Scores are computed for BN keys at a time, over K in steps of BK (or at once: ONE_TILE); the state's part over K in
-    steps of BS, which x_narrow reads. TRANSPOSED: the states are stored (V, K).
+    One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the chunk, so that x is read once. Programs
+    live on from tile to tile, and the loops are one to the compiler, which reads the next tile while it ends the last.
+    TRANSPOSED: the states are stored (V, K).
     """
-    tiles, blocks, pid = tl.cdiv(V, BV), tl.cdiv(T, BM), tl.program_id(0)
-    column, row, bh = pid % tiles * BV, pid // tiles % blocks * BM, pid // tiles // blocks
-    b, h = bh // heads, bh % heads
-    chunk = row // CHUNK
-    begin, stop = chunk * CHUNK, tl.minimum(chunk * CHUNK + CHUNK, T)
-    log2_gamma = log2_decay(gamma, h).to(tl.float32)
-    reach = tl.minimum(24.0 / tl.maximum(-log2_gamma, 1e-6), 1e9).to(tl.int32) + 1  # gamma^reach is below rounding
+    tl.assume(K > 0)
+    tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
+    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), flatten=True):
+        column, h, rest = tile % tiles * BV, tile // tiles % heads, tile // tiles // heads  # heads lie side by side
+        row, b = rest % blocks * BM, rest // blocks
+        bh, chunk = b * heads + h, row // CHUNK
+        begin = chunk * CHUNK
 
-    # the state's part, unless the rows nearest to it have all but forgotten it
-    m, n = tl.arange(0, BM), tl.arange(0, BN)
-    age = stop - 1 - row - m if REVERSE else row + m + 1 - begin
-    youngest = stop - row - BM if REVERSE else row + 1 - begin
-    acc = tl.zeros((BM, BV), tl.float32)
-    for k in range(0, tl.where(youngest < reach, K, 0), BS):
-        if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
-            state = tl.trans(load(states, bh, chunk, column, k))
-        else:
-            state = load(states, bh, chunk, k, column)
-        acc = dot(load(x_narrow, b, h, row, k), state, acc, PRECISION)
-    acc *= tl.exp2(tl.maximum(age, 0) * log2_gamma)[:, None]
+        acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
+        for k in range(0, K, BK):
+            if TRANSPOSED:
+                state = tl.trans(load(states, bh, chunk, column, k))
+            else:
+                state = load(states, bh, chunk, k, column)
+            queries = load(x, b, h, row, k)
+            acc = dot(queries, state, acc, PRECISION)
+            scores = dot(queries, tl.trans(load(y, b, h, begin, k)), scores, PRECISION)
 
-    # the chunk's own part
-    if ONE_TILE:
-        queries = load(x, b, h, row, 0)
-    if REVERSE:
-        first, stop = row, tl.minimum(stop, row + BM + reach)
-    else:
-        first, stop = tl.maximum(begin, (row - reach) // BN * BN), tl.minimum(row + BM, T)
-    for key in range(first, stop, BN):
-        if ONE_TILE:
-            scores = dot(queries, tl.trans(load(y, b, h, key, 0)), None, PRECISION)
-        else:
-            scores = tl.zeros((BM, BN), tl.float32)
-            for k in range(0, K, BK):
-                scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, key, k)), scores, PRECISION)
-        lag = row - key + m[:, None] - n[None, :]
+        log2_gamma = log2_decay(gamma, h).to(tl.float32)
+        m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
+        age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
+        acc *= tl.exp2(age * log2_gamma)[:, None]
+        lag = m.to(tl.float32)[:, None] - n.to(tl.float32)[None, :]
         lag = -lag if REVERSE else lag
-        # Masked before the power: beyond the diagonal it would overflow, and inf * 0 is NaN.
-        scores = tl.where(lag >= 0, scores * tl.exp2(tl.maximum(lag, 0) * log2_gamma), 0.0)
-        values = load(z, b, h, key, column)
+        # Not beyond 0: above the diagonal the power would overflow, and inf * 0 is NaN.
+        scores = tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
+        values = load(z, b, h, begin, column)
         acc = dot(scores.to(values.dtype), values, acc, PRECISION)
-    store(out, acc, b, h, row, column)
+        store(out, acc, b, h, row, column)
 
 
 @triton.jit(do_not_specialize=["heads"])
@@ -251,16 +242,14 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = common.token_major(x, value_dim)
-    wide, bv = common.power_of_two(key_dim), min(tiles["BV"], common.power_of_two(value_dim))
-    bm, bk, bs = min(tiles["BM"], chunk), min(tiles["BK"], wide), min(tiles["BS"], wide)
-    bn = min(tiles["BN"], bm)
-    _outputs_kernel[(common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads,)](
-        common.descriptor(x, bm, bk), common.descriptor(x, bm, bs), common.descriptor(y, bn, bk),
-        common.descriptor(z, bn, bv), gamma,
-        common.descriptor(states, *((bv, bs) if transposed else (bs, bv))), common.descriptor(out, bm, bv),
-        time, heads, key_dim, value_dim,
-        CHUNK=chunk, BM=bm, BN=bn, BK=bk, BS=bs, BV=bv,
-        REVERSE=reverse, TRANSPOSED=transposed, ONE_TILE=bk >= key_dim, PRECISION=common.precision_of(x),
+    bm, bk = min(tiles["BM"], chunk), min(tiles["BK"], common.power_of_two(key_dim))
+    bv = min(tiles["BV"], common.power_of_two(value_dim))
+    total = common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads
+    _outputs_kernel[(min(total, tiles["residents"] * common.multiprocessors(x.device)),)](
+        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
+        common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv),
+        time, heads, key_dim, value_dim, total,
+        CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out
@@ -287,52 +276,56 @@ def backward_of(q, k, v, gamma, state, grad, grad_state, tiles):
 # ---------------------------------------------------------------- what torch sees
 
 
-@torch.library.custom_op("retnet::chunkwise", mutates_args=())
-def _chunkwise(
+@torch.library.custom_op("retnet::chunkwise", mutates_args=())  # so that a compiler need not look inside
+def _forward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    state = None if state is None else common.readable(state)
+    q, k, v, state = map(common.readable, (q, k, v, state))
     with torch.cuda.device_of(q):  # Triton launches on the current device
-        return forward_of(*map(common.readable, (q, k, v)), gamma.contiguous(), state, tiles)
+        common.bind(q.device)
+        return forward_of(q, k, v, gamma.contiguous(), state, tiles)
 
 
-@_chunkwise.register_fake
+@_forward.register_fake
 def _(q, k, v, gamma, state, chunk):
     return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
 @torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
-def _chunkwise_backward(
+def _backward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
-    grad: torch.Tensor, grad_state: torch.Tensor, chunk: int,
+    grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
     tiles = tiles | ({"chunk": chunk} if chunk else {})
-    q, k, v, grad, grad_state = map(common.readable, (q, k, v, grad, grad_state))
-    state = None if state is None else common.readable(state)
+    q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
     with torch.cuda.device_of(q):
+        common.bind(q.device)
         return backward_of(q, k, v, gamma.contiguous(), state, grad, grad_state, tiles)
 
 
-@_chunkwise_backward.register_fake
+@_backward.register_fake
 def _(q, k, v, gamma, state, grad, grad_state, chunk):
     return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), common.state_like(q, v)
 
 
-def _keep(ctx, inputs, output):
-    *tensors, ctx.chunk = inputs
-    ctx.save_for_backward(*tensors)
+class _Chunkwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, gamma, state, chunk):
+        ctx.save_for_backward(q, k, v, gamma, state)
+        ctx.chunk = chunk
+        ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
+        return _forward(q, k, v, gamma, state, chunk)
 
-
-def _differentiate(ctx, grad, grad_state):
-    q, k, v, gamma, state = ctx.saved_tensors
-    *grads, dstate = _chunkwise_backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
-    return *grads, None, None if state is None else dstate, None
-
-
-_chunkwise.register_autograd(_differentiate, setup_context=_keep)
+    @staticmethod
+    def backward(ctx, grad, grad_state):
+        q, k, v, gamma, state = ctx.saved_tensors
+        if grad is None:
+            grad = torch.zeros_like(v)
+        *grads, dstate = _backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
+        return *grads, None, None if state is None else dstate, None
 
 
 def _check(q, k, v, gamma, state):
@@ -355,8 +348,8 @@ def _check(q, k, v, gamma, state):
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
-    chunk_size: how many tokens apart states are stored, taken up to a power of two from 64 to 512. What comes out does
-    not depend on it but by rounding. None takes what was measured to be fastest.
+    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond. What comes out does not depend
+    on it but by rounding. None takes what was measured to be fastest.
 
     q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
     (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy, and
@@ -365,7 +358,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """
     _check(q, k, v, gamma, state)
     chunk = (
-        0 if chunk_size is None else min(512, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+        0 if chunk_size is None else min(128, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
     )
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
@@ -374,7 +367,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
-    out, state = _chunkwise(q, k, v, gamma, state, chunk)
+    out, state = _Chunkwise.apply(q, k, v, gamma, state, chunk)
     if key_fill or value_fill:
         out = out[..., : v.shape[3] - value_fill]
         state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
