@@ -243,7 +243,9 @@ def test_a_compiler_sees_one_graph(read):
 
     with values_trusted(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
-        warnings.filterwarnings("ignore", ".*should not be instantiated", DeprecationWarning)  # which Dynamo itself does
+        warnings.filterwarnings(
+            "ignore", ".*should not be instantiated", DeprecationWarning
+        )  # which Dynamo itself does
         compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
         leaves = [x.requires_grad_() for x in (q, k, state)]
         got, want = (torch.autograd.grad(function(*leaves), leaves) for function in (compiled, loss))

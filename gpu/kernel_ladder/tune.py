@@ -45,6 +45,7 @@ OUTPUTS = {
     ],
 }  # fmt: skip
 
+
 def jobs(shape):
     """Every (role, chunk, tiles) to try, each once."""
     for chunk in CHUNKS:
