@@ -142,7 +142,7 @@ def _outputs_kernel(
 
         acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
         for k in range(0, K, BK):
-            if TRANSPOSED:
+            if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
                 state = tl.trans(load(states, bh, chunk, column, k))
             else:
                 state = load(states, bh, chunk, k, column)
@@ -160,7 +160,9 @@ def _outputs_kernel(
         scores = tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
         values = load(z, b, h, begin, column)
         acc = dot(scores.to(values.dtype), values, acc, PRECISION)
-        store(out, acc, b, h, row, column)
+        left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
+        store(out, left, b, h, row, column)  # by halves, for what waits to be written takes room from what is read ahead
+        store(out, right, b, h, row, column + BV // 2)
 
 
 @triton.jit(do_not_specialize=["heads"])
@@ -247,7 +249,7 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     total = common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads
     _outputs_kernel[(min(total, tiles["residents"] * common.multiprocessors(x.device)),)](
         common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
-        common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv),
+        common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
         time, heads, key_dim, value_dim, total,
         CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
