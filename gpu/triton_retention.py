@@ -42,82 +42,23 @@ from refimpl.checks import check_arrays, check_integer, check_retention, check_s
 
 from . import triton_common as common
 from .triton_common import dot, load, log2_decay, power_less_one, store
+from .triton_states import cut, starts_of, states_of
+from .triton_step import launch_step
 
 TABLE = Path(__file__).with_name("triton_tiles.json")
-STEP = {"BK": 256, "BV": 32, "num_warps": 4}  # tiles of the decode step
+STATE = 64 * 128  # numbers of the state that a program of one pass holds: more do not fit its registers
 
 
 # ---------------------------------------------------------------- kernels
 
 
-@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
-def _states_kernel(
-    x, y, gamma, start, states, end, T, heads, K, V, segments, chunks_a_segment,
-    CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """One BK x BV tile of the state of one head, through one segment of the chunks, in steps of BT tokens.
-
-    x (B, H, T, K), y (B, H, T, V). Optional: start and end (segments, B H, K, V) float32, states (B H, chunks, K, V).
-    """
-    across, pid = tl.cdiv(V, BV), tl.program_id(0)
-    tiles = tl.cdiv(K, BK) * across
-    tile, segment, bh = pid % tiles, pid // tiles % segments, pid // tiles // segments
-    row, column = tile // across * BK, tile % across * BV
-    b, h = bh // heads, bh % heads
-
-    log2_gamma = log2_decay(gamma, h)
-    steps = tl.cdiv(T, BT)
-    last = T - (steps - 1) * BT  # tokens of the last step
-    decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
-    log2_gamma = log2_gamma.to(tl.float32)
-
-    acc = tl.zeros((BK, BV), tl.float32)
-    if start is not None:
-        acc = load(start, segment, bh, row, column)
-    STEPS: tl.constexpr = CHUNK // BT  # a chunk
-    first = segment * chunks_a_segment * STEPS
-    stop = tl.minimum(first + chunks_a_segment * STEPS, steps)
-    token = tl.arange(0, BT)
-    weight = tl.exp2((token + 1 if REVERSE else BT - 1 - token) * log2_gamma)
-    if states is not None:
-        store(states, acc, bh, (stop - 1 if REVERSE else first) // STEPS, row, column)
-    for n in range(first, stop):
-        step = first + stop - 1 - n if REVERSE else n
-        # Forwards, a ragged last step reads BT tokens up to the last, as weight wants; those it has read count zero.
-        begin = step * BT if REVERSE else tl.minimum(step * BT, T - BT)
-        keys, values = tl.trans(load(x, b, h, begin, row)), load(y, b, h, begin, column)
-        keys = (keys * tl.where(begin + token < step * BT, 0.0, weight)[None, :]).to(values.dtype)
-        acc += acc * tl.where(step == steps - 1, last_decay, decay)
-        acc = dot(keys, values, acc, PRECISION)
-        if states is not None:  # after the product and not before the next, or two of acc would be held
-            following = step - 1 if REVERSE else step + 1
-            if (following // STEPS != step // STEPS) & (n + 1 < stop):
-                store(states, acc, bh, following // STEPS, row, column)
-    if end is not None:
-        store(end, acc, segment, bh, row, column)
-
-
-@triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
-def _scan_kernel(
-    totals, gamma, start, end, T, heads, size, segments, tokens_a_segment, REVERSE: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Put the state before each segment in the place of what the segment adds: totals (segments, B H, K V)."""
-    bh, all_bh = tl.program_id(1), tl.num_programs(1)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < size
-    log2_gamma = log2_decay(gamma, bh % heads)
-    acc = tl.zeros((BLOCK,), tl.float32)
-    if start is not None:
-        acc = tl.load(start + tl.cast(bh, tl.int64) * size + at, mask=inside)
-    for n in range(segments):
-        segment = segments - 1 - n if REVERSE else n
-        place = totals + (tl.cast(segment, tl.int64) * all_bh + bh) * size + at
-        total = tl.load(place, mask=inside)
-        tl.store(place, acc, mask=inside)
-        length = tl.minimum(tokens_a_segment, T - segment * tokens_a_segment)
-        acc += acc * power_less_one(log2_gamma, length) + total
-    tl.store(end + tl.cast(bh, tl.int64) * size + at, acc, mask=inside)
+@triton.jit
+def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
+    """scores * D, of the rows and keys at places m and n of a chunk."""
+    lag = m[:, None] - n[None, :]
+    lag = -lag if REVERSE else lag
+    # Not beyond 0: above the diagonal the power would overflow, and inf * 0 is NaN.
+    return tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
 
 
 @triton.jit(do_not_specialize=["T", "heads", "total"])
@@ -154,39 +95,55 @@ def _outputs_kernel(
         m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
         age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
         acc *= tl.exp2(age * log2_gamma)[:, None]
-        lag = m.to(tl.float32)[:, None] - n.to(tl.float32)[None, :]
-        lag = -lag if REVERSE else lag
-        # Not beyond 0: above the diagonal the power would overflow, and inf * 0 is NaN.
-        scores = tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
         values = load(z, b, h, begin, column)
-        acc = dot(scores.to(values.dtype), values, acc, PRECISION)
+        acc = dot(_weighed(scores, m, n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
         left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
-        store(out, left, b, h, row, column)  # by halves, for what waits to be written takes room from what is read ahead
+        store(
+            out, left, b, h, row, column
+        )  # by halves, for what waits to be written takes room from what is read ahead
         store(out, right, b, h, row, column + BV // 2)
 
 
-@triton.jit(do_not_specialize=["heads"])
-def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.constexpr, BV: tl.constexpr):
-    """BV columns of one head: S = gamma S + k^T v, o = q S. Each number of S is read once and written once."""
+@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
+def _walk_kernel(
+    x, y, z, gamma, start, out, end, T, heads, V, segments, chunks_a_segment,
+    CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Both at once, for heads whose state fits a program: BV columns of it and of out, through one segment.
+
+    x, y (B, H, T, K up to BK), z, out (B, H, T, V). Optional: start and end (segments, B H, K, V) float32.
+    """
     tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
-    bh, columns = tl.cast(pid // tiles, tl.int64), pid % tiles * BV + tl.arange(0, BV)
-    within = columns < V
-    values = tl.load(v + bh * V + columns, mask=within, other=0.0).to(tl.float32)
-    decay = power_less_one(log2_decay(gamma, bh % heads), 1)
-    acc = tl.zeros((BV,), tl.float32)
-    for first in range(0, K, BK):
-        rows = first + tl.arange(0, BK)
-        keys = tl.load(k + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
-        queries = tl.load(q + bh * K + rows, mask=rows < K, other=0.0).to(tl.float32)
-        at = bh * K * V + rows[:, None] * V + columns[None, :]
-        inside = (rows < K)[:, None] & within[None, :]
-        after = keys[:, None] * values[None, :]
-        if state is not None:
-            before = tl.load(state + at, mask=inside, other=0.0)
-            after += before + before * decay
-        tl.store(new_state + at, after, mask=inside)
-        acc += tl.sum(queries[:, None] * after, 0)
-    tl.store(out + bh * V + columns, acc.to(out.dtype.element_ty), mask=within)
+    column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
+    b, h = bh // heads, bh % heads
+    log2_gamma = log2_decay(gamma, h)
+    chunks = tl.cdiv(T, CHUNK)
+    last = T - (chunks - 1) * CHUNK  # tokens of the last chunk
+    decay, last_decay = power_less_one(log2_gamma, CHUNK), power_less_one(log2_gamma, last)
+    log2_gamma = log2_gamma.to(tl.float32)
+    token = tl.arange(0, CHUNK)
+
+    state = tl.zeros((BK, BV), tl.float32)
+    if start is not None:
+        state = load(start, segment, bh, 0, column)
+    first = segment * chunks_a_segment
+    stop = tl.minimum(first + chunks_a_segment, chunks)
+    for n in range(first, stop):
+        chunk = first + stop - 1 - n if REVERSE else n
+        count = tl.where(chunk == chunks - 1, last, CHUNK)
+        begin = chunk * CHUNK
+        queries, keys, values = load(x, b, h, begin, 0), load(y, b, h, begin, 0), load(z, b, h, begin, column)
+        since, until = token + 1, tl.maximum(count - 1 - token, 0)  # tokens since the chunk began, until it ends
+        acc = dot(queries, state.to(queries.dtype), None, PRECISION)
+        acc *= tl.exp2((until if REVERSE else since) * log2_gamma)[:, None]
+        scores = dot(queries, tl.trans(keys), None, PRECISION)
+        acc = dot(_weighed(scores, token, token, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
+        store(out, acc, b, h, begin, column)
+        weight = tl.exp2((since if REVERSE else until) * log2_gamma)
+        state += state * tl.where(chunk == chunks - 1, last_decay, decay)
+        state = dot((tl.trans(keys) * weight[None, :]).to(values.dtype), values, state, PRECISION)
+    if end is not None:
+        store(end, state, segment, bh, 0, column)
 
 
 # ---------------------------------------------------------------- launches
@@ -194,50 +151,12 @@ def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.cons
 
 @functools.cache
 def tiles_for(key_dim, value_dim, dtype):
-    """The stored configuration whose widths are nearest to these."""
+    """The stored configuration whose widths are nearest to these, of those that are for heads as wide."""
     table = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
     octaves = lambda entry: sum(  # noqa: E731
         abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
     )
-    return min(table, key=octaves)
-
-
-def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None):
-    """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
-    (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
-    chunks = common.blocks(time, chunk)
-    bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
-    programs = common.blocks(key_dim, bk) * common.blocks(value_dim, bv) * batch * heads
-    if segments is None:  # too few programs leave most of the GPU idle: cut time, and read x and y twice
-        segments = 1 if programs >= tiles["programs"] else common.blocks(2 * tiles["programs"], programs)
-    a_segment = common.blocks(chunks, min(segments, max(1, chunks // 2)))
-    segments = common.blocks(chunks, a_segment)
-    states = x.new_empty((batch * heads, chunks, key_dim, value_dim))
-    end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
-    bt = min(tiles["BT"], chunk)
-
-    def walk(start, states, end):
-        _states_kernel[(programs * segments,)](
-            common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
-            *(common.descriptor(each, bk, bv) for each in (start, states, end)),
-            time, heads, key_dim, value_dim, segments, a_segment,
-            CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
-            num_warps=tiles["warps"], num_stages=tiles["stages"],
-        )  # fmt: skip
-
-    if start is not None:
-        start = start.view(end.shape)
-    if segments == 1:
-        walk(start, states, end)
-    else:
-        totals = x.new_empty((segments, *end.shape[1:]), dtype=torch.float32)
-        walk(None, None, totals)
-        size = key_dim * value_dim
-        _scan_kernel[(common.blocks(size, 1024), batch * heads)](
-            totals, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
-        )
-        walk(totals, states, None)
-    return states, end.view(batch, heads, key_dim, value_dim)
+    return min((entry for entry in table if max(key_dim, value_dim) <= entry.get("widest", math.inf)), key=octaves)
 
 
 def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
@@ -257,15 +176,52 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     return out
 
 
+def walk_of(x, y, z, gamma, start, chunk, tiles, states, *, reverse=False, segments=None):
+    """(X Y^T * D) Z + decayed X S and the last state Y^T Z, in one pass; states: tiles for `starts_of`."""
+    (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
+    bk = common.power_of_two(key_dim)
+    bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
+    programs, chunks = common.blocks(value_dim, bv) * batch * heads, common.blocks(time, chunk)
+    parts = cut(programs, chunks, tiles["programs"]) if segments is None else cut(1, chunks, segments)
+    out, end = (
+        common.token_major(x, value_dim),
+        x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32),
+    )
+    last = end
+    if parts[0] > 1:
+        start, last = starts_of(y, z, gamma, start, chunk, parts, states, reverse)
+        end = None
+    elif start is not None:
+        start = start.view(end.shape)
+    _walk_kernel[(programs * parts[0],)](
+        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
+        common.descriptor(start, bk, bv), common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv),
+        time, heads, value_dim, *parts,
+        CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
+        num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return out, last.view(batch, heads, key_dim, value_dim)
+
+
 def forward_of(q, k, v, gamma, state, tiles):
     """(out, state) with the tiles of a configuration's "forward"."""
-    states, end = states_of(k, v, gamma, state, tiles["chunk"], tiles["states"])
-    return outputs_of(q, k, v, gamma, states, tiles["chunk"], tiles["outputs"]), end
+    chunk = tiles["chunk"]
+    if tiles["one_pass"]:
+        return walk_of(q, k, v, gamma, state, chunk, tiles["outputs"], tiles["states"])
+    states, end = states_of(k, v, gamma, state, chunk, tiles["states"])
+    return outputs_of(q, k, v, gamma, states, chunk, tiles["outputs"]), end
 
 
 def backward_of(q, k, v, gamma, state, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"."""
     chunk = tiles["chunk"]
+    if tiles["one_pass"]:
+        walk = functools.partial(walk_of, gamma=gamma, chunk=chunk, states=tiles["states"])
+        turned = lambda x: None if x is None else x.mT.contiguous()  # noqa: E731
+        dq, _ = walk(grad, v, k, start=turned(state), tiles=tiles["dq"])
+        dk, _ = walk(v, grad, q, start=turned(grad_state), tiles=tiles["dk"], reverse=True)
+        dv, dstate = walk(k, q, grad, start=grad_state, tiles=tiles["dv"], reverse=True)
+        return dq, dk, dv, dstate
     states, _ = states_of(k, v, gamma, state, chunk, tiles["states"])
     dq = outputs_of(grad, v, k, gamma, states, chunk, tiles["dq"], transposed=True)
     del states
@@ -398,14 +354,4 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
-    q, k, v, gamma = (x.contiguous() for x in (q, k, v, gamma))
-    state = None if state is None else state.contiguous()
-    bk, bv = min(STEP["BK"], common.power_of_two(key_dim)), min(STEP["BV"], common.power_of_two(value_dim))
-    out = torch.empty_like(v)
-    if 0 in (out.numel(), out_state.numel()):
-        return out, out_state
-    with torch.cuda.device_of(q):
-        _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
-            q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **STEP | {"BK": bk, "BV": bv}
-        )
-    return out, out_state
+    return launch_step(q, k, v, gamma, state, out_state), out_state

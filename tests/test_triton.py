@@ -4,6 +4,7 @@ Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small,
 GPU rounds it, which doubles its error.
 """
 
+import json
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
@@ -130,11 +131,30 @@ def test_any_chunk_size(chunk_size):
     agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
 
 
-def test_fast_heads_whose_far_tiles_are_skipped():
+def test_heads_that_forget_at_once():
     q, k, v, _, state = arrays(torch.float32, 300, 16, 16)
-    case = q, k, v, torch.tensor([0.3, 0.9], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
-    retention = lambda *xs: ours.retention_chunkwise_triton(*xs, chunk_size=512)  # noqa: E731
-    agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+    case = q, k, v, torch.tensor([1e-3, 0.3], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
+    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
+    """In one pass and in two, whatever the table says of such heads."""
+    (large, small), every = json.loads(ours.TABLE.read_text())["half"], ours.tiles_for
+    entry = small if one_pass else large
+    assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
+    monkeypatch.setattr(ours, "tiles_for", lambda *widths: entry)
+    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
+    grad, grad_state = upstream(q, v)
+    case = (q, k, v, gamma, state if with_state else None, grad, grad_state)
+    agree(
+        with_gradients(ours.retention_chunkwise_triton, *case),
+        in_float64(refimpl.retention_parallel)(*case),
+        BOUNDS[dtype],
+    )
+    assert (every(64, 128, torch.bfloat16), every(129, 64, torch.bfloat16)) == (small, large)
 
 
 @pytest.mark.parametrize("with_state", [False, True])
@@ -149,6 +169,11 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
         got = ours.states_of(k, v, gamma, state, 32, tiles, reverse=reverse, segments=segments)
         for x, y in zip(got, want, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
+        walk = {"BV": 64, "warps": 4, "stages": 1, "programs": 1}
+        want = ours.walk_of(k, k, v, gamma, state, 64, walk, tiles, reverse=reverse, segments=1)
+        got = ours.walk_of(k, k, v, gamma, state, 64, walk, tiles, reverse=reverse, segments=segments)
+        for x, y in zip(got, want, strict=True):
+            assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("split", [0, 1, 64, 100])
@@ -389,7 +414,7 @@ def test_table_answers_for_every_width_and_dtype():
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
             entry = ours.tiles_for(key_dim, value_dim, dtype)
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
-                assert set(entry[direction]) == roles | {"chunk"}
+                assert set(entry[direction]) == roles | {"chunk", "one_pass"}
                 for role in roles:
                     sizes = [size for name, size in entry[direction][role].items() if name.startswith("B")]
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)

@@ -4,6 +4,7 @@ Compiling is what takes long, so worker processes do it first, each for a part o
 not compile, or asks for more memory than a multiprocessor has, is left out and said so.
 """
 
+import functools
 import json
 import multiprocessing
 import os
@@ -18,43 +19,52 @@ import gpu.triton_retention as ours
 from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
 
-NAMES = {"states": ("BT", "BK", "BV", "warps", "stages"), "outputs": ("BM", "BK", "BV", "warps", "stages", "residents")}
-CHUNKS = {"large": (128,), "small": (64, 128)}
+NAMES = {
+    "states": ("BT", "BK", "BV", "warps", "stages", "programs"),
+    "outputs": ("BM", "BK", "BV", "warps", "stages", "residents"),
+    "one pass": ("BV", "warps", "stages", "programs"),
+}
+ROLES = ("outputs", "dq", "dk", "dv")
+ONE_PASS = {"large": False, "small": True}
+CHUNKS = {"large": (128,), "small": (64,)}
 STATES = {
     "large": [
-        (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 128, 8, 3), (64, 128, 256, 8, 3),
-        (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3), (128, 64, 128, 4, 3),
+        (128, 128, 128, 8, 3, 128), (128, 128, 128, 8, 2, 128), (64, 128, 128, 8, 4, 128), (64, 128, 256, 8, 3, 128),
+        (64, 64, 256, 8, 4, 128), (64, 64, 128, 4, 4, 128), (64, 64, 128, 4, 3, 128),
     ],
-    "small": [
-        (32, 64, 64, 4, 3), (32, 64, 64, 4, 4), (32, 64, 128, 4, 4), (32, 64, 128, 8, 4), (64, 64, 64, 4, 4),
-        (64, 64, 128, 4, 3), (64, 64, 128, 8, 4), (64, 64, 128, 8, 3),
-    ],
+    "small": [(64, 64, 128, 8, 4, 264), (64, 64, 128, 4, 4, 264), (64, 64, 64, 4, 4, 264), (32, 64, 128, 4, 4, 264)],
 }  # fmt: skip
 OUTPUTS = {
-    "large": [
-        (128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1), (128, 16, 256, 8, 6, 1),
-        (64, 64, 256, 8, 3, 1),
-    ],
-    "small": [
-        (64, 32, 128, 4, 3, 2), (64, 32, 128, 4, 3, 3), (64, 32, 128, 4, 2, 3), (64, 32, 128, 4, 2, 2),
-        (64, 64, 128, 4, 2, 2), (64, 64, 64, 4, 2, 2), (64, 64, 64, 4, 2, 3), (64, 32, 64, 4, 3, 3),
-        (64, 32, 64, 4, 3, 4), (128, 32, 128, 8, 3, 1), (128, 32, 64, 8, 3, 2),
-    ],
-}  # fmt: skip
+    "large": [(128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)],
+    "small": [(128, 4, 2, 264), (128, 4, 1, 264), (64, 4, 2, 264), (64, 4, 3, 264), (128, 8, 2, 264), (64, 8, 2, 264)],
+}
+
 
 def jobs(shape):
     """Every (role, chunk, tiles) to try, each once."""
+    names = NAMES["one pass" if ONE_PASS[shape] else "outputs"]
     for chunk in CHUNKS[shape]:
         for tiles in STATES[shape]:
-            yield "states", chunk, dict(zip(NAMES["states"], tiles, strict=True)) | {"programs": 64}
-        for role in ("outputs", "dq", "dk", "dv"):
+            yield "states", chunk, dict(zip(NAMES["states"], tiles, strict=True))
+        for role in ROLES:
             for tiles in OUTPUTS[shape]:
-                yield role, chunk, dict(zip(NAMES["outputs"], tiles, strict=True))
+                yield role, chunk, dict(zip(names, tiles, strict=True))
 
 
-def call_of(role, chunk, tiles, q, k, v, grad, gamma, kept):
+def call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept):
     """The launch of one job as a function of nothing; `kept` holds the states of each chunk size."""
     batch, heads, time, key_dim = q.shape
+    if ONE_PASS[shape]:
+        states = dict(zip(NAMES["states"], STATES[shape][0], strict=True))
+        walk = functools.partial(ours.walk_of, gamma=gamma, start=None, chunk=chunk, tiles=tiles, states=states)
+        parts = ours.cut(1, -(-time // chunk), 4)
+        return {
+            "states": lambda: ours.starts_of(k, v, gamma, None, chunk, parts, tiles, False),
+            "outputs": lambda: walk(q, k, v),
+            "dq": lambda: walk(grad, v, k),
+            "dk": lambda: walk(v, grad, q, reverse=True),
+            "dv": lambda: walk(k, q, grad, reverse=True),
+        }[role]
     if chunk not in kept:
         kept[chunk] = q.new_empty((batch * heads, -(-time // chunk), key_dim, v.shape[3])).normal_()
     states = kept[chunk]
@@ -74,7 +84,7 @@ def compile_part(shape, part, parts):
     for number, (role, chunk, tiles) in enumerate(jobs(shape)):
         if number % parts == part:
             try:
-                call_of(role, chunk, tiles, q, k, v, grad, gamma, kept)()
+                call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept)()
                 torch.cuda.synchronize()
             except Exception as error:
                 failed[number] = f"{type(error).__name__}: {error}"[:100]
@@ -89,7 +99,7 @@ def measure(shape, time, tokens, workers):
     arguments, kept, rows = inputs(SHAPES[shape], time, tokens), {}, []
     for number, (role, chunk, tiles) in enumerate(jobs(shape)):
         if number not in failed:
-            call = call_of(role, chunk, tiles, *arguments, kept)
+            call = call_of(shape, role, chunk, tiles, *arguments, kept)
             rows.append((role, chunk, tiles, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
     print(
         f"{shape}: {len(rows)} candidates timed, {len(failed)} left out: {sorted(set(failed.values()))[:3]}", flush=True
@@ -97,16 +107,18 @@ def measure(shape, time, tokens, workers):
     return rows
 
 
-def best(rows, direction):
-    """The entry of the table for a direction: for each chunk the best of each role, of these the least sum."""
-    roles = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}[direction]
+def best(shape, rows, direction):
+    """(ms, entry of the table) for a direction: for each chunk the best of each role, of these the least sum.
+
+    In one pass the states are needed only where time is cut, so they count nothing.
+    """
+    times = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}[direction]
     entries = []
     for chunk in sorted({row[1] for row in rows}):
-        entry, total = {"chunk": chunk}, 0.0
-        for role, times in roles.items():
-            fitting = [row for row in rows if row[:2] == (role, chunk)]
-            _, _, entry[role], ms = min(fitting, key=lambda row: row[3])
-            total += times * ms
+        entry, total = {"chunk": chunk, "one_pass": ONE_PASS[shape]}, 0.0
+        for role, count in times.items():
+            _, _, entry[role], ms = min((row for row in rows if row[:2] == (role, chunk)), key=lambda row: row[3])
+            total += 0.0 if ONE_PASS[shape] and role == "states" else count * ms
         entries.append((total, entry))
     return min(entries, key=lambda pair: pair[0])
 
@@ -124,13 +136,13 @@ def main(
         tokens = 16384 if shape == "large" else 65536
         rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
         every[shape] = rows
-        for role in ("states", "outputs", "dq", "dk", "dv"):
+        for role in ("states", *ROLES):
             for _, chunk, tiles, ms in sorted((row for row in rows if row[0] == role), key=lambda row: row[3])[:show]:
                 print(f"{shape} {role:8s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
         widths = list(SHAPES[shape][1:])
-        entry = {"widths": widths}
+        entry = {"widths": widths} | ({"widest": max(widths)} if ONE_PASS[shape] else {})
         for direction in ("forward", "backward"):
-            total, entry[direction] = best(rows, direction)
+            total, entry[direction] = best(shape, rows, direction)
             print(f"{shape} {direction}: C={entry[direction]['chunk']}, {total:.3f} ms as a sum of its kernels")
         table["half"] = [old for old in table["half"] if old["widths"] != widths] + [entry]
         table["device"] = torch.cuda.get_device_name()
