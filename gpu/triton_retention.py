@@ -41,7 +41,7 @@ from torch.nn.functional import pad
 from refimpl.checks import check_arrays, check_integer, check_retention, check_state
 
 from . import triton_common as common
-from .triton_common import dot, load, log2_decay, power_less_one, store
+from .triton_common import dot, load, power_less_one, store
 from .triton_states import cut, starts_of, states_of
 from .triton_step import launch_step
 
@@ -63,7 +63,7 @@ def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "heads", "total"])
 def _outputs_kernel(
-    x, y, z, gamma, states, out, T, heads, K, V, total,
+    x, y, z, log2_gammas, states, out, T, heads, K, V, total,
     CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -91,7 +91,7 @@ def _outputs_kernel(
             acc = dot(queries, state, acc, PRECISION)
             scores = dot(queries, tl.trans(load(y, b, h, begin, k)), scores, PRECISION)
 
-        log2_gamma = log2_decay(gamma, h).to(tl.float32)
+        log2_gamma = tl.load(log2_gammas + h).to(tl.float32)
         m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
         age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
         acc *= tl.exp2(age * log2_gamma)[:, None]
@@ -106,7 +106,7 @@ def _outputs_kernel(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _walk_kernel(
-    x, y, z, gamma, start, out, end, T, heads, V, segments, chunks_a_segment,
+    x, y, z, log2_gammas, start, out, end, T, heads, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Both at once, for heads whose state fits a program: BV columns of it and of out, through one segment.
@@ -116,7 +116,7 @@ def _walk_kernel(
     tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
     column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
     b, h = bh // heads, bh % heads
-    log2_gamma = log2_decay(gamma, h)
+    log2_gamma = tl.load(log2_gammas + h)
     chunks = tl.cdiv(T, CHUNK)
     last = T - (chunks - 1) * CHUNK  # tokens of the last chunk
     decay, last_decay = power_less_one(log2_gamma, CHUNK), power_less_one(log2_gamma, last)
@@ -159,7 +159,7 @@ def tiles_for(key_dim, value_dim, dtype):
     return min((entry for entry in table if max(key_dim, value_dim) <= entry.get("widest", math.inf)), key=octaves)
 
 
-def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False):
+def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False):
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = common.token_major(x, value_dim)
@@ -167,7 +167,7 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     bv = min(tiles["BV"], common.power_of_two(value_dim))
     total = common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads
     _outputs_kernel[(min(total, tiles["residents"] * common.multiprocessors(x.device)),)](
-        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
+        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
         common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
         time, heads, key_dim, value_dim, total,
         CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, PRECISION=common.precision_of(x),
@@ -176,7 +176,7 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
     return out
 
 
-def walk_of(x, y, z, gamma, start, chunk, tiles, states, *, reverse=False, segments=None):
+def walk_of(x, y, z, log2_gamma, start, chunk, tiles, states, *, reverse=False, segments=None):
     """(X Y^T * D) Z + decayed X S and the last state Y^T Z, in one pass; states: tiles for `starts_of`."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     bk = common.power_of_two(key_dim)
@@ -189,12 +189,12 @@ def walk_of(x, y, z, gamma, start, chunk, tiles, states, *, reverse=False, segme
     )
     last = end
     if parts[0] > 1:
-        start, last = starts_of(y, z, gamma, start, chunk, parts, states, reverse)
+        start, last = starts_of(y, z, log2_gamma, start, chunk, parts, states, reverse)
         end = None
     elif start is not None:
         start = start.view(end.shape)
     _walk_kernel[(programs * parts[0],)](
-        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
+        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
         common.descriptor(start, bk, bv), common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv),
         time, heads, value_dim, *parts,
         CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
@@ -203,31 +203,31 @@ def walk_of(x, y, z, gamma, start, chunk, tiles, states, *, reverse=False, segme
     return out, last.view(batch, heads, key_dim, value_dim)
 
 
-def forward_of(q, k, v, gamma, state, tiles):
+def forward_of(q, k, v, log2_gamma, state, tiles):
     """(out, state) with the tiles of a configuration's "forward"."""
     chunk = tiles["chunk"]
     if tiles["one_pass"]:
-        return walk_of(q, k, v, gamma, state, chunk, tiles["outputs"], tiles["states"])
-    states, end = states_of(k, v, gamma, state, chunk, tiles["states"])
-    return outputs_of(q, k, v, gamma, states, chunk, tiles["outputs"]), end
+        return walk_of(q, k, v, log2_gamma, state, chunk, tiles["outputs"], tiles["states"])
+    states, end = states_of(k, v, log2_gamma, state, chunk, tiles["states"])
+    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"]), end
 
 
-def backward_of(q, k, v, gamma, state, grad, grad_state, tiles):
+def backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"."""
     chunk = tiles["chunk"]
     if tiles["one_pass"]:
-        walk = functools.partial(walk_of, gamma=gamma, chunk=chunk, states=tiles["states"])
+        walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, states=tiles["states"])
         turned = lambda x: None if x is None else x.mT.contiguous()  # noqa: E731
         dq, _ = walk(grad, v, k, start=turned(state), tiles=tiles["dq"])
         dk, _ = walk(v, grad, q, start=turned(grad_state), tiles=tiles["dk"], reverse=True)
         dv, dstate = walk(k, q, grad, start=grad_state, tiles=tiles["dv"], reverse=True)
         return dq, dk, dv, dstate
-    states, _ = states_of(k, v, gamma, state, chunk, tiles["states"])
-    dq = outputs_of(grad, v, k, gamma, states, chunk, tiles["dq"], transposed=True)
+    states, _ = states_of(k, v, log2_gamma, state, chunk, tiles["states"])
+    dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True)
     del states
-    states, dstate = states_of(q, grad, gamma, grad_state, chunk, tiles["states"], reverse=True)
-    dk = outputs_of(v, grad, q, gamma, states, chunk, tiles["dk"], reverse=True, transposed=True)
-    dv = outputs_of(k, q, grad, gamma, states, chunk, tiles["dv"], reverse=True)
+    states, dstate = states_of(q, grad, log2_gamma, grad_state, chunk, tiles["states"], reverse=True)
+    dk = outputs_of(v, grad, q, log2_gamma, states, chunk, tiles["dk"], reverse=True, transposed=True)
+    dv = outputs_of(k, q, grad, log2_gamma, states, chunk, tiles["dv"], reverse=True)
     return dq, dk, dv, dstate
 
 
@@ -243,7 +243,7 @@ def _forward(
     q, k, v, state = map(common.readable, (q, k, v, state))
     with torch.cuda.device_of(q):  # Triton launches on the current device
         common.bind(q.device)
-        return forward_of(q, k, v, gamma.contiguous(), state, tiles)
+        return forward_of(q, k, v, gamma.double().log2(), state, tiles)
 
 
 @_forward.register_fake
@@ -261,7 +261,7 @@ def _backward(
     q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
     with torch.cuda.device_of(q):
         common.bind(q.device)
-        return backward_of(q, k, v, gamma.contiguous(), state, grad, grad_state, tiles)
+        return backward_of(q, k, v, gamma.double().log2(), state, grad, grad_state, tiles)
 
 
 @_backward.register_fake

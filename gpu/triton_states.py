@@ -11,12 +11,12 @@ import triton
 import triton.language as tl
 
 from . import triton_common as common
-from .triton_common import dot, load, log2_decay, power_less_one, store
+from .triton_common import dot, load, power_less_one, store
 
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _states_kernel(
-    x, y, gamma, start, states, end, T, heads, K, V, segments, chunks_a_segment,
+    x, y, log2_gammas, start, states, end, T, heads, K, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -30,7 +30,7 @@ def _states_kernel(
     row, column = tile // across * BK, tile % across * BV
     b, h = bh // heads, bh % heads
 
-    log2_gamma = log2_decay(gamma, h)
+    log2_gamma = tl.load(log2_gammas + h)
     steps = tl.cdiv(T, BT)
     last = T - (steps - 1) * BT  # tokens of the last step
     decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
@@ -64,13 +64,23 @@ def _states_kernel(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
 def _scan_kernel(
-    totals, gamma, start, end, T, heads, size, segments, tokens_a_segment, REVERSE: tl.constexpr, BLOCK: tl.constexpr
+    totals,
+    log2_gammas,
+    start,
+    end,
+    T,
+    heads,
+    size,
+    segments,
+    tokens_a_segment,
+    REVERSE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Put the state before each segment in the place of what the segment adds: totals (segments, B H, K V)."""
     bh, all_bh = tl.program_id(1), tl.num_programs(1)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
-    log2_gamma = log2_decay(gamma, bh % heads)
+    log2_gamma = tl.load(log2_gammas + bh % heads)
     acc = tl.zeros((BLOCK,), tl.float32)
     if start is not None:
         acc = tl.load(start + tl.cast(bh, tl.int64) * size + at, mask=inside)
@@ -91,7 +101,7 @@ def cut(programs, chunks, wanted):
     return common.blocks(chunks, chunks_a_segment), chunks_a_segment
 
 
-def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None):
+def states_of(x, y, log2_gamma, start, chunk, tiles, *, reverse=False, segments=None):
     """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32."""
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     chunks = common.blocks(time, chunk)
@@ -101,21 +111,21 @@ def states_of(x, y, gamma, start, chunk, tiles, *, reverse=False, segments=None)
     )
     if parts[0] == 1:
         end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
-        _walk_states(x, y, gamma, start, states, end, chunk, parts, tiles, reverse)
+        _walk_states(x, y, log2_gamma, start, states, end, chunk, parts, tiles, reverse)
     else:
-        starts, end = starts_of(x, y, gamma, start, chunk, parts, tiles, reverse)
-        _walk_states(x, y, gamma, starts, states, None, chunk, parts, tiles, reverse)
+        starts, end = starts_of(x, y, log2_gamma, start, chunk, parts, tiles, reverse)
+        _walk_states(x, y, log2_gamma, starts, states, None, chunk, parts, tiles, reverse)
     return states, end.view(batch, heads, key_dim, value_dim)
 
 
-def starts_of(x, y, gamma, start, chunk, parts, tiles, reverse):
+def starts_of(x, y, log2_gamma, start, chunk, parts, tiles, reverse):
     """What the state was before each segment, (segments, B H, K, V), and the last state, (1, B H, K, V), float32."""
     (batch, heads, time, key_dim), value_dim, (segments, a_segment) = x.shape, y.shape[3], parts
     starts = x.new_empty((segments, batch * heads, key_dim, value_dim), dtype=torch.float32)
-    _walk_states(x, y, gamma, None, None, starts, chunk, parts, tiles, reverse)
+    _walk_states(x, y, log2_gamma, None, None, starts, chunk, parts, tiles, reverse)
     end, size = torch.empty_like(starts[:1]), key_dim * value_dim
     _scan_kernel[(common.blocks(size, 1024), batch * heads)](
-        starts, gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
+        starts, log2_gamma, start, end, time, heads, size, segments, a_segment * chunk, REVERSE=reverse, BLOCK=1024
     )
     return starts, end
 
@@ -125,13 +135,13 @@ def _tiles_of_state(tiles, x, y):
     return common.blocks(x.shape[3], bk) * common.blocks(y.shape[3], bv) * x.shape[0] * x.shape[1]
 
 
-def _walk_states(x, y, gamma, start, states, end, chunk, parts, tiles, reverse):
+def _walk_states(x, y, log2_gamma, start, states, end, chunk, parts, tiles, reverse):
     (_, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
     bt = min(tiles["BT"], chunk)
     start = None if start is None else start.view(-1, x.shape[0] * heads, key_dim, value_dim)
     _states_kernel[(_tiles_of_state(tiles, x, y) * parts[0],)](
-        common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
+        common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), log2_gamma,
         *(common.descriptor(each, bk, bv) for each in (start, states, end)),
         time, heads, key_dim, value_dim, *parts,
         CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),

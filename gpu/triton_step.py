@@ -5,7 +5,6 @@ import triton
 import triton.language as tl
 
 from . import triton_common as common
-from .triton_common import log2_decay, power_less_one
 
 TILES = {"BK": 256, "BV": 32, "num_warps": 4}
 
@@ -17,7 +16,7 @@ def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.cons
     bh, columns = tl.cast(pid // tiles, tl.int64), pid % tiles * BV + tl.arange(0, BV)
     within = columns < V
     values = tl.load(v + bh * V + columns, mask=within, other=0.0).to(tl.float32)
-    decay = power_less_one(log2_decay(gamma, bh % heads), 1)
+    less_one = (tl.load(gamma + bh % heads).to(tl.float64) - 1.0).to(tl.float32)
     acc = tl.zeros((BV,), tl.float32)
     for first in range(0, K, BK):
         rows = first + tl.arange(0, BK)
@@ -28,7 +27,7 @@ def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.cons
         after = keys[:, None] * values[None, :]
         if state is not None:
             before = tl.load(state + at, mask=inside, other=0.0)
-            after += before + before * decay
+            after += before + before * less_one
         tl.store(new_state + at, after, mask=inside)
         acc += tl.sum(queries[:, None] * after, 0)
     tl.store(out + bh * V + columns, acc.to(out.dtype.element_ty), mask=within)

@@ -162,16 +162,16 @@ def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state
 def test_segments_of_time_change_nothing(segments, with_state, poisoned):
     """States of several segments at a time, forwards and backwards, over a ragged tail."""
     _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
-    state = state if with_state else None
+    state, log2_gamma = state if with_state else None, gamma.log2()
     tiles = ours.tiles_for(16, 16, torch.float32)["forward"]["states"]
     for reverse in (False, True):
-        want = ours.states_of(k, v, gamma, state, 32, tiles, reverse=reverse, segments=1)
-        got = ours.states_of(k, v, gamma, state, 32, tiles, reverse=reverse, segments=segments)
+        want = ours.states_of(k, v, log2_gamma, state, 32, tiles, reverse=reverse, segments=1)
+        got = ours.states_of(k, v, log2_gamma, state, 32, tiles, reverse=reverse, segments=segments)
         for x, y in zip(got, want, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
         walk = {"BV": 64, "warps": 4, "stages": 1, "programs": 1}
-        want = ours.walk_of(k, k, v, gamma, state, 64, walk, tiles, reverse=reverse, segments=1)
-        got = ours.walk_of(k, k, v, gamma, state, 64, walk, tiles, reverse=reverse, segments=segments)
+        want = ours.walk_of(k, k, v, log2_gamma, state, 64, walk, tiles, reverse=reverse, segments=1)
+        got = ours.walk_of(k, k, v, log2_gamma, state, 64, walk, tiles, reverse=reverse, segments=segments)
         for x, y in zip(got, want, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
 

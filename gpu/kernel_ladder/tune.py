@@ -53,13 +53,15 @@ def jobs(shape):
 
 def call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept):
     """The launch of one job as a function of nothing; `kept` holds the states of each chunk size."""
-    batch, heads, time, key_dim = q.shape
+    (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
     if ONE_PASS[shape]:
         states = dict(zip(NAMES["states"], STATES[shape][0], strict=True))
-        walk = functools.partial(ours.walk_of, gamma=gamma, start=None, chunk=chunk, tiles=tiles, states=states)
+        walk = functools.partial(
+            ours.walk_of, log2_gamma=log2_gamma, start=None, chunk=chunk, tiles=tiles, states=states
+        )
         parts = ours.cut(1, -(-time // chunk), 4)
         return {
-            "states": lambda: ours.starts_of(k, v, gamma, None, chunk, parts, tiles, False),
+            "states": lambda: ours.starts_of(k, v, log2_gamma, None, chunk, parts, tiles, False),
             "outputs": lambda: walk(q, k, v),
             "dq": lambda: walk(grad, v, k),
             "dk": lambda: walk(v, grad, q, reverse=True),
@@ -69,11 +71,11 @@ def call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept):
         kept[chunk] = q.new_empty((batch * heads, -(-time // chunk), key_dim, v.shape[3])).normal_()
     states = kept[chunk]
     return {
-        "states": lambda: ours.states_of(k, v, gamma, None, chunk, tiles),
-        "outputs": lambda: ours.outputs_of(q, k, v, gamma, states, chunk, tiles),
-        "dq": lambda: ours.outputs_of(grad, v, k, gamma, states, chunk, tiles, transposed=True),
-        "dk": lambda: ours.outputs_of(v, grad, q, gamma, states, chunk, tiles, reverse=True, transposed=True),
-        "dv": lambda: ours.outputs_of(k, q, grad, gamma, states, chunk, tiles, reverse=True),
+        "states": lambda: ours.states_of(k, v, log2_gamma, None, chunk, tiles),
+        "outputs": lambda: ours.outputs_of(q, k, v, log2_gamma, states, chunk, tiles),
+        "dq": lambda: ours.outputs_of(grad, v, k, log2_gamma, states, chunk, tiles, transposed=True),
+        "dk": lambda: ours.outputs_of(v, grad, q, log2_gamma, states, chunk, tiles, reverse=True, transposed=True),
+        "dv": lambda: ours.outputs_of(k, q, grad, log2_gamma, states, chunk, tiles, reverse=True),
     }[role]
 
 
