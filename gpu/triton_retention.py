@@ -1,8 +1,8 @@
 """Retention on a GPU, in Triton: the chunkwise form with its gradients, and the decode step, under the contract.
 
-Forwards (Eq. 7, arXiv:2307.08621v4), two kernels. `_states_kernel` walks the chunks of C tokens with a state S of
-K x V numbers in registers, S = gamma^C S + K^T (V * zeta), and leaves in memory what S was before each chunk. Then
-every block of rows is on its own, and `_outputs_kernel` computes all of them at once,
+Forwards (Eq. 7, arXiv:2307.08621v4), two kernels. `_states_kernel` (in `gpu.triton_states`) walks the chunks of C tokens
+with a state S of K x V numbers in registers, S = gamma^C S + K^T (V * zeta), and leaves in memory what S was before each
+chunk. Then every chunk is on its own, and `_outputs_kernel` computes all of them at once,
 
     O = (Q K^T * D) V + xi (Q S),    D_nm = gamma^(n-m), xi_n = gamma^(tokens since S)
 
@@ -15,17 +15,23 @@ behind it,
     dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
 
 so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states are kept from the
-forward pass: they are computed again. Where heads and tiles of the state are too few to fill a GPU, time is cut into
-segments: what each adds to the state, a scan over these (`_scan_kernel`), then all segments at once.
+forward pass: they are computed again.
 
-What is left out: tokens and states whose weight is below 2^-24 and which fill whole tiles. What is rounded: products are
-of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32 from an exponent in float64; S is
-carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be rounded to the same side at each
-chunk. Halves round three times on the way to O: the decayed keys, the stored states and the decayed scores. No sum depends
-on the order in which programs run, so the same call gives the same bits.
+Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
+and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
+that the row needs. The table of tiles says which heads are narrow enough.
+
+What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
+written and read: at K = 256, V = 512 and C = 128 a third more. Longer chunks would move less and multiply more. Nothing
+is skipped as too small, for RetNet's fastest head still weighs the far end of a chunk by (31/32)^128 = 0.02.
+
+What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32 from
+an exponent in float64; S is carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be rounded
+to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states and the decayed
+scores. No sum depends on the order in which programs run, so the same call gives the same bits.
 
 B batch, H heads, T time, K key_dim, V value_dim. The kernels' names x, y, z stand for queries, keys and values of
-whichever of the four is computed.
+whichever of the four is computed; log2_gammas (H,) is float64.
 """
 
 import functools
