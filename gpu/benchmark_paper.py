@@ -16,7 +16,7 @@ and the gate; its feed-forward is narrower. Layers that are computed again keep 
 
 Decoding at 6.7B: contexts, batches and CUDA graphs of `gpu.benchmark_decoding`, RetNet with the fused step, the
 Transformer with as many heads of keys and values as of queries, and with a quarter. torch.compile of the layers is
-measured for training at 1.3B and up, and for decoding at one context, as it takes long; not for attention that is not
+measured for training at 1.3B, and for decoding at one context, as it takes long; not for attention that is not
 fused, which the compiler might fuse.
 """
 
@@ -53,14 +53,19 @@ def paper_groups(config, device):
     small = config.size == "tiny"
     setups, time = (TINY, config.times[-1]) if small else (TRAINING, TIME)
     contexts = [context for context in config.contexts if context == COMPILED_CONTEXT] or config.contexts[-1:]
-    for compiled in (False, True) if config.compile else (False,):
-        if compiled:  # the answers that matter most come first
-            yield from _decoding(config, contexts, compiled, device)
-        for setup in setups:
-            for candidate in paper_training(config, setup, time, compiled, device):
-                yield "training", compiled, [candidate]
-        if not compiled:
-            yield from _decoding(config, config.contexts, compiled, device)
+    yield from _training(config, setups, time, False, device)
+    yield from _decoding(config, config.contexts, False, device)
+    if config.compile:  # the answers that matter most come first
+        smallest = [setup for setup in setups if setup.size == setups[0].size]
+        yield from _training(config, smallest[:1], time, True, device)
+        yield from _decoding(config, contexts, True, device)
+        yield from _training(config, smallest[1:], time, True, device)
+
+
+def _training(config, setups, time, compiled, device):
+    for setup in setups:
+        for candidate in paper_training(config, setup, time, compiled, device):
+            yield "training", compiled, [candidate]
 
 
 def _decoding(config, contexts, compiled, device):
