@@ -106,7 +106,7 @@ def test_the_paper_s_sizes_and_what_is_compiled(monkeypatch):
         )
         for compiled in (False, True)
         for name in (UNFUSED, "Transformer", "RetNet, fused")
-        if not (compiled and name == UNFUSED)
+        if not (compiled and (name == UNFUSED or size != "1.3B"))
     }  # fmt: skip
     decoded = [(compiled, each.row) for section, compiled, each in found if section == "decoding"]
     assert {row["name"] for _, row in decoded} == {"RetNet, fused", "Transformer", "Transformer, grouped"}
