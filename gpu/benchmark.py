@@ -303,9 +303,15 @@ def in_words(size):
 
 def left_out(results):
     """Rows of all sections that were left out, in words."""
+
+    def size(section, row):
+        if section == "kernels":
+            return f"{row['shape']}, {benchmark_kernels.in_words(row)}"
+        return f"{row.get('time') or row['context']:,} tokens"
+
     return [
         f"{section}: {row['size'] + ', ' if 'size' in row else ''}{row['name']}{', compiled' if row['compiled'] else ''}, "
-        f"{row.get('time') or row['context']:,} tokens: {row['remark']}"
+        f"{size(section, row)}: {row['remark']}"
         for section, result in results.items()
         for row in result["rows"]
         if row["status"] == LEFT_OUT

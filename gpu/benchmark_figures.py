@@ -120,7 +120,10 @@ def training_figure(results):
 
 
 def kernels_figure(results):
-    """Time over the floor of retention against T, a column a shape; dotted, the floor of attention over the same."""
+    """Time over the floor of retention against T, a column a shape, dashed as a CUDA graph.
+
+    Dotted, the floor of attention over the same.
+    """
     rows = [row for row in results["rows"] if row["status"] == MEASURED and row["what"] in (FORWARD, BOTH)]
     shapes = list(dict.fromkeys(row["shape"] for row in rows))
     figure = Figure(figsize=(1.2 + 3.8 * len(shapes), 6.4), layout="constrained")
@@ -129,14 +132,18 @@ def kernels_figure(results):
         for shape, panel in zip(shapes, line_of_panels, strict=False):  # no shape, an empty panel
             here = [row for row in rows if (row["shape"], row["what"]) == (shape, what) and row["floor_seconds"]]
             floors = {row["time"]: row["floor_seconds"] for row in here if row["name"] not in ATTENTION}
-            for name in dict.fromkeys(row["name"] for row in here):
-                line = sorted((row for row in here if row["name"] == name and row["time"] in floors), key=_time)
+            for name, graph in dict.fromkeys((row["name"], row["cuda_graph"]) for row in here):
+                line = [row for row in here if (row["name"], row["cuda_graph"]) == (name, graph)]
+                line = sorted((row for row in line if row["time"] in floors), key=lambda row: row["time"])
                 low, middle, high = (
                     np.array([row["seconds"][end] / floors[row["time"]] for row in line])
                     for end in ("min", "median", "max")
                 )
                 times = [row["time"] for row in line]
-                style = {"color": COLOURS[name], "marker": "o", "markersize": 4, "capsize": 2, "label": name}
+                style = {
+                    "color": COLOURS[name], "marker": "s" if graph else "o", "markersize": 4, "capsize": 2,
+                    "linestyle": "--" if graph else "-", "label": name + (", CUDA graph" if graph else ""),
+                }  # fmt: skip
                 panel.errorbar(times, middle, yerr=[middle - low, high - middle], **style)
             attention = {row["time"]: row["floor_seconds"] for row in here if row["name"] in ATTENTION}
             times = sorted(attention.keys() & floors)
@@ -162,10 +169,6 @@ def kernels_figure(results):
     figure.legend(curves.values(), curves.keys(), loc="outside lower center", ncols=3, fontsize=8)
     figure.suptitle(f"{results['device']}, bfloat16", fontsize=10)
     return figure
-
-
-def _time(row):
-    return row["time"]
 
 
 def _label(row):

@@ -12,6 +12,9 @@ written. States count in neither, though the fused kernels return the last one.
 
 All is bfloat16 and as a model has it, (B, T, H, width) in memory. That costs none of the candidates a copy: our kernels
 and attention read the transposed view, flash-linear-attention has these axes in this order.
+
+A call launched from Python takes at least as long as Python takes to launch it. Where that may be longer than the kernels
+themselves, a second row has the same call as a CUDA graph, gradients included.
 """
 
 import functools
@@ -35,6 +38,7 @@ ATTENTION = {"flash attention": SDPBackend.FLASH_ATTENTION, "cuDNN attention": S
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 LONGEST_REFERENCE = 2048  # it is slow, and its gradients keep an array for nearly every line
 STEPS = 20  # a call
+GRAPHED = {"large": (2048,), "small": (2048, 8192, 65536)}  # lengths that are measured as CUDA graphs too
 
 
 class Shape(NamedTuple):
@@ -134,6 +138,16 @@ def fla_retention(*arguments):
     return lambda q, k, v: chunk_retention(q, k, v, scale=1.0)[0], leaves[:3], leaves[3]
 
 
+def fla_without_copies(*arguments):
+    """`fla_retention` for a CUDA graph: its decays are made once, where `chunk_retention` copies them from the host."""
+    from fla.ops.simple_gla import chunk_simple_gla
+
+    _, leaves, grad = fla_retention(*arguments)
+    heads = torch.arange(grad.shape[2], dtype=torch.float32, device=grad.device)
+    decays = torch.log1p(-torch.exp2(-5 - heads))
+    return lambda q, k, v: chunk_simple_gla(q, k, v, g_gamma=decays, scale=1.0)[0], leaves, grad
+
+
 def attention(backend, shape, time, tokens, device):
     """The same of causal attention over as many channels, H K, in heads of `HEAD_DIM`."""
     sizes = 4, tokens // time, time, attention_heads(shape), HEAD_DIM
@@ -172,31 +186,41 @@ def kernels_here(time, device):
     return found + ([REFERENCE] if time <= LONGEST_REFERENCE else [])
 
 
-def kernel_work(name, what, *arguments):
-    """The `Work` of a name of `KERNELS`, `FORWARD` or `BOTH`."""
-    function, leaves, grad = KERNELS[name](*arguments)
+def work_of(call, tokens, cuda_graph, device):
+    """The `Work` of a call of so many tokens, launched from Python or as a CUDA graph, which may not copy from the host."""
+    if cuda_graph:
+        recorded = Recorded(call, device)
+        return Work(lambda: recorded.graph.replay(), tokens, {})  # it holds the call, whose inputs the graph reads
+    return Work(call, tokens, {})
+
+
+def kernel_work(name, what, *arguments, cuda_graph=False):
+    """The `Work` of a name of `KERNELS`, `FORWARD` or `BOTH`; its call returns the output, or the three gradients."""
+    make = fla_without_copies if cuda_graph and name == FLA else KERNELS[name]
+    function, leaves, grad = make(*arguments)
     leaves = [x.detach().requires_grad_(what == BOTH) for x in leaves]
 
     def call():
         out = function(*leaves)
-        if what == BOTH:
-            torch.autograd.grad(out, leaves, grad)
+        return torch.autograd.grad(out, leaves, grad) if what == BOTH else (out,)
 
-    return Work(call, grad.shape[0] * arguments[1], {})
+    return work_of(call, grad.shape[0] * arguments[1], cuda_graph, arguments[-1])
 
 
 def kernel_candidates(name, what, time, tokens, device):
     """The `Candidate`s at a name of `SHAPES` and a length."""
     batch, found = tokens // time, []
+    on_gpu = torch.device(device).type == "cuda"
     for kernel in kernels_here(time, device):
         is_attention, shape = kernel in ATTENTION, SHAPES[name]
         sizes = (attention_heads(shape), HEAD_DIM, HEAD_DIM) if is_attention else shape
-        row = row_of(kernel, what, name, sizes, batch, time) | {
-            "flops": least_flops(what, batch, sizes[0], time, *sizes[1:], attention=is_attention),
-            "moved_bytes": least_bytes(what, batch, sizes[0], time, *sizes[1:]),
-        }
-        build = functools.partial(kernel_work, kernel, what, shape, time, batch * time, device)
-        found.append(Candidate(row, build))
+        for graph in (False, True) if on_gpu and kernel != REFERENCE and time in GRAPHED[name] else (False,):
+            row = row_of(kernel, what, name, sizes, batch, time, cuda_graph=graph) | {
+                "flops": least_flops(what, batch, sizes[0], time, *sizes[1:], attention=is_attention),
+                "moved_bytes": least_bytes(what, batch, sizes[0], time, *sizes[1:]),
+            }
+            arguments = kernel, what, shape, time, batch * time, device
+            found.append(Candidate(row, functools.partial(kernel_work, *arguments, cuda_graph=graph)))
     return found
 
 
@@ -236,10 +260,7 @@ def step_work(kernel, shape, batch, cuda_graph, device):
             for _ in range(STEPS):
                 _, after = fused_recurrent_retention(*rows, scale=1.0, initial_state=after, output_final_state=True)
 
-    if cuda_graph:
-        recorded = Recorded(steps, device)
-        return Work(lambda: recorded.graph.replay(), STEPS * batch, {})
-    return Work(steps, STEPS * batch, {})
+    return work_of(steps, STEPS * batch, cuda_graph, device)
 
 
 def step_candidates(name, batch, device):
@@ -278,9 +299,8 @@ def in_words(row):
     >>> in_words(row_of(OURS, FORWARD, "large", SHAPES["large"], 8, 2048))
     'forward, T = 2,048'
     """
-    if row["what"] == STEP:
-        return f"step, batch {row['batch']}" + (", CUDA graph" if row["cuda_graph"] else "")
-    return f"{row['what']}, T = {row['time']:,}"
+    words = f"step, batch {row['batch']}" if row["what"] == STEP else f"{row['what']}, T = {row['time']:,}"
+    return words + (", CUDA graph" if row["cuda_graph"] else "")
 
 
 def table(rows):

@@ -4,16 +4,19 @@ from .benchmark_accuracy import OUTPUTS, RESULTS
 from .benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, OURS, SHAPES, STEP
 from .turns import MEASURED
 
-# shape, what, peers of which the fastest counts, least T, how many times as fast; then the same of what is only aimed at
+# shape, what, as CUDA graphs or launched from Python, peers of which the fastest counts, least T, how many times as fast;
+# then the same of what is only aimed at
 SPEEDS = [
-    ("large", FORWARD, (FLA,), 1, 1.6, False),
-    ("large", BOTH, (FLA,), 1, 2.2, False),
-    ("small", FORWARD, (FLA,), 1, 1.3, False),
-    ("small", BOTH, (FLA,), 1, 1.5, False),
-    ("large", BOTH, tuple(ATTENTION), 4096, 1.0, False),
-    ("large", FORWARD, (FLA,), 1, 2.5, True),
-    ("large", BOTH, (FLA,), 1, 4.0, True),
-    ("large", BOTH, tuple(ATTENTION), 1, 1.0, True),
+    ("large", FORWARD, False, (FLA,), 1, 1.6, False),
+    ("large", BOTH, False, (FLA,), 1, 2.2, False),
+    ("small", FORWARD, False, (FLA,), 1, 1.3, False),
+    ("small", BOTH, False, (FLA,), 1, 1.5, False),
+    ("small", FORWARD, True, (FLA,), 1, 1.3, False),
+    ("small", BOTH, True, (FLA,), 1, 1.5, False),
+    ("large", BOTH, False, tuple(ATTENTION), 4096, 1.0, False),
+    ("large", FORWARD, False, (FLA,), 1, 2.5, True),
+    ("large", BOTH, False, (FLA,), 1, 4.0, True),
+    ("large", BOTH, False, tuple(ATTENTION), 1, 1.0, True),
 ]
 COPY_SHARE, STEP_SPEED = 0.85, 10.0
 # dtype, results, the most that their error may be
@@ -48,17 +51,18 @@ def targets(rows, accuracy):
     return found
 
 
-def speed(rows, shape, what, peers, least_time, wanted, aim):
+def speed(rows, shape, what, graph, peers, least_time, wanted, aim):
     """How many times as fast as the fastest of some peers our kernels are, at the length where that is least."""
     ratios, times = [], []
+    key = "shape", "what", "cuda_graph", "time", "batch"
     for ours in rows:
-        if (ours["name"], ours["shape"], ours["what"]) == (OURS, shape, what) and ours["time"] >= least_time:
-            key = "shape", "what", "time", "batch"
+        spoken_of = ours["name"] == OURS and [ours[name] for name in key[:3]] == [shape, what, graph]
+        if spoken_of and ours["time"] >= least_time:
             same = [row for row in rows if row["name"] in peers and all(row[name] == ours[name] for name in key)]
             ratios.append(ratio(ours, same))
             times.append(ours["time"])
     where = f", T {min(times):,} to {max(times):,}" if times else ""
-    name = f"{what} over {' or '.join(peers)}, {SHAPES[shape]}{where}"
+    name = f"{what}{', CUDA graph,' if graph else ''} over {' or '.join(peers)}, {SHAPES[shape]}{where}"
     return judged(name, "at least", wanted, ratios, aim=aim)
 
 

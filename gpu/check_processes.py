@@ -85,7 +85,7 @@ def check(
         ]
         rows = []
         for measure in measures:
-            named = {"what": measure.func.__name__, "with": [f"{x}" for x in measure.args[1:]]}
+            named = {"what": measure.func.__name__, "with": [in_words(x) for x in measure.args[1:]]}
             on_first(write, out, [*rows, named | {"failed": "it did not come to an end"}])
             rows.append(attempt(measure, named))
             on_first(write, out, rows)
@@ -93,6 +93,15 @@ def check(
                 print(rows[-1], flush=True)
     if any("failed" in row for row in rows):
         raise typer.Exit(1)
+
+
+def in_words(argument):
+    """What tells a row from others that were given the same kind of argument.
+
+    >>> in_words(RunConfig(parallelism="sharded")), in_words(replicate), in_words(torch.float64)
+    ('sharded', 'replicate', 'torch.float64')
+    """
+    return getattr(argument, "parallelism", None) or getattr(argument, "__name__", f"{argument}")
 
 
 def attempt(measure, named):

@@ -226,7 +226,7 @@ def measured_rows(section, results):
 
 
 def several_gpus(results):
-    """What two devices compute and how fast."""
+    """What two devices compute and how fast, and which rows failed."""
     exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
     losses = [row[name] for row in exact for name in ("loss off", "losses off") if name in row]
     lines = [
@@ -234,16 +234,24 @@ def several_gpus(results):
             row["what"].removeprefix("scaling, "), f"{row['tokens/s, one process']:,.0f}",
             *(f"{value:,.0f} ({value / row['tokens/s, one process'] / results['processes']:.0%})" for value in speeds(row)),
         ]
-        for row in results["rows"] if row["what"].startswith("scaling")
+        for row in results["rows"] if "tokens/s, one process" in row
     ]  # fmt: skip
-    failed = [f"{row['what']} in {row['dtype']}: {row['failed']}" for row in results["rows"] if "failed" in row]
+    failed = [row for row in results["rows"] if "failed" in row]
+    off = [f"{row['what']} in {row['dtype']}: {row['failed']}" for row in failed if "dtype" in row]
+    raised = [  # these were not measured, and say what they were given
+        " ".join(f"{', '.join([row['what'], *row.get('with', ())])}: {row['failed']}".split())
+        for row in failed if "dtype" not in row
+    ]  # fmt: skip
+    agreement = (
+        f" Losses of shared training over {max(row.get('steps', 1) for row in exact)} steps in float64 differ from those "
+        f"of one device by at most {max(losses):.0e} of themselves."
+    ) if losses else ""  # fmt: skip
     return [
         "## Several GPUs",
-        f"{results['processes']} of {results['device']}, `torchrun -m gpu.check_processes`. Losses of shared training over "
-        f"{max(row.get('steps', 1) for row in exact)} steps in float64 differ from those of one device by at most "
-        f"{max(losses):.0e} of themselves.",
-        *(["Beyond what was allowed: " + "; ".join(failed) + "."] if failed else []),
-        table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines),
+        f"{results['processes']} of {results['device']}, `torchrun -m gpu.check_processes`.{agreement}",
+        *(["Beyond what was allowed: " + "; ".join(off) + "."] if off else []),
+        *(["Failed: " + "; ".join(raised) + "."] if raised else []),
+        *([table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines)] if lines else []),
     ]
 
 

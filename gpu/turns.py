@@ -1,7 +1,8 @@
 """Measuring: candidates of one process take turns, and one that fails or does not fit loses nothing but itself.
 
 In every round each candidate has one turn, so whatever drifts (clocks, temperature) drifts for all. A turn is some calls
-in a row, timed by CUDA events on a GPU and by the wall clock on a CPU. Medians and spreads are over the rounds.
+in a row, timed by CUDA events on a GPU and by the wall clock on a CPU. Medians and spreads are over the rounds. Where some
+are compiled, one round that does not count comes first.
 """
 
 import gc
@@ -78,6 +79,10 @@ def take_turns(candidates, rounds, device, *, deadline=None, rows=None, keep=lam
                 player = _prepare(row, candidate, device)
                 playing += [player] if player else []
                 keep()
+        if len(playing) > 1 and any(player.row.get("compiled") for player in playing):
+            # What was compiled after it can make one compile again, in a turn that must not count.
+            playing = [player for player in playing if player.turn(device, counts=False)]
+            keep()
         for n in range(rounds):
             if n and deadline.passed():
                 break
@@ -92,13 +97,20 @@ class _Player:
     def __init__(self, row, work, repeats):
         self.row, self.work, self.repeats, self.seconds = row, work, repeats, []
 
-    def turn(self, device):
+    def turn(self, device, *, counts=True):
         """Take one; returns whether it went well."""
         try:
-            self.seconds.append(seconds_of(self.work.call, self.repeats, device))
+            seconds = seconds_of(self.work.call, self.repeats, device)
         except Exception as error:
             self.row.update(what_happened(error))
             return False
+        if counts:
+            self._count(seconds)
+        return True
+
+    def _count(self, seconds):
+        """Put what a turn took into the row."""
+        self.seconds.append(seconds)
         median = float(np.median(self.seconds))
         self.row.update(
             status=MEASURED,
@@ -114,7 +126,6 @@ class _Player:
         )
         if self.work.tokens:
             self.row["tokens_per_second"] = self.work.tokens / median
-        return True
 
 
 def _prepare(row, candidate, device):

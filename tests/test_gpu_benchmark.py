@@ -299,6 +299,46 @@ def test_all_take_a_turn_in_every_round():
     assert order[6:] == ["a", "b", "a", "b"]  # after three calls of each to warm up
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_others_compile_costs_no_turn_that_counts(monkeypatch, compiled):
+    """Each compiles again if another was built since its last call, and the time is over when all are built."""
+    built = []
+
+    def candidate_of(name):
+        def build():
+            built.append(name)
+            seen = [len(built)]
+
+            def call():
+                seen.append(len(built))
+                return 0.1 if seen[-1] == seen[-2] else 2.4
+
+            return Work(call, 0, {})
+
+        return Candidate({"name": name, "compiled": compiled}, build)
+
+    class WhenBuilt:
+        def passed(self):
+            return len(built) == 3
+
+    monkeypatch.setattr(turns, "seconds_of", lambda call, repeats, device: call())
+    rows = take_turns([candidate_of(name) for name in "abc"], 3, "cpu", deadline=WhenBuilt())
+    assert [row["rounds"] for row in rows] == [1, 1, 1]
+    assert [row["seconds"]["max"] for row in rows] == ([0.1] * 3 if compiled else [2.4, 2.4, 0.1])
+    (row,) = take_turns([candidate_of("alone")], 3, "cpu")
+    assert (row["seconds"]["max"], row["rounds"]) == (0.1, 3)
+
+
+def test_a_candidate_that_fails_in_the_turn_that_does_not_count_takes_no_other():
+    failing = candidate("fails", raising(ZeroDivisionError("compiled again"), after=3))
+    rows = take_turns(
+        [each._replace(row=each.row | {"compiled": True}) for each in (failing, candidate("b"))], 2, "cpu"
+    )
+    assert [(row["status"], row.get("rounds"), row["remark"]) for row in rows] == [
+        ("failed", None, "ZeroDivisionError: compiled again"), ("measured", 2, ""),
+    ]  # fmt: skip
+
+
 def test_seconds_are_those_of_one_call(monkeypatch):
     monkeypatch.setattr(turns, "TURN", 0.03)
     (row,) = take_turns([candidate("sleeps", lambda: time.sleep(0.01))], 3, "cpu")

@@ -23,8 +23,10 @@ from gpu import (
     turns,
 )
 from gpu.benchmark_config import BenchmarkConfig
+from gpu.benchmark_decoding import Recorded
 from gpu.benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
 from gpu.turns import Deadline
+from refimpl.checks import values_trusted
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
@@ -193,6 +195,76 @@ def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
     assert states[0].dtype == torch.float32
 
 
+class Repeated:
+    """In place of `Recorded` where there is no GPU: a graph that makes the call again and writes where it wrote."""
+
+    def __init__(self, call, device):
+        self.call, self.graph = call, self
+        self.result = [x.detach() for x in call()]
+
+    def replay(self):
+        for x, y in zip(self.result, self.call(), strict=True):
+            x.copy_(y.detach())
+
+
+@pytest.mark.parametrize("what", [FORWARD, BOTH])
+@pytest.mark.parametrize("name", [OURS, FLASH])
+def test_a_graph_computes_what_the_call_does(monkeypatch, name, what):
+    recorded, device = [], "cuda" if ON_GPU else "cpu"
+
+    def record(call, where):
+        assert where == device
+        recorded.append((Recorded if ON_GPU else Repeated)(call, where))
+        return recorded[-1]
+
+    monkeypatch.setattr(benchmark_kernels, "Recorded", record)
+    with values_trusted():
+        work = benchmark_kernels.kernel_work(name, what, TINY, 8, 16, device, cuda_graph=True)
+        (graph,) = recorded
+        want = [x.detach().clone() for x in graph.call()]
+        assert len(want) == (1 if what == FORWARD else 3)
+        with torch.no_grad():
+            for x in graph.result:
+                x.fill_(math.nan)
+        work.call()
+    assert work.tokens == 16
+    assert all(x.shape == y.shape and torch.allclose(x, y, rtol=1e-2) for x, y in zip(graph.result, want, strict=True))
+    assert all(x.abs().max() > 0 for x in want)
+
+
+def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
+    seen = []
+
+    def chunk_simple_gla(q, k, v, g_gamma, scale):
+        seen.append((g_gamma, scale))
+        return v * 2, None
+
+    fake = type("fla", (), {"chunk_simple_gla": staticmethod(chunk_simple_gla), "chunk_retention": None})
+    for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.setattr(benchmark_kernels, "Recorded", Repeated)
+    work = benchmark_kernels.kernel_work(FLA, FORWARD, TINY, 8, 16, "cpu", cuda_graph=True)
+    work.call()
+    assert seen[0][0] is seen[1][0]
+    assert {scale for _, scale in seen} == {1.0}
+    torch.testing.assert_close(seen[0][0], torch.tensor([1 - 2**-5, 1 - 2**-6]).log())
+
+
+def test_short_calls_are_measured_as_graphs_too(monkeypatch):
+    def graphs(name, time, device):
+        found = benchmark_kernels.kernel_candidates(name, BOTH, time, 65536, device)
+        assert all(each.build.keywords["cuda_graph"] == each.row["cuda_graph"] for each in found)
+        rows = [(each.row["name"], each.row["cuda_graph"]) for each in found]
+        assert {name for name, graph in rows if not graph} == {OURS, FLA, FLASH, REFERENCE}
+        return [name for name, graph in rows if graph]
+
+    monkeypatch.setattr(benchmark_kernels, "kernels_here", lambda *_: [OURS, FLA, FLASH, REFERENCE])
+    for time in (2048, 8192, 65536):
+        assert graphs("small", time, "cuda") == [OURS, FLA, FLASH]
+        assert graphs("small", time, "cpu") == []
+        assert graphs("large", time, "cuda") == ([OURS, FLA, FLASH] if time == 2048 else [])
+
+
 def test_attention_has_as_many_channels():
     function, leaves, grad = benchmark_kernels.attention(torch.nn.attention.SDPBackend.MATH, TINY, 8, 16, "cpu")
     assert [x.shape for x in (*leaves, grad)] == [(2, 1, 8, 128)] * 4
@@ -316,6 +388,8 @@ def made_up():
         rows += [timed(OURS, FORWARD, time, 1.0), timed(FLA, FORWARD, time, forward)]
         rows += [timed(OURS, BOTH, time, 1.0), timed(FLA, BOTH, time, both)]
         rows += [timed(FLASH, BOTH, time, 4.0), timed(CUDNN, BOTH, time, 2.0 if time == 4096 else 0.5)]
+    for graph, ours in ((False, 1.0), (True, 0.5)):
+        rows += [timed(name, FORWARD, 2048, t, "small", graph=graph) for name, t in ((OURS, ours), (FLA, 1.2))]
     rows.append(timed(OURS, STEP, 1, 1.0, batch=64, graph=True, share_of_copy_bandwidth=0.9))
     rows += [timed(OURS, STEP, 1, 1.0, graph=True), timed(FLA, STEP, 1, 3.0, graph=True), timed(FLA, STEP, 1, 12.0)]
     errors = dict.fromkeys(benchmark_accuracy.RESULTS, 2e-3) | {"status": "measured", "same_bits": True}
@@ -336,7 +410,9 @@ def test_targets_are_judged_by_the_worst_of_their_rows():
     attention = f"forward + backward over {FLASH} or {CUDNN}, {shape}"
     assert judgement(found, f"{attention}, T 4,096 to 4,096") == (2.0, True)  # the faster of both
     assert judgement(found, f"{attention}, T 2,048", aim=True) == (0.5, False)
-    assert judgement(found, f"forward over {FLA}, H 8") == (None, None)  # no such row
+    assert judgement(found, f"forward over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (1.2, False)
+    assert judgement(found, f"forward, CUDA graph, over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (2.4, True)
+    assert judgement(found, f"forward + backward, CUDA graph, over {FLA}, H 8") == (None, None)  # no such row
     assert judgement(found, "a step's share") == (0.9, True)
     assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s launched") == (12.0, True)
     assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s in a") == (3.0, False)
@@ -399,6 +475,41 @@ def test_the_figure_stands_without_what_failed(run):
     )
 
 
+def with_graphs(results):
+    """The results, with every row of the shortest length at the small shape a second time as a graph, twice as fast."""
+    found = []
+    for row in results["rows"]:
+        found.append(row)
+        if (row["shape"], row["time"], row["status"]) == ("small", 16, "measured"):
+            half = {name: row["seconds"][name] / 2 for name in ("min", "median", "max")}
+            found.append(row | {"cuda_graph": True, "seconds": half, "share_of_roofline": 2 * row["share_of_roofline"]})
+    return results | {"rows": found}
+
+
+def test_graphs_have_lines_of_their_own(run):
+    for axes, count in zip(benchmark_figures.kernels_figure(with_graphs(run[0])).axes, (0, 3, 0, 3), strict=True):
+        shown = {each.get_label(): each.lines[0] for each in axes.containers}
+        graphs = [name for name in shown if name.endswith(", CUDA graph")]
+        assert len(graphs) == count
+        assert len(shown) == 3 + count
+        for name in graphs:
+            plain = shown[name.removesuffix(", CUDA graph")]
+            np.testing.assert_allclose(shown[name].get_ydata(), plain.get_ydata() / 2)
+            assert shown[name].get_linestyle() != plain.get_linestyle()
+
+
+def test_graphs_are_told_apart_in_tables_and_among_what_was_left_out(run, tmp_path):
+    results = with_graphs(run[0])
+    (tmp_path / "kernels.json").write_text(json.dumps(results))
+    text = "\n".join(report.kernels(tmp_path))
+    assert text.count("| small | forward, T = 16 | fused kernels | 16 |") == 1
+    assert text.count("| small | forward, T = 16, CUDA graph | fused kernels | 16 |") == 1
+    rows = [row | {"status": "left out", "remark": "not reached"} for row in results["rows"]]
+    lines = benchmark.left_out({"kernels": {"rows": rows}})
+    assert len(set(lines)) == len(lines)
+    assert "kernels: fused kernels, small, forward, T = 16, CUDA graph: not reached" in lines
+
+
 def test_it_is_drawn_from_the_file(run, tmp_path):
     shutil.copy(run[2] / "kernels.json", tmp_path)
     assert [path.name for path in benchmark_figures.draw(tmp_path)] == ["kernels.png"]
@@ -427,6 +538,7 @@ def test_on_a_gpu_all_of_it_runs_and_is_right(tmp_path):
     result = benchmark.run(config, ["kernels"], tmp_path, "cuda", progress=lambda _: None)["kernels"]
     for row in result["rows"] + result["accuracy"]:
         assert row["status"] == "measured", (row.get("name"), row["remark"])
-    assert {row["cuda_graph"] for row in result["rows"] if row["what"] == STEP} == {True, False}
+    for what in (FORWARD, BOTH, STEP):
+        assert {row["cuda_graph"] for row in result["rows"] if row["what"] == what} == {True, False}
     errors = [each for each in result["targets"] if "error" in each["name"] or "same bits" in each["name"]]
     assert [each["met"] for each in errors] == [True] * 4

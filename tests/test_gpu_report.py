@@ -83,3 +83,30 @@ def test_rows_that_failed_are_shown(folder):
 
     change(folder, "processes.json", fail)
     assert "Beyond what was allowed: sequence-parallel retention in float64: out by 3" in report.page(folder)
+
+
+def test_rows_that_raised_are_shown_with_their_words(folder):
+    """Such a row has no dtype and no speeds: `attempt` of gpu.check_processes keeps what it was given and why it failed."""
+
+    def raised(results):
+        for row in results["rows"]:
+            if row["what"] in ("sequence-parallel retention", "scaling, data"):
+                kind = row["what"].partition(",")[0]
+                row.clear()
+                row |= {"what": kind, "with": ["data", "3"], "failed": "process 1: RuntimeError: two\nlines"}
+
+    change(folder, "processes.json", raised)
+    page = report.page(folder)
+    assert "Failed: sequence-parallel retention, data, 3: process 1: RuntimeError: two lines; " in page
+    assert "; scaling, data, 3: process 1: RuntimeError: two lines.\n" in page
+    assert "| data | " not in page
+    assert re.search(r"\| sharded \| +[\d,]+ \| [\d,]+ \(74%\)", page)
+    assert "Beyond what was allowed: training, data in float64: " in page
+
+    def all_raised(results):
+        results["rows"] = [{"what": "scaling_row", "with": ["data", "3"], "failed": "it did not come to an end"}]
+
+    change(folder, "processes.json", all_raised)
+    assert report.page(folder).endswith(
+        "`torchrun -m gpu.check_processes`.\n\nFailed: scaling_row, data, 3: it did not come to an end.\n"
+    )

@@ -16,8 +16,8 @@ import gpu.__main__
 import refimpl
 import refimpl.__main__ as program
 from gpu.baseline import Baseline, BaselineConfig
+from refimpl import benchmark, benchmark_steps, cli
 from refimpl.benchmark import candidates, useful_flops
-from refimpl.benchmark_steps import tables
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
 
@@ -61,11 +61,6 @@ def test_nan_is_a_disagreement(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["refimpl", "compare", "--corpus", "no/such/file"],
-            "error: corpus: there is no file or folder 'no/such/file'",
-        ),
-        (["gpu", "train", "--corpus", "no/such/file"], "error: corpus: there is no file or folder 'no/such/file'"),
         (["gpu", "generate", "x", "--weights", "no.safetensors"], "error: weights: there is no file 'no.safetensors'"),
         (["gpu", "train", "--resume", "--out", "no/run"], "error: resume: there is no run in 'no/run'"),
         (["gpu", "train", "no.toml"], "error: config: there is no file 'no.toml'"),
@@ -82,18 +77,35 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["refimpl", "compare", "--corpus", ""], "error: corpus must be 'kjv' or a path, got ''"),
     ],
 )
-def test_a_user_s_mistake_is_one_line(arguments, message):
-    result = run(*arguments)
+def test_a_user_s_mistake_is_one_line(monkeypatch, capsys, arguments, message):
+    status, error = mistake(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["refimpl", "gpu"])
+def test_a_mistake_is_one_line_of_the_process_too(package):
+    result = run(package, {"refimpl": "compare", "gpu": "train"}[package], "--corpus", "no/such/file")
     assert result.returncode == 2
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith("error: corpus: there is no file or folder 'no/such/file'")
     assert result.stderr.count("\n") == 1
 
 
-def test_short_corpus_is_refused(tmp_path):
+def mistake(monkeypatch, capsys, package, *arguments):
+    """Exit status and standard error of a program whose process would end, without the seconds that a process takes."""
+    app = {"refimpl": program, "gpu": gpu.__main__}[package].app
+    monkeypatch.setattr(sys, "argv", [package, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(app, f"python -m {package}")
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_short_corpus_is_refused(monkeypatch, capsys, tmp_path):
     (tmp_path / "short.txt").write_text("too short")
-    result = run("refimpl", "compare", "--corpus", str(tmp_path / "short.txt"))
-    assert result.returncode == 2
-    assert "corpus must hold at least 514 bytes for batch 2 of 257, got 9" in result.stderr
+    status, error = mistake(monkeypatch, capsys, "refimpl", "compare", "--corpus", str(tmp_path / "short.txt"))
+    assert status == 2
+    assert "corpus must hold at least 514 bytes for batch 2 of 257, got 9" in error
 
 
 def test_gpu_trains_and_generates(tmp_path):
@@ -102,10 +114,9 @@ def test_gpu_trains_and_generates(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "2/2" in result.stdout  # the progress bar
     assert "the parallel form gives the same logits" in result.stdout
-    result = run(
-        "gpu", "generate", "And", "--tokens", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"
-    )
-    assert result.returncode == 0, result.stderr
+    arguments = ["generate", "And", "--tokens", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"]
+    result = CliRunner().invoke(gpu.__main__.app, arguments)
+    assert result.exit_code == 0, result.output
     assert result.stdout.startswith("And")
 
 
@@ -184,9 +195,15 @@ def test_refimpl_trains(tmp_path):
     assert params["head"].shape == (config.dim, 256)
 
 
-def test_bench_measures_everything_there_is(tmp_path):
-    result = run("refimpl", "bench", "--time", "128", "--long", "256", "--rounds", "1", "--out", str(tmp_path))
-    assert result.returncode == 0, result.stderr
+def test_bench_measures_everything_there_is(monkeypatch, tmp_path):
+    """All that is measured, in calls that are as short as they can be."""
+    monkeypatch.setattr(benchmark, "MATRIX", 256)
+    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
+    monkeypatch.setattr(benchmark_steps, "STEPS_A_CALL", 2)
+    monkeypatch.setattr(benchmark_steps, "TRAINING_SHAPES", ((2, 64), (1, 128)))
+    arguments = ["bench", "--time", "128", "--long", "256", "--rounds", "1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(program.app, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "results.json").read_text())
     rows = {row["name"]: row for row in results["rows"]}
     for name in (
@@ -209,7 +226,11 @@ def test_bench_measures_everything_there_is(tmp_path):
     torch = min(row["seconds"] for name, row in steps.items() if name.startswith("torch"))
     assert steps["Numba chunkwise"]["of_fastest_torch"] == pytest.approx(steps["Numba chunkwise"]["seconds"] / torch)
     assert {(row["name"], row["time"]) for row in results["long"]} == {("NumPy", 256), ("Numba", 256)}
-    for title, rows in tables(results):
+    assert {(row["name"], row["states"]) for row in results["decode"]} == {
+        (name, 8 * batch) for name in ("NumPy", "Numba") for batch in (1, 8, 64)
+    }
+    assert {row["window"] for row in results["training"]} == {64, 128}
+    for title, rows in benchmark_steps.tables(results):
         assert title in " ".join(result.stdout.split())
         assert rows
 
