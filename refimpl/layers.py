@@ -61,16 +61,14 @@ def _torch_rms_norm(xp, x, weight, eps):
     Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
     rounded copy of its own.
     """
-    narrow, around = None, contextlib.nullcontext()
-    if xp.amp.is_autocast_available(x.device.type) and xp.is_autocast_enabled(x.device.type):
-        narrow = xp.get_autocast_dtype(x.device.type)
-        around = xp.autocast(
-            x.device.type, enabled=False
-        )  # which would widen x in memory: the kernel does it in registers
-    with around:
-        fused = weight if weight is None or weight.dtype == x.dtype else None  # the kernel takes no two dtypes
-        normed = xp.nn.functional.rms_norm(x, x.shape[-1:], fused, eps)
-        normed = normed if fused is weight else normed * weight
+    kind, narrow = x.device.type, None
+    if xp.amp.is_autocast_available(kind) and xp.is_autocast_enabled(kind):
+        narrow = xp.get_autocast_dtype(kind)
+    # Autocast would widen x in memory; the kernel does so in registers. It takes no weight of another dtype.
+    with xp.autocast(kind, enabled=False) if narrow else contextlib.nullcontext():
+        fits = weight is None or weight.dtype == x.dtype
+        normed = xp.nn.functional.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
+        normed = normed if fits else normed * weight
     return normed.to(narrow) if narrow and normed.dtype == xp.float32 else normed
 
 
@@ -155,17 +153,30 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
     y, after = retention(q, k, v, gamma, state)
     divisor = score_divisor(q, k, gamma, config, retention, position)
     divided = y if divisor is None else y / divisor
-    gated = merged = merge_heads(group_norm(divided, config, params.get("group_norm")))
-    gate = None
-    if config.gate:
-        gate = linear(x, params["w_g"])
-        gated = swish(gate) * merged
+    gate = linear(x, params["w_g"]) if config.gate else None
     if record is not None:
         record.update(
-            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided,
-            merged=merged, gate=gate, gated=gated,
-        )  # fmt: skip
-    return linear(gated, params["w_o"]), after
+            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided, gate=gate
+        )
+
+    def output(divided, gate, weight, w_o):
+        gated = merged = merge_heads(group_norm(divided, config, weight))
+        if gate is not None:
+            gated = swish(gate) * merged
+        if record is not None:
+            record.update(merged=merged, gated=gated)
+        return linear(gated, w_o)
+
+    return recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
+
+
+def recomputed(function, *arrays):
+    """function(*arrays), for what is cheap to compute: for its gradient torch keeps the arrays alone and computes again
+    what else it needs."""
+    xp = array_namespace(arrays[0])
+    if hasattr(xp, "nn") and xp.is_grad_enabled():  # not in the array API
+        return xp.utils.checkpoint.checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+    return function(*arrays)
 
 
 def project(params, x, config, position=0):
