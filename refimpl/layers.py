@@ -16,6 +16,8 @@ from .retention import retention_parallel
 from .rotation import phases, turn
 from .score_norm import row_sums, score_scale
 
+LARGE = 2**24  # numbers in an array, beyond which `recomputed` saves memory
+
 
 def rms_norm(x, weight=None, *, eps=1e-6):
     """x / sqrt(mean(x^2) + eps) over the last axis, times weight if one is given.
@@ -64,8 +66,9 @@ def _torch_rms_norm(xp, x, weight, eps):
     kind, narrow = x.device.type, None
     if xp.amp.is_autocast_available(kind) and xp.is_autocast_enabled(kind):
         narrow = xp.get_autocast_dtype(kind)
-    # Autocast would widen x in memory; the kernel does so in registers. It takes no weight of another dtype.
-    with xp.autocast(kind, enabled=False) if narrow else contextlib.nullcontext():
+    # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
+    halves = x.dtype != accumulation_dtype(xp, x.dtype)
+    with xp.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
         fits = weight is None or weight.dtype == x.dtype
         normed = xp.nn.functional.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
         normed = normed if fits else normed * weight
@@ -171,10 +174,12 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
 
 
 def recomputed(function, *arrays):
-    """function(*arrays), for what is cheap to compute: for its gradient torch keeps the arrays alone and computes again
-    what else it needs."""
+    """function(*arrays), of which torch keeps the arrays alone for the gradient and computes again what else it needs.
+
+    For what is cheap to compute, and where the first array is large: launching small kernels again takes longer.
+    """
     xp = array_namespace(arrays[0])
-    if hasattr(xp, "nn") and xp.is_grad_enabled():  # not in the array API
+    if math.prod(arrays[0].shape) > LARGE and hasattr(xp, "nn") and xp.is_grad_enabled():  # not in the array API
         return xp.utils.checkpoint.checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
     return function(*arrays)
 
