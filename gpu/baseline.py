@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from refimpl.checks import check_choice, check_integer
 from refimpl.files import write_atomically
+from refimpl.layers import rms_norm_of
 from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
@@ -67,6 +68,14 @@ class Memory(NamedTuple):
     layers: tuple
 
 
+class RMSNorm(nn.RMSNorm):
+    """RetNet's: under autocast its result is in autocast's dtype."""
+
+    def forward(self, x):
+        """(..., d) -> (..., d)."""
+        return rms_norm_of(x, self.weight, self.eps)
+
+
 class FeedForward(nn.Module):
     """(silu(x W_1) * x W_gate) W_2."""
 
@@ -86,9 +95,9 @@ class Block(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.mixer_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.mixer_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.mixer = MIXERS[config.mixer](config)
-        self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.ffn = FeedForward(config)
 
     def forward(self, x, shared, position=0, memory=None):
@@ -106,7 +115,7 @@ class Baseline(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.final_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.final_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():

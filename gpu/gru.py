@@ -20,7 +20,10 @@ class GRU(nn.Module):
         return torch.zeros((1, batch, self.gru.hidden_size), dtype=dtype, device=device)
 
     def forward(self, x, shared, position=0, memory=None):
-        """(B, T, d) and the hidden state, or None for zero -> the same; in float32, for autocast would take float16."""
+        """(B, T, d) and the hidden state, or None for zero -> the same.
+
+        In float32, for autocast would take float16; x alone is as the norm before it rounded it.
+        """
         with torch.autocast(x.device.type, enabled=False):
             out, after = self.gru(x.to(self.gru.weight_hh_l0.dtype), memory)
         return out, None if memory is None else after

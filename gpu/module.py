@@ -1,8 +1,9 @@
 """RetNet as a torch module: it holds the parameters and calls `refimpl.model.forward`.
 
 There is no second forward pass: what trains here is the reference itself, on torch tensors. Under torch.autocast its
-matrix products are computed in the narrower dtype; parameters, norms, decays, the residual stream and the state stay in
-float32, for the retention is kept out of it and the reference widens everything else itself.
+matrix products are computed in the narrower dtype; parameters, decays, the residual stream and the state stay in float32,
+for the retention is kept out of it and the reference widens everything else itself. Norms are computed in float32 and
+rounded once, for all the products that follow.
 """
 
 import operator

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from refimpl.rotation import rotation_frequencies
+from refimpl.rotation import rotation_frequencies, turn
 
 
 class Attention(nn.Module):
@@ -54,9 +54,3 @@ def _remember(room, position, new):
         raise ValueError(f"memory must have room for {end} tokens, its capacity is {room.shape[2]}")
     room[:, :, position:end] = new
     return room[:, :, :end].to(new.dtype)
-
-
-def turn(x, cos, sin):
-    """The rotation of `refimpl.rotate` with its angles given: float32 cos and sin (T, width / 2), x (..., T, width)."""
-    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)

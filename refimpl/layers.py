@@ -1,9 +1,11 @@
 """The layers around retention: norms, activations, multi-scale retention, feed-forward.
 
-Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32 at least.
+Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32 at least; on torch
+under autocast they hand out its dtype, in which the products that follow are computed.
 Equations: arXiv:2307.08621v4; what the released code does otherwise is an option of `RetNetConfig`.
 """
 
+import contextlib
 import math
 
 from array_api_compat import array_namespace, device
@@ -11,8 +13,10 @@ from array_api_compat import array_namespace, device
 from .checks import accumulation_dtype, check_arrays, check_shape
 from .decay import head_decays
 from .retention import retention_parallel
-from .rotation import rotate
+from .rotation import phases, turn
 from .score_norm import row_sums, score_scale
+
+LARGE = 2**24  # numbers in an array, beyond which `recomputed` saves memory
 
 
 def rms_norm(x, weight=None, *, eps=1e-6):
@@ -36,13 +40,39 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     >>> rms_norm(np.asarray([3.0, 4.0]), eps=0.0).round(6)
     array([0.848528, 1.131371])
     """
-    xp = check_arrays(x=x) if weight is None else check_arrays(x=x, weight=weight)
+    check_arrays(x=x, **({} if weight is None else {"weight": weight}))
     if weight is not None:
         check_shape("weight", weight, x.shape[-1:], "the last axis of x")
+    return rms_norm_of(x, weight, eps)
+
+
+def rms_norm_of(x, weight, eps):
+    """`rms_norm` of what was checked."""
+    xp = array_namespace(x)
+    if hasattr(xp, "nn"):  # not in the array API
+        return _torch_rms_norm(xp, x, weight, eps)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)
     normed = wide / xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     normed = xp.astype(normed, x.dtype, copy=False)
     return normed if weight is None else normed * weight
+
+
+def _torch_rms_norm(xp, x, weight, eps):
+    """torch's own, which on a GPU is one kernel and keeps x and a number a row for its gradient.
+
+    Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
+    rounded copy of its own.
+    """
+    kind, narrow = x.device.type, None
+    if xp.amp.is_autocast_available(kind) and xp.is_autocast_enabled(kind):
+        narrow = xp.get_autocast_dtype(kind)
+    # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
+    halves = x.dtype != accumulation_dtype(xp, x.dtype)
+    with xp.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
+        fits = weight is None or weight.dtype == x.dtype
+        normed = xp.nn.functional.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
+        normed = normed if fits else normed * weight
+    return normed.to(narrow) if narrow and normed.dtype == xp.float32 else normed
 
 
 def linear(x, weight):
@@ -93,10 +123,11 @@ def group_norm(y, config, weight=None):
     """The norm of Eq. 8: one group a head, over the value axis of (B, H, T, V), as `config.group_norm` says."""
     if config.group_norm is None:
         return y
+    xp = array_namespace(y)
     if config.group_norm == "mean":
-        xp = array_namespace(y)
         y = y - xp.mean(y, axis=-1, keepdims=True)
-    return rms_norm(y, weight, eps=config.norm_eps)
+    y = xp.permute_dims(y, (0, 2, 1, 3))  # as the fused kernels write it and `merge_heads` wants it: without a copy
+    return xp.permute_dims(rms_norm(y, weight, eps=config.norm_eps), (0, 2, 1, 3))
 
 
 def multi_scale_retention(params, x, config, *, retention=retention_parallel, state=None, position=0, record=None):
@@ -125,17 +156,32 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
     y, after = retention(q, k, v, gamma, state)
     divisor = score_divisor(q, k, gamma, config, retention, position)
     divided = y if divisor is None else y / divisor
-    gated = merged = merge_heads(group_norm(divided, config, params.get("group_norm")))
-    gate = None
-    if config.gate:
-        gate = linear(x, params["w_g"])
-        gated = swish(gate) * merged
+    gate = linear(x, params["w_g"]) if config.gate else None
     if record is not None:
         record.update(
-            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided,
-            merged=merged, gate=gate, gated=gated,
-        )  # fmt: skip
-    return linear(gated, params["w_o"]), after
+            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided, gate=gate
+        )
+
+    def output(divided, gate, weight, w_o):
+        gated = merged = merge_heads(group_norm(divided, config, weight))
+        if gate is not None:
+            gated = swish(gate) * merged
+        if record is not None:
+            record.update(merged=merged, gated=gated)
+        return linear(gated, w_o)
+
+    return recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
+
+
+def recomputed(function, *arrays):
+    """function(*arrays), of which torch keeps the arrays alone for the gradient and computes again what else it needs.
+
+    For what is cheap to compute, and where the first array is large: launching small kernels again takes longer.
+    """
+    xp = array_namespace(arrays[0])
+    if math.prod(arrays[0].shape) > LARGE and hasattr(xp, "nn") and xp.is_grad_enabled():  # not in the array API
+        return xp.utils.checkpoint.checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+    return function(*arrays)
 
 
 def project(params, x, config, position=0):
@@ -143,7 +189,8 @@ def project(params, x, config, position=0):
     xp = array_namespace(x)
     q, k, v = (split_heads(linear(x, params[name]), config.num_heads) for name in ("w_q", "w_k", "w_v"))
     if config.rotation is not None:
-        q, k = (rotate(each, position, config.rotation) for each in (q, k))
+        cos, sin = phases(q, position, config.rotation)
+        q, k = turn(q, cos, sin), turn(k, cos, sin)
     if config.scale_keys:
         k = k * config.key_dim**-0.5
     return q, k, v, head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))

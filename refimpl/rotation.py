@@ -5,6 +5,7 @@ arXiv:2307.08621v4), so q_n . k_m depends on the positions through n - m alone.
 """
 
 import array_api_compat.numpy as np
+from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
 from .checks import accumulation_dtype, check_arrays, check_choice, check_key_dim, check_positions, check_shape
@@ -62,6 +63,19 @@ def rotate(x, offset=0, ladder="released"):
     array([[1., 0.],
            [0., 1.]])
     """
+    return turn(x, *phases(x, offset, ladder))
+
+
+def phases(x, offset=0, ladder="released"):
+    """cos and sin of the angles by which `rotate` turns x: they depend on its shape, dtype and device alone.
+
+    Arguments and errors as for `rotate`. Returns two arrays (T, K/2), or (B, 1, ..., T, K/2) for offsets (B,), in float64
+    for float64 x and float32 for narrower ones.
+
+    >>> phases(np.ones((2, 2)), ladder=np.asarray([np.pi]))[0]
+    array([[ 1.],
+           [-1.]])
+    """
     xp = check_arrays(x=x)
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 axes (..., time, key_dim), got shape {tuple(x.shape)}")
@@ -78,7 +92,12 @@ def rotate(x, offset=0, ladder="released"):
     positions = offset + xp.arange(x.shape[-2], dtype=xp.float64, device=device_of(x))
     angle = positions[..., None] * theta
     dtype = accumulation_dtype(xp, x.dtype)
-    cos, sin = xp.astype(xp.cos(angle), dtype), xp.astype(xp.sin(angle), dtype)
-    even, odd = xp.astype(x[..., 0::2], dtype), xp.astype(x[..., 1::2], dtype)
+    return xp.astype(xp.cos(angle), dtype), xp.astype(xp.sin(angle), dtype)
+
+
+def turn(x, cos, sin):
+    """`rotate` by the phases given: x (..., T, K) in pairs, cos and sin (T, K/2) in the dtype to compute in."""
+    xp = array_namespace(x)
+    even, odd = xp.astype(x[..., 0::2], cos.dtype), xp.astype(x[..., 1::2], cos.dtype)
     turned = xp.stack((even * cos - odd * sin, even * sin + odd * cos), axis=-1)
     return xp.astype(xp.reshape(turned, x.shape), x.dtype)

@@ -133,7 +133,7 @@ MUTANTS = (
     _mutant("rotation ignores its offset", "rotation.py", "positions = offset + xp.arange(", "positions = xp.arange("),
     _mutant("rotation counts from 1", "rotation.py", "positions = offset + ", "positions = 1 + offset + "),
     _mutant("all sequences stand where the first does", "rotation.py", "xp.astype(offset, xp.float64), (-1,)", "xp.astype(offset[:1], xp.float64), (-1,)"),
-    _mutant("rotation pairs halves, not neighbours", "rotation.py", "x[..., 0::2], dtype), xp.astype(x[..., 1::2]", "x[..., : key_dim // 2], dtype), xp.astype(x[..., key_dim // 2 :]"),
+    _mutant("rotation pairs halves, not neighbours", "rotation.py", "x[..., 0::2], cos.dtype), xp.astype(x[..., 1::2]", "x[..., : x.shape[-1] // 2], cos.dtype), xp.astype(x[..., x.shape[-1] // 2 :]"),
     _mutant(
         "rotation angles in float32",
         "rotation.py",
@@ -153,7 +153,7 @@ MUTANTS = (
     _mutant("residual around retention is missing", "model.py", "y = x + y", "pass", only="oracle"),
     _mutant("feed-forward has no activation", "layers.py", 'swish(inner) if kind == "swiglu"', 'inner if kind == "swiglu"', only="oracle"),
     _mutant("gamma schedule of the config is ignored", "layers.py", "config.gamma_schedule, xp=xp", '"released", xp=xp', only="oracle"),
-    _mutant("rotation of the config is ignored", "layers.py", "rotate(each, position, config.rotation)", "rotate(each, position)", only="oracle"),
+    _mutant("rotation of the config is ignored", "layers.py", "phases(q, position, config.rotation)", "phases(q, position)", only="oracle"),
     _mutant("row sums forget the position", "layers.py", "row_sums(gamma, q.shape[2], position)", "row_sums(gamma, q.shape[2])", only="oracle"),
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),

@@ -14,7 +14,9 @@ from gpu.models import build
 from gpu.module import Layer, RetNet
 from gpu.numerics import layer_caller, numerics
 from gpu.trainer import Trainer
+from refimpl import layers
 from refimpl.checks import values_trusted
+from refimpl.layers import rms_norm
 from refimpl.tree import flatten, map_tree
 
 SMALL = {"dim": 32, "num_layers": 3, "num_heads": 2, "batch_size": 4, "window": 24}
@@ -45,6 +47,42 @@ def test_autocast_leaves_retention_state_norms_and_the_residual_stream_in_float3
     assert {layer.dtype for layer in state.layers} == {torch.float32}
     logits.float().square().mean().backward()
     assert {weight.grad.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_autocast_rounds_a_norm_once():
+    """A float32 one, to what its products would round it to; halves are normed in float32, and float64 stays."""
+    x, weight = torch.from_numpy(RNG(5).normal(size=(2, 3, 64))), torch.from_numpy(RNG(6).normal(size=64))
+    for dtype, wanted in ((torch.float64, torch.float64), (torch.float32, torch.bfloat16), (torch.float16,) * 2):
+        plain = rms_norm(x.to(dtype), weight.to(dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            got = rms_norm(x.to(dtype), weight.to(dtype))
+            mixed = rms_norm(x.to(dtype), weight.float())
+        assert plain.dtype == dtype
+        assert got.dtype == wanted
+        assert torch.equal(got, plain.to(wanted))
+        assert relative(mixed, rms_norm(x, weight)) < 3e-3
+    half = x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = rms_norm(half)
+    assert torch.equal(got, rms_norm(half.double()).float().bfloat16())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypatch):
+    """To the bit, in losses and norms of gradients, also within layers that are computed again."""
+    config, calls, losses = RunConfig(precision=precision, recompute=recompute, **SMALL), [], []
+    norm = layers.group_norm
+    monkeypatch.setattr(layers, "group_norm", lambda *args: calls.append(1) or norm(*args))
+    for large in (layers.LARGE, 0):
+        monkeypatch.setattr(layers, "LARGE", large)
+        trainer = Trainer(RetNet(config.retnet, seed=2), config)
+        losses.append([trainer.step(*BATCH, 1e-3) for _ in range(3)])
+        calls.append(0)
+    assert losses[0] == losses[1]
+    plain = calls.index(0)
+    assert plain == 9 * (1 + recompute)
+    assert sum(calls[plain:]) == 9 * (2 + recompute)
 
 
 def test_autocast_is_close_to_the_truth():
@@ -127,10 +165,11 @@ def test_chunkwise_runs_are_the_parallel_ones():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo explains what it does
-@pytest.mark.parametrize("model", ["retnet", "transformer"])
+@pytest.mark.parametrize(("model", "large"), [("retnet", layers.LARGE), ("retnet", 0), ("transformer", 0)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_one_compiled_graph_serves_all_layers(model, precision):
+def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypatch):
     """Without a break and without compiling again: the check of gamma's values would break it."""
+    monkeypatch.setattr(layers, "LARGE", large)
     graphs = []
 
     def backend(graph, _):
