@@ -63,9 +63,8 @@ def _torch_rms_norm(xp, x, weight, eps):
     Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
     rounded copy of its own.
     """
-    kind, narrow = x.device.type, None
-    if xp.amp.is_autocast_available(kind) and xp.is_autocast_enabled(kind):
-        narrow = xp.get_autocast_dtype(kind)
+    kind = x.device.type
+    narrow = xp.get_autocast_dtype(kind) if kind != "meta" and xp.is_autocast_enabled(kind) else None
     # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
     halves = x.dtype != accumulation_dtype(xp, x.dtype)
     with xp.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
