@@ -201,7 +201,8 @@ def figure(results):
             if name in rows:
                 share = rows[name]["share_of_peak"]
                 panel.barh(i, share, color=colours[name.split()[0]])
-                panel.text(share, i, f" {share:.0%}  {rows[name]['seconds'] * 1e3:.3g} ms", va="center", fontsize=8)
+                words = f" {share:.0%}  {rows[name]['seconds'] * 1e3:.3g} ms"
+                panel.text(share, i, words, va="center", fontsize=8, clip_on=True)  # a share may lie beyond the panel
         panel.set(title=f"T = {length}", xlabel="share of the sgemm peak", xlim=(0, 1.35), yticks=range(len(names)))
         panel.set_yticklabels(names)
         panel.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")

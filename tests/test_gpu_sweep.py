@@ -12,6 +12,7 @@ from gpu.config import RunConfig
 from gpu.sweep import sweep
 
 QUIET, TWO = Console(quiet=True), ("cpu", "cpu")
+RATES = 1e30, 3e-2, 1e-4
 SMALL = {
     "dim": 16, "num_layers": 1, "num_heads": 2, "batch_size": 4, "window": 16, "warmup": 2, "steps": 12, "sample_bytes": 2,
 }  # fmt: skip
@@ -26,44 +27,45 @@ def corpus(tmp_path_factory):
     return str(folder)
 
 
-def test_every_model_with_every_rate(corpus, tmp_path):
-    config = RunConfig(corpus=corpus, **SMALL)
-    rates, models = (1e30, 3e-2, 1e-4), ("retnet", "gru")
-    rows = sweep(config, rates, models, tmp_path, TWO, QUIET)
-    assert [(row["model"], row["learning_rate"]) for row in rows] == [(m, r) for m in models for r in sorted(rates)]
-    saved = json.loads((tmp_path / "sweep.json").read_text())
-    assert saved["rows"] == rows
-    assert saved["config"]["corpus"] == corpus
-    for model in models:
-        slow, good, broken = (row for row in rows if row["model"] == model)
-        assert broken["held_out"] is None
-        assert broken["remark"].startswith("failed: stopped: the ")
-        assert slow["held_out"] > good["held_out"]
-        assert (slow["remark"], good["remark"]) == ("", "best")
-    one, other = (rows[n]["parameters"] for n in (0, 3))
-    assert abs(one / other - 1) < 0.02
-    again = sweep(config, rates[1:], models, tmp_path, TWO, QUIET)
-    finished = [row for row in rows if row["held_out"] is not None]
-    for name in ("held_out", "seconds"):  # the time of the one run that there was
-        assert [row[name] for row in again] == [row[name] for row in finished]
-    assert "best, at an end of the range: widen it" in {
-        row["remark"] for row in sweep(config, (1e-4, 3e-2), ("gru",), tmp_path, TWO, QUIET)
-    }
-
-
-def test_the_program_sweeps_and_overrides_the_file(corpus, tmp_path):
-    path = tmp_path / "run.toml"
-    path.write_text(
-        f'corpus = "{corpus}"\nsteps = 3\n' + "".join(f"{k} = {v}\n" for k, v in SMALL.items() if k != "steps")
-    )
-    arguments = ["sweep", f"{path}", "--learning-rate", "0.01", "--learning-rate", "0.03", "--model", "transformer"]
-    arguments += ["--steps", "2", "--out", f"{tmp_path / 'out'}", "--device", "cpu"]
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+@pytest.fixture(scope="module")
+def swept(corpus, tmp_path_factory):
+    """Folder and output of the program with three rates of one model, on top of a file."""
+    folder = tmp_path_factory.mktemp("sweep")
+    path = folder / "run.toml"
+    path.write_text("".join(f"{k} = {v}\n" for k, v in (SMALL | {"steps": 3}).items()) + f'corpus = "{corpus}"\n')
+    arguments = ["sweep", f"{path}", "--model", "retnet", "--steps", f"{SMALL['steps']}", "--out", f"{folder / 'out'}"]
+    arguments += [word for rate in RATES for word in ("--learning-rate", f"{rate}")]
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--device", "cpu"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "out" / "sweep.json").read_text())
-    assert rows["config"]["steps"] == 2
-    assert rows["config"]["dim"] == 16
-    assert result.output.count("transformer") >= 2
-    assert "best, at an end of the range" in result.output
-    assert (tmp_path / "out" / "transformer_0.03" / "log.jsonl").read_text().count("\n") == 2
+    return folder / "out", result.output
+
+
+def test_the_program_tries_every_rate_and_overrides_the_file(corpus, swept):
+    out, output = swept
+    saved = json.loads((out / "sweep.json").read_text())
+    assert [saved["config"][name] for name in ("steps", "dim", "corpus")] == [12, 16, corpus]
+    assert [(row["model"], row["learning_rate"]) for row in saved["rows"]] == [("retnet", r) for r in sorted(RATES)]
+    slow, good, broken = saved["rows"]
+    assert broken["held_out"] is None
+    assert broken["remark"].startswith("failed: stopped: the ")
+    assert slow["held_out"] > good["held_out"]
+    assert (slow["remark"], good["remark"]) == ("", "best")
+    assert output.count("retnet") >= 3
+    assert f"{good['held_out']:.3f}" in output
+    assert (out / "retnet_0.03" / "log.jsonl").read_text().count("\n") == 12
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_was_finished_is_not_computed_again(corpus, swept):
+    out, _ = swept
+    config, rates = RunConfig(corpus=corpus, **SMALL), RATES[1:]
+    before = json.loads((out / "sweep.json").read_text())["rows"]
+    rows = sweep(config, rates, ("retnet", "gru"), out, TWO, QUIET)
+    assert [(row["model"], row["learning_rate"]) for row in rows] == [
+        (m, r) for m in ("retnet", "gru") for r in sorted(rates)
+    ]
+    assert json.loads((out / "sweep.json").read_text())["rows"] == rows
+    for name in ("held_out", "seconds"):  # the time of the one run that there was
+        assert [row[name] for row in rows[:2]] == [row[name] for row in before[:2]]
+    assert abs(rows[0]["parameters"] / rows[2]["parameters"] - 1) < 0.02
+    assert [row["remark"] for row in rows].count("best, at an end of the range: widen it") == 2

@@ -235,6 +235,14 @@ def test_bench_measures_everything_there_is(monkeypatch, tmp_path):
         assert rows
 
 
+def test_a_share_beyond_the_figure_is_drawn():
+    """As where something else kept the machine busy while the peak was measured: labels leave the panel its place."""
+    row = {"name": "NumPy parallel", "time": 128, "seconds": 1.0}
+    results = {"rows": [row | {"share_of_peak": 20.0}], "machine": {"cores": 1}}
+    results["shape"] = {"heads": 8, "key_dim": 64, "value_dim": 128}
+    assert benchmark.figure(results).startswith(b"\x89PNG")  # matplotlib's warning would be an error
+
+
 def test_memory_beyond_the_outputs_is_seen():
     """The NumPy form keeps its outputs twice, once in parts and once whole; the compiled one writes them in place."""
     outputs, length = 8 * 8192 * 128 * 4 / 2**20, 8192
