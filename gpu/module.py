@@ -48,7 +48,7 @@ class RetNet(nn.Module):
         layer: called as layer(module, ...) in place of module(...) for each layer, such as `gpu.numerics.layer_caller`
         makes.
         """
-        if torch.is_autocast_enabled(tokens.device.type):
+        if tokens.device.type != "meta" and torch.is_autocast_enabled(tokens.device.type):
             retention = without_autocast(retention)
         params = dict(self.named_parameters(recurse=False)) | {"layers": self.layers}
         return forward(params, tokens, self.config, retention=retention, state=state, layer=layer)
