@@ -50,7 +50,8 @@ def page(folder):
         *learning_rates(folder),
         *costs(folder),
         *kernels(folder),
-        *(paper_section(read(folder, "paper.json"), table) if (folder / "paper.json").exists() else ()),
+        *ladder(folder),
+        *costs_of_the_paper(folder),
         *several_gpus(read(folder, "processes.json")),
     ]
     return "\n\n".join(parts) + "\n"
@@ -184,8 +185,6 @@ def costs(folder):
         results = read(folder, f"{section}.json")
         yield f"## {title}"
         yield measured_on(results)
-        if "remark" in results:
-            yield results["remark"]
         yield measured_rows(section, results)
         if missing := [text.split(": ", 1)[1] for text in benchmark.left_out({section: results})]:
             yield f"Left out: {'; '.join(missing)}."
@@ -210,13 +209,47 @@ def kernels(folder):
     yield table(*benchmark_accuracy.table(results["accuracy"]))
 
 
+def ladder(folder):
+    """The versions of one kernel, with what was predicted of each; nothing where none was measured."""
+    if not (Path(folder) / "ladder.json").exists():
+        return
+    results = read(folder, "ladder.json")
+    yield "## The kernel ladder"
+    yield (
+        f"{results['device']}, the output of one retention in bfloat16: {results['heads']} heads, K = "
+        f"{results['key_dim']}, V = {results['value_dim']}, {results['tokens']:,} tokens in sequences of "
+        f"{results['time']:,}. What must be moved and multiplied takes {results['floor_ms']:.3f} ms at the rates of a copy "
+        "and of a matrix product in the same run; attention, of as many channels, has another floor. Predictions were "
+        "made before measuring; their reasons stand in [gpu/kernel_ladder](../kernel_ladder). "
+        "`python -m gpu.kernel_ladder`"
+    )
+    lines = []
+    for name, row in results["versions"].items():
+        if "failed" in row:
+            lines.append([name, f"{row['predicted_ms']:g}", f"failed: {row['failed']}", "", "", ""])
+            continue
+        predicted, error = (
+            f"{row[key]:{kind}}" if key in row else "" for key, kind in (("predicted_ms", "g"), ("error", ".1e"))
+        )
+        share = "" if "attention" in name and "flash-linear" not in name else f"{row['share_of_roofline']:.0%}"
+        lines.append([name, predicted, f"{row['median']:.3f}", f"{row['spread']:.3f}", share, error])
+    yield table(("", "predicted, ms", "ms", "spread", "of floor", "error"), lines)
+
+
+def costs_of_the_paper(folder):
+    """The paper's tables; nothing where none was measured."""
+    if (Path(folder) / "paper.json").exists():
+        results = read(folder, "paper.json")
+        yield from paper_section(results, measured_on(results), table)
+
+
 def measured_on(results):
     """Where and how benchmark results came about."""
     product, copy = (results["ceilings"][name] for name in ("matrix_product", "copy"))
     return (
         f"{results['device']}, {results['what']}. In the same run a bfloat16 matrix product reached "
         f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
-        f"`{results['command']}`"
+        f"`{results['command']}`" + (f" {results['remark']}" if "remark" in results else "")
     )
 
 

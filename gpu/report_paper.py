@@ -17,15 +17,10 @@ PAPER = {
 TRANSFORMER, GROUPED = "Transformer", "Transformer, grouped"
 
 
-def paper_section(results, table):
-    """Paragraphs and tables of Markdown; table(headings, lines) makes a table."""
-    product, copy = (results["ceilings"][name] for name in ("matrix_product", "copy"))
+def paper_section(results, where, table):
+    """Paragraphs and tables of Markdown; where: how the results came about, in words; table(headings, lines) makes one."""
     yield "## The paper's cost tables"
-    yield (
-        f"{results['device']}, {results['what']}. In the same run a bfloat16 matrix product reached "
-        f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
-        f"`{results['command']}` († from arXiv:2307.08621v4: eight A100 train there, one decodes, so only ratios compare.)"
-    )
+    yield f"{where} († from arXiv:2307.08621v4: eight A100 train there, one decodes, so only ratios compare.)"
     rows = results["rows"]
     yield from training([row for row in rows if row["section"] == "training"], table)
     yield from decoding([row for row in rows if row["section"] == "decoding"], table)

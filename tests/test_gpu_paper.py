@@ -344,7 +344,7 @@ def section():
         "device": "a GPU", "what": "costs", "command": "the command", "rows": MADE_UP,
         "ceilings": {"matrix_product": {"flops_per_second": 7e14}, "copy": {"bytes_per_second": 4e12}},
     }  # fmt: skip
-    return "\n\n".join(report_paper.paper_section(results, report.table))
+    return "\n\n".join(report_paper.paper_section(results, report.measured_on(results), report.table))
 
 
 def test_training_against_the_paper(section):
@@ -376,13 +376,7 @@ def test_the_answer_to_8_4_times_and_70_percent(section):
 
 def test_the_page_has_the_section_once_there_is_a_file(tmp_path, rows):
     assert "cost tables" not in report.page(report.FOLDER) or (report.FOLDER / "paper.json").exists()
-    text = "\n\n".join(
-        report_paper.paper_section(
-            {"device": "cpu", "what": "costs", "command": "", "rows": rows,
-             "ceilings": {"matrix_product": {"flops_per_second": 1e9}, "copy": {"bytes_per_second": 1e9}}},
-            report.table,
-        )
-    )  # fmt: skip
+    text = "\n\n".join(report_paper.paper_section({"rows": rows}, "on a cpu", report.table))
     assert "| tiny | float32 | unknown, " in text
 
 

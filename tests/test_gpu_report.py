@@ -9,6 +9,8 @@ import pytest
 
 from gpu import report
 
+PICTURES = {"compare.png", "training.png", "decoding.png", "kernels.png"}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -22,10 +24,11 @@ def test_the_stored_page_is_that_of_the_stored_files():
 
 def test_every_link_of_the_page_is_there(folder):
     written = report.report(folder)
-    assert {path.name for path in written} == {"README.md", "compare.png", "training.png", "decoding.png"}
+    assert {path.name for path in written} == {"README.md", *PICTURES}
     links = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
-    assert set(links) == {"compare.png", "training.png", "decoding.png"}
-    assert all((folder / link).read_bytes().startswith(b"\x89PNG") for link in links)
+    assert set(links) == {"../kernel_ladder", *PICTURES}
+    assert (report.FOLDER / "../kernel_ladder").is_dir()
+    assert all((folder / link).read_bytes().startswith(b"\x89PNG") for link in PICTURES)
 
 
 def change(folder, name, function):
@@ -110,3 +113,16 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
     assert report.page(folder).endswith(
         "`torchrun -m gpu.check_processes`.\n\nFailed: scaling_row, data, 3: it did not come to an end.\n"
     )
+
+
+def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
+    def fall(results):
+        results["versions"]["v3_fused"] = {"predicted_ms": 0.7, "prediction": "why", "failed": "ArithmeticError: off"}
+
+    results = report.read(folder, "ladder.json")
+    tuned = results["versions"]["v4_tuned"]
+    change(folder, "ladder.json", fall)
+    page = report.page(folder)
+    assert f"| v4_tuned | {tuned['predicted_ms']:g} | {tuned['median']:.3f} |" in page
+    assert "| v3_fused | 0.7 | failed: ArithmeticError: off |  |  |  |" in page
+    assert results["floor_ms"] / tuned["median"] == pytest.approx(tuned["share_of_roofline"])
