@@ -240,8 +240,7 @@ def backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles):
 # ---------------------------------------------------------------- what torch sees
 
 
-@torch.library.custom_op("retnet::chunkwise", mutates_args=())  # so that a compiler need not look inside
-def _forward(
+def _forward_now(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
@@ -252,13 +251,17 @@ def _forward(
         return forward_of(q, k, v, gamma.double().log2(), state, tiles)
 
 
+_forward = torch.library.custom_op(
+    "retnet::chunkwise", _forward_now, mutates_args=()
+)  # a compiler need not look inside
+
+
 @_forward.register_fake
 def _(q, k, v, gamma, state, chunk):
     return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
-@torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
-def _backward(
+def _backward_now(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
     grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
@@ -270,9 +273,17 @@ def _backward(
         return backward_of(q, k, v, gamma.double().log2(), state, grad, grad_state, tiles)
 
 
+_backward = torch.library.custom_op("retnet::chunkwise_backward", _backward_now, mutates_args=())
+
+
 @_backward.register_fake
 def _(q, k, v, gamma, state, grad, grad_state, chunk):
     return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), common.state_like(q, v)
+
+
+def _shortly(now, operator, x):
+    """What to call: the function itself where x is but a tensor, for torch takes longer to dispatch than to launch."""
+    return operator if torch.compiler.is_compiling() or type(x) is not torch.Tensor else now
 
 
 class _Chunkwise(torch.autograd.Function):
@@ -281,14 +292,15 @@ class _Chunkwise(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, gamma, state)
         ctx.chunk = chunk
         ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
-        return _forward(q, k, v, gamma, state, chunk)
+        return _shortly(_forward_now, _forward, q)(q, k, v, gamma, state, chunk)
 
     @staticmethod
     def backward(ctx, grad, grad_state):
         q, k, v, gamma, state = ctx.saved_tensors
         if grad is None:
             grad = torch.zeros_like(v)
-        *grads, dstate = _backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
+        backward = _shortly(_backward_now, _backward, grad)
+        *grads, dstate = backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
         return *grads, None, None if state is None else dstate, None
 
 

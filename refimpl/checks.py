@@ -52,19 +52,22 @@ def check_arrays(**arrays):
     (first_name, first), *_ = arrays.items()
     if all(type(array) is np.ndarray and array.dtype in _NUMPY_DTYPES for array in arrays.values()):
         return array_namespace(first)  # nothing else to ask: in a decode step the questions would cost the most
+    place = None
     for name, array in arrays.items():
-        if not is_array_api_obj(array) or isinstance(array, np.ma.MaskedArray):
-            raise TypeError(
-                f"{name} must be an array (NumPy, torch or another array-API library), got {type(array).__name__}"
-            )
-        if _backend(array) != _backend(first):
-            raise TypeError(
-                f"{name} must be an array of {_backend(first)} like {first_name}, got one of {_backend(array)}"
-            )
+        if array is first or type(array) is not type(first):  # else its library has been asked after
+            if not is_array_api_obj(array) or isinstance(array, np.ma.MaskedArray):
+                raise TypeError(
+                    f"{name} must be an array (NumPy, torch or another array-API library), got {type(array).__name__}"
+                )
+            if array is not first and _backend(array) != _backend(first):
+                raise TypeError(
+                    f"{name} must be an array of {_backend(first)} like {first_name}, got one of {_backend(array)}"
+                )
         if f"{array.dtype}".rpartition(".")[2] not in DTYPES:
             raise TypeError(f"{name} must have dtype {', '.join(DTYPES)}, got {array.dtype}")
-        if device(array) != device(first):
-            raise ValueError(f"{name} must be on device {device(first)} like {first_name}, got device {device(array)}")
+        place = device(first) if place is None else place
+        if array is not first and device(array) != place:
+            raise ValueError(f"{name} must be on device {place} like {first_name}, got device {device(array)}")
     return array_namespace(first)
 
 
