@@ -240,11 +240,15 @@ def backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles):
 # ---------------------------------------------------------------- what torch sees
 
 
+def _tiles(q, v, direction, chunk):
+    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)[direction]
+    return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
+
+
 def _forward_now(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["forward"]
-    tiles = tiles | ({"chunk": chunk} if chunk else {})
+    tiles = _tiles(q, v, "forward", chunk)
     q, k, v, state = map(common.readable, (q, k, v, state))
     with torch.cuda.device_of(q):  # Triton launches on the current device
         common.bind(q.device)
@@ -265,8 +269,7 @@ def _backward_now(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
     grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)["backward"]
-    tiles = tiles | ({"chunk": chunk} if chunk else {})
+    tiles = _tiles(q, v, "backward", chunk)
     q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
     with torch.cuda.device_of(q):
         common.bind(q.device)
@@ -324,8 +327,8 @@ def _check(q, k, v, gamma, state):
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
-    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond. What comes out does not depend
-    on it but by rounding. None takes what was measured to be fastest.
+    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond; narrow halves store none. What
+    comes out does not depend on it but by rounding. None takes what was measured to be fastest.
 
     q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
     (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy, and

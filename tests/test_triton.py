@@ -131,6 +131,14 @@ def test_any_chunk_size(chunk_size):
     agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
 
 
+def test_a_chunk_size_is_for_stored_states_alone():
+    """In one pass a chunk and the state share the registers, so that longer chunks would not fit a GPU."""
+    narrow, wide = (arrays(torch.bfloat16, 1, *widths) for widths in ((64, 128), (256, 512)))
+    for direction in ("forward", "backward"):
+        assert ours._tiles(narrow[0], narrow[2], direction, 128)["chunk"] == 64
+        assert [ours._tiles(wide[0], wide[2], direction, size)["chunk"] for size in (64, 128)] == [64, 128]
+
+
 def test_heads_that_forget_at_once():
     q, k, v, _, state = arrays(torch.float32, 300, 16, 16)
     case = q, k, v, torch.tensor([1e-3, 0.3], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
