@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from refimpl.files import write_atomically
 from refimpl.weights import pretrained_card
 
-from . import benchmark, benchmark_accuracy, benchmark_figures, benchmark_targets
+from . import benchmark, benchmark_accuracy, benchmark_figures, benchmark_kernels, benchmark_targets
 from .benchmark_figures import COLOURS
 from .report_paper import paper_section
 from .study import with_spread
@@ -231,7 +231,7 @@ def ladder(folder):
         predicted, error = (
             f"{row[key]:{kind}}" if key in row else "" for key, kind in (("predicted_ms", "g"), ("error", ".1e"))
         )
-        share = "" if "attention" in name and "flash-linear" not in name else f"{row['share_of_roofline']:.0%}"
+        share = "" if name in benchmark_kernels.ATTENTION else f"{row['share_of_roofline']:.0%}"
         lines.append([name, predicted, f"{row['median']:.3f}", f"{row['spread']:.3f}", share, error])
     yield table(("", "predicted, ms", "ms", "spread", "of floor", "error"), lines)
 

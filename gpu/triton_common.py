@@ -63,6 +63,14 @@ def multiprocessors(device):
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
 
 
+@triton.jit
+def step_decays(log2_gamma, T, STEP: tl.constexpr):
+    """Of T tokens in steps of STEP: the number of steps, the tokens of the last, and gamma^tokens - 1 of a step and it."""
+    steps = tl.cdiv(T, STEP)
+    last = T - (steps - 1) * STEP
+    return steps, last, power_less_one(log2_gamma, STEP), power_less_one(log2_gamma, last)
+
+
 def power_of_two(n):
     """The least power of two that is at least n, and at least 64: narrower tiles would be no faster."""
     return max(64, 1 << (n - 1).bit_length())

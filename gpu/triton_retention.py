@@ -47,7 +47,7 @@ from torch.nn.functional import pad
 from refimpl.checks import check_arrays, check_integer, check_retention, check_state
 
 from . import triton_common as common
-from .triton_common import dot, load, power_less_one, store
+from .triton_common import dot, load, step_decays, store
 from .triton_states import cut, starts_of, states_of
 from .triton_step import launch_step
 
@@ -104,9 +104,8 @@ def _outputs_kernel(
         values = load(z, b, h, begin, column)
         acc = dot(_weighed(scores, m, n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
         left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
-        store(
-            out, left, b, h, row, column
-        )  # by halves, for what waits to be written takes room from what is read ahead
+        # By halves, for what waits to be written takes room from what is read ahead.
+        store(out, left, b, h, row, column)
         store(out, right, b, h, row, column + BV // 2)
 
 
@@ -123,9 +122,7 @@ def _walk_kernel(
     column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
     b, h = bh // heads, bh % heads
     log2_gamma = tl.load(log2_gammas + h)
-    chunks = tl.cdiv(T, CHUNK)
-    last = T - (chunks - 1) * CHUNK  # tokens of the last chunk
-    decay, last_decay = power_less_one(log2_gamma, CHUNK), power_less_one(log2_gamma, last)
+    chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
     log2_gamma = log2_gamma.to(tl.float32)
     token = tl.arange(0, CHUNK)
 
@@ -189,11 +186,8 @@ def walk_of(x, y, z, log2_gamma, start, chunk, tiles, states, *, reverse=False, 
     bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
     programs, chunks = common.blocks(value_dim, bv) * batch * heads, common.blocks(time, chunk)
     parts = cut(programs, chunks, tiles["programs"]) if segments is None else cut(1, chunks, segments)
-    out, end = (
-        common.token_major(x, value_dim),
-        x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32),
-    )
-    last = end
+    out = common.token_major(x, value_dim)
+    last = end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
     if parts[0] > 1:
         start, last = starts_of(y, z, log2_gamma, start, chunk, parts, states, reverse)
         end = None
@@ -255,9 +249,8 @@ def _forward_now(
         return forward_of(q, k, v, gamma.double().log2(), state, tiles)
 
 
-_forward = torch.library.custom_op(
-    "retnet::chunkwise", _forward_now, mutates_args=()
-)  # a compiler need not look inside
+# Operators, so that a compiler need not look inside.
+_forward = torch.library.custom_op("retnet::chunkwise", _forward_now, mutates_args=())
 
 
 @_forward.register_fake

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from . import triton_common as common
-from .triton_common import dot, load, power_less_one, store
+from .triton_common import dot, load, power_less_one, step_decays, store
 
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
@@ -31,9 +31,7 @@ def _states_kernel(
     b, h = bh // heads, bh % heads
 
     log2_gamma = tl.load(log2_gammas + h)
-    steps = tl.cdiv(T, BT)
-    last = T - (steps - 1) * BT  # tokens of the last step
-    decay, last_decay = power_less_one(log2_gamma, BT), power_less_one(log2_gamma, last)
+    steps, _, decay, last_decay = step_decays(log2_gamma, T, BT)
     log2_gamma = log2_gamma.to(tl.float32)
 
     acc = tl.zeros((BK, BV), tl.float32)
