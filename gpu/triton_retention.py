@@ -48,7 +48,7 @@ from refimpl.checks import check_arrays, check_integer, check_retention, check_s
 
 from . import triton_common as common
 from .triton_common import dot, load, step_decays, store
-from .triton_states import cut, starts_of, states_of
+from .triton_states import cut, state_before, states_of, totals_of
 from .triton_step import launch_step
 
 TABLE = Path(__file__).with_name("triton_tiles.json")
@@ -71,13 +71,13 @@ def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
 def _outputs_kernel(
     x, y, z, log2_gammas, states, out, T, heads, K, V, total,
     CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
+    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, FROM_ZERO: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
 
     One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the chunk, so that x is read once. Programs
     live on from tile to tile, and the loops are one to the compiler, which reads the next tile while it ends the last.
-    TRANSPOSED: the states are stored (V, K).
+    TRANSPOSED: the states are stored (V, K). FROM_ZERO: the first chunk to be walked has no state behind it.
     """
     tl.assume(K > 0)
     tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
@@ -86,6 +86,9 @@ def _outputs_kernel(
         row, b = rest % blocks * BM, rest // blocks
         bh, chunk = b * heads + h, row // CHUNK
         begin = chunk * CHUNK
+        if FROM_ZERO:  # a state of zeros is not stored: beyond the array the copy engine finds them, and moves nothing
+            chunks = tl.cdiv(T, CHUNK)
+            chunk = tl.where(chunk == (chunks - 1 if REVERSE else 0), chunks, chunk)
 
         acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
         for k in range(0, K, BK):
@@ -111,24 +114,25 @@ def _outputs_kernel(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _walk_kernel(
-    x, y, z, log2_gammas, start, out, end, T, heads, V, segments, chunks_a_segment,
+    x, y, z, log2_gammas, start, totals, out, end, T, heads, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Both at once, for heads whose state fits a program: BV columns of it and of out, through one segment.
 
-    x, y (B, H, T, K up to BK), z, out (B, H, T, V). Optional: start and end (segments, B H, K, V) float32.
+    x, y (B, H, T, K up to BK), z, out (B, H, T, V), start and totals as in `state_before`; optional end (B, H,
+    K, V) float32.
     """
     tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
     column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
     b, h = bh // heads, bh % heads
     log2_gamma = tl.load(log2_gammas + h)
     chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
+    tokens_a_segment = chunks_a_segment * CHUNK
+    state = state_before(
+        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, 0, column, BK, BV, REVERSE
+    )
     log2_gamma = log2_gamma.to(tl.float32)
     token = tl.arange(0, CHUNK)
-
-    state = tl.zeros((BK, BV), tl.float32)
-    if start is not None:
-        state = load(start, segment, bh, 0, column)
     first = segment * chunks_a_segment
     stop = tl.minimum(first + chunks_a_segment, chunks)
     for n in range(first, stop):
@@ -145,8 +149,9 @@ def _walk_kernel(
         weight = tl.exp2((since if REVERSE else until) * log2_gamma)
         state += state * tl.where(chunk == chunks - 1, last_decay, decay)
         state = dot((tl.trans(keys) * weight[None, :]).to(values.dtype), values, state, PRECISION)
-    if end is not None:
-        store(end, state, segment, bh, 0, column)
+    if end is not None:  # noqa: SIM102 (which Triton asks while it compiles)
+        if segment == (0 if REVERSE else segments - 1):
+            store(end, state, b, h, 0, column)
 
 
 # ---------------------------------------------------------------- launches
@@ -162,8 +167,8 @@ def tiles_for(key_dim, value_dim, dtype):
     return min((entry for entry in table if max(key_dim, value_dim) <= entry.get("widest", math.inf)), key=octaves)
 
 
-def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False):
-    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left."""
+def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
+    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left; from_zero: it had no start."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = common.token_major(x, value_dim)
     bm, bk = min(tiles["BM"], chunk), min(tiles["BK"], common.power_of_two(key_dim))
@@ -173,61 +178,62 @@ def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, tran
         common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
         common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
         time, heads, key_dim, value_dim, total,
-        CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, PRECISION=common.precision_of(x),
+        CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, FROM_ZERO=from_zero,
+        PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out
 
 
-def walk_of(x, y, z, log2_gamma, start, chunk, tiles, states, *, reverse=False, segments=None):
-    """(X Y^T * D) Z + decayed X S and the last state Y^T Z, in one pass; states: tiles for `starts_of`."""
+def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=False, want_end=True):
+    """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     bk = common.power_of_two(key_dim)
     bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
-    programs, chunks = common.blocks(value_dim, bv) * batch * heads, common.blocks(time, chunk)
-    parts = cut(programs, chunks, tiles["programs"]) if segments is None else cut(1, chunks, segments)
-    out = common.token_major(x, value_dim)
-    last = end = x.new_empty((1, batch * heads, key_dim, value_dim), dtype=torch.float32)
-    if parts[0] > 1:
-        start, last = starts_of(y, z, log2_gamma, start, chunk, parts, states, reverse)
-        end = None
-    elif start is not None:
-        start = start.view(end.shape)
-    _walk_kernel[(programs * parts[0],)](
+    out, end = common.token_major(x, value_dim), common.state_like(x, z) if want_end else None
+    _walk_kernel[(common.blocks(value_dim, bv) * batch * heads * parts[0],)](
         common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
-        common.descriptor(start, bk, bv), common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv),
-        time, heads, value_dim, *parts,
+        common.descriptor(start, bk, bv), common.descriptor(totals, bk, bv),
+        common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv), time, heads, value_dim, *parts,
         CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
-    return out, last.view(batch, heads, key_dim, value_dim)
+    return out, end
 
 
 def forward_of(q, k, v, log2_gamma, state, tiles):
     """(out, state) with the tiles of a configuration's "forward"."""
-    chunk = tiles["chunk"]
+    chunk, choices, programs = tiles["chunk"], tiles["states"], tiles["programs"]
     if tiles["one_pass"]:
-        return walk_of(q, k, v, log2_gamma, state, chunk, tiles["outputs"], tiles["states"])
-    states, end = states_of(k, v, log2_gamma, state, chunk, tiles["states"])
-    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"]), end
+        parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
+        totals = totals_of(k, v, log2_gamma, chunk, parts, choices[-1])
+        return walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"])
+    states, end = states_of(k, v, log2_gamma, state, chunk, choices, programs)
+    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end
 
 
 def backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles):
-    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"."""
-    chunk = tiles["chunk"]
+    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
+    chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
-        walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, states=tiles["states"])
+        parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
         turned = lambda x: None if x is None else x.mT.contiguous()  # noqa: E731
-        dq, _ = walk(grad, v, k, start=turned(state), tiles=tiles["dq"])
-        dk, _ = walk(v, grad, q, start=turned(grad_state), tiles=tiles["dk"], reverse=True)
-        dv, dstate = walk(k, q, grad, start=grad_state, tiles=tiles["dv"], reverse=True)
+        walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, parts=parts)
+        totals = turned(totals_of(k, v, log2_gamma, chunk, parts, choices[-1]))
+        dq, _ = walk(grad, v, k, start=turned(state), totals=totals, tiles=tiles["dq"], want_end=False)
+        totals = totals_of(q, grad, log2_gamma, chunk, parts, choices[-1], reverse=True)
+        walk = functools.partial(walk, reverse=True)
+        dv, dstate = walk(k, q, grad, start=grad_state, totals=totals, tiles=tiles["dv"], want_end=given)
+        start, totals = turned(grad_state), turned(totals)
+        dk, _ = walk(v, grad, q, start=start, totals=totals, tiles=tiles["dk"], want_end=False)
         return dq, dk, dv, dstate
-    states, _ = states_of(k, v, log2_gamma, state, chunk, tiles["states"])
-    dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True)
+    states, _ = states_of(k, v, log2_gamma, state, chunk, choices, programs, want_end=False)
+    dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
     del states
-    states, dstate = states_of(q, grad, log2_gamma, grad_state, chunk, tiles["states"], reverse=True)
-    dk = outputs_of(v, grad, q, log2_gamma, states, chunk, tiles["dk"], reverse=True, transposed=True)
-    dv = outputs_of(k, q, grad, log2_gamma, states, chunk, tiles["dv"], reverse=True)
+    states, dstate = states_of(q, grad, log2_gamma, grad_state, chunk, choices, programs, reverse=True, want_end=given)
+    back = {"states": states, "chunk": chunk, "reverse": True, "from_zero": grad_state is None}
+    dk = outputs_of(v, grad, q, log2_gamma, tiles=tiles["dk"], transposed=True, **back)
+    dv = outputs_of(k, q, grad, log2_gamma, tiles=tiles["dv"], **back)
     return dq, dk, dv, dstate
 
 
@@ -240,13 +246,13 @@ def _tiles(q, v, direction, chunk):
 
 
 def _forward_now(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tiles = _tiles(q, v, "forward", chunk)
     q, k, v, state = map(common.readable, (q, k, v, state))
     with torch.cuda.device_of(q):  # Triton launches on the current device
         common.bind(q.device)
-        return forward_of(q, k, v, gamma.double().log2(), state, tiles)
+        return forward_of(q, k, v, log2_gamma, state, tiles)
 
 
 # Operators, so that a compiler need not look inside.
@@ -254,27 +260,29 @@ _forward = torch.library.custom_op("retnet::chunkwise", _forward_now, mutates_ar
 
 
 @_forward.register_fake
-def _(q, k, v, gamma, state, chunk):
+def _(q, k, v, log2_gamma, state, chunk):
     return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
 def _backward_now(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None,
     grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     tiles = _tiles(q, v, "backward", chunk)
     q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
     with torch.cuda.device_of(q):
         common.bind(q.device)
-        return backward_of(q, k, v, gamma.double().log2(), state, grad, grad_state, tiles)
+        *grads, dstate = backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles)
+        return *grads, q.new_empty(0) if dstate is None else dstate  # an operator returns no None
 
 
 _backward = torch.library.custom_op("retnet::chunkwise_backward", _backward_now, mutates_args=())
 
 
 @_backward.register_fake
-def _(q, k, v, gamma, state, grad, grad_state, chunk):
-    return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), common.state_like(q, v)
+def _(q, k, v, log2_gamma, state, grad, grad_state, chunk):
+    dstate = q.new_empty(0) if state is None else common.state_like(q, v)
+    return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), dstate
 
 
 def _shortly(now, operator, x):
@@ -284,19 +292,19 @@ def _shortly(now, operator, x):
 
 class _Chunkwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, gamma, state, chunk):
-        ctx.save_for_backward(q, k, v, gamma, state)
+    def forward(ctx, q, k, v, log2_gamma, state, chunk):
+        ctx.save_for_backward(q, k, v, log2_gamma, state)
         ctx.chunk = chunk
         ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
-        return _shortly(_forward_now, _forward, q)(q, k, v, gamma, state, chunk)
+        return _shortly(_forward_now, _forward, q)(q, k, v, log2_gamma, state, chunk)
 
     @staticmethod
     def backward(ctx, grad, grad_state):
-        q, k, v, gamma, state = ctx.saved_tensors
+        q, k, v, log2_gamma, state = ctx.saved_tensors
         if grad is None:
             grad = torch.zeros_like(v)
         backward = _shortly(_backward_now, _backward, grad)
-        *grads, dstate = backward(q, k, v, gamma, state, grad, grad_state, ctx.chunk)
+        *grads, dstate = backward(q, k, v, log2_gamma, state, grad, grad_state, ctx.chunk)
         return *grads, None, None if state is None else dstate, None
 
 
@@ -339,7 +347,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
-    out, state = _Chunkwise.apply(q, k, v, gamma, state, chunk)
+    out, state = _Chunkwise.apply(q, k, v, gamma.double().log2(), state, chunk)
     if key_fill or value_fill:
         out = out[..., : v.shape[3] - value_fill]
         state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()

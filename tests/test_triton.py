@@ -22,6 +22,7 @@ from refimpl.tree import map_tree
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
 from gpu import triton_retention as ours
+from gpu import triton_states as states
 from gpu.config import RunConfig
 from gpu.generate import Step
 from gpu.kernel_ladder.__main__ import VERSIONS
@@ -173,15 +174,39 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
     state, log2_gamma = state if with_state else None, gamma.log2()
     tiles = ours.tiles_for(16, 16, torch.float32)["forward"]["states"]
     for reverse in (False, True):
-        want = ours.states_of(k, v, log2_gamma, state, 32, tiles, reverse=reverse, segments=1)
-        got = ours.states_of(k, v, log2_gamma, state, 32, tiles, reverse=reverse, segments=segments)
+        want, got = (
+            ours.states_of(k, v, log2_gamma, state, 32, tiles, programs, reverse=reverse)
+            for programs in (1, 2 * segments)  # of two heads, a tile each
+        )
+        if not with_state:  # what it was before the first chunk is known, and left out
+            want[0][:, -1 if reverse else 0] = 0.0
         for x, y in zip(got, want, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
-        walk = {"BV": 64, "warps": 4, "stages": 1, "programs": 1}
-        want = ours.walk_of(k, k, v, log2_gamma, state, 64, walk, tiles, reverse=reverse, segments=1)
-        got = ours.walk_of(k, k, v, log2_gamma, state, 64, walk, tiles, reverse=reverse, segments=segments)
-        for x, y in zip(got, want, strict=True):
+        walk, found = {"BV": 64, "warps": 4, "stages": 1}, []
+        for parts in (ours.cut(1, 4, 1), ours.cut(1, 4, segments)):
+            totals = ours.totals_of(k, v, log2_gamma, 64, parts, tiles[-1], reverse=reverse)
+            found.append(ours.walk_of(k, k, v, log2_gamma, state, totals, 64, parts, walk, reverse=reverse))
+        for x, y in zip(*found, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
+
+
+def test_states_take_the_widest_tiles_that_fill_the_gpu():
+    """And of one sequence, where no tiles do, the last."""
+    wide, narrow = {"BK": 128, "BV": 256}, {"BK": 64, "BV": 128}
+    fitting = lambda batch: states.fitting(  # noqa: E731
+        (wide, narrow), torch.empty(batch, 16, 1, 256), torch.empty(batch, 16, 1, 512), 128
+    )
+    assert [fitting(batch) for batch in (8, 2, 1)] == [wide, wide, narrow]
+
+
+def test_states_may_have_their_heads_outside():
+    """As views of another order of axes, which the kernels read where they lie."""
+    case = *arrays(torch.float32, 70, 16, 16, batch=2), *upstream(*arrays(torch.float32, 70, 16, 16, batch=2)[:3:2])
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 4 else x for x in case]
+    assert all(readable(x) is x for x in turned if x.dim() == 4)
+    want = with_gradients(ours.retention_chunkwise_triton, *case)
+    for got, expected in zip(with_gradients(ours.retention_chunkwise_triton, *turned), want, strict=True):
+        assert torch.equal(got, expected)
 
 
 @pytest.mark.parametrize("split", [0, 1, 64, 100])
@@ -262,8 +287,8 @@ def test_torch_library_accepts_the_operators():
     """Schema, and shapes and strides on fake tensors, so that torch.compile need not look inside."""
     q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
     for start in (None, state):
-        torch.library.opcheck(ours._forward, (q, k, v, gamma, start, 0))
-        torch.library.opcheck(ours._backward, (q, k, v, gamma, start, v, start, 0))
+        torch.library.opcheck(ours._forward, (q, k, v, gamma.log2(), start, 0))
+        torch.library.opcheck(ours._backward, (q, k, v, gamma.log2(), start, v, start, 0))
 
 
 @pytest.mark.parametrize("read", ["both", "out", "state"])
@@ -422,10 +447,10 @@ def test_table_answers_for_every_width_and_dtype():
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
             entry = ours.tiles_for(key_dim, value_dim, dtype)
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
-                assert set(entry[direction]) == roles | {"chunk", "one_pass"}
-                for role in roles:
-                    sizes = [size for name, size in entry[direction][role].items() if name.startswith("B")]
-                    assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
+                assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"}
+                for tiles in (*entry[direction]["states"], *(entry[direction][role] for role in roles - {"states"})):
+                    sizes = [size for name, size in tiles.items() if name.startswith("B")]
+                    assert sizes and all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
     assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
 
 

@@ -19,24 +19,26 @@ import gpu.triton_retention as ours
 from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
 
+MANY, ONE = "states", "states of one"  # of many sequences, and of one as long as all of them
 NAMES = {
-    "states": ("BT", "BK", "BV", "warps", "stages", "programs"),
+    MANY: ("BT", "BK", "BV", "warps", "stages"),
     "outputs": ("BM", "BK", "BV", "warps", "stages", "residents"),
-    "one pass": ("BV", "warps", "stages", "programs"),
+    "one pass": ("BV", "warps", "stages"),
 }
 ROLES = ("outputs", "dq", "dk", "dv")
 ONE_PASS = {"large": False, "small": True}
 CHUNKS = {"large": (128,), "small": (64,)}
+PROGRAMS = {"large": 128, "small": 264}  # as many as an H200 has multiprocessors, or can hold at once of the narrow
 STATES = {
     "large": [
-        (128, 128, 128, 8, 3, 128), (128, 128, 128, 8, 2, 128), (64, 128, 128, 8, 4, 128), (64, 128, 256, 8, 3, 128),
-        (64, 64, 256, 8, 4, 128), (64, 64, 128, 4, 4, 128), (64, 64, 128, 4, 3, 128),
+        (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3), (32, 128, 128, 8, 4),
+        (32, 64, 256, 4, 4), (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3),
     ],
-    "small": [(64, 64, 128, 8, 4, 264), (64, 64, 128, 4, 4, 264), (64, 64, 64, 4, 4, 264), (32, 64, 128, 4, 4, 264)],
+    "small": [(64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)],
 }  # fmt: skip
 OUTPUTS = {
     "large": [(128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)],
-    "small": [(128, 4, 2, 264), (128, 4, 1, 264), (64, 4, 2, 264), (64, 4, 3, 264), (128, 8, 2, 264), (64, 8, 2, 264)],
+    "small": [(128, 4, 2), (128, 4, 1), (64, 4, 2), (64, 4, 3), (128, 8, 2), (64, 8, 2)],
 }
 
 
@@ -45,7 +47,8 @@ def jobs(shape):
     names = NAMES["one pass" if ONE_PASS[shape] else "outputs"]
     for chunk in CHUNKS[shape]:
         for tiles in STATES[shape]:
-            yield "states", chunk, dict(zip(NAMES["states"], tiles, strict=True))
+            for role in (MANY, ONE):
+                yield role, chunk, dict(zip(NAMES[MANY], tiles, strict=True))
         for role in ROLES:
             for tiles in OUTPUTS[shape]:
                 yield role, chunk, dict(zip(names, tiles, strict=True))
@@ -54,24 +57,26 @@ def jobs(shape):
 def call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept):
     """The launch of one job as a function of nothing; `kept` holds the states of each chunk size."""
     (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
+    chunks, programs = -(-time // chunk), PROGRAMS[shape]
     if ONE_PASS[shape]:
-        states = dict(zip(NAMES["states"], STATES[shape][0], strict=True))
+        parts = ours.cut(batch * heads, chunks, programs)
+        if role in (MANY, ONE):
+            return lambda: ours.totals_of(k, v, log2_gamma, chunk, parts, tiles)
         walk = functools.partial(
-            ours.walk_of, log2_gamma=log2_gamma, start=None, chunk=chunk, tiles=tiles, states=states
+            ours.walk_of, log2_gamma=log2_gamma, start=None, totals=None, chunk=chunk, parts=(1, chunks), tiles=tiles
         )
-        parts = ours.cut(1, -(-time // chunk), 4)
         return {
-            "states": lambda: ours.starts_of(k, v, log2_gamma, None, chunk, parts, tiles, False),
             "outputs": lambda: walk(q, k, v),
             "dq": lambda: walk(grad, v, k),
             "dk": lambda: walk(v, grad, q, reverse=True),
             "dv": lambda: walk(k, q, grad, reverse=True),
         }[role]
+    if role in (MANY, ONE):
+        return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], programs)
     if chunk not in kept:
-        kept[chunk] = q.new_empty((batch * heads, -(-time // chunk), key_dim, v.shape[3])).normal_()
+        kept[chunk] = q.new_empty((batch * heads, chunks, key_dim, v.shape[3])).normal_()
     states = kept[chunk]
     return {
-        "states": lambda: ours.states_of(k, v, log2_gamma, None, chunk, tiles),
         "outputs": lambda: ours.outputs_of(q, k, v, log2_gamma, states, chunk, tiles),
         "dq": lambda: ours.outputs_of(grad, v, k, log2_gamma, states, chunk, tiles, transposed=True),
         "dk": lambda: ours.outputs_of(v, grad, q, log2_gamma, states, chunk, tiles, reverse=True, transposed=True),
@@ -98,10 +103,11 @@ def measure(shape, time, tokens, workers):
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
         failed = {number: why for part in parts for number, why in part.items()}
-    arguments, kept, rows = inputs(SHAPES[shape], time, tokens), {}, []
+    many, one = (inputs(SHAPES[shape], length, tokens) for length in (time, tokens))
+    kept, rows = {}, []
     for number, (role, chunk, tiles) in enumerate(jobs(shape)):
         if number not in failed:
-            call = call_of(shape, role, chunk, tiles, *arguments, kept)
+            call = call_of(shape, role, chunk, tiles, *(one if role == ONE else many), kept)
             rows.append((role, chunk, tiles, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
     print(
         f"{shape}: {len(rows)} candidates timed, {len(failed)} left out: {sorted(set(failed.values()))[:3]}", flush=True
@@ -112,16 +118,21 @@ def measure(shape, time, tokens, workers):
 def best(shape, rows, direction):
     """(ms, entry of the table) for a direction: for each chunk the best of each role, of these the least sum.
 
-    In one pass the states are needed only where time is cut, so they count nothing.
+    The states of one sequence count nothing in it, nor in one pass any, which are needed only where time is cut.
     """
-    times = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}[direction]
+    times = {"forward": {"outputs": 1}, "backward": {"dq": 1, "dk": 1, "dv": 1}}[direction]
     entries = []
     for chunk in sorted({row[1] for row in rows}):
-        entry, total = {"chunk": chunk, "one_pass": ONE_PASS[shape]}, 0.0
-        for role, count in times.items():
-            _, _, entry[role], ms = min((row for row in rows if row[:2] == (role, chunk)), key=lambda row: row[3])
-            total += 0.0 if ONE_PASS[shape] and role == "states" else count * ms
-        entries.append((total, entry))
+        fastest = {
+            role: min((row for row in rows if row[:2] == (role, chunk)), key=lambda row: row[3])[2:]
+            for role in (MANY, ONE, *times)
+        }
+        choices = [tiles for tiles, _ in (fastest[MANY], fastest[ONE])][ONE_PASS[shape] :]
+        entry = {"one_pass": ONE_PASS[shape], "chunk": chunk, "programs": PROGRAMS[shape]}
+        entry |= {"states": choices[:1] if choices[0] == choices[-1] else choices}
+        entry |= {role: fastest[role][0] for role in times}
+        total = 0.0 if ONE_PASS[shape] else {"forward": 1, "backward": 2}[direction] * fastest[MANY][1]
+        entries.append((total + sum(fastest[role][1] for role in times), entry))
     return min(entries, key=lambda pair: pair[0])
 
 
@@ -129,7 +140,7 @@ def main(
     out: Annotated[Path, typer.Option(help="the table to update")] = ours.TABLE,
     log: Annotated[Path | None, typer.Option(help="write every time here, as JSON")] = None,
     shapes: Annotated[str, typer.Option(help="which of the shapes, with commas between")] = ",".join(SHAPES),
-    time: Annotated[int, typer.Option(help="tokens a sequence")] = 4096,
+    time: Annotated[int, typer.Option(help="tokens a sequence, of many")] = 2048,
     show: Annotated[int, typer.Option(help="how many of each role to print")] = 5,
 ):
     """Search, and write the table that `gpu.triton_retention` reads."""
@@ -138,9 +149,9 @@ def main(
         tokens = 16384 if shape == "large" else 65536
         rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
         every[shape] = rows
-        for role in ("states", *ROLES):
+        for role in (MANY, ONE, *ROLES):
             for _, chunk, tiles, ms in sorted((row for row in rows if row[0] == role), key=lambda row: row[3])[:show]:
-                print(f"{shape} {role:8s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
+                print(f"{shape} {role:13s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
         widths = list(SHAPES[shape][1:])
         entry = {"widths": widths} | ({"widest": max(widths)} if ONE_PASS[shape] else {})
         for direction in ("forward", "backward"):
