@@ -14,7 +14,8 @@ All is bfloat16 and as a model has it, (B, T, H, width) in memory. That costs no
 and attention read the transposed view, flash-linear-attention has these axes in this order.
 
 A call launched from Python takes at least as long as Python takes to launch it. Where that may be longer than the kernels
-themselves, a second row has the same call as a CUDA graph, gradients included.
+themselves, a second row has the same call as a CUDA graph, gradients included. Gradients are computed in the thread that
+asks for them: to wake torch's own would cost a model once, and each call here.
 """
 
 import functools
@@ -202,7 +203,10 @@ def kernel_work(name, what, *arguments, cuda_graph=False):
 
     def call():
         out = function(*leaves)
-        return torch.autograd.grad(out, leaves, grad) if what == BOTH else (out,)
+        if what == FORWARD:
+            return (out,)
+        with torch.autograd.set_multithreading_enabled(False):
+            return torch.autograd.grad(out, leaves, grad)
 
     return work_of(call, grad.shape[0] * arguments[1], cuda_graph, arguments[-1])
 
