@@ -103,7 +103,7 @@ def readable(x):
 def token_major(x, width):
     """An empty (B, H, T, width) like x that lies in memory as (B, T, H, width), which merges heads without a copy."""
     batch, heads, time, _ = x.shape
-    return x.new_empty((batch, time, heads, width)).transpose(1, 2)
+    return x.new_empty_strided((batch, heads, time, width), (time * heads * width, width, heads * width, 1))
 
 
 def precision_of(x):

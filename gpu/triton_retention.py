@@ -115,12 +115,12 @@ def _outputs_kernel(
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _walk_kernel(
     x, y, z, log2_gammas, start, totals, out, end, T, heads, V, segments, chunks_a_segment,
-    CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, TURNED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Both at once, for heads whose state fits a program: BV columns of it and of out, through one segment.
 
-    x, y (B, H, T, K up to BK), z, out (B, H, T, V), start and totals as in `state_before`; optional end (B, H,
-    K, V) float32.
+    x, y (B, H, T, K up to BK), z, out (B, H, T, V), start and totals as in `state_before`; optional end (B, H, K, V) float32.
     """
     tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
     column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
@@ -129,8 +129,9 @@ def _walk_kernel(
     chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
     tokens_a_segment = chunks_a_segment * CHUNK
     state = state_before(
-        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, 0, column, BK, BV, REVERSE
-    )
+        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, 0, column,
+        BK, BV, REVERSE, TURNED,
+    )  # fmt: skip
     log2_gamma = log2_gamma.to(tl.float32)
     token = tl.arange(0, CHUNK)
     first = segment * chunks_a_segment
@@ -185,47 +186,50 @@ def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, tran
     return out
 
 
-def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=False, want_end=True):
-    """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same."""
+def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=False, turned=False, want_end=True):
+    """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same.
+
+    turned: start and totals are those of S^T.
+    """
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     bk = common.power_of_two(key_dim)
     bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
     out, end = common.token_major(x, value_dim), common.state_like(x, z) if want_end else None
+    stored = (bv, bk) if turned else (bk, bv)
     _walk_kernel[(common.blocks(value_dim, bv) * batch * heads * parts[0],)](
         common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
-        common.descriptor(start, bk, bv), common.descriptor(totals, bk, bv),
+        common.descriptor(start, *stored), common.descriptor(totals, *stored),
         common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv), time, heads, value_dim, *parts,
-        CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
+        CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, TURNED=turned, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
     return out, end
 
 
 def forward_of(q, k, v, log2_gamma, state, tiles):
-    """(out, state) with the tiles of a configuration's "forward"."""
+    """(out, state, totals) with the tiles of a configuration's "forward"; totals: what `backward_of` may be given."""
     chunk, choices, programs = tiles["chunk"], tiles["states"], tiles["programs"]
     if tiles["one_pass"]:
         parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
         totals = totals_of(k, v, log2_gamma, chunk, parts, choices[-1])
-        return walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"])
+        return *walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"]), totals
     states, end = states_of(k, v, log2_gamma, state, chunk, choices, programs)
-    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end
+    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
 
 
-def backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles):
+def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
     chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
         parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
-        turned = lambda x: None if x is None else x.mT.contiguous()  # noqa: E731
         walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, parts=parts)
-        totals = turned(totals_of(k, v, log2_gamma, chunk, parts, choices[-1]))
-        dq, _ = walk(grad, v, k, start=turned(state), totals=totals, tiles=tiles["dq"], want_end=False)
+        if totals is None:  # else of the same parts: the table has one chunk and number of programs for both directions
+            totals = totals_of(k, v, log2_gamma, chunk, parts, choices[-1])
+        dq, _ = walk(grad, v, k, start=state, totals=totals, tiles=tiles["dq"], turned=True, want_end=False)
         totals = totals_of(q, grad, log2_gamma, chunk, parts, choices[-1], reverse=True)
-        walk = functools.partial(walk, reverse=True)
-        dv, dstate = walk(k, q, grad, start=grad_state, totals=totals, tiles=tiles["dv"], want_end=given)
-        start, totals = turned(grad_state), turned(totals)
-        dk, _ = walk(v, grad, q, start=start, totals=totals, tiles=tiles["dk"], want_end=False)
+        walk = functools.partial(walk, start=grad_state, totals=totals, reverse=True)
+        dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
+        dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
         return dq, dk, dv, dstate
     states, _ = states_of(k, v, log2_gamma, state, chunk, choices, programs, want_end=False)
     dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
@@ -245,9 +249,7 @@ def _tiles(q, v, direction, chunk):
     return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
 
 
-def _forward_now(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward_now(q, k, v, log2_gamma, state, chunk):
     tiles = _tiles(q, v, "forward", chunk)
     q, k, v, state = map(common.readable, (q, k, v, state))
     with torch.cuda.device_of(q):  # Triton launches on the current device
@@ -255,8 +257,22 @@ def _forward_now(
         return forward_of(q, k, v, log2_gamma, state, tiles)
 
 
-# Operators, so that a compiler need not look inside.
-_forward = torch.library.custom_op("retnet::chunkwise", _forward_now, mutates_args=())
+def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
+    tiles = _tiles(q, v, "backward", chunk)
+    q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
+    with torch.cuda.device_of(q):
+        common.bind(q.device)
+        return backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles)
+
+
+# The same as operators, so that a compiler need not look inside; what one gives is never None.
+
+
+@torch.library.custom_op("retnet::chunkwise", mutates_args=())
+def _forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _forward_now(q, k, v, log2_gamma, state, chunk)[:2]
 
 
 @_forward.register_fake
@@ -264,19 +280,13 @@ def _(q, k, v, log2_gamma, state, chunk):
     return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
-def _backward_now(
+@torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
+def _backward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None,
     grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    tiles = _tiles(q, v, "backward", chunk)
-    q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
-    with torch.cuda.device_of(q):
-        common.bind(q.device)
-        *grads, dstate = backward_of(q, k, v, log2_gamma, state, grad, grad_state, tiles)
-        return *grads, q.new_empty(0) if dstate is None else dstate  # an operator returns no None
-
-
-_backward = torch.library.custom_op("retnet::chunkwise_backward", _backward_now, mutates_args=())
+    *grads, dstate = _backward_now(q, k, v, log2_gamma, state, None, grad, grad_state, chunk)
+    return *grads, q.new_empty(0) if dstate is None else dstate
 
 
 @_backward.register_fake
@@ -285,27 +295,32 @@ def _(q, k, v, log2_gamma, state, grad, grad_state, chunk):
     return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), dstate
 
 
-def _shortly(now, operator, x):
-    """What to call: the function itself where x is but a tensor, for torch takes longer to dispatch than to launch."""
-    return operator if torch.compiler.is_compiling() or type(x) is not torch.Tensor else now
+def _traced(x):
+    """Whether a compiler looks; else the operators are passed by, for torch takes longer to dispatch than to launch."""
+    return torch.compiler.is_compiling() or type(x) is not torch.Tensor
 
 
 class _Chunkwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, log2_gamma, state, chunk):
-        ctx.save_for_backward(q, k, v, log2_gamma, state)
         ctx.chunk = chunk
         ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
-        return _shortly(_forward_now, _forward, q)(q, k, v, log2_gamma, state, chunk)
+        arguments = q, k, v, log2_gamma, state
+        out, end, totals = (*_forward(*arguments, chunk), None) if _traced(q) else _forward_now(*arguments, chunk)
+        ctx.save_for_backward(*arguments, totals)
+        return out, end
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, grad_state):
-        q, k, v, log2_gamma, state = ctx.saved_tensors
+        *arguments, totals = ctx.saved_tensors
         if grad is None:
-            grad = torch.zeros_like(v)
-        backward = _shortly(_backward_now, _backward, grad)
-        *grads, dstate = backward(q, k, v, log2_gamma, state, grad, grad_state, ctx.chunk)
-        return *grads, None, None if state is None else dstate, None
+            grad = torch.zeros_like(arguments[2])
+        if _traced(grad):
+            *grads, dstate = _backward(*arguments, grad, grad_state, ctx.chunk)
+        else:
+            *grads, dstate = _backward_now(*arguments, totals, grad, grad_state, ctx.chunk)
+        return *grads, None, None if arguments[4] is None else dstate, None
 
 
 def _check(q, k, v, gamma, state):

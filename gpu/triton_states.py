@@ -17,20 +17,25 @@ from .triton_common import dot, load, power_less_one, step_decays, store
 @triton.jit
 def state_before(
     start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, row, column,
-    BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """A tile of the state from which a segment is walked, float32.
 
-    Optional: start (B, H, K, V), zero without; totals (segments, B H, K, V), what each segment adds, None of one.
+    Optional: start (B, H, K, V), zero without; totals (B H, segments, K, V), what each adds, None of one. TURNED: both are
+    of the state's transpose.
     """
     acc = tl.zeros((BK, BV), tl.float32)
     if start is not None:
-        acc = load(start, b, h, row, column)
+        acc = tl.trans(load(start, b, h, column, row)) if TURNED else load(start, b, h, row, column)
     if totals is not None:
+        bh = b * heads + h
         for n in range(segments - 1 - segment if REVERSE else segment):
             earlier = segments - 1 - n if REVERSE else n
             length = tl.minimum(tokens_a_segment, T - earlier * tokens_a_segment)
-            acc += acc * power_less_one(log2_gamma, length) + load(totals, earlier, b * heads + h, row, column)
+            total = (
+                tl.trans(load(totals, bh, earlier, column, row)) if TURNED else load(totals, bh, earlier, row, column)
+            )
+            acc += acc * power_less_one(log2_gamma, length) + total
     return acc
 
 
@@ -42,8 +47,8 @@ def _states_kernel(
 ):  # fmt: skip
     """One BK x BV tile of the state of one head, through one segment of the chunks, in steps of BT tokens.
 
-    x (B, H, T, K), y (B, H, T, V), start and totals as in `state_before`, states (B H, chunks, K, V); optional
-    end (B, H, K, V) float32. Without states, end is (segments, B H, K, V), what each adds, and that of the last is left.
+    x (B, H, T, K), y (B, H, T, V), start and totals as in `state_before`, states (B H, chunks, K, V); optional end (B, H, K,
+    V) float32. Without states, end is (B H, segments, K, V), what each adds, and that of the last is left out.
     """
     across, pid = tl.cdiv(V, BV), tl.program_id(0)
     tiles = tl.cdiv(K, BK) * across
@@ -58,8 +63,9 @@ def _states_kernel(
     steps, _, decay, last_decay = step_decays(log2_gamma, T, BT)
     tokens_a_segment = chunks_a_segment * CHUNK
     acc = state_before(
-        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, row, column, BK, BV, REVERSE
-    )
+        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, row, column,
+        BK, BV, REVERSE, TURNED=False,
+    )  # fmt: skip
     log2_gamma = log2_gamma.to(tl.float32)
     STEPS: tl.constexpr = CHUNK // BT  # a chunk
     first = segment * chunks_a_segment * STEPS
@@ -81,7 +87,7 @@ def _states_kernel(
             if (following // STEPS != step // STEPS) & (n + 1 < stop):
                 store(states, acc, bh, following // STEPS, row, column)
     if states is None:
-        store(end, acc, segment, bh, row, column)
+        store(end, acc, bh, segment, row, column)
     elif end is not None:  # noqa: SIM102 (which Triton asks while it compiles)
         if segment == (0 if REVERSE else segments - 1):
             store(end, acc, b, h, row, column)
@@ -95,13 +101,13 @@ def cut(programs, chunks, wanted):
 
 
 def totals_of(x, y, log2_gamma, chunk, parts, tiles, *, reverse=False):
-    """What each segment but the last to be walked adds to the state, (segments, B H, K, V) float32; None if there is one.
+    """What each segment but the last to be walked adds to the state, (B H, segments, K, V) float32; None if there is one.
 
     parts: of `cut`.
     """
     if parts[0] == 1:
         return None
-    totals = x.new_empty((parts[0], x.shape[0] * x.shape[1], x.shape[3], y.shape[3]), dtype=torch.float32)
+    totals = x.new_empty((x.shape[0] * x.shape[1], parts[0], x.shape[3], y.shape[3]), dtype=torch.float32)
     _walk_states(x, y, log2_gamma, None, None, None, totals, chunk, parts, tiles, reverse)
     return totals
 
@@ -138,8 +144,7 @@ def _walk_states(x, y, log2_gamma, start, totals, states, end, chunk, parts, til
     bt, walked = min(tiles["BT"], chunk), parts[0] - (states is None)
     _states_kernel[(_tiles_of_state(tiles, x, y) * walked,)](
         common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), log2_gamma,
-        *(common.descriptor(each, bk, bv) for each in (start, totals, states, end)),
-        time, heads, key_dim, value_dim, *parts,
+        *(common.descriptor(each, bk, bv) for each in (start, totals, states, end)), time, heads, key_dim, value_dim, *parts,
         CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip

@@ -197,6 +197,21 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
 
 
+def test_backward_takes_the_segments_of_the_forward_pass():
+    """The same bits whether it is given what they add to the state or adds it up again, as where a compiler looked."""
+    q, k, v, gamma, state = arrays(torch.float16, 300, 32, 80)
+    entry, (grad, grad_state) = ours.tiles_for(32, 80, torch.float16), upstream(q, v)
+    *_, totals = ours.forward_of(q, k, v, gamma.log2(), state, entry["forward"])
+    assert totals.shape[1] == 2
+    first, second = (
+        ours.backward_of(q, k, v, gamma.log2(), state, given, grad, grad_state, entry["backward"])
+        for given in (totals, None)
+    )
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    for small in (each for each in json.loads(ours.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
+        assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
+
+
 def test_states_take_the_widest_tiles_that_fill_the_gpu():
     """And of one sequence, where no tiles do, the last."""
     wide, narrow = {"BK": 128, "BV": 256}, {"BK": 64, "BV": 128}
@@ -207,10 +222,10 @@ def test_states_take_the_widest_tiles_that_fill_the_gpu():
 
 
 def test_states_may_have_their_heads_outside():
-    """As views of another order of axes, which the kernels read where they lie."""
+    """As views of another order of axes, with several sequences."""
     case = *arrays(torch.float32, 70, 16, 16, batch=2), *upstream(*arrays(torch.float32, 70, 16, 16, batch=2)[:3:2])
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 4 else x for x in case]
-    assert all(readable(x) is x for x in turned if x.dim() == 4)
+    assert not any(x.is_contiguous() for x in turned if x.dim() == 4)
     want = with_gradients(ours.retention_chunkwise_triton, *case)
     for got, expected in zip(with_gradients(ours.retention_chunkwise_triton, *turned), want, strict=True):
         assert torch.equal(got, expected)
@@ -288,6 +303,15 @@ def test_gradients_of_one_result_alone():
             grads.append(found)
         for got, want in zip(*grads, strict=True):
             assert (got.double() - want).norm() <= 1e-6 * want.norm()
+
+
+def test_second_derivatives_are_refused():
+    """Which the kernels do not have, and which would otherwise read as zero."""
+    q, k, v, gamma, _ = arrays(torch.float32, 20, 16, 16)
+    out, _ = ours.retention_chunkwise_triton(q.requires_grad_(), k, v, gamma)
+    (dq,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dq.sum().backward()
 
 
 def test_torch_library_accepts_the_operators():
