@@ -532,7 +532,7 @@ def test_the_page_has_the_section_if_there_is_a_file(run, tmp_path):
     assert list(report.kernels(tmp_path)) == []
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what flash-linear-attention imports
+@pytest.mark.filterwarnings("default")  # flash-linear-attention warns of much while it is imported
 @pytest.mark.skipif(not ON_GPU, reason="kernels are compiled and graphs recorded on a GPU")
 def test_on_a_gpu_all_of_it_runs_and_is_right(tmp_path):
     config = dataclasses.replace(CONFIG, kernel_tokens=2048)
