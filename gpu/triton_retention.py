@@ -14,12 +14,13 @@ behind it,
     dK = (V G^T * D^T) Q + zeta (V R^T)    back in time: queries V, keys G, values Q
     dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
 
-so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states are kept from the
-forward pass: they are computed again.
+so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states of chunks are kept from
+the forward pass: they are computed again.
 
 Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
-that the row needs. The table of tiles says which heads are narrow enough.
+that the row needs. The table of tiles says which heads are narrow enough. Where they are too few to fill a GPU, segments of
+time are walked at once, and what each adds to the state, all that is kept from the forward pass, is computed before.
 
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
 written and read: at K = 256, V = 512 and C = 128 a third more. Longer chunks would move less and multiply more. Nothing

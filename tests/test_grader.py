@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -440,30 +439,17 @@ def test_solutions_get_full_marks_in_isolation(name, way):
 
 @pytest.mark.parametrize("name", exercise_names())
 def test_wrong_answers_get_their_own_message_in_isolation(name, best):
-    """Each is put one check that it fails; the others are in test_exercises.py, where no process is needed for each."""
     exercise = load(name)
+    key = answer_key(exercise)
     for n in range(max(len(problem.wrong_answers) for problem in exercise.problems)):
         chosen = {one.function: min(n, len(one.wrong_answers) - 1) for one in exercise.problems}
-        wrong = {one.function: one.wrong_answers[chosen[one.function]] for one in exercise.problems}
-        key = one_failing_check(answer_key(exercise), wrong)
         source = as_submission(name, lambda one: f"wrong_answers[{chosen[one.function]}].function")  # noqa: B023
         report = key.report(put_questions(key, f"{name}.py", source, best, Limits()).runs)
-        for function, (result,) in report.results.items():
-            assert not result.passed
-            assert (result.mistake, result.reason) == (wrong[function].name, wrong[function].message)
-
-
-def one_failing_check(key, wrong):
-    """The key with, of each problem, the last check alone that its wrong answer, wrong[function], fails."""
-    problems = []
-    for one in key.problems:
-        *_, (check, answers) = (
-            pair
-            for pair in zip(one.checks, one.answers, strict=True)
-            if wrong[one.function].name in [name for name, _, _ in pair[1].mistakes]
-        )
-        problems.append(replace(one, checks=(check,), answers=(answers,)))
-    return replace(key, problems=tuple(problems))
+        for problem in exercise.problems:
+            wrong = problem.wrong_answers[chosen[problem.function]]
+            failed = [result for result in report.results[problem.function] if not result.passed]
+            assert {result.mistake for result in failed} == {wrong.name}
+            assert {result.reason for result in failed} == {wrong.message}
 
 
 @pytest.mark.parametrize("name", exercise_names())
