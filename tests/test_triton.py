@@ -23,8 +23,10 @@ pytest.importorskip("triton", reason="Triton is not installed; it has packages f
 
 from gpu import triton_retention as ours
 from gpu import triton_states as states
+from gpu.benchmark_kernels import Shape, inputs
 from gpu.config import RunConfig
 from gpu.generate import Step
+from gpu.kernel_ladder import tune
 from gpu.kernel_ladder.__main__ import VERSIONS
 from gpu.models import build
 from gpu.retentions import step_of
@@ -484,6 +486,42 @@ def test_table_answers_for_every_width_and_dtype():
                     assert sizes
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
     assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
+
+
+def test_the_tuner_writes_a_table_that_the_kernels_read(tmp_path, monkeypatch):
+    """Every candidate runs, and the fastest of each role compute a retention; their times are made up."""
+    small = inputs(Shape(2, 16, 16), 130, 260, DEVICE)
+
+    def measured(shape, *_, **__):
+        jobs, kept = list(tune.jobs(shape)), {}
+        for job in jobs:
+            tune.call_of(shape, *job, *small, kept)()
+        return [(*job, 1 / n) for n, job in enumerate(jobs, 1)]  # the later the faster
+
+    out = tmp_path / "tiles.json"
+    out.write_text(ours.TABLE.read_text())
+    monkeypatch.setattr(tune, "measure", measured)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    tune.main(out, shapes="large,small", show=1)
+    q, k, v, grad, gamma = small
+    want = with_gradients(
+        refimpl.retention_parallel,
+        q.double(),
+        k.double(),
+        v.double(),
+        gamma,
+        None,
+        grad.double(),
+        torch.zeros(2, 2, 16, 16, device=DEVICE),
+    )
+    assert json.loads(out.read_text())["device"] == "a GPU"
+    for shape, entry in zip(("large", "small"), json.loads(out.read_text())["half"], strict=True):
+        forward, backward = entry["forward"], entry["backward"]
+        assert list(forward["outputs"].values()) == list(tune.OUTPUTS[shape][-1])
+        assert [list(tiles.values()) for tiles in backward["states"]] == [list(tune.STATES[shape][-1])]
+        got = (*ours.forward_of(q, k, v, gamma.double().log2(), None, forward)[:2],)
+        got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, backward)[:3]
+        agree(got, want, BOUNDS[torch.bfloat16])
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():

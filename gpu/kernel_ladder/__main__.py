@@ -18,6 +18,7 @@ from gpu.benchmark_kernels import ATTENTION, FLA, FORWARD, KERNELS, SHAPES, inpu
 from gpu.kernel_ladder.timing import milliseconds
 from refimpl import retention_recurrent
 from refimpl.checks import values_trusted
+from refimpl.files import write_atomically
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
 ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
@@ -93,7 +94,7 @@ def main(
         "floor_ms": least, "versions": rows,
     }  # fmt: skip
     if out:
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        write_atomically(out, json.dumps(result, indent=1) + "\n")
     print(f"{'':40s}{'predicted':>10s}{'ms':>9s}{'spread':>8s}{'roofline':>10s}{'error':>9s}")
     for name, row in rows.items():
         if "failed" in row:

@@ -18,6 +18,7 @@ import typer
 import gpu.triton_retention as ours
 from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
+from refimpl.files import write_atomically
 
 MANY, ONE = "states", "states of one"  # of many sequences, and of one as long as all of them
 NAMES = {
@@ -159,9 +160,9 @@ def main(
             print(f"{shape} {direction}: C={entry[direction]['chunk']}, {total:.3f} ms as a sum of its kernels")
         table["half"] = [old for old in table["half"] if old["widths"] != widths] + [entry]
         table["device"] = torch.cuda.get_device_name()
-        out.write_text(json.dumps(table, indent=1) + "\n")
+        write_atomically(out, json.dumps(table, indent=1) + "\n")
         if log:
-            log.write_text(json.dumps(every) + "\n")
+            write_atomically(log, json.dumps(every) + "\n")
 
 
 if __name__ == "__main__":
