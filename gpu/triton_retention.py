@@ -43,6 +43,7 @@ from pathlib import Path
 import torch
 import triton
 import triton.language as tl
+from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 from refimpl.checks import check_arrays, check_integer, check_retention, check_state
@@ -381,7 +382,8 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
     if q.shape[2] != 1:
         raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
     (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, state) if x is not None):
+    arrays = [x for x in (q, k, v, state, out_state) if x is not None]
+    if (torch.is_grad_enabled() and any(x.requires_grad for x in arrays)) or forward_ad._current_level >= 0:
         if out_state is not None:
             raise ValueError("out_state must be None where gradients are asked for, got a tensor")
         return retention_chunkwise_triton(q, k, v, gamma, state)
@@ -392,4 +394,5 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
+        torch.autograd.graph.increment_version(out_state)  # or a graph that saved it would not see it written over
     return launch_step(q, k, v, gamma, state, out_state), out_state

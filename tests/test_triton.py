@@ -14,6 +14,7 @@ import door
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import refimpl
 from refimpl.checks import values_trusted
@@ -397,6 +398,40 @@ def test_step_writes_where_it_is_told_to():
     assert not torch.equal(state, kept)
 
 
+def test_step_without_keys_reads_nothing_but_zeros(poisoned):
+    """A sum over no keys, as in the reference, and not what lay in memory."""
+    q, k, v, gamma, state = arrays(torch.float32, 1, 0, 16)
+    for before in (state, None):
+        out, after = ours.retention_step_triton(q, k, v, gamma, before)
+        assert torch.equal(out, torch.zeros_like(v))
+        assert after.shape == state.shape
+
+
+def test_a_graph_that_saved_the_state_sees_that_a_step_wrote_over_it():
+    """Else its gradients would be of the wrong state."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    scale = torch.ones((), device=DEVICE, requires_grad=True)
+    product = scale * state
+    with torch.no_grad():
+        ours.retention_step_triton(q, k, v, gamma, state, out_state=state)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # which torch itself calls
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_forward_mode_derivatives_are_refused(entry):
+    """Which the kernels do not have, and which would otherwise be missing from a sum without a word."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    with forward_ad.dual_level():
+        assert entry(q, k, v, gamma, state)[0].isfinite().all()  # which asks for none
+        for n in range(4):
+            arguments = [q, k, v, state]
+            arguments[n] = forward_ad.make_dual(arguments[n], torch.ones_like(arguments[n]))
+            with pytest.raises(NotImplementedError, match="jvp"):
+                entry(*arguments[:3], gamma, arguments[3])
+
+
 def test_steps_chain():
     q, k, v, gamma, state = arrays(torch.float32, 5, 16, 16)
     want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
@@ -456,11 +491,15 @@ def refusals():
         ValueError,
         "out_state must be contiguous, got strides (3072, 1536, 1, 32)",
     )
-    yield (
-        lambda: step(leaf, k, v, gamma, out_state=state),
-        ValueError,
-        "out_state must be None where gradients are asked for, got a tensor",
-    )
+    for arguments in (
+        {"q": leaf, "out_state": state},
+        {"q": q, "out_state": torch.zeros_like(state, requires_grad=True)},
+    ):
+        yield (
+            lambda arguments=arguments: step(k=k, v=v, gamma=gamma, **arguments),
+            ValueError,
+            "out_state must be None where gradients are asked for, got a tensor",
+        )
 
 
 def test_what_these_kernels_refuse():
