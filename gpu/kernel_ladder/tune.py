@@ -119,7 +119,8 @@ def measure(shape, time, tokens, workers):
 def best(shape, rows, direction):
     """(ms, entry of the table) for a direction: for each chunk the best of each role, of these the least sum.
 
-    The states of one sequence count nothing in it, nor in one pass any, which are needed only where time is cut.
+    The sum counts states of many sequences and not those of one; in one pass none, for they are computed only where time
+    is cut.
     """
     times = {"forward": {"outputs": 1}, "backward": {"dq": 1, "dk": 1, "dv": 1}}[direction]
     entries = []
