@@ -291,9 +291,9 @@ def test_same_call_gives_the_same_bits(dtype):
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
 
-def test_gradients_of_one_result_alone():
-    """The other's gradient is zero then."""
-    q, k, v, gamma, state = arrays(torch.float32, 40, 16, 16)
+def test_gradients_of_one_result_alone(poisoned):
+    """The other's gradient is zero then, and what it would add to the last of several chunks is not stored."""
+    q, k, v, gamma, state = arrays(torch.float32, 150, 16, 16)
     for which in (0, 1):
         grads = []
         for retention, dtype in (
