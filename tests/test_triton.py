@@ -14,6 +14,7 @@ import door
 import numpy as np
 import pytest
 import torch
+import typer
 from torch.autograd import forward_ad
 
 import refimpl
@@ -561,6 +562,19 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(tmp_path, monkeypatch):
         got = (*ours.forward_of(q, k, v, gamma.double().log2(), None, forward)[:2],)
         got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, backward)[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
+
+
+def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "measure", lambda *_, **__: pytest.fail("it measured"))
+    with pytest.raises(typer.BadParameter, match="shapes must be of large, small, got 'big', ''"):
+        tune.main(tmp_path / "tiles.json", shapes="small,big,")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+def test_the_tuner_says_that_it_wants_a_gpu():
+    with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
+        tune.measure("small", 512, 512, workers=1)
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():

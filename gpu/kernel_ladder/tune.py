@@ -101,6 +101,8 @@ def compile_part(shape, part, parts):
 
 def measure(shape, time, tokens, workers):
     """[(role, chunk, tiles, ms)] of all jobs that ran."""
+    if not torch.cuda.is_available():
+        raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
         failed = {number: why for part in parts for number, why in part.items()}
@@ -146,8 +148,10 @@ def main(
     show: Annotated[int, typer.Option(help="how many of each role to print")] = 5,
 ):
     """Search, and write the table that `gpu.triton_retention` reads."""
-    table, every = json.loads(ours.TABLE.read_text()), {}
-    for shape in shapes.split(","):
+    table, every, chosen = json.loads(ours.TABLE.read_text()), {}, shapes.split(",")
+    if unknown := [shape for shape in chosen if shape not in SHAPES]:
+        raise typer.BadParameter(f"shapes must be of {', '.join(SHAPES)}, got {', '.join(map(repr, unknown))}")
+    for shape in chosen:
         tokens = 16384 if shape == "large" else 65536
         rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
         every[shape] = rows
