@@ -377,12 +377,13 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
 
     Arguments, results and errors as `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
     (B, H, K, V) to write the new state into, which may be `state` itself, as in a CUDA graph; it is returned. Without
-    it, a call that needs gradients is a chunkwise one.
+    it, a call that needs gradients is a chunkwise one; torch refuses derivatives in forward mode.
     """
     _check(q, k, v, gamma, state)
     if q.shape[2] != 1:
         raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
-    (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
+    if out_state is not None:
+        check_arrays(q=q, out_state=out_state)
     arrays = [x for x in (q, k, v, state, out_state) if x is not None]
     if (torch.is_grad_enabled() and any(x.requires_grad for x in arrays)) or forward_ad._current_level >= 0:
         if out_state is not None:
@@ -391,8 +392,7 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
     if out_state is None:
         out_state = common.state_like(q, v)
     else:
-        check_arrays(q=q, out_state=out_state)
-        check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
+        check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
         torch.autograd.graph.increment_version(out_state)  # or a graph that saved it would not see it written over

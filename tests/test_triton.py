@@ -483,6 +483,11 @@ def refusals():
         "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2",
     )
     yield (
+        lambda: step(q, k, v, gamma, out_state=state.cpu().numpy()),
+        TypeError,
+        "out_state must be an array of torch like q, got one of numpy",
+    )
+    yield (
         lambda: step(q, k, v, gamma, out_state=state[:, :, :5]),
         ValueError,
         "out_state must have shape (1, 2, 32, 48) (batch, heads, key_dim, value_dim), got (1, 2, 5, 48)",
