@@ -20,19 +20,19 @@ the forward pass: they are computed again.
 Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
 that the row needs. The table of tiles says which heads are narrow enough. Where they are too few to fill a GPU, segments of
-time are walked at once, and what each adds to the state, all that is kept from the forward pass, is computed before.
+time are walked at once; what each adds to the state is computed before, and forwards it is kept for the backward pass.
 
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
-written and read: at K = 256, V = 512 and C = 128 a third more. Longer chunks would move less and multiply more. Nothing
-is skipped as too small, for RetNet's fastest head still weighs the far end of a chunk by (31/32)^128 = 0.02.
+written and read: at K = 256, V = 512 and C = 128 a third more than those. Longer chunks would move less and multiply
+more. Nothing is skipped as too small: RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02.
 
-What is rounded: products are of the inputs' dtype and summed in float32. Decays are powers of gamma taken in float32 from
-an exponent in float64; S is carried in float32, and gamma^C - 1 is what multiplies it, for gamma^C near 1 would be rounded
-to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states and the decayed
-scores. No sum depends on the order in which programs run, so the same call gives the same bits.
+What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
+gamma taken in float64. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
+1 would be rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states
+and the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
 
-B batch, H heads, T time, K key_dim, V value_dim. The kernels' names x, y, z stand for queries, keys and values of
-whichever of the four is computed; log2_gammas (H,) is float64.
+B batch, H heads, T time, K key_dim, V value_dim; log2_gammas (H,) is float64. The kernels here call queries, keys and
+values of whichever of the four is computed x, y and z.
 """
 
 import functools
@@ -43,6 +43,7 @@ from pathlib import Path
 import torch
 import triton
 import triton.language as tl
+from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 from refimpl.checks import check_arrays, check_integer, check_retention, check_state
@@ -266,7 +267,7 @@ def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
         return backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles)
 
 
-# The same as operators, so that a compiler need not look inside; what one gives is never None.
+# The same as operators, so that a compiler need not look inside. An operator cannot return None.
 
 
 @torch.library.custom_op("retnet::chunkwise", mutates_args=())
@@ -344,13 +345,14 @@ def _check(q, k, v, gamma, state):
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
-    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond; narrow halves store none. What
-    comes out does not depend on it but by rounding. None takes what was measured to be fastest.
+    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond; narrow heads of halves store none.
+    What comes out depends on it by rounding alone. None takes what was measured to be fastest.
 
     q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
-    (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy, and
-    out has them. Returns out (B, H, T, V) in v's dtype and the state after the last token, float32. In float16 a state
-    must stay below 65,504, as an output must. Anything else: TypeError or ValueError naming the argument.
+    (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy where
+    16 divides K and V, and out has them. In float16 scores q k^T, states and the gradients of both must stay below
+    65,504, as outputs must. Returns out (B, H, T, V) in v's dtype and the state after the last token, float32. Anything
+    else: TypeError or ValueError naming the argument.
     """
     _check(q, k, v, gamma, state)
     chunk = (
@@ -375,21 +377,23 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
 
     Arguments, results and errors as `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
     (B, H, K, V) to write the new state into, which may be `state` itself, as in a CUDA graph; it is returned. Without
-    it, a call that needs gradients is a chunkwise one.
+    it, a call that needs gradients is a chunkwise one; torch refuses derivatives in forward mode.
     """
     _check(q, k, v, gamma, state)
     if q.shape[2] != 1:
         raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
-    (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, state) if x is not None):
+    if out_state is not None:
+        check_arrays(q=q, out_state=out_state)
+    arrays = [x for x in (q, k, v, state, out_state) if x is not None]
+    if (torch.is_grad_enabled() and any(x.requires_grad for x in arrays)) or forward_ad._current_level >= 0:
         if out_state is not None:
             raise ValueError("out_state must be None where gradients are asked for, got a tensor")
         return retention_chunkwise_triton(q, k, v, gamma, state)
     if out_state is None:
         out_state = common.state_like(q, v)
     else:
-        check_arrays(q=q, out_state=out_state)
-        check_state("out_state", out_state, (batch, heads, key_dim, value_dim), q.dtype)
+        check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
+        torch.autograd.graph.increment_version(out_state)  # or a graph that saved it would not see it written over
     return launch_step(q, k, v, gamma, state, out_state), out_state

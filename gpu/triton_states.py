@@ -3,7 +3,7 @@
 S = gamma^C S + K^T (V * zeta) from chunk to chunk, forwards or backwards in time (`gpu.triton_retention` derives it). The
 chunks of a head follow one another, so one program walks through them with its tile of S in registers. Where heads and
 tiles of the state are too few to fill a GPU, time is cut into segments: first what each adds to the state, then all
-segments at once, each from the sum of those before it.
+segments at once, each from the sum of those before it. x and y are keys and values, or, backwards, queries and gradients.
 """
 
 import torch
@@ -21,8 +21,8 @@ def state_before(
 ):  # fmt: skip
     """A tile of the state from which a segment is walked, float32.
 
-    Optional: start (B, H, K, V), zero without; totals (B H, segments, K, V), what each adds, None of one. TURNED: both are
-    of the state's transpose.
+    Optional: start (B, H, K, V), zero without; totals (B H, segments, K, V), what each adds, None where there is one.
+    TURNED: both are of the state's transpose.
     """
     acc = tl.zeros((BK, BV), tl.float32)
     if start is not None:

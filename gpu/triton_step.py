@@ -40,9 +40,10 @@ def launch_step(q, k, v, gamma, state, out_state):
     state = None if state is None else state.contiguous()
     bk, bv = min(TILES["BK"], common.power_of_two(key_dim)), min(TILES["BV"], common.power_of_two(value_dim))
     out = torch.empty_like(v)
-    if 0 not in (out.numel(), out_state.numel()):
-        with torch.cuda.device_of(q):  # Triton launches on the current device
-            _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
-                q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **TILES | {"BK": bk, "BV": bv}
-            )
+    if 0 in (out.numel(), out_state.numel()):  # nothing to launch
+        return out.zero_()
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
+            q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **TILES | {"BK": bk, "BV": bv}
+        )
     return out

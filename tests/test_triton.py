@@ -14,6 +14,8 @@ import door
 import numpy as np
 import pytest
 import torch
+import typer
+from torch.autograd import forward_ad
 
 import refimpl
 from refimpl.checks import values_trusted
@@ -290,9 +292,9 @@ def test_same_call_gives_the_same_bits(dtype):
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
 
-def test_gradients_of_one_result_alone():
-    """The other's gradient is zero then."""
-    q, k, v, gamma, state = arrays(torch.float32, 40, 16, 16)
+def test_gradients_of_one_result_alone(poisoned):
+    """The other's gradient is zero then, and what it would add to the last of several chunks is not stored."""
+    q, k, v, gamma, state = arrays(torch.float32, 150, 16, 16)
     for which in (0, 1):
         grads = []
         for retention, dtype in (
@@ -397,6 +399,40 @@ def test_step_writes_where_it_is_told_to():
     assert not torch.equal(state, kept)
 
 
+def test_step_without_keys_reads_nothing_but_zeros(poisoned):
+    """A sum over no keys, as in the reference, and not what lay in memory."""
+    q, k, v, gamma, state = arrays(torch.float32, 1, 0, 16)
+    for before in (state, None):
+        out, after = ours.retention_step_triton(q, k, v, gamma, before)
+        assert torch.equal(out, torch.zeros_like(v))
+        assert after.shape == state.shape
+
+
+def test_a_graph_that_saved_the_state_sees_that_a_step_wrote_over_it():
+    """Else its gradients would be of the wrong state."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    scale = torch.ones((), device=DEVICE, requires_grad=True)
+    product = scale * state
+    with torch.no_grad():
+        ours.retention_step_triton(q, k, v, gamma, state, out_state=state)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # which torch itself calls
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_forward_mode_derivatives_are_refused(entry):
+    """Which the kernels do not have, and which would otherwise be missing from a sum without a word."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    with forward_ad.dual_level():
+        assert entry(q, k, v, gamma, state)[0].isfinite().all()  # which asks for none
+        for n in range(4):
+            arguments = [q, k, v, state]
+            arguments[n] = forward_ad.make_dual(arguments[n], torch.ones_like(arguments[n]))
+            with pytest.raises(NotImplementedError, match="jvp"):
+                entry(*arguments[:3], gamma, arguments[3])
+
+
 def test_steps_chain():
     q, k, v, gamma, state = arrays(torch.float32, 5, 16, 16)
     want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
@@ -447,6 +483,11 @@ def refusals():
         "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2",
     )
     yield (
+        lambda: step(q, k, v, gamma, out_state=state.cpu().numpy()),
+        TypeError,
+        "out_state must be an array of torch like q, got one of numpy",
+    )
+    yield (
         lambda: step(q, k, v, gamma, out_state=state[:, :, :5]),
         ValueError,
         "out_state must have shape (1, 2, 32, 48) (batch, heads, key_dim, value_dim), got (1, 2, 5, 48)",
@@ -456,11 +497,15 @@ def refusals():
         ValueError,
         "out_state must be contiguous, got strides (3072, 1536, 1, 32)",
     )
-    yield (
-        lambda: step(leaf, k, v, gamma, out_state=state),
-        ValueError,
-        "out_state must be None where gradients are asked for, got a tensor",
-    )
+    for arguments in (
+        {"q": leaf, "out_state": state},
+        {"q": q, "out_state": torch.zeros_like(state, requires_grad=True)},
+    ):
+        yield (
+            lambda arguments=arguments: step(k=k, v=v, gamma=gamma, **arguments),
+            ValueError,
+            "out_state must be None where gradients are asked for, got a tensor",
+        )
 
 
 def test_what_these_kernels_refuse():
@@ -522,6 +567,19 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(tmp_path, monkeypatch):
         got = (*ours.forward_of(q, k, v, gamma.double().log2(), None, forward)[:2],)
         got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, backward)[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
+
+
+def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "measure", lambda *_, **__: pytest.fail("it measured"))
+    with pytest.raises(typer.BadParameter, match="shapes must be of large, small, got 'big', ''"):
+        tune.main(tmp_path / "tiles.json", shapes="small,big,")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+def test_the_tuner_says_that_it_wants_a_gpu():
+    with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
+        tune.measure("small", 512, 512, workers=1)
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():

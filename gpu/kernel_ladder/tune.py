@@ -101,6 +101,8 @@ def compile_part(shape, part, parts):
 
 def measure(shape, time, tokens, workers):
     """[(role, chunk, tiles, ms)] of all jobs that ran."""
+    if not torch.cuda.is_available():
+        raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
         failed = {number: why for part in parts for number, why in part.items()}
@@ -119,7 +121,8 @@ def measure(shape, time, tokens, workers):
 def best(shape, rows, direction):
     """(ms, entry of the table) for a direction: for each chunk the best of each role, of these the least sum.
 
-    The states of one sequence count nothing in it, nor in one pass any, which are needed only where time is cut.
+    The sum counts states of many sequences and not those of one; in one pass none, for they are computed only where time
+    is cut.
     """
     times = {"forward": {"outputs": 1}, "backward": {"dq": 1, "dk": 1, "dv": 1}}[direction]
     entries = []
@@ -145,8 +148,10 @@ def main(
     show: Annotated[int, typer.Option(help="how many of each role to print")] = 5,
 ):
     """Search, and write the table that `gpu.triton_retention` reads."""
-    table, every = json.loads(ours.TABLE.read_text()), {}
-    for shape in shapes.split(","):
+    table, every, chosen = json.loads(ours.TABLE.read_text()), {}, shapes.split(",")
+    if unknown := [shape for shape in chosen if shape not in SHAPES]:
+        raise typer.BadParameter(f"shapes must be of {', '.join(SHAPES)}, got {', '.join(map(repr, unknown))}")
+    for shape in chosen:
         tokens = 16384 if shape == "large" else 65536
         rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
         every[shape] = rows
