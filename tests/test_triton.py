@@ -28,8 +28,8 @@ from gpu import triton_states as states
 from gpu.benchmark_kernels import Shape, inputs
 from gpu.config import RunConfig
 from gpu.generate import Step
+from gpu.kernel_ladder import __main__ as ladder
 from gpu.kernel_ladder import tune
-from gpu.kernel_ladder.__main__ import VERSIONS
 from gpu.models import build
 from gpu.retentions import step_of
 from gpu.trainer import Trainer
@@ -361,7 +361,7 @@ def test_model_takes_the_kernels():
     assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize("name", ladder.VERSIONS)
 def test_every_rung_of_the_ladder_is_a_retention(name, poisoned):
     q, k, v, gamma, state = arrays(torch.float32, 128)
     for before in (state, None):
@@ -577,6 +577,18 @@ def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"shape": "big"}, "shape must be one of large, small, got 'big'"),
+        ({"time": 3000}, "tokens must be a multiple of time = 3,000, got 16,384"),
+    ],
+)
+def test_the_ladder_refuses_what_it_cannot_climb(arguments, words):
+    with pytest.raises(typer.BadParameter, match=words):
+        ladder.main(**arguments)
+
+
 def test_the_tuner_says_that_it_wants_a_gpu():
     with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
         tune.measure("small", 512, 512, workers=1)

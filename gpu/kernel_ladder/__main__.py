@@ -63,6 +63,10 @@ def main(
     rounds: Annotated[int, typer.Option(help="how often each is timed")] = 10,
 ):
     """Climb the ladder, forwards, in bfloat16."""
+    if shape not in SHAPES:
+        raise typer.BadParameter(f"shape must be one of {', '.join(SHAPES)}, got {shape!r}")
+    if tokens % time:
+        raise typer.BadParameter(f"tokens must be a multiple of time = {time:,}, got {tokens:,}")
     if not torch.cuda.is_available():
         raise typer.BadParameter("the ladder is timed on a CUDA GPU, and there is none here")
     heads, key_dim, value_dim = SHAPES[shape]
