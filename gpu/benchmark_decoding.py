@@ -19,7 +19,7 @@ from .baseline import Memory
 from .generate import GraphedStep, Step, record
 from .models import build_random
 from .numerics import layer_caller
-from .retentions import has_fused, step_of
+from .retentions import FLA, has_fla, has_fused, step_of
 from .turns import Candidate, Work, out_of_memory, peak_since, start_of_peak
 
 LARGEST = "largest"  # a batch: as many sequences as memory holds
@@ -33,6 +33,8 @@ def decoding_candidates(config, context, batch, compiled, device):
     kinds = [("RetNet", "retnet", {}), ("Transformer", "transformer", {})]
     if has_fused(device):
         kinds.append(("RetNet, fused", "retnet", {"retention": "triton"}))
+    if has_fla(device):
+        kinds.append((f"RetNet, {FLA}", "retnet", {"retention": "fla"}))
     if config.grouped:
         kinds.append(("Transformer, grouped", "transformer", {"kv_heads": config.attention_heads // 4}))
     found = []

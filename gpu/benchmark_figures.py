@@ -10,12 +10,14 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from refimpl.files import write_atomically
 
-from .benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, OURS, REFERENCE, SHAPES
+from .benchmark_kernels import ATTENTION, BOTH, FORWARD, OURS, REFERENCE, SHAPES
+from .retentions import FLA
 from .turns import MEASURED
 
 COLOURS = {
     "RetNet": "#0072b2",
     "RetNet, fused": "#56b4e9",
+    f"RetNet, {FLA}": "#cc79a7",
     "Transformer": "#d55e00",
     "Transformer, grouped": "#e69f00",
     "GRU": "#009e73",

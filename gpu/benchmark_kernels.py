@@ -30,11 +30,11 @@ from refimpl import head_decays
 from refimpl.benchmark import useful_flops
 
 from .benchmark_decoding import Recorded, has_flash
-from .retentions import RETENTIONS, fused_step, has_fused
+from .retentions import FLA, RETENTIONS, fused_step, has_fused
 from .turns import MEASURED, Candidate, Work
 
 FORWARD, BOTH, STEP = "forward", "forward + backward", "step"
-OURS, FLA, REFERENCE = "fused kernels", "flash-linear-attention", "torch reference"
+OURS, REFERENCE = "fused kernels", "torch reference"
 ATTENTION = {"flash attention": SDPBackend.FLASH_ATTENTION, "cuDNN attention": SDPBackend.CUDNN_ATTENTION}
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 LONGEST_REFERENCE = 2048  # it is slow, and its gradients keep an array for nearly every line

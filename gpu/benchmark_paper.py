@@ -31,7 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .benchmark_config import BenchmarkConfig
 from .benchmark_decoding import LARGEST, decoding_candidates, has_flash
 from .benchmark_training import training_work
-from .retentions import has_fused
+from .retentions import FLA, has_fused
 from .turns import Candidate
 
 
@@ -73,7 +73,7 @@ def _decoding(config, contexts, compiled, device):
     for batch in (*config.batches, *((LARGEST,) if config.largest else ())):
         for context in contexts:
             for candidate in decoding_candidates(config, context, batch, compiled, device):
-                if candidate.row["name"] == "RetNet" and has_fused(device):
+                if candidate.row["name"] in ("RetNet", f"RetNet, {FLA}") and has_fused(device):
                     continue
                 yield "decoding", compiled, [candidate._replace(row=candidate.row | {"size": config.size})]
 

@@ -1,7 +1,8 @@
 """What the kernels were to reach, and whether the rows of a run say so: ratios within the run, and errors."""
 
 from .benchmark_accuracy import OUTPUTS, RESULTS
-from .benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, OURS, SHAPES, STEP
+from .benchmark_kernels import ATTENTION, BOTH, FORWARD, OURS, SHAPES, STEP
+from .retentions import FLA
 from .turns import MEASURED
 
 # shape, what, as CUDA graphs or launched from Python, peers of which the fastest counts, least T, how many times as fast;

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .models import build_random
-from .retentions import has_fused
+from .retentions import FLA, has_fla, has_fused
 from .trainer import Trainer
 from .turns import Candidate, LeftOutError, Work
 
@@ -30,6 +30,8 @@ def training_candidates(config, time, compiled, device):
             ]
             if has_fused(device):
                 shapes.append((model, "RetNet, fused", {"retention": "triton"}))
+            if has_fla(device):
+                shapes.append((model, f"RetNet, {FLA}", {"retention": "fla"}))
             if time <= LONGEST_PARALLEL:
                 shapes.append((model, "RetNet, parallel", {"retention": "parallel"}))
         else:
@@ -82,6 +84,10 @@ def training_work(run, device, *, dtype=torch.float32, around=nullcontext):
         # Of the products with parameters alone: 2 forward and 4 backward a token. What mixes tokens is not counted.
         "flops": 6 * parameters * targets.size,
         "dtypes": {"parameters": str(dtype).removeprefix("torch."), "products": "bfloat16"}
-        | ({"retention": "bfloat16" if run.retention == "triton" else "float32"} if run.model == "retnet" else {}),
+        | (
+            {"retention": "bfloat16" if run.retention in ("triton", "fla") else "float32"}
+            if run.model == "retnet"
+            else {}
+        ),
     }
     return Work(step, targets.size, facts)

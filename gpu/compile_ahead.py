@@ -10,7 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from .benchmark_accuracy import DTYPES, errors
-from .benchmark_kernels import BOTH, FLA, OURS, SHAPES, kernel_work, kernels_here
+from .benchmark_kernels import BOTH, OURS, SHAPES, kernel_work, kernels_here
+from .retentions import FLA
 
 TOKENS = 1024, 16384  # of which the first are few enough that time is cut into segments at the small shape
 

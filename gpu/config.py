@@ -30,7 +30,8 @@ class RunConfig(TrainConfig):
     gamma_schedule, rotation, gate, group_norm, row_norm: the RetNet's choices, as in `RetNetConfig`, "none" for None; a
     number as gamma_schedule is one gamma for all heads. A baseline ignores them, but is as large as that RetNet.
     kv_heads: key and value heads of the transformer, as many as num_heads if not given. retention: "parallel",
-    "chunkwise" with chunks of chunk_size, or "triton", the fused kernels for an NVIDIA GPU.
+    "chunkwise" with chunks of chunk_size, "triton", the fused kernels for an NVIDIA GPU, or "fla", those of
+    flash-linear-attention.
     precision: "float32", or "bfloat16" for matrix products, everything else staying float32. accumulation: parts that a
     batch is computed in. compile: torch.compile each layer. recompute: compute each layer again in the backward pass
     rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device. parallelism: what

@@ -7,6 +7,8 @@ import torch
 
 from refimpl import retention_chunkwise, retention_parallel, retention_step
 
+FLA = "flash-linear-attention"
+
 
 def fused(chunk_size):
     """`retention_chunkwise_triton` with chunks of its own choice; imported when asked for, as Triton is not everywhere."""
@@ -38,19 +40,48 @@ def _(q, k, v, gamma, state):
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
 
+def fla(chunk_size):
+    """The chunkwise kernels of flash-linear-attention, with chunks of their own choice and no gradient for gamma."""
+    if not find_spec("fla"):
+        raise ModuleNotFoundError("retention = 'fla' needs flash-linear-attention: pip install flash-linear-attention")
+    from fla.ops.simple_gla import chunk_simple_gla
+
+    return functools.partial(_call_fla, chunk_simple_gla)
+
+
+def fla_step(q, k, v, gamma, state=None):
+    """A step of flash-linear-attention's recurrent kernel."""
+    from fla.ops.simple_gla import fused_recurrent_simple_gla
+
+    return _call_fla(fused_recurrent_simple_gla, q, k, v, gamma, state)
+
+
+def _call_fla(kernel, q, k, v, gamma, state=None):
+    """A kernel whose axes are (B, T, H, width) and whose decays are log(gamma), under the contract."""
+    rows = (x.transpose(1, 2) for x in (q, k, v))
+    out, after = kernel(*rows, g_gamma=gamma.log().float(), scale=1.0, initial_state=state, output_final_state=True)
+    return out.transpose(1, 2), after
+
+
 # Each takes a chunk size and returns a function under the contract of `refimpl.retention`.
 RETENTIONS = {
     "parallel": lambda chunk_size: retention_parallel,
     "chunkwise": lambda chunk_size: functools.partial(retention_chunkwise, chunk_size=chunk_size),
     "triton": fused,
+    "fla": fla,
 }
 
 
 def step_of(retention):
     """The decode step for a name of `RETENTIONS`."""
-    return fused_step if retention == "triton" else retention_step
+    return {"triton": fused_step, "fla": fla_step}.get(retention, retention_step)
 
 
 def has_fused(device):
     """Whether the fused kernels run on a device: an NVIDIA GPU with Triton beside torch."""
     return torch.device(device).type == "cuda" and torch.version.cuda is not None and find_spec("triton") is not None
+
+
+def has_fla(device):
+    """Whether flash-linear-attention runs on a device: an NVIDIA GPU, and it is installed."""
+    return has_fused(device) and find_spec("fla") is not None

@@ -17,6 +17,7 @@ from gpu.benchmark_decoding import decoding_work, largest_work, past_bytes, rand
 from gpu.benchmark_training import MOST_COMPILED_CHUNKS, training_candidates
 from gpu.generate import Step
 from gpu.models import build, build_random
+from gpu.retentions import FLA
 from gpu.turns import Candidate, Deadline, LeftOutError, Work, take_turns
 from refimpl.checks import values_trusted
 
@@ -512,3 +513,10 @@ def test_fused_kernels_are_measured_where_they_run(monkeypatch):
     assert "RetNet, fused" in names()
     (row,) = (each.row for each in training_candidates(CONFIG, 16, False, "cpu") if each.row["name"] == "RetNet, fused")
     assert row["retention"] == "triton"
+    assert f"RetNet, {FLA}" not in names()
+    for module in (benchmark_training, benchmark_decoding):
+        monkeypatch.setattr(module, "has_fla", lambda device: True)
+    assert f"RetNet, {FLA}" in names()
+    assert [
+        each.row["retention"] for each in training_candidates(CONFIG, 16, False, "cpu") if FLA in each.row["name"]
+    ] == ["fla"]

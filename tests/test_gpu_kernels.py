@@ -20,12 +20,18 @@ from gpu import (
     benchmark_targets,
     compile_ahead,
     report,
+    retentions,
     turns,
 )
 from gpu.benchmark_config import BenchmarkConfig
 from gpu.benchmark_decoding import Recorded
-from gpu.benchmark_kernels import ATTENTION, BOTH, FLA, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
+from gpu.benchmark_kernels import ATTENTION, BOTH, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
+from gpu.config import RunConfig
+from gpu.models import build
+from gpu.retentions import FLA
+from gpu.trainer import Trainer
 from gpu.turns import Deadline
+from refimpl import head_decays, retention_chunkwise
 from refimpl.checks import values_trusted
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
@@ -248,6 +254,55 @@ def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
     assert seen[0][0] is seen[1][0]
     assert {scale for _, scale in seen} == {1.0}
     torch.testing.assert_close(seen[0][0], torch.tensor([1 - 2**-5, 1 - 2**-6]).log())
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """In place of flash-linear-attention, which wants a GPU: its axes, scale, decays and results, by our retention."""
+
+    def kernel(q, k, v, g_gamma, scale, initial_state, output_final_state):
+        assert output_final_state
+        assert g_gamma.dtype == torch.float32
+        q, k, v = (x.transpose(1, 2) for x in (scale * q, k, v))
+        out, state = retention_chunkwise(q, k, v, g_gamma.exp(), initial_state, chunk_size=64)
+        return out.transpose(1, 2), state
+
+    names = "chunk_simple_gla", "fused_recurrent_simple_gla"
+    fake = type("fla", (), {name: staticmethod(kernel) for name in names})
+    for name in ("fla", "fla.ops", "fla.ops.simple_gla"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.setattr(retentions, "find_spec", lambda name: fake)
+
+
+def test_flash_linear_attention_is_called_under_the_contract(stand_in):
+    """Chunks from a state, then steps, as one retention."""
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 20, width, generator=draw) for width in (8, 8, 5))
+    gamma, state = head_decays(3, xp=torch), torch.randn(2, 3, 8, 5, generator=draw)
+    want = retention_chunkwise(q, k, v, gamma, state, chunk_size=4)
+    outs = []
+    for piece in (slice(0, 18), slice(18, 19), slice(19, 20)):
+        retention = retentions.RETENTIONS["fla"](4) if piece.start == 0 else retentions.step_of("fla")
+        out, state = retention(*(x[:, :, piece] for x in (q, k, v)), gamma, state)
+        outs.append(out)
+    torch.testing.assert_close((torch.cat(outs, 2), state), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_trains_with_flash_linear_attention(stand_in):
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
+    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
+    losses = []
+    for name in ("chunkwise", "fla"):
+        trainer = Trainer(build(RunConfig(**shape, retention=name)), RunConfig(**shape, retention=name))
+        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(2)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_flash_linear_attention_is_asked_for_by_name_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(retentions, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="retention = 'fla' needs flash-linear-attention: pip install"):
+        retentions.RETENTIONS["fla"](64)
+    assert not retentions.has_fla("cpu")
 
 
 def test_short_calls_are_measured_as_graphs_too(monkeypatch):

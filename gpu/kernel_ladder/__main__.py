@@ -14,8 +14,9 @@ import torch
 import typer
 
 from gpu.benchmark_accuracy import GAMMAS, poisoned, worst_head
-from gpu.benchmark_kernels import ATTENTION, FLA, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
+from gpu.benchmark_kernels import ATTENTION, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
 from gpu.kernel_ladder.timing import milliseconds
+from gpu.retentions import FLA
 from refimpl import retention_recurrent
 from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
