@@ -46,7 +46,11 @@ WRONG = {
     "vocab_size": (255, ValueError, "vocab_size must be at least 256, got 255"),
     "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
     "kv_heads": (2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
-    "retention": ("fused", ValueError, "retention must be one of 'parallel', 'chunkwise', 'triton', 'fla', got 'fused'"),
+    "retention": (
+        "fused",
+        ValueError,
+        "retention must be one of 'parallel', 'chunkwise', 'triton', 'fla', got 'fused'",
+    ),
     "precision": ("float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
     "accumulation": (3, ValueError, "accumulation must divide batch_size = 16, got 3"),
     "chunk_size": (0, ValueError, "chunk_size must be at least 1, got 0"),
