@@ -288,6 +288,26 @@ def test_flash_linear_attention_is_called_under_the_contract(stand_in):
     torch.testing.assert_close((torch.cat(outs, 2), state), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(not (ON_GPU and retentions.has_fla("cuda")), reason="flash-linear-attention needs a GPU")
+def test_on_a_gpu_flash_linear_attention_is_a_retention():
+    """In bfloat16: outputs, the state and gradients from a state, and a step."""
+    draw = torch.Generator("cuda").manual_seed(0)
+    normal = functools.partial(torch.randn, device="cuda", generator=draw)
+    q, k, v = (normal(2, 100, 4, width, dtype=torch.bfloat16).transpose(1, 2) for width in (64, 64, 128))
+    gamma, state = head_decays(4, xp=torch, device="cuda"), normal(2, 4, 64, 128)
+    for name, function in (("all", retentions.RETENTIONS["fla"](64)), ("one", retentions.step_of("fla"))):
+        arguments = [x[:, :, : 1 if name == "one" else None] for x in (q, k, v)] + [state]
+        results = []
+        for retention, convert in ((function, torch.clone), (retention_chunkwise, torch.Tensor.double)):
+            leaves = [convert(x).requires_grad_(name == "all") for x in arguments]
+            found = retention(*leaves[:3], gamma, leaves[3])
+            grads = torch.autograd.grad(found[0].double().square().sum(), leaves) if name == "all" else ()
+            results.append((*found, *grads))
+        for got, want in zip(*results, strict=True):
+            assert (got.double() - want).norm() <= 2e-2 * want.norm()
+
+
 def test_a_run_trains_with_flash_linear_attention(stand_in):
     tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
     shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
