@@ -261,6 +261,7 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="tiny sizes, as always where there is no GPU")] = False,
     minutes: Annotated[float | None, typer.Option(help="begin nothing new after that")] = None,
+    remark: Annotated[str, typer.Option(help="a sentence for the files, as of what else ran meanwhile")] = "",
     size: Annotated[str | None, typer.Option(help=f"of the models: {', '.join(SIZES)}")] = None,
     dim: Annotated[int | None, typer.Option(help="in place of the size's")] = None,
     num_layers: Annotated[int | None, typer.Option(help="in place of the size's")] = None,
@@ -303,9 +304,10 @@ def bench(
     config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
     for line in benchmark.missing(device, config):
         console.print(f"missing here: {line}", markup=False, soft_wrap=True)
+    typed = [word for word in sys.argv[1:] if not word.startswith("--remark") and word != remark]
     results = benchmark.run(
         config, sections or benchmark.SECTIONS, out, device, deadline=Deadline(minutes),
-        command=shlex.join(["python", "-m", "gpu", *sys.argv[1:]]), progress=console.print,
+        command=shlex.join(["python", "-m", "gpu", *typed]), remark=remark, progress=console.print,
     )  # fmt: skip
     for title, (headings, texts) in benchmark.tables(results):
         table = Table(title=title, box=box.SIMPLE, pad_edge=False)

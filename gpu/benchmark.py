@@ -62,7 +62,7 @@ class Group(NamedTuple):
     around: Callable
 
 
-def run(config, sections, out, device, *, deadline=None, command="", progress=print):
+def run(config, sections, out, device, *, deadline=None, command="", remark="", progress=print):
     """Measure; returns {section: what its file holds}.
 
     Args:
@@ -71,7 +71,7 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
         out: folder for a file of each, SECTION.json.
         device: a torch device.
         deadline: a `gpu.turns.Deadline`, after which nothing new is begun.
-        command: what the user typed, for the files.
+        command, remark: what the user typed, and has to say of the run, for the files.
         progress: called with a line when something begins.
     """
     for section in sections:
@@ -84,6 +84,7 @@ def run(config, sections, out, device, *, deadline=None, command="", progress=pr
             "command": command,
             "device": describe(device),
             "versions": versions(),
+            **({"remark": remark} if remark else {}),
             "missing": missing(device, config),
             "settings": dataclasses.asdict(config),
             "ceilings": peaks,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 import time
 
 import numpy as np
@@ -432,13 +433,17 @@ def test_figures_are_drawn_again_from_the_files_alone(run, tmp_path):
         benchmark_figures.draw(tmp_path / "nowhere")
 
 
-def test_the_command_measures_says_what_is_missing_and_draws(tmp_path):
-    arguments = "bench decoding --dim 16 --num-layers 1 --num-heads 2 --context 4 --batch 1 --no-largest --rounds 1"
-    result = CliRunner().invoke(app, [*arguments.split(), "--device", "cpu", "--out", str(tmp_path)])
+def test_the_command_measures_says_what_is_missing_and_draws(tmp_path, monkeypatch):
+    typed = "bench decoding --dim 16 --num-layers 1 --num-heads 2 --context 4 --batch 1 --no-largest --rounds 1"
+    arguments = [*typed.split(), "--remark", "Nothing else ran."]
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "missing here: CUDA graphs" in result.output
     assert (tmp_path / "decoding.png").exists()
-    rows = json.loads((tmp_path / "decoding.json").read_text())["rows"]
+    stored = json.loads((tmp_path / "decoding.json").read_text())
+    assert (stored["command"], stored["remark"]) == (f"python -m gpu {typed}", "Nothing else ran.")
+    rows = stored["rows"]
     assert [row["name"] for row in rows] == ["RetNet", "Transformer"]
     for row in rows:
         assert f"{row['tokens_per_second']:,.0f}" in result.output
