@@ -85,7 +85,8 @@ def decoding_figure(results):
         below.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
         for panel in (above, below):
             low, high = panel.get_ylim()
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 6, 8)))
+            steps = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 4, 6, 8)  # of which a short axis holds but one
+            panel.yaxis.set_major_locator(LogLocator(subs=steps) if high > 2 * low else MaxNLocator(5))
             panel.minorticks_off()
             panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
             panel.grid(alpha=0.3)
