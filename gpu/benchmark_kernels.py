@@ -19,7 +19,6 @@ asks for them: to wake torch's own would cost a model once, and each call here.
 """
 
 import functools
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -30,7 +29,7 @@ from refimpl import head_decays
 from refimpl.benchmark import useful_flops
 
 from .benchmark_decoding import Recorded, has_flash
-from .retentions import FLA, RETENTIONS, fused_step, has_fused
+from .retentions import FLA, RETENTIONS, fused_step, has_fla, has_fused
 from .turns import MEASURED, Candidate, Work
 
 FORWARD, BOTH, STEP = "forward", "forward + backward", "step"
@@ -182,7 +181,7 @@ KERNELS = {
 def kernels_here(time, device):
     """Names of `KERNELS` that run on a device and are worth their time at a length."""
     found = [OURS] if has_fused(device) else []
-    found += [FLA] if find_spec("fla") else []
+    found += [FLA] if has_fla(device) else []
     found += ATTENTION if has_flash(device) else []
     return found + ([REFERENCE] if time <= LONGEST_REFERENCE else [])
 

@@ -1,6 +1,7 @@
 """The retentions that a run can name, and the decode step that goes with each."""
 
 import functools
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -40,27 +41,21 @@ def _(q, k, v, gamma, state):
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
 
-def fla(chunk_size):
-    """The chunkwise kernels of flash-linear-attention, with chunks of their own choice and no gradient for gamma."""
+def fla(name):
+    """A function of flash-linear-attention under the contract, without a gradient for gamma.
+
+    Its axes are (B, T, H, width), its decays log(gamma), and chunks of its own choice.
+    """
     if not find_spec("fla"):
-        raise ModuleNotFoundError("retention = 'fla' needs flash-linear-attention: pip install flash-linear-attention")
-    from fla.ops.simple_gla import chunk_simple_gla
+        raise ValueError("retention must not be 'fla' where flash-linear-attention is not installed")
+    kernel = getattr(import_module("fla.ops.simple_gla"), name)
 
-    return functools.partial(_call_fla, chunk_simple_gla)
+    def retention(q, k, v, gamma, state=None):
+        rows = (x.transpose(1, 2) for x in (q, k, v))
+        out, after = kernel(*rows, g_gamma=gamma.log().float(), scale=1.0, initial_state=state, output_final_state=True)
+        return out.transpose(1, 2), after
 
-
-def fla_step(q, k, v, gamma, state=None):
-    """A step of flash-linear-attention's recurrent kernel."""
-    from fla.ops.simple_gla import fused_recurrent_simple_gla
-
-    return _call_fla(fused_recurrent_simple_gla, q, k, v, gamma, state)
-
-
-def _call_fla(kernel, q, k, v, gamma, state=None):
-    """A kernel whose axes are (B, T, H, width) and whose decays are log(gamma), under the contract."""
-    rows = (x.transpose(1, 2) for x in (q, k, v))
-    out, after = kernel(*rows, g_gamma=gamma.log().float(), scale=1.0, initial_state=state, output_final_state=True)
-    return out.transpose(1, 2), after
+    return retention
 
 
 # Each takes a chunk size and returns a function under the contract of `refimpl.retention`.
@@ -68,13 +63,15 @@ RETENTIONS = {
     "parallel": lambda chunk_size: retention_parallel,
     "chunkwise": lambda chunk_size: functools.partial(retention_chunkwise, chunk_size=chunk_size),
     "triton": fused,
-    "fla": fla,
+    "fla": lambda chunk_size: fla("chunk_simple_gla"),
 }
 
 
 def step_of(retention):
     """The decode step for a name of `RETENTIONS`."""
-    return {"triton": fused_step, "fla": fla_step}.get(retention, retention_step)
+    if retention == "fla":
+        return fla("fused_recurrent_simple_gla")
+    return fused_step if retention == "triton" else retention_step
 
 
 def has_fused(device):

@@ -56,8 +56,7 @@ def run(tmp_path_factory):
         for module in (benchmark, benchmark_kernels):
             patch.setattr(module, "has_fused", lambda device: True)
         patch.setattr(benchmark_kernels, "has_flash", lambda device: True)
-        for module in (benchmark, benchmark_kernels):
-            patch.setattr(module, "find_spec", lambda name: None)
+        patch.setattr(benchmark, "find_spec", lambda name: None)
         patch.setattr(benchmark, "compile_ahead", lambda every: [f"{len(every)} jobs"])
         patch.setitem(SHAPES, "large", TINY)
         patch.setitem(SHAPES, "small", TINY)
@@ -320,8 +319,11 @@ def test_a_run_trains_with_flash_linear_attention(stand_in):
 
 def test_flash_linear_attention_is_asked_for_by_name_where_it_is_not_installed(monkeypatch):
     monkeypatch.setattr(retentions, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="retention = 'fla' needs flash-linear-attention: pip install"):
-        retentions.RETENTIONS["fla"](64)
+    for ask in (lambda: retentions.RETENTIONS["fla"](64), lambda: retentions.step_of("fla")):
+        with pytest.raises(
+            ValueError, match="retention must not be 'fla' where flash-linear-attention is not installed"
+        ):
+            ask()
     assert not retentions.has_fla("cpu")
 
 
