@@ -12,7 +12,7 @@ from gpu.config import RunConfig
 from gpu.sweep import sweep
 
 QUIET, TWO = Console(quiet=True), ("cpu", "cpu")
-RATES = 1e30, 3e-2, 1e-4
+RATES, MODELS = (1e30, 3e-2, 1e-4), ("retnet", "gru")
 SMALL = {
     "dim": 16, "num_layers": 1, "num_heads": 2, "batch_size": 4, "window": 16, "warmup": 2, "steps": 12, "sample_bytes": 2,
 }  # fmt: skip
@@ -29,11 +29,12 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def swept(corpus, tmp_path_factory):
-    """Folder and output of the program with three rates of one model, on top of a file."""
+    """Folder and output of the program with three rates of two models, on top of a file."""
     folder = tmp_path_factory.mktemp("sweep")
     path = folder / "run.toml"
     path.write_text("".join(f"{k} = {v}\n" for k, v in (SMALL | {"steps": 3}).items()) + f'corpus = "{corpus}"\n')
-    arguments = ["sweep", f"{path}", "--model", "retnet", "--steps", f"{SMALL['steps']}", "--out", f"{folder / 'out'}"]
+    arguments = ["sweep", f"{path}", "--steps", f"{SMALL['steps']}", "--out", f"{folder / 'out'}"]
+    arguments += [word for model in MODELS for word in ("--model", model)]
     arguments += [word for rate in RATES for word in ("--learning-rate", f"{rate}")]
     result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--device", "cpu"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
@@ -44,14 +45,17 @@ def test_the_program_tries_every_rate_and_overrides_the_file(corpus, swept):
     out, output = swept
     saved = json.loads((out / "sweep.json").read_text())
     assert [saved["config"][name] for name in ("steps", "dim", "corpus")] == [12, 16, corpus]
-    assert [(row["model"], row["learning_rate"]) for row in saved["rows"]] == [("retnet", r) for r in sorted(RATES)]
-    slow, good, broken = saved["rows"]
-    assert broken["held_out"] is None
-    assert broken["remark"].startswith("failed: stopped: the ")
-    assert slow["held_out"] > good["held_out"]
-    assert (slow["remark"], good["remark"]) == ("", "best")
-    assert output.count("retnet") >= 3
-    assert f"{good['held_out']:.3f}" in output
+    assert [(row["model"], row["learning_rate"]) for row in saved["rows"]] == [
+        (m, r) for m in MODELS for r in sorted(RATES)
+    ]
+    for model in MODELS:
+        slow, good, broken = (row for row in saved["rows"] if row["model"] == model)
+        assert broken["held_out"] is None
+        assert broken["remark"].startswith("failed: stopped: the ")
+        assert slow["held_out"] > good["held_out"]
+        assert (slow["remark"], good["remark"]) == ("", "best")
+        assert output.count(model) >= 3
+        assert f"{good['held_out']:.3f}" in output
     assert (out / "retnet_0.03" / "log.jsonl").read_text().count("\n") == 12
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -59,13 +63,11 @@ def test_the_program_tries_every_rate_and_overrides_the_file(corpus, swept):
 def test_what_was_finished_is_not_computed_again(corpus, swept):
     out, _ = swept
     config, rates = RunConfig(corpus=corpus, **SMALL), RATES[1:]
-    before = json.loads((out / "sweep.json").read_text())["rows"]
-    rows = sweep(config, rates, ("retnet", "gru"), out, TWO, QUIET)
-    assert [(row["model"], row["learning_rate"]) for row in rows] == [
-        (m, r) for m in ("retnet", "gru") for r in sorted(rates)
-    ]
+    before = [row for row in json.loads((out / "sweep.json").read_text())["rows"] if row["held_out"] is not None]
+    rows = sweep(config, rates, MODELS, out, TWO, QUIET)
+    assert [(row["model"], row["learning_rate"]) for row in rows] == [(m, r) for m in MODELS for r in sorted(rates)]
     assert json.loads((out / "sweep.json").read_text())["rows"] == rows
     for name in ("held_out", "seconds"):  # the time of the one run that there was
-        assert [row[name] for row in rows[:2]] == [row[name] for row in before[:2]]
+        assert [row[name] for row in rows] == [row[name] for row in before]
     assert abs(rows[0]["parameters"] / rows[2]["parameters"] - 1) < 0.02
     assert [row["remark"] for row in rows].count("best, at an end of the range: widen it") == 2
