@@ -161,7 +161,7 @@ def largest_work(run, context, device, share):
     parameters = 2 * sum(weight.numel() for weight in build_random(run, "meta", torch.bfloat16).parameters())
     free = torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else CPU_MEMORY
     each = bytes_a_sequence(run, context, device)
-    most = MOST_BLOCKS // run.num_heads
+    most = most_sequences(run)
     batch = planned = min(most, int((share * free - parameters) // each))
     while batch >= 1:
         work = _unless_full(lambda batch=batch: decoding_work(run, context, batch, device))
@@ -178,13 +178,18 @@ def largest_work(run, context, device, share):
     raise torch.OutOfMemoryError("not even one sequence fits")
 
 
+def most_sequences(run):
+    """The most that a kernel takes at once, whatever the memory."""
+    return MOST_BLOCKS // run.num_heads
+
+
 def bytes_a_sequence(run, context, device):
     """How much one more sequence takes, what is computed on the way included; not compiled, for that takes more."""
     run = dataclasses.replace(run, compile=False)
     alone = past_bytes(run, context, 1)
     if torch.device(device).type != "cuda":
         return alone
-    small, peaks = max(1, -(-TRIAL // alone)), []
+    small, peaks = min(-(-TRIAL // alone), most_sequences(run) // 2), []
     for batch in (small, 2 * small):
         before = start_of_peak(device)
         if _unless_full(lambda batch=batch: decoding_work(run, context, batch, device)) is None:

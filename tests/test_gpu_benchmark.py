@@ -177,6 +177,23 @@ def test_the_largest_batch_is_halved_until_it_fits(monkeypatch):
         largest_work(CONFIG.run("retnet"), 8, "cpu", 0.9)
 
 
+def test_what_a_sequence_takes_is_asked_of_no_more_than_a_kernel_takes(monkeypatch):
+    """By two batches, the second twice the first, of 100,000 bytes a sequence beside 7 that stay."""
+    tried = []
+    monkeypatch.setattr(
+        benchmark_decoding, "decoding_work", lambda run, context, batch, device: tried.append(batch) or 1
+    )
+    monkeypatch.setattr(benchmark_decoding, "start_of_peak", lambda device: 0)
+    monkeypatch.setattr(benchmark_decoding, "peak_since", lambda before, device: 7 + 100_000 * tried[-1])
+    for context in (4, 2**18):
+        for run in (CONFIG.run("transformer"), CONFIG.run("transformer", kv_heads=1), CONFIG.run("retnet")):
+            each = benchmark_decoding.bytes_a_sequence(run, context, "cuda")
+            assert each == max(100_000, past_bytes(run, context, 1))
+            assert tried[-1] == 2 * tried[-2]
+            assert 1 <= tried[-1] * run.num_heads <= 65535
+    assert len(set(tried)) > 3
+
+
 # ---------------------------------------------------------------- what is timed
 
 
@@ -488,6 +505,7 @@ def test_impossible_options_are_refused(tmp_path):
         assert message in str(result.exception)
 
 
+@pytest.mark.filterwarnings("default")  # flash-linear-attention warns of much while it is imported
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="peak memory, events and graphs need a GPU")
 def test_on_a_gpu_graphs_run_and_memory_is_known(tmp_path):
     results = benchmark.run(CONFIG, ["training", "decoding"], tmp_path, "cuda", progress=lambda _: None)

@@ -589,7 +589,8 @@ def test_the_ladder_refuses_what_it_cannot_climb(arguments, words):
         ladder.main(**arguments)
 
 
-def test_the_tuner_says_that_it_wants_a_gpu():
+def test_the_tuner_says_that_it_wants_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
         tune.measure("small", 512, 512, workers=1)
 
