@@ -103,7 +103,7 @@ def training_figure(results):
     rows = [row for row in results["rows"] if row["status"] == MEASURED]
     times = sorted({row["time"] for row in rows})
     names = list(dict.fromkeys(_label(row) for row in rows))
-    figure = Figure(figsize=(3.0 + 3.4 * len(times), 1.4 + 0.32 * len(names)), layout="constrained")
+    figure = Figure(figsize=(4.0 + 3.4 * len(times), 1.4 + 0.32 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(times), sharey=True, squeeze=False)[0]
     for panel, time in zip(panels, times, strict=True):
         for row in (row for row in rows if row["time"] == time):
@@ -113,7 +113,7 @@ def training_figure(results):
             panel.text(rate, i, f" {rate:,.0f}{memory}", va="center", fontsize=8)
         panel.set(title=f"T = {time:,}", xlabel="tokens/s", yticks=range(len(names)))
         panel.set_yticklabels(names)
-        panel.margins(x=0.45)
+        panel.margins(x=0.6)
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         panel.set_xlim(left=0)

@@ -93,6 +93,8 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
 
     def raised(results):
         for row in results["rows"]:
+            if (row["what"], row.get("dtype")) == ("training, data", "float64"):
+                row["failed"] = "norms off by 3"
             if row["what"] in ("sequence-parallel retention", "scaling, data"):
                 kind = row["what"].partition(",")[0]
                 row.clear()
@@ -103,8 +105,13 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
     assert "Failed: sequence-parallel retention, data, 3: process 1: RuntimeError: two lines; " in page
     assert "; scaling, data, 3: process 1: RuntimeError: two lines.\n" in page
     assert "| data | " not in page
-    assert re.search(r"\| sharded \| +[\d,]+ \| [\d,]+ \(74%\)", page)
-    assert "Beyond what was allowed: training, data in float64: " in page
+    rows = report.read(folder, "processes.json")["rows"]
+    (sharded,) = (row for row in rows if row["what"] == "scaling, sharded")
+    assert (
+        f"| sharded | {sharded['tokens/s, one process']:,.0f} | {sharded['tokens/s, 2 times the batch_size']:,.0f} ("
+        in page
+    )
+    assert "Beyond what was allowed: training, data in float64: norms off by 3.\n" in page
 
     def all_raised(results):
         results["rows"] = [{"what": "scaling_row", "with": ["data", "3"], "failed": "it did not come to an end"}]
