@@ -77,6 +77,9 @@ def decoding_figure(results):
             else:
                 below.plot(contexts, [row[size] / scale for row in line], **style)
         title = "as many sequences as fit" if column == "largest" else f"batch {column}"
+        if column == "largest":
+            limits = dict.fromkeys(row["limit"] for row in here if row["limit"] != "memory")
+            title += "".join(f"\nor as {limit} takes" for limit in limits)
         above.set(title=title, ylabel="tokens/s", xscale="log", yscale="log")
         words = {"peak_bytes": "peak memory", "past_bytes": "state or cache"}[size] + f", {unit}"
         words = "sequences" if column == "largest" else words
@@ -104,11 +107,13 @@ def training_figure(results):
     times = sorted({row["time"] for row in rows})
     names = list(dict.fromkeys(_label(row) for row in rows))
     figure = Figure(figsize=(4.0 + 3.4 * len(times), 1.4 + 0.32 * len(names)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)  # inches, beside the longest name
     panels = figure.subplots(1, len(times), sharey=True, squeeze=False)[0]
     for panel, time in zip(panels, times, strict=True):
         for row in (row for row in rows if row["time"] == time):
             i, rate = names.index(_label(row)), row["tokens_per_second"]
-            panel.barh(i, rate, color=COLOURS.get(row["name"].split(",")[0]), alpha=0.55 if row["compiled"] else 1.0)
+            colour = COLOURS.get(row["name"], COLOURS.get(row["name"].split(",")[0]))
+            panel.barh(i, rate, color=colour, edgecolor="white", hatch="//" if row["compiled"] else None)
             memory = "" if row["peak_bytes"] is None else f"  {row['peak_bytes'] / 2**30:.1f} GiB"
             panel.text(rate, i, f" {rate:,.0f}{memory}", va="center", fontsize=8)
         panel.set(title=f"T = {time:,}", xlabel="tokens/s", yticks=range(len(names)))

@@ -1,7 +1,8 @@
 """What one retention costs: fused kernels beside flash-linear-attention, flash attention and the reference, and a step.
 
-A floor says what no kernel of this machine can pass: the larger of the operations that must be made over the rate of a
-large matrix product, and of the bytes that must move over the bandwidth of a copy, both measured in the same run.
+A floor says what no kernel of this machine can pass whose bytes come from memory: the larger of the operations that must
+be made over the rate of a large matrix product, and of the bytes that must move over the bandwidth of a copy, both measured
+in the same run. Only bytes that stay in the L2 cache from one call to the next, as the small state of a step, move faster.
 
 Operations, H heads, T tokens, a multiply-add counted as two: chunks of C tokens need H T ((C + 1) (K + V) + 4 K V), each
 score on or below the diagonal once; the parallel form needs H T (T + 1) (K + V), and so does attention with K = V. The

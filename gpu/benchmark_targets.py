@@ -37,7 +37,8 @@ def targets(rows, accuracy):
     ]  # fmt: skip
     shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
     found.append(judged("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
-    # The one is about launching. In graphs both have no more than bytes to move, at which none can be 10 times as fast.
+    # The one is about launching. In graphs both have little but bytes to move: the most there is the other's time over the
+    # floor, and more only where the state stays in the L2 cache.
     for graph, how in ((False, "launched from Python"), (True, "in a CUDA graph too")):
         pairs = [ratio(ours, step(FLA, 1, graph)) for ours in step(OURS, 1, True)]
         name = f"steps a second, batch 1, CUDA graph, over {FLA}'s {how}"

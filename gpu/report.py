@@ -17,7 +17,7 @@ from refimpl.weights import pretrained_card
 
 from . import benchmark, benchmark_accuracy, benchmark_figures, benchmark_kernels, benchmark_targets
 from .benchmark_figures import COLOURS
-from .report_paper import paper_section
+from .report_paper import limits, paper_section, span
 from .study import with_spread
 from .turns import MEASURED
 
@@ -42,9 +42,9 @@ def page(folder):
     """The text of README.md."""
     parts = [
         "# What was measured",
-        "Written by `python -m gpu report` from the files of this folder, each of which names its command, device and "
-        "versions. Losses are bits per byte on documents that were held out; ± is the standard deviation over seeds, of "
-        "differences too, which are taken seed by seed. A figure with † is the paper's or its authors', never ours.",
+        "Written by `python -m gpu report` from the files of this folder. Each file names the device and the version of "
+        "torch; each section names the command that measures it. Losses are bits per byte on documents that were held "
+        "out. A figure with † is the paper's or its authors', never ours.",
         *comparison(read(folder, "compare.json")),
         *ablations(read(folder, "ablations.json")),
         *learning_rates(folder),
@@ -84,7 +84,8 @@ def comparison(study):
     return [
         "## RetNet and the Transformer",
         f"{device(study)}; {tokens:,} bytes of `{settings['corpus']}` in windows of {settings['window']:,}, "
-        f"{len(study['seeds'])} seeds, learning rates from the sweeps below. `{study['command']}`",
+        f"{len(study['seeds'])} seeds, learning rates from the sweeps below. `{study['command']}` ± is the standard "
+        "deviation over seeds.",
         table(("", "parameters", "at the end", "lowest", "bytes/s, whole run"), rows),
         " ".join(
             [
@@ -136,6 +137,7 @@ def ablations(study):
         )
     settings = study["settings"]
     unsure = [row["variant"] for row in others if not all_above(row, first)]
+    sure = [row for row in others if all_above(row, first)]
     order = [row["variant"] for row in sorted(others, key=lambda row: -row["over"]) if len(row["quoted"]) == len(names)]
     theirs = [
         row["variant"]
@@ -146,13 +148,27 @@ def ablations(study):
         "## Ablations",
         f"{device(study)}; {settings['steps']:,} steps of {settings['batch_size']} windows of {settings['window']:,} bytes, "
         f"{len(study['seeds'])} seeds, one learning rate for all. `{study['command']}` († from arXiv:2307.08621v4, and from a "
-        "later submission of its authors: other sizes, text and units, so only signs and order compare.)",
+        "later submission of its authors: other sizes, text and units, so only signs and order compare.) ± is the standard "
+        "deviation over seeds, of differences too, which are taken seed by seed.",
         table(("", "parameters", "bits per byte", "over RetNet", "", *(f"{name} †" for name in names)), rows),
-        ("Every ablation makes it worse in every seed, as in both of theirs." if not unsure else
-         f"Does not reproduce: {', '.join(unsure)} makes no difference beyond the seeds here; all others are worse in every "
-         "seed, as in both of theirs.")
+        ("Every ablation makes it worse in every seed." if not unsure else
+         f"Not worse in every seed here, so not reproduced: {', '.join(unsure)}. All others are worse in every seed.")
+        + as_theirs(sure, first, names)
         + f" From the most harmful on, the order here is {', '.join(order)}; in the later submission †, {', '.join(theirs)}.",
     ]  # fmt: skip
+
+
+def as_theirs(rows, first, names):
+    """Which of some variants are worse than the first in the quoted figures too, and which of these have no such variant."""
+    found = {}
+    for row in rows:
+        worse = [f"{name} †" for name in names if row["quoted"].get(name, 0) > first["quoted"][name]]
+        found.setdefault("; ".join(worse), []).append(row["variant"])
+    texts = [f"{', '.join(variants)} ({where})" for where, variants in found.items() if where]
+    unknown = [row["variant"] for row in rows if not row["quoted"]]
+    return (f" Worse in the quoted figures too: {'; '.join(texts)}." if texts else "") + (
+        f" Not among these: {', '.join(unknown)}." if unknown else ""
+    )
 
 
 def all_above(row, first):
@@ -185,10 +201,37 @@ def costs(folder):
         results = read(folder, f"{section}.json")
         yield f"## {title}"
         yield measured_on(results)
-        yield measured_rows(section, results)
+        rows = [row for row in results["rows"] if row["status"] == MEASURED]
+        yield table(*benchmark.table(section, rows))
+        if rows:
+            yield " ".join([spread(rows), *(limits(rows) if section == "decoding" else ()), *set_aside(rows)])
         if missing := [text.split(": ", 1)[1] for text in benchmark.left_out({section: results})]:
             yield f"Left out: {'; '.join(missing)}."
         yield f"![{title}]({section}.png)"
+
+
+def spread(rows):
+    """What ± is in a table of rows that were measured in rounds."""
+    return (
+        "± is the largest deviation of a round's seconds from their median, over "
+        f"{span([row['rounds'] for row in rows], '.0f')} rounds."
+    )
+
+
+def set_aside(rows):
+    """By how much the peaks of decoding rows differ that keep the same bytes, in a sentence; none if they do not."""
+    peaks = {}
+    for row in rows:
+        if row["section"] == "decoding" and not row["largest"] and row["peak_bytes"]:
+            kept = row["name"], row["compiled"], row["batch"], row["weight_bytes"], row["past_bytes"]
+            peaks.setdefault(kept, []).append(row["peak_bytes"])
+    most = max((max(same) - min(same) for same in peaks.values()), default=0)
+    if most:
+        yield (
+            "Memory includes what libraries set aside, in the rows in which they do so: rows of one model and batch that keep "
+            f"the same bytes at every context differ by up to {benchmark.in_words(most)}, probably such a workspace. "
+            "Differences no larger than that say nothing of the models."
+        )
 
 
 def kernels(folder):
@@ -196,17 +239,39 @@ def kernels(folder):
     if not (Path(folder) / "kernels.json").exists():
         return
     results = read(folder, "kernels.json")
-    if not any(row["status"] == MEASURED for row in results["rows"]):
+    rows = [row for row in results["rows"] if row["status"] == MEASURED]
+    if not rows:
         return
     yield "## Kernels"
     yield measured_on(results)
     yield table(*benchmark_targets.table(results["targets"]))
-    yield measured_rows("kernels", results)
+    yield table(*benchmark.table("kernels", rows))
+    yield " ".join([spread(rows), *below_floor(rows, results["ceilings"]["copy"])])
     failed = [row for row in results["rows"] + results["accuracy"] if row["status"] != MEASURED]
     if failed:
         yield f"Not measured: {len(failed)} of {len(results['rows'] + results['accuracy'])} rows, as kernels.json says."
     yield "![Time over the floor of retention against length](kernels.png)"
     yield table(*benchmark_accuracy.table(results["accuracy"]))
+
+
+def below_floor(rows, copy):
+    """Which rows took less time than their floor, and how that can be, in a sentence; none if there is none."""
+    names = []
+    for row in rows:
+        if (row["share_of_roofline"] or 0) > 1:
+            name = (
+                f"{row['name']}, {row['shape']}, {benchmark_kernels.in_words(row)}, at {row['share_of_roofline']:.1%}"
+            )
+            if row["what"] == benchmark_kernels.STEP:
+                state = 4 * row["batch"] * row["heads"] * row["key_dim"] * row["value_dim"]  # float32
+                name += f" with a state of {benchmark.in_words(state)}"
+            names.append(name)
+    if names:
+        yield (
+            f"Above 100% of its floor: {'; '.join(names)}. A floor takes bytes to move as fast as in a copy of "
+            f"{benchmark.in_words(copy['bytes'] // 2)}, to memory and back; what stays in the L2 cache from one call to the "
+            "next, as a small state can, moves faster."
+        )
 
 
 def ladder(folder):
@@ -221,19 +286,20 @@ def ladder(folder):
         f"{results['time']:,}. What must be moved and multiplied takes {results['floor_ms']:.3f} ms at the rates of a copy "
         "and of a matrix product in the same run; attention, of as many channels, has another floor. Predictions were "
         "made before measuring; their reasons stand in [gpu/kernel_ladder](../kernel_ladder). "
-        "`python -m gpu.kernel_ladder`"
+        f"`{results.get('command', 'python -m gpu.kernel_ladder')}` The spread is from the 10th to the 90th percentile of "
+        "the rounds."
     )
     lines = []
     for name, row in results["versions"].items():
-        if "failed" in row:
-            lines.append([name, f"{row['predicted_ms']:g}", f"failed: {row['failed']}", "", "", ""])
-            continue
         predicted, error = (
             f"{row[key]:{kind}}" if key in row else "" for key, kind in (("predicted_ms", "g"), ("error", ".1e"))
         )
+        if "failed" in row:
+            lines.append([name, predicted, f"failed: {row['failed']}", "", "", ""])
+            continue
         share = "" if name in benchmark_kernels.ATTENTION else f"{row['share_of_roofline']:.0%}"
         lines.append([name, predicted, f"{row['median']:.3f}", f"{row['spread']:.3f}", share, error])
-    yield table(("", "predicted, ms", "ms", "spread", "of floor", "error"), lines)
+    yield table(("", "predicted, ms", "ms", "spread, ms", "of floor", "error"), lines)
 
 
 def costs_of_the_paper(folder):
@@ -251,11 +317,6 @@ def measured_on(results):
         f"{product['flops_per_second'] / 1e12:.0f} TFLOP/s and a copy {copy['bytes_per_second'] / 1e12:.2f} TB/s. "
         f"`{results['command']}`" + (f" {results['remark']}" if "remark" in results else "")
     )
-
-
-def measured_rows(section, results):
-    """The table of the rows of a section that were measured."""
-    return table(*benchmark.table(section, [row for row in results["rows"] if row["status"] == MEASURED]))
 
 
 def several_gpus(results):
@@ -281,7 +342,8 @@ def several_gpus(results):
     ) if losses else ""  # fmt: skip
     return [
         "## Several GPUs",
-        f"{results['processes']} of {results['device']}, `torchrun -m gpu.check_processes`.{agreement}",
+        f"{results['processes']} of {results['device']}, "
+        f"`{results.get('command', 'torchrun -m gpu.check_processes')}`.{agreement}",
         *(["Beyond what was allowed: " + "; ".join(off) + "."] if off else []),
         *(["Failed: " + "; ".join(raised) + "."] if raised else []),
         *([table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines)] if lines else []),
