@@ -24,7 +24,8 @@ time are walked at once; what each adds to the state is computed before, and for
 
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
 written and read: at K = 256, V = 512 and C = 128 a third more than those. Longer chunks would move less and multiply
-more. Nothing is skipped as too small: RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02.
+more. RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02, so no tile within one is too small to count;
+of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens and a segment back.
 
 What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
 gamma taken in float64. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
@@ -36,9 +37,6 @@ values of whichever of the four is computed x, y and z.
 """
 
 import functools
-import json
-import math
-from pathlib import Path
 
 import torch
 import triton
@@ -52,8 +50,8 @@ from . import triton_common as common
 from .triton_common import dot, load, step_decays, store
 from .triton_states import cut, state_before, states_of, totals_of
 from .triton_step import launch_step
+from .triton_tiles import tiles_for, with_tiles_that_fit
 
-TABLE = Path(__file__).with_name("triton_tiles.json")
 STATE = 64 * 128  # numbers of the state that a program of one pass holds: more do not fit its registers
 
 
@@ -160,16 +158,6 @@ def _walk_kernel(
 # ---------------------------------------------------------------- launches
 
 
-@functools.cache
-def tiles_for(key_dim, value_dim, dtype):
-    """The stored configuration whose widths are nearest to these, of those that are for heads as wide."""
-    table = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
-    octaves = lambda entry: sum(  # noqa: E731
-        abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
-    )
-    return min((entry for entry in table if max(key_dim, value_dim) <= entry.get("widest", math.inf)), key=octaves)
-
-
 def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left; from_zero: it had no start."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
@@ -208,12 +196,20 @@ def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=
     return out, end
 
 
+def one_pass_of(q, tiles):
+    """How a direction computes in one pass: the parts, as of `cut`, and the tiles of a role for as many walks as these."""
+    sequences = q.shape[0] * q.shape[1]
+    parts = cut(sequences, common.blocks(q.shape[2], tiles["chunk"]), tiles["programs"])
+    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1  # of two, or of one
+    return parts, {role: tiles[role][fit] for role in tiles if isinstance(tiles[role], list)}
+
+
 def forward_of(q, k, v, log2_gamma, state, tiles):
     """(out, state, totals) with the tiles of a configuration's "forward"; totals: what `backward_of` may be given."""
     chunk, choices, programs = tiles["chunk"], tiles["states"], tiles["programs"]
     if tiles["one_pass"]:
-        parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
-        totals = totals_of(k, v, log2_gamma, chunk, parts, choices[-1])
+        parts, tiles = one_pass_of(q, tiles)
+        totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
         return *walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"]), totals
     states, end = states_of(k, v, log2_gamma, state, chunk, choices, programs)
     return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
@@ -223,12 +219,12 @@ def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
     chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
-        parts = cut(q.shape[0] * q.shape[1], common.blocks(q.shape[2], chunk), programs)
+        parts, tiles = one_pass_of(q, tiles)
         walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, parts=parts)
         if totals is None:  # else of the same parts: the table has one chunk and number of programs for both directions
-            totals = totals_of(k, v, log2_gamma, chunk, parts, choices[-1])
+            totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
         dq, _ = walk(grad, v, k, start=state, totals=totals, tiles=tiles["dq"], turned=True, want_end=False)
-        totals = totals_of(q, grad, log2_gamma, chunk, parts, choices[-1], reverse=True)
+        totals = totals_of(q, grad, log2_gamma, chunk, parts, tiles["states"], reverse=True)
         walk = functools.partial(walk, start=grad_state, totals=totals, reverse=True)
         dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
         dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
@@ -247,10 +243,11 @@ def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
 
 
 def _tiles(q, v, direction, chunk):
-    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype)[direction]
+    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype, q.device, chunk)[direction]
     return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
 
 
+@with_tiles_that_fit
 def _forward_now(q, k, v, log2_gamma, state, chunk):
     tiles = _tiles(q, v, "forward", chunk)
     q, k, v, state = map(common.readable, (q, k, v, state))
@@ -259,6 +256,7 @@ def _forward_now(q, k, v, log2_gamma, state, chunk):
         return forward_of(q, k, v, log2_gamma, state, tiles)
 
 
+@with_tiles_that_fit
 def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
     tiles = _tiles(q, v, "backward", chunk)
     q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))

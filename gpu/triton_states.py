@@ -3,7 +3,8 @@
 S = gamma^C S + K^T (V * zeta) from chunk to chunk, forwards or backwards in time (`gpu.triton_retention` derives it). The
 chunks of a head follow one another, so one program walks through them with its tile of S in registers. Where heads and
 tiles of the state are too few to fill a GPU, time is cut into segments: first what each adds to the state, then all
-segments at once, each from the sum of those before it. x and y are keys and values, or, backwards, queries and gradients.
+segments at once, each from the sum of those before it. Of fast heads that is what a float32 does not weigh as zero: what is
+further back is not read. x and y are keys and values, or, backwards, queries and gradients.
 """
 
 import torch
@@ -12,6 +13,14 @@ import triton.language as tl
 
 from . import triton_common as common
 from .triton_common import dot, load, power_less_one, step_decays, store
+
+FAR = tl.constexpr(150.0)  # halvings: 2^-150 is zero in float32
+
+
+@triton.jit
+def _within_reach(log2_gamma, tokens):
+    """How many stretches of so many tokens to walk: what came before them a float32 weighs as zero."""
+    return tl.minimum(FAR / tl.maximum(-log2_gamma * tokens, 1e-6), 2.0**30).to(tl.int32) + 2
 
 
 @triton.jit
@@ -25,11 +34,14 @@ def state_before(
     TURNED: both are of the state's transpose.
     """
     acc = tl.zeros((BK, BV), tl.float32)
-    if start is not None:
-        acc = tl.trans(load(start, b, h, column, row)) if TURNED else load(start, b, h, row, column)
+    walked = segments - 1 - segment if REVERSE else segment
+    first = tl.maximum(walked - _within_reach(log2_gamma, tokens_a_segment), 0)
+    if start is not None:  # noqa: SIM102 (which Triton asks while it compiles)
+        if first == 0:
+            acc = tl.trans(load(start, b, h, column, row)) if TURNED else load(start, b, h, row, column)
     if totals is not None:
         bh = b * heads + h
-        for n in range(segments - 1 - segment if REVERSE else segment):
+        for n in range(first, walked):
             earlier = segments - 1 - n if REVERSE else n
             length = tl.minimum(tokens_a_segment, T - earlier * tokens_a_segment)
             total = (
@@ -70,11 +82,12 @@ def _states_kernel(
     STEPS: tl.constexpr = CHUNK // BT  # a chunk
     first = segment * chunks_a_segment * STEPS
     stop = tl.minimum(first + chunks_a_segment * STEPS, steps)
+    begun = tl.maximum(first, stop - _within_reach(log2_gamma, BT)) if states is None else first
     token = tl.arange(0, BT)
     weight = tl.exp2((token + 1 if REVERSE else BT - 1 - token) * log2_gamma)
     if states is not None and (start is not None or totals is not None):
         store(states, acc, bh, (stop - 1 if REVERSE else first) // STEPS, row, column)
-    for n in range(first, stop):
+    for n in range(begun, stop):
         step = first + stop - 1 - n if REVERSE else n
         # Forwards, a ragged last step reads BT tokens up to the last, as weight wants; those it has read count zero.
         begin = step * BT if REVERSE else tl.minimum(step * BT, T - BT)

@@ -6,6 +6,7 @@ GPU rounds it, which doubles its error.
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -23,8 +24,11 @@ from refimpl.tree import map_tree
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 
+from triton.runtime.errors import OutOfResources
+
 from gpu import triton_retention as ours
 from gpu import triton_states as states
+from gpu import triton_tiles
 from gpu.benchmark_kernels import Shape, inputs
 from gpu.config import RunConfig
 from gpu.generate import Step
@@ -54,11 +58,13 @@ class Float32(contract.Backend):
         return x.detach().to("cpu", torch.float64).numpy()
 
 
-CHECKS = [contract.is_precise, contract.single_token, contract.is_causal, contract.survives_fast_and_long]
-SLOW = [contract.equals_oracle, contract.chains]  # in the interpreter; the tests below ask the same of less
+CHECKS = [  # the others are of float64, or compare bits with it: tests below ask the same in float32 and halves
+    contract.equals_oracle, contract.equals_oracle_drawn, contract.is_precise, contract.chains, contract.single_token,
+    contract.is_causal, contract.survives_fast_and_long,
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *(SLOW if ON_GPU else ())], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
     monkeypatch.setattr(contract.close, "__defaults__", (1e-4,))  # absolute, where entries are up to 30
     check(ours.retention_chunkwise_triton, Float32("torch", torch))
@@ -162,7 +168,7 @@ def test_heads_that_forget_at_once():
 @pytest.mark.parametrize("with_state", [False, True])
 def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
     """In one pass and in two, whatever the table says of such heads."""
-    (large, small), every = json.loads(ours.TABLE.read_text())["half"], ours.tiles_for
+    (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], ours.tiles_for
     entry = small if one_pass else large
     assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
     monkeypatch.setattr(ours, "tiles_for", lambda *widths: entry)
@@ -175,6 +181,49 @@ def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state
         BOUNDS[dtype],
     )
     assert (every(64, 128, torch.bfloat16), every(129, 64, torch.bfloat16)) == (small, large)
+
+
+@pytest.fixture
+def nothing_too_large(monkeypatch):
+    """What was found too large in a test is forgotten."""
+    monkeypatch.setattr(triton_tiles, "_too_large", set())
+    yield
+    triton_tiles.tiles_for.cache_clear()
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@by_dtype
+def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monkeypatch, nothing_too_large, poisoned):
+    """As Triton says so, before a kernel runs, and from then on at once, in both directions."""
+    modest, name, tried = json.loads(triton_tiles.TABLE.read_text())["modest"], f"{direction}_of", []
+    function = getattr(ours, name)
+
+    def narrow(*arguments):
+        tried.append(arguments[-1] == modest[direction])
+        if not tried[-1]:
+            raise OutOfResources(245_848, 101_376, "shared memory")
+        return function(*arguments)
+
+    monkeypatch.setattr(ours, name, narrow)
+    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
+    case = q, k, v, gamma, state, *upstream(q, v)
+    for expected in ([False, True], [True]):
+        got = with_gradients(ours.retention_chunkwise_triton, *case)
+        agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+        assert tried == expected
+        tried.clear()
+    assert ours._tiles(q, v, "forward", 0) == modest["forward"]
+    assert ours._tiles(q, v, "forward", 128) != modest["forward"] | {"chunk": 128}
+
+
+def test_what_even_modest_tiles_do_not_fit_is_an_error(monkeypatch, nothing_too_large):
+    def full(*arguments):
+        raise OutOfResources(245_848, 1024, "shared memory")
+
+    monkeypatch.setattr(ours, "forward_of", full)
+    for _ in range(2):
+        with pytest.raises(OutOfResources, match="shared memory"):
+            ours.retention_chunkwise_triton(*arrays(torch.float16, 3))
 
 
 @pytest.mark.parametrize("with_state", [False, True])
@@ -201,6 +250,30 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
+    """NaN, a segment and more behind, is not seen by it, and by a slow head it is; what is near counts as ever."""
+    _, k, v, gamma, state = arrays(torch.float32, 400, 16, 16)
+    gamma[0] = 0.2  # 150 / log2(5) = 65 tokens
+    far, chunks, tokens = (
+        (slice(288, None), slice(3), slice(96)) if reverse else (slice(192), slice(12, 13), slice(384, None))
+    )
+    forgotten, before = v.clone(), torch.full_like(state, torch.nan)
+    forgotten[:, :, far] = torch.nan
+    common = {"log2_gamma": gamma.log2(), "chunk": 32, "reverse": reverse}
+    tiles, found = {"BT": 32, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, []
+    parts = ours.cut(2, 13, 10)
+    assert parts == (5, 3)
+    for values, start in ((v, state), (forgotten, before)):
+        states_, end = ours.states_of(k, values, start=start, choices=[tiles], programs=10, **common)
+        totals = ours.totals_of(k, values, parts=parts, tiles=tiles, **common)
+        out, last = ours.walk_of(k, k, values, start=start, totals=totals, parts=parts, tiles=tiles, **common)
+        found.append((states_.unflatten(0, (1, 2))[:, :, chunks], end, out[:, :, tokens], last))
+    for whole, without in zip(*found, strict=True):
+        assert torch.equal(without[:, 0], whole[:, 0])
+        assert without[:, 1].isnan().all()
+
+
 def test_backward_takes_the_segments_of_the_forward_pass():
     """The same bits whether it is given what they add to the state or adds it up again, as where a compiler looked."""
     q, k, v, gamma, state = arrays(torch.float16, 300, 32, 80)
@@ -212,7 +285,7 @@ def test_backward_takes_the_segments_of_the_forward_pass():
         for given in (totals, None)
     )
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
-    for small in (each for each in json.loads(ours.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
+    for small in (each for each in json.loads(triton_tiles.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
         assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
 
 
@@ -524,49 +597,100 @@ def test_table_answers_for_every_width_and_dtype():
     for dtype in BOUNDS:
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
             entry = ours.tiles_for(key_dim, value_dim, dtype)
+            assert set(json.loads(triton_tiles.TABLE.read_text())["modest"]["backward"]) == set(entry["backward"])
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
                 assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"}
-                for tiles in (*entry[direction]["states"], *(entry[direction][role] for role in roles - {"states"})):
+                for tiles in np.concatenate([np.ravel(entry[direction][role]) for role in roles]):
                     sizes = [size for name, size in tiles.items() if name.startswith("B")]
                     assert sizes
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
     assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
 
 
-def test_the_tuner_writes_a_table_that_the_kernels_read(tmp_path, monkeypatch):
-    """Every candidate runs, and the fastest of each role compute a retention; their times are made up."""
-    small = inputs(Shape(2, 16, 16), 130, 260, DEVICE)
+@pytest.fixture
+def searches(monkeypatch):
+    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of two heads."""
+    small = {
+        shape: search._replace(
+            tokens=10 * search.chunk, lengths=(5 * search.chunk, 10 * search.chunk), programs=(2, 12),
+            states=search.states[-2:], outputs=search.outputs[-2:],
+        )
+        for shape, search in tune.SEARCHES.items()
+    }  # fmt: skip
+    monkeypatch.setattr(tune, "SEARCHES", small)
+    monkeypatch.setattr(tune, "SHAPES", dict.fromkeys(small, Shape(2, 16, 16)))
+    monkeypatch.setattr(tune, "inputs", lambda *sizes: inputs(*sizes, DEVICE))
+    return small
 
-    def measured(shape, *_, **__):
-        jobs, kept = list(tune.jobs(shape)), {}
-        for job in jobs:
-            tune.call_of(shape, *job, *small, kept)()
-        return [(*job, 1 / n) for n, job in enumerate(jobs, 1)]  # the later the faster
+
+@pytest.mark.parametrize("shape", ["large", "small"])
+def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
+    """Every candidate runs, and the fastest of each role compute a retention; their times are made up."""
+    search, launched = searches[shape], []
+
+    def milliseconds(calls, **_):
+        calls[""]()
+        launched.append(calls)
+        return {"": {"median": 1 / len(launched)}}  # the later the faster
 
     out = tmp_path / "tiles.json"
-    out.write_text(ours.TABLE.read_text())
-    monkeypatch.setattr(tune, "measure", measured)
+    out.write_text(triton_tiles.TABLE.read_text())
+    monkeypatch.setattr(tune, "milliseconds", milliseconds)
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    tune.main(out, shapes="large,small", show=1)
-    q, k, v, grad, gamma = small
-    want = with_gradients(
-        refimpl.retention_parallel,
-        q.double(),
-        k.double(),
-        v.double(),
-        gamma,
-        None,
-        grad.double(),
-        torch.zeros(2, 2, 16, 16, device=DEVICE),
-    )
-    assert json.loads(out.read_text())["device"] == "a GPU"
-    for shape, entry in zip(("large", "small"), json.loads(out.read_text())["half"], strict=True):
-        forward, backward = entry["forward"], entry["backward"]
-        assert list(forward["outputs"].values()) == list(tune.OUTPUTS[shape][-1])
-        assert [list(tiles.values()) for tiles in backward["states"]] == [list(tune.STATES[shape][-1])]
-        got = (*ours.forward_of(q, k, v, gamma.double().log2(), None, forward)[:2],)
-        got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, backward)[:3]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    tune.main(out, shapes=shape, show=1)
+    assert len(launched) == len(list(tune.jobs(search, 2)))
+    table = json.loads(out.read_text())
+    assert table["device"] == "a GPU"
+    entry = next(each for each in table["half"] if each["widths"] == [16, 16])
+    assert len(table["half"]) == 3
+    for direction in ("forward", "backward"):
+        roles = {role: each for role, each in entry[direction].items() if role in tune.ROLES}
+        assert all(isinstance(each, list) == (role == "states" or search.one_pass) for role, each in roles.items())
+        assert entry[direction]["programs"] == search.programs[-1]
+    (*_, last) = search.outputs
+    assert list(np.ravel(entry["forward"]["outputs"])[-1].values()) == list(last)
+    for length in search.lengths:
+        q, k, v, grad, gamma = inputs(Shape(2, 16, 16), length, search.tokens, DEVICE)
+        zero = torch.zeros(len(q), 2, 16, 16, device=DEVICE)
+        want = in_float64(refimpl.retention_parallel)(q, k, v, gamma, None, grad, zero)
+        got = ours.forward_of(q, k, v, gamma.double().log2(), None, entry["forward"])[:2]
+        got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, entry["backward"])[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
+
+
+def test_the_tuner_takes_the_least_sum_over_the_lengths_that_share_tiles():
+    """One pass of 2 heads and 4,096 tokens at T of 1,024 and 4,096: 8 walks, or 2 cut into as many programs as wanted."""
+    search = tune.Search(True, 64, 4096, (1024, 4096), (4, 16), ((1,), (2,)), ((1,), (2,)))
+    assert tune.taken_alike(search, 2, "outputs", 4) == [(1024, 4096)]  # 8 and 4 walks are enough
+    assert tune.taken_alike(search, 2, "outputs", 16) == [(1024, 4096)]  # as are 16 of segments
+    assert tune.taken_alike(search, 2, "states", 4) == [(4096,)]  # else there are no segments
+    assert tune.taken_alike(search._replace(programs=(5,)), 2, "dq", 5) == [(1024,), (4096,)]  # 8, and 4
+    times = {("outputs", 1024, 1): 1.0, ("outputs", 4096, 1): 4.0, ("outputs", 1024, 2): 2.0, ("outputs", 4096, 2): 2.5}
+    rows = [(tune.Job(role, length, 5, (tiles,)), ms) for (role, length, tiles), ms in times.items()]
+    assert tune.fastest(rows, "outputs", 5, (1024, 4096)) == (4.5, (2,))
+    assert tune.fastest(rows, "outputs", 5, (1024,)) == (1.0, (1,))
+    two = search._replace(one_pass=False)
+    assert tune.taken_alike(two, 2, "states", 4) == [(1024,), (4096,)]
+    assert tune.taken_alike(two, 2, "dv", 4) == [(1024, 4096)]
+
+
+def test_candidates_that_do_not_compile_are_left_out(monkeypatch, searches, capsys):
+    def refuse(search, job, *rest):
+        if job.tiles == search.outputs[0]:
+            raise RuntimeError("too much shared memory")
+        return lambda: None
+
+    monkeypatch.setattr(tune, "call_of", refuse)
+    monkeypatch.setattr(tune, "milliseconds", lambda calls, **_: {"": {"median": 1.0}})
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    rows = tune.measure("large", workers=3)
+    assert {job.tiles for job, _ in rows} == {*searches["large"].states, *searches["large"].outputs[1:]}
+    assert "4 kernels left out: ['RuntimeError: too much shared memory']" in capsys.readouterr().out
 
 
 def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):
@@ -592,7 +716,7 @@ def test_the_ladder_refuses_what_it_cannot_climb(arguments, words):
 def test_the_tuner_says_that_it_wants_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
-        tune.measure("small", 512, 512, workers=1)
+        tune.measure("small", workers=1)
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():

@@ -1,7 +1,8 @@
-"""python -m gpu.kernel_ladder.tune: time every tile shape of the fused kernels and store the fastest.
+"""python -m gpu.kernel_ladder.tune: time candidate tiles of the fused kernels and store the fastest.
 
 Compiling is what takes long, so worker processes do it first, each for a part of the candidates; a candidate that does
-not compile, or asks for more memory than a multiprocessor has, is left out and said so.
+not compile, or asks for more memory than a multiprocessor has, is left out and said so. Chunk sizes and the tiles of
+float32 are not searched.
 """
 
 import functools
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -18,151 +19,229 @@ import typer
 import gpu.triton_retention as ours
 from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
+from gpu.triton_tiles import TABLE
 from refimpl.files import write_atomically
 
-MANY, ONE = "states", "states of one"  # of many sequences, and of one as long as all of them
-NAMES = {
-    MANY: ("BT", "BK", "BV", "warps", "stages"),
-    "outputs": ("BM", "BK", "BV", "warps", "stages", "residents"),
-    "one pass": ("BV", "warps", "stages"),
-}
-ROLES = ("outputs", "dq", "dk", "dv")
-ONE_PASS = {"large": False, "small": True}
-CHUNKS = {"large": (128,), "small": (64,)}
-PROGRAMS = {"large": 128, "small": 264}  # as many as an H200 has multiprocessors, or can hold at once of the narrow
-STATES = {
-    "large": [
-        (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3), (32, 128, 128, 8, 4),
-        (32, 64, 256, 4, 4), (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3),
-    ],
-    "small": [(64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)],
+
+class Search(NamedTuple):
+    """What is tried for a shape: see `gpu.triton_tiles.tiles_for` for what is stored.
+
+    lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. states,
+    outputs: tiles, by the names below.
+    """
+
+    one_pass: bool
+    chunk: int
+    tokens: int
+    lengths: tuple
+    programs: tuple
+    states: tuple
+    outputs: tuple
+
+
+STATES = ("BT", "BK", "BV", "warps", "stages")
+OUTPUTS = {False: ("BM", "BK", "BV", "warps", "stages", "residents"), True: ("BV", "warps", "stages")}  # by one_pass
+DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}
+ROLES = ("states", "outputs", "dq", "dk", "dv")
+SEARCHES = {
+    "large": Search(
+        False, 128, 16384, (2048, 16384), (128,),
+        (
+            (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3),
+            (32, 128, 128, 8, 4), (32, 64, 256, 4, 4), (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3),
+        ),
+        ((128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)),
+    ),
+    "small": Search(  # one walk for each of an H200's multiprocessors, or two
+        True, 64, 65536, (2048, 8192, 65536), (132, 264),
+        ((64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)),
+        (
+            (32, 4, 2), (32, 4, 3), (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 2), (128, 4, 2), (128, 4, 3),
+            (128, 4, 1), (128, 8, 2),
+        ),
+    ),
 }  # fmt: skip
-OUTPUTS = {
-    "large": [(128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)],
-    "small": [(128, 4, 2), (128, 4, 1), (64, 4, 2), (64, 4, 3), (128, 8, 2), (64, 8, 2)],
-}
 
 
-def jobs(shape):
-    """Every (role, chunk, tiles) to try, each once."""
-    names = NAMES["one pass" if ONE_PASS[shape] else "outputs"]
-    for chunk in CHUNKS[shape]:
-        for tiles in STATES[shape]:
-            for role in (MANY, ONE):
-                yield role, chunk, dict(zip(NAMES[MANY], tiles, strict=True))
-        for role in ROLES:
-            for tiles in OUTPUTS[shape]:
-                yield role, chunk, dict(zip(names, tiles, strict=True))
+class Job(NamedTuple):
+    """A kernel to time: a role's tiles at a length, time cut for so many programs."""
+
+    role: str
+    length: int
+    programs: int
+    tiles: tuple
 
 
-def call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept):
-    """The launch of one job as a function of nothing; `kept` holds the states of each chunk size."""
+def names_of(search, role):
+    """What the numbers of a role's tiles are, as they are stored."""
+    return STATES if role == "states" else OUTPUTS[search.one_pass]
+
+
+def parts_of(search, heads, length, programs):
+    """How one pass cuts time, as of `ours.cut`, and whether it walks as often as wanted."""
+    sequences = search.tokens // length * heads
+    parts = ours.cut(sequences, -(-length // search.chunk), programs)
+    return parts, sequences * parts[0] >= programs
+
+
+def jobs(search, heads):
+    """Every `Job`, each once."""
+    for programs in search.programs:
+        for length in search.lengths:
+            for role in ROLES:
+                if role == "states" and search.one_pass and parts_of(search, heads, length, programs)[0][0] == 1:
+                    continue  # there are none
+                for tiles in search.states if role == "states" else search.outputs:
+                    yield Job(role, length, programs, tiles)
+
+
+def call_of(search, job, q, k, v, grad, gamma, kept):
+    """The launch of a job as a function of nothing; `kept` holds the states that several of them read."""
     (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
-    chunks, programs = -(-time // chunk), PROGRAMS[shape]
-    if ONE_PASS[shape]:
-        parts = ours.cut(batch * heads, chunks, programs)
-        if role in (MANY, ONE):
+    tiles = dict(zip(names_of(search, job.role), job.tiles, strict=True))
+    chunk, chunks = search.chunk, -(-time // search.chunk)
+    if search.one_pass:
+        parts = ours.cut(batch * heads, chunks, job.programs)
+        if job.role == "states":
             return lambda: ours.totals_of(k, v, log2_gamma, chunk, parts, tiles)
+        totals = None
+        if parts[0] > 1:
+            totals = _kept(kept, (batch * heads, parts[0], key_dim, v.shape[3]), torch.float32, q.device)
         walk = functools.partial(
-            ours.walk_of, log2_gamma=log2_gamma, start=None, totals=None, chunk=chunk, parts=(1, chunks), tiles=tiles
+            ours.walk_of, log2_gamma=log2_gamma, start=None, totals=totals, chunk=chunk, parts=parts, tiles=tiles
         )
         return {
             "outputs": lambda: walk(q, k, v),
-            "dq": lambda: walk(grad, v, k),
-            "dk": lambda: walk(v, grad, q, reverse=True),
-            "dv": lambda: walk(k, q, grad, reverse=True),
-        }[role]
-    if role in (MANY, ONE):
-        return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], programs)
-    if chunk not in kept:
-        kept[chunk] = q.new_empty((batch * heads, chunks, key_dim, v.shape[3])).normal_()
-    states = kept[chunk]
+            "dq": lambda: walk(grad, v, k, turned=True, want_end=False),
+            "dk": lambda: walk(v, grad, q, reverse=True, turned=True, want_end=False),
+            "dv": lambda: walk(k, q, grad, reverse=True, want_end=False),
+        }[job.role]
+    if job.role == "states":
+        return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], job.programs)
+    states = _kept(kept, (batch * heads, chunks, key_dim, v.shape[3]), q.dtype, q.device)
     return {
         "outputs": lambda: ours.outputs_of(q, k, v, log2_gamma, states, chunk, tiles),
         "dq": lambda: ours.outputs_of(grad, v, k, log2_gamma, states, chunk, tiles, transposed=True),
         "dk": lambda: ours.outputs_of(v, grad, q, log2_gamma, states, chunk, tiles, reverse=True, transposed=True),
         "dv": lambda: ours.outputs_of(k, q, grad, log2_gamma, states, chunk, tiles, reverse=True),
-    }[role]
+    }[job.role]
+
+
+def _kept(kept, shape, dtype, device):
+    if shape not in kept:
+        kept[shape] = torch.randn(shape, device=device).to(dtype)
+    return kept[shape]
 
 
 def compile_part(shape, part, parts):
-    """Launch each of a part of the jobs once on small inputs, which leaves it in Triton's cache; what failed, and why."""
-    q, k, v, grad, gamma = inputs(SHAPES[shape], 512, 512)
-    failed, kept = {}, {}
-    for number, (role, chunk, tiles) in enumerate(jobs(shape)):
+    """Launch each of a part of the kernels once on small inputs, which leaves it in Triton's cache; what failed, and why.
+
+    What a kernel is compiled for are role and tiles, and whether time is cut.
+    """
+    search, (heads, *_) = SEARCHES[shape], SHAPES[shape]
+    failed, kept, given = {}, {}, {}
+    several = {(job.role, job.tiles) for job in jobs(search, heads)}
+    for number, (role, tiles) in enumerate(sorted(several)):
         if number % parts == part:
-            try:
-                call_of(shape, role, chunk, tiles, q, k, v, grad, gamma, kept)()
-                torch.cuda.synchronize()
-            except Exception as error:
-                failed[number] = f"{type(error).__name__}: {error}"[:100]
+            for length in (search.chunk, 8 * search.chunk):  # in one part, or several
+                if length not in given:
+                    given[length] = inputs(SHAPES[shape], length, length)
+                try:
+                    call_of(search, Job(role, length, 4 * heads, tiles), *given[length], kept)()
+                    torch.cuda.synchronize()
+                except Exception as error:
+                    failed[role, tiles] = f"{type(error).__name__}: {error}"[:100]
     return failed
 
 
-def measure(shape, time, tokens, workers):
-    """[(role, chunk, tiles, ms)] of all jobs that ran."""
+def measure(shape, workers):
+    """[(job, ms)] of all jobs that ran."""
     if not torch.cuda.is_available():
         raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
+    search, failed, rows = SEARCHES[shape], {}, []
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        parts = pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers)
-        failed = {number: why for part in parts for number, why in part.items()}
-    many, one = (inputs(SHAPES[shape], length, tokens) for length in (time, tokens))
-    kept, rows = {}, []
-    for number, (role, chunk, tiles) in enumerate(jobs(shape)):
-        if number not in failed:
-            call = call_of(shape, role, chunk, tiles, *(one if role == ONE else many), kept)
-            rows.append((role, chunk, tiles, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
+        for part in pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers):
+            failed |= part
+    every = list(jobs(search, SHAPES[shape].heads))
+    for length in search.lengths:
+        given, kept = inputs(SHAPES[shape], length, search.tokens), {}
+        for job in every:
+            if job.length == length and (job.role, job.tiles) not in failed:
+                call = call_of(search, job, *given, kept)
+                rows.append((job, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
     print(
-        f"{shape}: {len(rows)} candidates timed, {len(failed)} left out: {sorted(set(failed.values()))[:3]}", flush=True
+        f"{shape}: {len(rows)} times of {len(every)}; {len(failed)} kernels left out: {sorted(set(failed.values()))[:3]}",
+        flush=True,
     )
     return rows
 
 
-def best(shape, rows, direction):
-    """(ms, entry of the table) for a direction: for each chunk the best of each role, of these the least sum.
+def taken_alike(search, heads, role, programs):
+    """The lengths at which the kernels take the same of a role's stored tiles: the first of them, and the last."""
+    if role == "states" and search.one_pass:
+        cut = tuple(n for n in search.lengths if parts_of(search, heads, n, programs)[0][0] > 1)
+        return [cut] if cut else []
+    if search.one_pass:
+        enough = {n: parts_of(search, heads, n, programs)[1] for n in search.lengths}
+        groups = (tuple(n for n in search.lengths if enough[n] == first) for first in (True, False))
+        return [group for group in groups if group]
+    return [search.lengths[:1], search.lengths[1:]] if role == "states" else [search.lengths]
 
-    The sum counts states of many sequences and not those of one; in one pass none, for they are computed only where time
-    is cut.
+
+def fastest(rows, role, programs, lengths):
+    """(ms, tiles): those whose sum over the lengths is least."""
+    sums = {}
+    for job, ms in rows:
+        if (job.role, job.programs) == (role, programs) and job.length in lengths:
+            sums[job.tiles] = sums.get(job.tiles, 0.0) + ms
+    return min((ms, tiles) for tiles, ms in sums.items())
+
+
+def best(search, heads, rows):
+    """(ms, table): of a forward and a backward pass at every length, and the entry's "forward" and "backward".
+
+    Both are of one number of programs, so that one can use what the other summed: that of the least sum.
     """
-    times = {"forward": {"outputs": 1}, "backward": {"dq": 1, "dk": 1, "dv": 1}}[direction]
-    entries = []
-    for chunk in sorted({row[1] for row in rows}):
-        fastest = {
-            role: min((row for row in rows if row[:2] == (role, chunk)), key=lambda row: row[3])[2:]
-            for role in (MANY, ONE, *times)
-        }
-        choices = [tiles for tiles, _ in (fastest[MANY], fastest[ONE])][ONE_PASS[shape] :]
-        entry = {"one_pass": ONE_PASS[shape], "chunk": chunk, "programs": PROGRAMS[shape]}
-        entry |= {"states": choices[:1] if choices[0] == choices[-1] else choices}
-        entry |= {role: fastest[role][0] for role in times}
-        total = 0.0 if ONE_PASS[shape] else {"forward": 1, "backward": 2}[direction] * fastest[MANY][1]
-        entries.append((total + sum(fastest[role][1] for role in times), entry))
-    return min(entries, key=lambda pair: pair[0])
+    found = []
+    for programs in search.programs:
+        total, table = 0.0, {}
+        for direction, roles in DIRECTIONS.items():
+            table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
+            for role, count in roles.items():
+                choices = [fastest(rows, role, programs, alike) for alike in taken_alike(search, heads, role, programs)]
+                choices = choices or [(0.0, search.states[0])]  # time is never cut
+                count = 1 if search.one_pass else count  # the backward pass is given those of the forward pass
+                total += count * sum(ms for ms, _ in choices)
+                names = names_of(search, role)
+                stored = list({tiles: dict(zip(names, tiles, strict=True)) for _, tiles in choices}.values())
+                table[direction][role] = stored if role == "states" or search.one_pass else stored[0]
+        found.append((total, table))
+    return min(found, key=lambda each: each[0])
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="the table to update")] = ours.TABLE,
+    out: Annotated[Path, typer.Option(help="the table to update")] = TABLE,
     log: Annotated[Path | None, typer.Option(help="write every time here, as JSON")] = None,
-    shapes: Annotated[str, typer.Option(help="which of the shapes, with commas between")] = ",".join(SHAPES),
-    time: Annotated[int, typer.Option(help="tokens a sequence, of many")] = 2048,
-    show: Annotated[int, typer.Option(help="how many of each role to print")] = 5,
+    shapes: Annotated[str, typer.Option(help="which of the shapes, with commas between")] = ",".join(SEARCHES),
+    show: Annotated[int, typer.Option(help="how many of each role and length to print")] = 3,
 ):
     """Search, and write the table that `gpu.triton_retention` reads."""
-    table, every, chosen = json.loads(ours.TABLE.read_text()), {}, shapes.split(",")
-    if unknown := [shape for shape in chosen if shape not in SHAPES]:
-        raise typer.BadParameter(f"shapes must be of {', '.join(SHAPES)}, got {', '.join(map(repr, unknown))}")
+    table, every, chosen = json.loads(TABLE.read_text()), {}, shapes.split(",")
+    if unknown := [shape for shape in chosen if shape not in SEARCHES]:
+        raise typer.BadParameter(f"shapes must be of {', '.join(SEARCHES)}, got {', '.join(map(repr, unknown))}")
     for shape in chosen:
-        tokens = 16384 if shape == "large" else 65536
-        rows = measure(shape, time, tokens, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
-        every[shape] = rows
-        for role in (MANY, ONE, *ROLES):
-            for _, chunk, tiles, ms in sorted((row for row in rows if row[0] == role), key=lambda row: row[3])[:show]:
-                print(f"{shape} {role:13s} C={chunk:3d} {ms:7.3f} ms  {' '.join(f'{k}={v}' for k, v in tiles.items())}")
-        widths = list(SHAPES[shape][1:])
-        entry = {"widths": widths} | ({"widest": max(widths)} if ONE_PASS[shape] else {})
-        for direction in ("forward", "backward"):
-            total, entry[direction] = best(shape, rows, direction)
-            print(f"{shape} {direction}: C={entry[direction]['chunk']}, {total:.3f} ms as a sum of its kernels")
+        search, (heads, *widths) = SEARCHES[shape], SHAPES[shape]
+        every[shape] = rows = measure(shape, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
+        for kind in dict.fromkeys((job.programs, job.role, job.length) for job, _ in rows):
+            mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.role, job.length) == kind)
+            for ms, tiles in mine[:show]:
+                words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, kind[1]), tiles, strict=True))
+                print(f"{shape} {kind[0]:3d} programs, T {kind[2]:6,d} {kind[1]:8s}{ms:7.3f} ms  {words}")
+        total, entry = best(search, heads, rows)
+        print(
+            f"{shape}: {entry['forward']['programs']} programs, {total:.3f} ms as a sum of its kernels at every length"
+        )
+        entry = {"widths": widths} | ({"widest": max(widths)} if search.one_pass else {}) | entry
         table["half"] = [old for old in table["half"] if old["widths"] != widths] + [entry]
         table["device"] = torch.cuda.get_device_name()
         write_atomically(out, json.dumps(table, indent=1) + "\n")
