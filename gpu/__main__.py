@@ -105,7 +105,10 @@ def sweep(
     """Train with each learning rate, each model with all of them; a sweep that was stopped goes on where it was."""
     config = RunConfig(**(read_settings(file) if file else {}) | settings)
     with goes_on():
-        rows = sweep_rates(config, learning_rate, model or [config.model], out, all_devices(device), console)
+        rows = sweep_rates(
+            config, learning_rate, model or [config.model], out, all_devices(device), console,
+            command=f"python -m gpu {shlex.join(sys.argv[1:])}",
+        )  # fmt: skip
     table = Table()
     for heading in ("model", "learning rate", "bits per byte", ""):
         table.add_column(heading, justify="left" if heading in ("model", "") else "right")
@@ -253,9 +256,9 @@ def bench(
         list[str] | None,
         typer.Argument(help=f"{', '.join(benchmark.SECTIONS)}, all by default; or paper: its cost tables"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder for the results, SECTION.json and SECTION.png")] = Path(
-        "runs/bench"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="folder for the results, SECTION.json and, but for paper, SECTION.png")
+    ] = Path("runs/bench"),
     draw: Annotated[
         Path | None, typer.Option(help="draw the results in this folder again, and measure nothing")
     ] = None,

@@ -11,7 +11,9 @@ import functools
 import json
 import math
 import platform
+import shlex
 import statistics
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -125,6 +127,9 @@ def write(out, rows):
     on_gpu = dist.get_backend() == "nccl"
     result = {
         "what": "several processes against one device with the same inputs",
+        "command": shlex.join(
+            ["torchrun", "--nproc-per-node", f"{dist.get_world_size()}", "-m", "gpu.check_processes", *sys.argv[1:]]
+        ),
         "processes": dist.get_world_size(),
         "backend": dist.get_backend(),
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads each",

@@ -9,7 +9,7 @@ from refimpl.files import write_atomically
 from .study import folder_name, run_all
 
 
-def sweep(config, rates, models, out, devices=("cpu",), console=None):
+def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None):
     """Train each model with each learning rate and the same everything else; runs that were finished are not repeated.
 
     Args:
@@ -17,7 +17,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None):
         rates: learning rates, at least one.
         models: names of models.
         out: folder, which receives sweep.json after every run, and a folder a run.
-        devices, console: as for `gpu.study.run_study`.
+        devices, console, command: as for `gpu.study.run_study`.
 
     Returns:
         A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
@@ -41,7 +41,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None):
             _mark_best([row for row in rows if row["model"] == model], rates)
         done = [result for result in results.values() if result]
         machines = {name: done[0][name] for name in ("device", "versions")} if done else {}
-        shown = {"config": dataclasses.asdict(config), **machines, "rows": rows}
+        shown = {"command": command, "config": dataclasses.asdict(config), **machines, "rows": rows}
         write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
         return rows
 

@@ -1,12 +1,16 @@
-"""Hypothesis the same everywhere, Triton's kernels on any machine, and the list of mutants at the end of a run."""
+"""Hypothesis, Triton's kernels and interrupts the same everywhere, and the list of mutants at the end of a run."""
 
 import os
+import signal
 
 import torch
 from hypothesis import Phase, settings
 
 if not torch.cuda.is_available():  # Triton asks when it is first imported, be it by torch
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs inherit it: interrupts are tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomised: CI and a reader see the same examples. No deadline: a busy machine is no failure.
 settings.register_profile("tests", max_examples=60, deadline=None, derandomize=True, database=None)

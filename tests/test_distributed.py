@@ -36,6 +36,7 @@ def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "rows.json").read_text())
     assert (results["processes"], results["backend"]) == (2, "gloo")
+    assert results["command"].startswith("torchrun --nproc-per-node 2 -m gpu.check_processes --device cpu --dim 16 ")
     rows = {(row["what"], row.get("dtype", row.get("precision"))): row for row in results["rows"]}
     exact = [row for (what, dtype), row in rows.items() if dtype == "float64"]
     assert len(exact) == 1 + 2 + 3

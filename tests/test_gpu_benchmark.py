@@ -1,20 +1,24 @@
 """The benchmark: rows that say what was measured, arithmetic of bytes, failures that cost nothing else, figures."""
 
+import dataclasses
 import itertools
 import json
 import math
 import sys
 import time
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from typer.testing import CliRunner
 
 from gpu import benchmark, benchmark_decoding, benchmark_figures, benchmark_training, turns
 from gpu.__main__ import app
 from gpu.benchmark_config import BenchmarkConfig
 from gpu.benchmark_decoding import decoding_work, largest_work, past_bytes, random_memory
+from gpu.benchmark_figures import COLOURS
 from gpu.benchmark_training import MOST_COMPILED_CHUNKS, training_candidates
 from gpu.generate import Step
 from gpu.models import build, build_random
@@ -185,13 +189,17 @@ def test_what_a_sequence_takes_is_asked_of_no_more_than_a_kernel_takes(monkeypat
     )
     monkeypatch.setattr(benchmark_decoding, "start_of_peak", lambda device: 0)
     monkeypatch.setattr(benchmark_decoding, "peak_since", lambda before, device: 7 + 100_000 * tried[-1])
+    runs = (CONFIG.run("transformer"), CONFIG.run("transformer", kv_heads=1), CONFIG.run("retnet", retention="fla"))
     for context in (4, 2**18):
-        for run in (CONFIG.run("transformer"), CONFIG.run("transformer", kv_heads=1), CONFIG.run("retnet")):
+        for run in runs:
             each = benchmark_decoding.bytes_a_sequence(run, context, "cuda")
             assert each == max(100_000, past_bytes(run, context, 1))
             assert tried[-1] == 2 * tried[-2]
             assert 1 <= tried[-1] * run.num_heads <= 65535
     assert len(set(tried)) > 3
+    fused = dataclasses.replace(CONFIG, num_heads=16).run("retnet", retention="triton")  # whose grid has one axis
+    benchmark_decoding.bytes_a_sequence(fused, 4, "cuda")
+    assert tried[-1] * 16 > 65535
 
 
 # ---------------------------------------------------------------- what is timed
@@ -425,6 +433,34 @@ def test_the_training_figure_shows_the_numbers_of_the_file(run):
     for panel, length in zip(figure.axes, (8, 16), strict=True):
         bars = [bar.get_width() for bar in panel.patches]
         assert bars == [row["tokens_per_second"] for row in results["rows"] if row["time"] == length]
+
+
+def test_both_figures_give_a_model_the_same_colour_and_show_its_whole_name(run):
+    results = json.loads(json.dumps(run[0]))
+    names = ["RetNet, fused", f"RetNet, {FLA}", "Transformer"]
+    for section, rows in (("training", results["training"]["rows"]), ("decoding", results["decoding"]["rows"])):
+        template = next(row for row in rows if row["status"] == "measured")
+        results[section]["rows"] = [template | {"name": name} for name in names]
+    results["training"]["rows"].append(results["training"]["rows"][1] | {"compiled": True})
+    figure = benchmark_figures.training_figure(results["training"])
+    panel = figure.axes[0]
+    colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in panel.patches]
+    curves = benchmark_figures.decoding_figure(results["decoding"]).axes[0].containers
+    assert colours[:3] == [each.lines[0].get_color() for each in curves] == [COLOURS[name] for name in names]
+    assert len(set(colours[:3])) == 3
+    assert [bool(bar.get_hatch()) for bar in panel.patches] == [False, False, False, True]
+    FigureCanvasAgg(figure).draw()
+    assert min(label.get_window_extent().x0 for label in panel.get_yticklabels()) >= 0.1 * figure.dpi
+
+
+def test_the_decoding_figure_says_what_else_ended_a_batch(run):
+    results = json.loads(json.dumps(run[0]["decoding"]))
+    title = "as many sequences as fit"
+    assert benchmark_figures.decoding_figure(results).axes[2].get_title() == title
+    for row in results["rows"]:
+        row |= {"limit": "the grid of a kernel"} if row["largest"] else {}
+    title += "\nor as the grid of a kernel takes"
+    assert benchmark_figures.decoding_figure(results).axes[2].get_title() == title
 
 
 def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run):

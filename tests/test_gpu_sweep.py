@@ -1,6 +1,7 @@
 """Sweeps: every model with every rate, the best marked, and nothing computed twice."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -36,7 +37,9 @@ def swept(corpus, tmp_path_factory):
     arguments = ["sweep", f"{path}", "--steps", f"{SMALL['steps']}", "--out", f"{folder / 'out'}"]
     arguments += [word for model in MODELS for word in ("--model", model)]
     arguments += [word for rate in RATES for word in ("--learning-rate", f"{rate}")]
-    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--device", "cpu"], env={"COLUMNS": "120"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gpu", *arguments])
+        result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--device", "cpu"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     return folder / "out", result.output
 
@@ -45,6 +48,7 @@ def test_the_program_tries_every_rate_and_overrides_the_file(corpus, swept):
     out, output = swept
     saved = json.loads((out / "sweep.json").read_text())
     assert [saved["config"][name] for name in ("steps", "dim", "corpus")] == [12, 16, corpus]
+    assert saved["command"].startswith("python -m gpu sweep ")
     assert [(row["model"], row["learning_rate"]) for row in saved["rows"]] == [
         (m, r) for m in MODELS for r in sorted(RATES)
     ]

@@ -6,11 +6,14 @@ made, at the rate of a matrix product measured in the same run.
 """
 
 import json
+import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import torch
+import triton
 import typer
 
 from gpu.benchmark_accuracy import GAMMAS, poisoned, worst_head
@@ -22,6 +25,7 @@ from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
+FORESEEN = "large", 4096, 16384  # the shape, T and tokens that the predictions are of
 ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
 
 
@@ -58,9 +62,9 @@ def peers(shape, time, tokens):
 
 def main(
     out: Annotated[Path | None, typer.Option(help="write the results here, as JSON")] = None,
-    shape: Annotated[str, typer.Option(help=f"one of {', '.join(SHAPES)}")] = "large",
-    time: Annotated[int, typer.Option(help="tokens a sequence")] = 4096,
-    tokens: Annotated[int, typer.Option(help="tokens altogether")] = 16384,
+    shape: Annotated[str, typer.Option(help=f"one of {', '.join(SHAPES)}")] = FORESEEN[0],
+    time: Annotated[int, typer.Option(help="tokens a sequence")] = FORESEEN[1],
+    tokens: Annotated[int, typer.Option(help="tokens altogether")] = FORESEEN[2],
     rounds: Annotated[int, typer.Option(help="how often each is timed")] = 10,
 ):
     """Climb the ladder, forwards, in bfloat16."""
@@ -72,12 +76,12 @@ def main(
         raise typer.BadParameter("the ladder is timed on a CUDA GPU, and there is none here")
     heads, key_dim, value_dim = SHAPES[shape]
     q, k, v, _, gamma = inputs(SHAPES[shape], time, tokens)
-    rows, calls = {}, {}
+    rows, calls, foreseen = {}, {}, (shape, time, tokens) == FORESEEN
     with torch.no_grad(), values_trusted():
         for name in VERSIONS:
             try:
                 version = import_module(f"gpu.kernel_ladder.{name}")
-                row = {"predicted_ms": version.PREDICTED_MS, "prediction": version.PREDICTION}
+                row = {"predicted_ms": version.PREDICTED_MS, "prediction": version.PREDICTION} if foreseen else {}
                 row["error"] = error(version.retention, shape)
                 if not row["error"] <= ALLOWED:
                     raise ArithmeticError(f"relative RMS error {row['error']}, allowed {ALLOWED}")
@@ -94,7 +98,8 @@ def main(
     for name in calls:
         rows.setdefault(name, {}).update(times[name], share_of_roofline=least / times[name]["median"])
     result = {
-        "device": torch.cuda.get_device_name(), "torch": torch.__version__, "heads": heads, "key_dim": key_dim,
+        "command": shlex.join(["python", "-m", "gpu.kernel_ladder", *sys.argv[1:]]), "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__, "triton": triton.__version__, "heads": heads, "key_dim": key_dim,
         "value_dim": value_dim, "time": time, "tokens": tokens, "copy_bytes_per_s": copy, "product_flop_per_s": product,
         "floor_ms": least, "versions": rows,
     }  # fmt: skip
@@ -102,10 +107,10 @@ def main(
         write_atomically(out, json.dumps(result, indent=1) + "\n")
     print(f"{'':40s}{'predicted':>10s}{'ms':>9s}{'spread':>8s}{'roofline':>10s}{'error':>9s}")
     for name, row in rows.items():
-        if "failed" in row:
-            print(f"{name:40s}{row['predicted_ms']:10.2f}  failed: {row['failed'][:60]}")
-            continue
         predicted = f"{row['predicted_ms']:10.2f}" if "predicted_ms" in row else " " * 10
+        if "failed" in row:
+            print(f"{name:40s}{predicted}  failed: {row['failed'][:60]}")
+            continue
         off = f"{row['error']:9.1e}" if "error" in row else ""
         share = f"{row['share_of_roofline']:10.0%}" if name not in ATTENTION else " " * 10
         print(f"{name:40s}{predicted}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}")
