@@ -25,7 +25,7 @@ time are walked at once; what each adds to the state is computed before, and for
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
 written and read: at K = 256, V = 512 and C = 128 a third more than those. Longer chunks would move less and multiply
 more. RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02, so no tile within one is too small to count;
-of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens and a segment back.
+of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens back, and a segment or two.
 
 What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
 gamma taken in float64. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
@@ -50,7 +50,7 @@ from . import triton_common as common
 from .triton_common import dot, load, step_decays, store
 from .triton_states import cut, state_before, states_of, totals_of
 from .triton_step import launch_step
-from .triton_tiles import tiles_for, with_tiles_that_fit
+from .triton_tiles import tiles_of, with_tiles_that_fit
 
 STATE = 64 * 128  # numbers of the state that a program of one pass holds: more do not fit its registers
 
@@ -200,7 +200,7 @@ def one_pass_of(q, tiles):
     """How a direction computes in one pass: the parts, as of `cut`, and the tiles of a role for as many walks as these."""
     sequences = q.shape[0] * q.shape[1]
     parts = cut(sequences, common.blocks(q.shape[2], tiles["chunk"]), tiles["programs"])
-    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1  # of two, or of one
+    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1  # the first tiles of a role are for as many as wanted
     return parts, {role: tiles[role][fit] for role in tiles if isinstance(tiles[role], list)}
 
 
@@ -243,7 +243,7 @@ def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
 
 
 def _tiles(q, v, direction, chunk):
-    tiles = tiles_for(q.shape[3], v.shape[3], q.dtype, q.device, chunk)[direction]
+    tiles = tiles_of(q, v, chunk)[direction]
     return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
 
 

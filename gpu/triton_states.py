@@ -19,8 +19,11 @@ FAR = tl.constexpr(150.0)  # halvings: 2^-150 is zero in float32
 
 @triton.jit
 def _within_reach(log2_gamma, tokens):
-    """How many stretches of so many tokens to walk: what came before them a float32 weighs as zero."""
-    return tl.minimum(FAR / tl.maximum(-log2_gamma * tokens, 1e-6), 2.0**30).to(tl.int32) + 2
+    """How many stretches of so many tokens to walk: what came before them a float32 weighs as zero.
+
+    One more is for the fraction, and one for a last stretch that is ragged.
+    """
+    return (1.0 / tl.maximum(-log2_gamma * tokens, 1e-6) * FAR).to(tl.int32) + 2
 
 
 @triton.jit

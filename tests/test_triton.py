@@ -5,7 +5,9 @@ GPU rounds it, which doubles its error.
 """
 
 import json
+import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -168,10 +170,10 @@ def test_heads_that_forget_at_once():
 @pytest.mark.parametrize("with_state", [False, True])
 def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
     """In one pass and in two, whatever the table says of such heads."""
-    (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], ours.tiles_for
+    (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], triton_tiles.tiles_for
     entry = small if one_pass else large
     assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
-    monkeypatch.setattr(ours, "tiles_for", lambda *widths: entry)
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
     q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
     grad, grad_state = upstream(q, v)
     case = (q, k, v, gamma, state if with_state else None, grad, grad_state)
@@ -187,12 +189,10 @@ def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state
 def nothing_too_large(monkeypatch):
     """What was found too large in a test is forgotten."""
     monkeypatch.setattr(triton_tiles, "_too_large", set())
-    yield
-    triton_tiles.tiles_for.cache_clear()
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@by_dtype
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monkeypatch, nothing_too_large, poisoned):
     """As Triton says so, before a kernel runs, and from then on at once, in both directions."""
     modest, name, tried = json.loads(triton_tiles.TABLE.read_text())["modest"], f"{direction}_of", []
@@ -221,9 +221,28 @@ def test_what_even_modest_tiles_do_not_fit_is_an_error(monkeypatch, nothing_too_
         raise OutOfResources(245_848, 1024, "shared memory")
 
     monkeypatch.setattr(ours, "forward_of", full)
-    for _ in range(2):
+    for dtype in (torch.float16, torch.float16, torch.float32):  # at once, again, and where modest tiles are no smaller
         with pytest.raises(OutOfResources, match="shared memory"):
-            ours.retention_chunkwise_triton(*arrays(torch.float16, 3))
+            ours.retention_chunkwise_triton(*arrays(dtype, 3))
+    assert {kind[2] for kind in triton_tiles._too_large} == {torch.float16}
+
+
+def test_two_threads_may_find_the_tiles_too_large_at_once(monkeypatch, nothing_too_large):
+    """Both get modest ones, and what failed is not kept while they are tried."""
+    both, modest, kept = threading.Barrier(2), triton_tiles.modest_tiles()["forward"], {}
+
+    @triton_tiles.with_tiles_that_fit
+    def function(q, k, v, chunk):
+        if triton_tiles.tiles_of(q, v, chunk)["forward"] != modest:
+            states_ = torch.ones(3)
+            kept[threading.get_ident()] = weakref.ref(states_)
+            both.wait(timeout=10)
+            raise OutOfResources(245_848, 101_376, "shared memory")
+        return kept[threading.get_ident()]()
+
+    q, k, v, *_ = arrays(torch.bfloat16, 3)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: function(q, k, v, 0), range(2))) == [None, None]
 
 
 @pytest.mark.parametrize("with_state", [False, True])
@@ -232,7 +251,7 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
     """States of several segments at a time, forwards and backwards, over a ragged tail."""
     _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
     state, log2_gamma = state if with_state else None, gamma.log2()
-    tiles = ours.tiles_for(16, 16, torch.float32)["forward"]["states"]
+    tiles = triton_tiles.tiles_for(16, 16, torch.float32)["forward"]["states"]
     for reverse in (False, True):
         want, got = (
             ours.states_of(k, v, log2_gamma, state, 32, tiles, programs, reverse=reverse)
@@ -274,10 +293,39 @@ def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
         assert without[:, 1].isnan().all()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_float32_still_weighs_is_read(reverse, poisoned):
+    """Of values long ago alone, which weigh 2^-50 at the end; and within a segment of 16 steps, NaN beyond reach is not."""
+    _, k, v, gamma, _ = arrays(torch.float32, 512, 16, 16)
+    gamma[:] = 2.0**-0.1
+    oldest = slice(496, None) if reverse else slice(16)
+    tiles, log2_gamma = {"BT": 16, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, gamma.log2()
+    alone = torch.zeros_like(v)
+    alone[:, :, oldest] = v[:, :, oldest]
+    _, end = ours.states_of(k, alone, log2_gamma, None, 32, [tiles], 16, reverse=reverse)  # of 8 segments
+    some = torch.exp2(-0.1 * torch.arange(512.0, dtype=torch.float64))
+    weights = some if reverse else some.flip(0)
+    want = torch.einsum(
+        "bhtk,bhtv,t->bhkv", k.double(), alone.double(), weights.to(DEVICE) * (gamma[0] if reverse else 1)
+    )
+    agree((end,), (want,), 1e-4)
+    gamma[:] = 2.0**-4.0  # 38 tokens, 5 steps with those that are added
+    far = v.clone()
+    beyond = slice(400, None) if reverse else slice(112)  # of the segment walked first, all but its last 9 steps
+    far[:, :, beyond] = torch.nan
+    parts, log2_gamma = ours.cut(2, 16, 4), gamma.log2()
+    assert parts == (2, 8)
+    for_all, for_near = (
+        ours.totals_of(k, values, log2_gamma, 32, parts, tiles, reverse=reverse)[:, 1 if reverse else 0]
+        for values in (v, far)
+    )
+    assert torch.equal(for_all, for_near)
+
+
 def test_backward_takes_the_segments_of_the_forward_pass():
     """The same bits whether it is given what they add to the state or adds it up again, as where a compiler looked."""
     q, k, v, gamma, state = arrays(torch.float16, 300, 32, 80)
-    entry, (grad, grad_state) = ours.tiles_for(32, 80, torch.float16), upstream(q, v)
+    entry, (grad, grad_state) = triton_tiles.tiles_for(32, 80, torch.float16), upstream(q, v)
     *_, totals = ours.forward_of(q, k, v, gamma.log2(), state, entry["forward"])
     assert totals.shape[1] == 2
     first, second = (
@@ -287,6 +335,24 @@ def test_backward_takes_the_segments_of_the_forward_pass():
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
     for small in (each for each in json.loads(triton_tiles.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
         assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
+
+
+@pytest.mark.parametrize(("batch", "fit"), [(3, 0), (2, 0), (1, 1)])
+def test_one_pass_takes_tiles_by_the_number_of_walks(batch, fit, monkeypatch):
+    """The first of a role where there are as many as wanted, here four of two heads, and else the last."""
+    q, k, v, gamma, _ = arrays(torch.bfloat16, 64, 16, 16, batch=batch)
+    entry = json.loads(json.dumps(triton_tiles.tiles_for(16, 16, torch.bfloat16)))
+    seen, walk = [], ours.walk_of
+    for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv"])):
+        entry[direction]["programs"] = 4
+        for role in roles:
+            entry[direction][role] = [{"BV": 64, "warps": 4, "stages": stages} for stages in (1, 2)]
+    monkeypatch.setattr(
+        ours, "walk_of", lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)
+    )
+    ours.forward_of(q, k, v, gamma.log2(), None, entry["forward"])
+    ours.backward_of(q, k, v, gamma.log2(), None, None, v, None, entry["backward"])
+    assert [tiles["stages"] for tiles in seen] == [1 + fit] * 4
 
 
 def test_states_take_the_widest_tiles_that_fill_the_gpu():
@@ -596,7 +662,7 @@ def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
 def test_table_answers_for_every_width_and_dtype():
     for dtype in BOUNDS:
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
-            entry = ours.tiles_for(key_dim, value_dim, dtype)
+            entry = triton_tiles.tiles_for(key_dim, value_dim, dtype)
             assert set(json.loads(triton_tiles.TABLE.read_text())["modest"]["backward"]) == set(entry["backward"])
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
                 assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"}
@@ -604,7 +670,7 @@ def test_table_answers_for_every_width_and_dtype():
                     sizes = [size for name, size in tiles.items() if name.startswith("B")]
                     assert sizes
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
-    assert ours.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
+    assert triton_tiles.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
 
 
 @pytest.fixture
@@ -661,36 +727,71 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
         agree(got, want, BOUNDS[torch.bfloat16])
 
 
-def test_the_tuner_takes_the_least_sum_over_the_lengths_that_share_tiles():
-    """One pass of 2 heads and 4,096 tokens at T of 1,024 and 4,096: 8 walks, or 2 cut into as many programs as wanted."""
-    search = tune.Search(True, 64, 4096, (1024, 4096), (4, 16), ((1,), (2,)), ((1,), (2,)))
-    assert tune.taken_alike(search, 2, "outputs", 4) == [(1024, 4096)]  # 8 and 4 walks are enough
-    assert tune.taken_alike(search, 2, "outputs", 16) == [(1024, 4096)]  # as are 16 of segments
-    assert tune.taken_alike(search, 2, "states", 4) == [(4096,)]  # else there are no segments
-    assert tune.taken_alike(search._replace(programs=(5,)), 2, "dq", 5) == [(1024,), (4096,)]  # 8, and 4
-    times = {("outputs", 1024, 1): 1.0, ("outputs", 4096, 1): 4.0, ("outputs", 1024, 2): 2.0, ("outputs", 4096, 2): 2.5}
-    rows = [(tune.Job(role, length, 5, (tiles,)), ms) for (role, length, tiles), ms in times.items()]
-    assert tune.fastest(rows, "outputs", 5, (1024, 4096)) == (4.5, (2,))
-    assert tune.fastest(rows, "outputs", 5, (1024,)) == (1.0, (1,))
-    two = search._replace(one_pass=False)
-    assert tune.taken_alike(two, 2, "states", 4) == [(1024,), (4096,)]
-    assert tune.taken_alike(two, 2, "dv", 4) == [(1024, 4096)]
+def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
+    """One pass of 4,096 tokens of 2 heads at T of 1,024 and 4,096: 8 walks, or 2 cut into as many programs as wanted."""
+    shape, search = Shape(2, 16, 16), tune.Search(True, 64, 4096, (1024, 4096), (4, 5, 16), ((1,), (2,)), ((1,), (2,)))
+    for role, programs, lengths, first in (
+        ("outputs", 4, (1024, 4096), True), ("dv", 16, (1024, 4096), True), ("dq", 5, (1024,), True), ("dq", 5, (4096,), False),
+    ):  # fmt: skip
+        for length in lengths:
+            assert tune.taken(search, shape, role, length, programs, ("a", "b")) == ("a" if first else "b")
+    times = {(1024, 1): 1.0, (4096, 1): 4.0, (1024, 2): 2.0, (4096, 2): 2.5}
+    rows = [
+        (tune.Job("outputs", length, programs, (n,)), ms) for (length, n), ms in times.items() for programs in (4, 5)
+    ]
+    assert tune.fastest(search, shape, "outputs", 4, rows) == (4.5, ((2,),))
+    assert tune.fastest(search, shape, "outputs", 5, rows) == (3.5, ((1,), (2,)))
+    assert tune.fastest(search, shape, "states", 4, rows) == (0.0, ((1,),))
+    with pytest.raises(ValueError, match="rows must have a candidate of dq that ran, got none"):
+        tune.fastest(search, shape, "dq", 4, rows)
 
 
-def test_candidates_that_do_not_compile_are_left_out(monkeypatch, searches, capsys):
-    def refuse(search, job, *rest):
-        if job.tiles == search.outputs[0]:
-            raise RuntimeError("too much shared memory")
-        return lambda: None
+def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
+    """Two passes: the first that make 128 programs, so that wide ones before narrow ones are not asked of one sequence."""
+    search, shape = tune.SEARCHES["large"], Shape(16, 256, 512)
+    wide, narrow, other = (64, 128, 256, 8, 3), (64, 64, 128, 4, 4), (128, 128, 128, 8, 3)
+    rows = [
+        (tune.Job("states", length, 128, tiles), ms)
+        for tiles, many, one in ((wide, 1.0, 9.0), (narrow, 2.0, 2.0), (other, 3.0, 1.0))
+        for length, ms in ((2048, many), (16384, one))
+    ]
+    assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other))
+    assert (
+        tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
+    )  # so that this pair would take 4.0
 
-    monkeypatch.setattr(tune, "call_of", refuse)
+
+def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):
+    """One does not compile, one runs out of memory at full size, and one computes something else."""
+    bad, late, wrong = *searches["large"].outputs, searches["large"].states[-1]
+    compiling = []
+
+    def made(search, job, *rest):
+        if job.tiles == bad or (job.tiles == late and not compiling):
+            raise RuntimeError("no room")
+        result = torch.ones(2, 3) * (2 if job.tiles == wrong else 1)
+        return lambda: (result, result) if job.role == "states" else result
+
+    def compile_part(*arguments):
+        compiling.append(True)
+        try:
+            return real(*arguments)
+        finally:
+            compiling.clear()
+
+    real = tune.compile_part
+    monkeypatch.setattr(tune, "compile_part", compile_part)
+    monkeypatch.setattr(tune, "call_of", made)
     monkeypatch.setattr(tune, "milliseconds", lambda calls, **_: {"": {"median": 1.0}})
     monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     rows = tune.measure("large", workers=3)
-    assert {job.tiles for job, _ in rows} == {*searches["large"].states, *searches["large"].outputs[1:]}
-    assert "4 kernels left out: ['RuntimeError: too much shared memory']" in capsys.readouterr().out
+    assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
+    said = capsys.readouterr().out
+    assert "9 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
+    assert tune.difference([torch.tensor([1.0, torch.nan])], [torch.ones(2)]) != 0
+    assert not tune.difference([torch.tensor([1.0, torch.nan])], [torch.ones(2)]) <= tune.ALIKE
 
 
 def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):

@@ -1,11 +1,12 @@
 """python -m gpu.kernel_ladder.tune: time candidate tiles of the fused kernels and store the fastest.
 
-Compiling is what takes long, so worker processes do it first, each for a part of the candidates; a candidate that does
-not compile, or asks for more memory than a multiprocessor has, is left out and said so. Chunk sizes and the tiles of
-float32 are not searched.
+Compiling is what takes long, so worker processes do it first, each for a part of the candidates. A candidate that does
+not compile, asks for more memory than a multiprocessor has, or computes something else than the first one is left out, and
+said so. Chunk sizes and the tiles of float32 are not searched.
 """
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -19,12 +20,13 @@ import typer
 import gpu.triton_retention as ours
 from gpu.benchmark_kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
+from gpu.triton_states import fitting
 from gpu.triton_tiles import TABLE
 from refimpl.files import write_atomically
 
 
 class Search(NamedTuple):
-    """What is tried for a shape: see `gpu.triton_tiles.tiles_for` for what is stored.
+    """What is tried for a shape: see `gpu.triton_tiles.tiles_of` for what is stored.
 
     lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. states,
     outputs: tiles, by the names below.
@@ -43,6 +45,8 @@ STATES = ("BT", "BK", "BV", "warps", "stages")
 OUTPUTS = {False: ("BM", "BK", "BV", "warps", "stages", "residents"), True: ("BV", "warps", "stages")}  # by one_pass
 DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}
 ROLES = ("states", "outputs", "dq", "dk", "dv")
+MANY = 2**20  # programs, for which time is cut as often as it can be
+ALIKE = 1e-2  # relative RMS between candidates, whose sums are of another order
 SEARCHES = {
     "large": Search(
         False, 128, 16384, (2048, 16384), (128,),
@@ -56,8 +60,8 @@ SEARCHES = {
         True, 64, 65536, (2048, 8192, 65536), (132, 264),
         ((64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)),
         (
-            (32, 4, 2), (32, 4, 3), (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 2), (128, 4, 2), (128, 4, 3),
-            (128, 4, 1), (128, 8, 2),
+            (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 2), (128, 4, 1), (128, 4, 2), (128, 4, 3), (128, 8, 2),
+            (32, 4, 2), (32, 4, 3),
         ),
     ),
 }  # fmt: skip
@@ -147,7 +151,7 @@ def compile_part(shape, part, parts):
                 if length not in given:
                     given[length] = inputs(SHAPES[shape], length, length)
                 try:
-                    call_of(search, Job(role, length, 4 * heads, tiles), *given[length], kept)()
+                    call_of(search, Job(role, length, MANY, tiles), *given[length], kept)()
                     torch.cuda.synchronize()
                 except Exception as error:
                     failed[role, tiles] = f"{type(error).__name__}: {error}"[:100]
@@ -155,49 +159,73 @@ def compile_part(shape, part, parts):
 
 
 def measure(shape, workers):
-    """[(job, ms)] of all jobs that ran."""
+    """[(job, ms)] of all jobs that ran and agree with the first of their kind."""
     if not torch.cuda.is_available():
         raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
     search, failed, rows = SEARCHES[shape], {}, []
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for part in pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers):
             failed |= part
-    every = list(jobs(search, SHAPES[shape].heads))
     for length in search.lengths:
-        given, kept = inputs(SHAPES[shape], length, search.tokens), {}
-        for job in every:
-            if job.length == length and (job.role, job.tiles) not in failed:
+        given, kept, first = inputs(SHAPES[shape], length, search.tokens), {}, {}
+        for job in jobs(search, SHAPES[shape].heads):
+            if job.length != length or (job.role, job.tiles) in failed:
+                continue
+            try:
                 call = call_of(search, job, *given, kept)
+                found = written(search, job.role, call())
+                off = difference(found, first.setdefault((job.role, job.programs), found))
+                if not off <= ALIKE:
+                    raise ArithmeticError(f"it is {off:.0e} from the first")
                 rows.append((job, milliseconds({"": call}, rounds=7, warm=2)[""]["median"]))
-    print(
-        f"{shape}: {len(rows)} times of {len(every)}; {len(failed)} kernels left out: {sorted(set(failed.values()))[:3]}",
-        flush=True,
-    )
-    return rows
+            except Exception as error:
+                failed[job.role, job.tiles] = f"{type(error).__name__}: {error}"[:100]
+    print(f"{shape}: {len(rows)} times; {len(failed)} kernels left out: {sorted(set(failed.values()))[:3]}", flush=True)
+    return [(job, ms) for job, ms in rows if (job.role, job.tiles) not in failed]
 
 
-def taken_alike(search, heads, role, programs):
-    """The lengths at which the kernels take the same of a role's stored tiles: the first of them, and the last."""
-    if role == "states" and search.one_pass:
-        cut = tuple(n for n in search.lengths if parts_of(search, heads, n, programs)[0][0] > 1)
-        return [cut] if cut else []
+def written(search, role, results):
+    """The arrays of a call's results without what it may leave unwritten: a state before the first, a sum after the last."""
+    if role != "states":
+        return [each for each in (results if search.one_pass else (results,)) if each is not None]
+    return [results[:, :-1]] if search.one_pass else [results[0][:, 1:], results[1]]
+
+
+def difference(found, want):
+    """The largest relative RMS difference of arrays; NaN where one has it."""
+    return max(((x.float() - y.float()).norm() / y.float().norm()).item() for x, y in zip(found, want, strict=True))
+
+
+def taken(search, shape, role, length, programs, choices):
+    """Which of two candidates the kernels take at a length if both are stored, the first of them first."""
     if search.one_pass:
-        enough = {n: parts_of(search, heads, n, programs)[1] for n in search.lengths}
-        groups = (tuple(n for n in search.lengths if enough[n] == first) for first in (True, False))
-        return [group for group in groups if group]
-    return [search.lengths[:1], search.lengths[1:]] if role == "states" else [search.lengths]
+        return choices[0 if parts_of(search, shape.heads, length, programs)[1] else -1]
+    if role != "states":
+        return choices[0]
+    batch = search.tokens // length
+    x, y = (torch.empty(batch, shape.heads, 1, width, device="meta") for width in (shape.key_dim, shape.value_dim))
+    named = [dict(zip(STATES, tiles, strict=True)) for tiles in choices]
+    return choices[named.index(fitting(named, x, y, programs))]
 
 
-def fastest(rows, role, programs, lengths):
-    """(ms, tiles): those whose sum over the lengths is least."""
-    sums = {}
-    for job, ms in rows:
-        if (job.role, job.programs) == (role, programs) and job.length in lengths:
-            sums[job.tiles] = sums.get(job.tiles, 0.0) + ms
-    return min((ms, tiles) for tiles, ms in sums.items())
+def fastest(search, shape, role, programs, rows):
+    """(ms, choices): one or two of a role's candidates whose sum over the lengths is least, each where it is taken."""
+    times = {(job.tiles, job.length): ms for job, ms in rows if (job.role, job.programs) == (role, programs)}
+    lengths = {length for _, length in times}
+    candidates = sorted({tiles for tiles, _ in times})
+    if not candidates:
+        if role == "states" and search.one_pass:
+            return 0.0, search.states[:1]  # time is never cut
+        raise ValueError(f"rows must have a candidate of {role} that ran, got none")
+    found = []
+    for choices in itertools.product(candidates, repeat=2):
+        sums = [times[taken(search, shape, role, length, programs, choices), length] for length in lengths]
+        found.append((sum(sums), len(set(choices)), choices))
+    ms, _, choices = min(found)
+    return ms, tuple(dict.fromkeys(choices))
 
 
-def best(search, heads, rows):
+def best(search, shape, rows):
     """(ms, table): of a forward and a backward pass at every length, and the entry's "forward" and "backward".
 
     Both are of one number of programs, so that one can use what the other summed: that of the least sum.
@@ -208,12 +236,11 @@ def best(search, heads, rows):
         for direction, roles in DIRECTIONS.items():
             table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
             for role, count in roles.items():
-                choices = [fastest(rows, role, programs, alike) for alike in taken_alike(search, heads, role, programs)]
-                choices = choices or [(0.0, search.states[0])]  # time is never cut
-                count = 1 if search.one_pass else count  # the backward pass is given those of the forward pass
-                total += count * sum(ms for ms, _ in choices)
-                names = names_of(search, role)
-                stored = list({tiles: dict(zip(names, tiles, strict=True)) for _, tiles in choices}.values())
+                ms, choices = fastest(search, shape, role, programs, rows)
+                total += ms * (
+                    1 if search.one_pass else count
+                )  # whose backward pass is given those of the forward pass
+                stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
                 table[direction][role] = stored if role == "states" or search.one_pass else stored[0]
         found.append((total, table))
     return min(found, key=lambda each: each[0])
@@ -230,19 +257,20 @@ def main(
     if unknown := [shape for shape in chosen if shape not in SEARCHES]:
         raise typer.BadParameter(f"shapes must be of {', '.join(SEARCHES)}, got {', '.join(map(repr, unknown))}")
     for shape in chosen:
-        search, (heads, *widths) = SEARCHES[shape], SHAPES[shape]
+        search, (_, *widths) = SEARCHES[shape], SHAPES[shape]
         every[shape] = rows = measure(shape, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
         for kind in dict.fromkeys((job.programs, job.role, job.length) for job, _ in rows):
             mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.role, job.length) == kind)
             for ms, tiles in mine[:show]:
                 words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, kind[1]), tiles, strict=True))
                 print(f"{shape} {kind[0]:3d} programs, T {kind[2]:6,d} {kind[1]:8s}{ms:7.3f} ms  {words}")
-        total, entry = best(search, heads, rows)
+        total, entry = best(search, SHAPES[shape], rows)
         print(
             f"{shape}: {entry['forward']['programs']} programs, {total:.3f} ms as a sum of its kernels at every length"
         )
         entry = {"widths": widths} | ({"widest": max(widths)} if search.one_pass else {}) | entry
-        table["half"] = [old for old in table["half"] if old["widths"] != widths] + [entry]
+        place = next((i for i, old in enumerate(table["half"]) if old["widths"] == widths), len(table["half"]))
+        table["half"][place : place + 1] = [entry]
         table["device"] = torch.cuda.get_device_name()
         write_atomically(out, json.dumps(table, indent=1) + "\n")
         if log:
