@@ -107,7 +107,7 @@ def sweep(
     with goes_on():
         rows = sweep_rates(
             config, learning_rate, model or [config.model], out, all_devices(device), console,
-            command=f"python -m gpu {shlex.join(sys.argv[1:])}",
+            command=typed(),
         )  # fmt: skip
     table = Table()
     for heading in ("model", "learning rate", "bits per byte", ""):
@@ -128,9 +128,7 @@ def study(
     """Train every variant of FILE with every seed; a study that was stopped goes on where it was."""
     out = out or Path("runs") / file.stem
     with goes_on():
-        rows = run_study(
-            read_study(file), out, all_devices(device), console, command=f"python -m gpu {shlex.join(sys.argv[1:])}"
-        )
+        rows = run_study(read_study(file), out, all_devices(device), console, command=typed())
     table = Table()
     for heading in ("variant", "parameters", "bits per byte", "over the first", *quoted_names(rows)):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
@@ -172,6 +170,12 @@ def all_devices(names):
     for name in names:
         check_device(name)
     return names
+
+
+def typed(remark=None):
+    """The command for a results file, without a remark, which has a place of its own there."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--remark") and word != remark]
+    return shlex.join(["python", "-m", "gpu", *words])
 
 
 @app.command()
@@ -307,10 +311,9 @@ def bench(
     config = BenchmarkConfig(**preset | {name: value for name, value in given.items() if value not in (None, [])})
     for line in benchmark.missing(device, config):
         console.print(f"missing here: {line}", markup=False, soft_wrap=True)
-    typed = [word for word in sys.argv[1:] if not word.startswith("--remark") and word != remark]
     results = benchmark.run(
         config, sections or benchmark.SECTIONS, out, device, deadline=Deadline(minutes),
-        command=shlex.join(["python", "-m", "gpu", *typed]), remark=remark, progress=console.print,
+        command=typed(remark), remark=remark, progress=console.print,
     )  # fmt: skip
     for title, (headings, texts) in benchmark.tables(results):
         table = Table(title=title, box=box.SIMPLE, pad_edge=False)
