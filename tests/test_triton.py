@@ -5,6 +5,7 @@ GPU rounds it, which doubles its error.
 """
 
 import json
+import math
 import threading
 import warnings
 import weakref
@@ -790,8 +791,10 @@ def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, c
     assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
     said = capsys.readouterr().out
     assert "9 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
-    assert tune.difference([torch.tensor([1.0, torch.nan])], [torch.ones(2)]) != 0
-    assert not tune.difference([torch.tensor([1.0, torch.nan])], [torch.ones(2)]) <= tune.ALIKE
+    good, bad = torch.ones(2), torch.tensor([1.0, torch.nan])
+    assert tune.difference([good, 1.5 * good], [good, good]) == 0.5
+    for pair in ([good, bad], [bad, good]):
+        assert math.isnan(tune.difference(pair, [good, good]))
 
 
 def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):

@@ -192,8 +192,9 @@ def written(search, role, results):
 
 
 def difference(found, want):
-    """The largest relative RMS difference of arrays; NaN where one has it."""
-    return max(((x.float() - y.float()).norm() / y.float().norm()).item() for x, y in zip(found, want, strict=True))
+    """The largest relative RMS difference of arrays; NaN if one has it, which the largest of Python's numbers may not be."""
+    off = [(x.float() - y.float()).norm() / y.float().norm() for x, y in zip(found, want, strict=True)]
+    return torch.stack(off).max().item()
 
 
 def taken(search, shape, role, length, programs, choices):
@@ -237,9 +238,9 @@ def best(search, shape, rows):
             table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
             for role, count in roles.items():
                 ms, choices = fastest(search, shape, role, programs, rows)
-                total += ms * (
-                    1 if search.one_pass else count
-                )  # whose backward pass is given those of the forward pass
+                total += (
+                    ms if search.one_pass else count * ms
+                )  # one pass is given the states that the forward pass summed
                 stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
                 table[direction][role] = stored if role == "states" or search.one_pass else stored[0]
         found.append((total, table))
