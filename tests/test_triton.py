@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 
 import contract
 import door
@@ -676,7 +677,14 @@ def test_table_answers_for_every_width_and_dtype():
 
 @pytest.fixture
 def searches(monkeypatch):
-    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of two heads."""
+    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of two heads.
+
+    It finds a GPU, one worker, and graphs that make their call again.
+    """
+    monkeypatch.setattr(tune, "Recorded", lambda call, device: SimpleNamespace(graph=SimpleNamespace(replay=call)))
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     small = {
         shape: search._replace(
             tokens=10 * search.chunk, lengths=(5 * search.chunk, 10 * search.chunk), programs=(2, 12),
@@ -703,10 +711,7 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     out = tmp_path / "tiles.json"
     out.write_text(triton_tiles.TABLE.read_text())
     monkeypatch.setattr(tune, "milliseconds", milliseconds)
-    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     tune.main(out, shapes=shape, show=1)
     assert len(launched) == len(list(tune.jobs(search, 2)))
     table = json.loads(out.read_text())
@@ -784,9 +789,6 @@ def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, c
     monkeypatch.setattr(tune, "compile_part", compile_part)
     monkeypatch.setattr(tune, "call_of", made)
     monkeypatch.setattr(tune, "milliseconds", lambda calls, **_: {"": {"median": 1.0}})
-    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     rows = tune.measure("large", workers=3)
     assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
     said = capsys.readouterr().out
