@@ -229,8 +229,8 @@ def set_aside(rows):
     if most:
         yield (
             "Memory includes what libraries set aside, in the rows in which they do so: rows of one model and batch that keep "
-            f"the same bytes at every context differ by up to {benchmark.in_words(most)}, probably such a workspace. "
-            "Differences no larger than that say nothing of the models."
+            f"the same bytes at every context differ by up to {benchmark.in_words(most)}, probably such a workspace, or what "
+            "Triton's tuner clears the cache with at a first call. Differences no larger than that say nothing of the models."
         )
 
 
