@@ -347,7 +347,19 @@ def several_gpus(results):
         *(["Beyond what was allowed: " + "; ".join(off) + "."] if off else []),
         *(["Failed: " + "; ".join(raised) + "."] if raised else []),
         *([table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines)] if lines else []),
+        *unsure(results["rows"]),
     ]
+
+
+def unsure(rows):
+    """How far measurements of one GPU are apart, in a sentence, where there are several: what they trained is the same."""
+    alone = [row["tokens/s, one process"] for row in rows if "tokens/s, one process" in row]
+    if len(alone) > 1:
+        yield (
+            "One GPU trains the same in every row, each time measured by itself; the fastest of these is "
+            f"{max(alone) / min(alone) - 1:.0%} above the slowest. Shares within a row, and differences between rows, are "
+            "no surer than that."
+        )
 
 
 def speeds(row):

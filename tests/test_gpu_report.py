@@ -138,6 +138,22 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
     assert report.page(folder).endswith("`.\n\nFailed: scaling_row, data, 3: it did not come to an end.\n")
 
 
+def test_the_page_says_how_far_measurements_of_one_gpu_are_apart(folder):
+    def alone(values):
+        def change(results):
+            rows = [row for row in results["rows"] if "tokens/s, one process" in row]
+            results["rows"] = rows[: len(values)]
+            for row, value in zip(rows, values, strict=False):
+                row["tokens/s, one process"] = value
+
+        return change
+
+    change(folder, "processes.json", alone([100.0, 150.0]))
+    assert "the fastest of these is 50% above the slowest." in report.page(folder)
+    change(folder, "processes.json", alone([100.0]))
+    assert "above the slowest" not in report.page(folder)
+
+
 def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
     def fall(results):
         results["versions"]["v3_fused"] = {"predicted_ms": 0.7, "prediction": "why", "failed": "ArithmeticError: off"}

@@ -761,10 +761,13 @@ def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
         for tiles, many, one in ((wide, 1.0, 9.0), (narrow, 2.0, 2.0), (other, 3.0, 1.0))
         for length, ms in ((2048, many), (16384, one))
     ]
-    assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other))
+    assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other, narrow))
     assert (
         tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
     )  # so that this pair would take 4.0
+    stored = triton_tiles.tiles_for(256, 512, torch.bfloat16)["forward"]
+    few = [torch.empty(8, 4, 1, width, device="meta") for width in (128, 256)]  # 32 states of a quarter of the numbers
+    assert states.fitting(stored["states"], *few, stored["programs"]) == dict(zip(tune.STATES, narrow, strict=True))
 
 
 def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):

@@ -3,7 +3,7 @@
 Compiling is what takes long, so worker processes do it first, each for a part of the candidates. A candidate that does
 not compile, asks for more memory than a multiprocessor has, or computes something else than the first one is left out, and
 said so. All are timed as CUDA graphs: from Python it is the host that short calls wait for. Chunk sizes and the tiles of
-float32 are not searched.
+float32 are not searched; states back in time are given the tiles of those forwards.
 """
 
 import functools
@@ -125,11 +125,14 @@ def call_of(search, job, q, k, v, grad, gamma, kept):
     if job.role == "states":
         return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], job.programs)
     states = _kept(kept, (batch * heads, chunks, key_dim, v.shape[3]), q.dtype, q.device)
+    outputs = functools.partial(
+        ours.outputs_of, log2_gamma=log2_gamma, states=states, chunk=chunk, tiles=tiles, from_zero=True
+    )
     return {
-        "outputs": lambda: ours.outputs_of(q, k, v, log2_gamma, states, chunk, tiles),
-        "dq": lambda: ours.outputs_of(grad, v, k, log2_gamma, states, chunk, tiles, transposed=True),
-        "dk": lambda: ours.outputs_of(v, grad, q, log2_gamma, states, chunk, tiles, reverse=True, transposed=True),
-        "dv": lambda: ours.outputs_of(k, q, grad, log2_gamma, states, chunk, tiles, reverse=True),
+        "outputs": lambda: outputs(q, k, v),
+        "dq": lambda: outputs(grad, v, k, transposed=True),
+        "dk": lambda: outputs(v, grad, q, reverse=True, transposed=True),
+        "dv": lambda: outputs(k, q, grad, reverse=True),
     }[job.role]
 
 
@@ -201,7 +204,7 @@ def difference(found, want):
 
 
 def taken(search, shape, role, length, programs, choices):
-    """Which of two candidates the kernels take at a length if both are stored, the first of them first."""
+    """Which of some candidates the kernels take at a length if they are stored in this order."""
     if search.one_pass:
         return choices[0 if parts_of(search, shape.heads, length, programs)[1] else -1]
     if role != "states":
@@ -213,7 +216,10 @@ def taken(search, shape, role, length, programs, choices):
 
 
 def fastest(search, shape, role, programs, rows):
-    """(ms, choices): one or two of a role's candidates whose sum over the lengths is least, each where it is taken."""
+    """(ms, choices): one or two of a role's candidates whose sum over the lengths is least, each where it is taken.
+
+    States of two passes end with the fastest of the smallest tiles, for fewer heads and sequences than were timed.
+    """
     times = {(job.tiles, job.length): ms for job, ms in rows if (job.role, job.programs) == (role, programs)}
     lengths = {length for _, length in times}
     candidates = sorted({tiles for tiles, _ in times})
@@ -221,12 +227,16 @@ def fastest(search, shape, role, programs, rows):
         if role == "states" and search.one_pass:
             return 0.0, search.states[:1]  # time is never cut
         raise ValueError(f"rows must have a candidate of {role} that ran, got none")
-    found = []
-    for choices in itertools.product(candidates, repeat=2):
+    found, last = [], ()
+    if role == "states" and not search.one_pass:
+        numbers = lambda tiles: tiles[STATES.index("BK")] * tiles[STATES.index("BV")]  # noqa: E731
+        last = (min(candidates, key=lambda tiles: (numbers(tiles), sum(times[tiles, length] for length in lengths))),)
+    for first, second in itertools.product(candidates, repeat=2):
+        choices = first, second, *last
         sums = [times[taken(search, shape, role, length, programs, choices), length] for length in lengths]
         found.append((sum(sums), len(set(choices)), choices))
     ms, _, choices = min(found)
-    return ms, tuple(dict.fromkeys(choices))
+    return ms, tuple(tiles for tiles, _ in itertools.groupby(choices))  # one that is meant twice in a row, once
 
 
 def best(search, shape, rows):
