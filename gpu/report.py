@@ -347,11 +347,11 @@ def several_gpus(results):
         *(["Beyond what was allowed: " + "; ".join(off) + "."] if off else []),
         *(["Failed: " + "; ".join(raised) + "."] if raised else []),
         *([table(("tokens/s", "one GPU", "all, as many tokens each", "all, the same batch"), lines)] if lines else []),
-        *unsure(results["rows"]),
+        *baselines_apart(results["rows"]),
     ]
 
 
-def unsure(rows):
+def baselines_apart(rows):
     """How far measurements of one GPU are apart, in a sentence, where there are several: what they trained is the same."""
     alone = [row["tokens/s, one process"] for row in rows if "tokens/s, one process" in row]
     if len(alone) > 1:

@@ -762,12 +762,16 @@ def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
         for length, ms in ((2048, many), (16384, one))
     ]
     assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other, narrow))
-    assert (
-        tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
-    )  # so that this pair would take 4.0
-    stored = triton_tiles.tiles_for(256, 512, torch.bfloat16)["forward"]
-    few = [torch.empty(8, 4, 1, width, device="meta") for width in (128, 256)]  # 32 states of a quarter of the numbers
-    assert states.fitting(stored["states"], *few, stored["programs"]) == dict(zip(tune.STATES, narrow, strict=True))
+    # So that this pair, the other way round, would take 4.0.
+    assert tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
+
+
+def test_stored_tiles_of_a_state_do_not_cut_time_where_smaller_ones_fill_the_gpu():
+    """As of 32 states of 128 x 256, which a smaller model has: two passes over them would cost more than narrow tiles."""
+    tiles = triton_tiles.tiles_for(128, 256, torch.bfloat16)["forward"]
+    few = [torch.empty(8, 4, 1, width, device="meta") for width in (128, 256)]
+    taken = states.fitting(tiles["states"], *few, tiles["programs"])
+    assert states._tiles_of_state(taken, *few) >= tiles["programs"]
 
 
 def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):

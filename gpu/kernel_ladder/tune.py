@@ -251,9 +251,8 @@ def best(search, shape, rows):
             table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
             for role, count in roles.items():
                 ms, choices = fastest(search, shape, role, programs, rows)
-                total += (
-                    ms if search.one_pass else count * ms
-                )  # one pass is given the states that the forward pass summed
+                # One pass is given, backwards, the states that the forward pass summed.
+                total += ms if search.one_pass else count * ms
                 stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
                 table[direction][role] = stored if role == "states" or search.one_pass else stored[0]
         found.append((total, table))
