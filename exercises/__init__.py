@@ -1,53 +1,23 @@
 """Exercises with checks that name the mistake: `check("ex01")` in a notebook, `python -m exercises` outside.
 
-An exercise is one module `exNN.py` (its checks, hidden checks, solution and named wrong answers) and
-one student notebook `exNN_*.ipynb`. A students' release has the answer keys of the visible checks
-instead of the modules. For the lecturer: README.md.
+An exercise is a notebook `exNN_*.ipynb` and a module `answers/exNN.py`: its checks, hidden checks, solution and named
+wrong answers. For the lecturer: README.md.
 """
 
-import sys
+from refimpl.moved import keep_old_paths
 
-from .catalog import exercise_names, load
-from .key import grade
-from .report import plain_text, to_html
+from .checking.catalog import exercise_names, load
+from .checking.notebook import check, points
 
 __all__ = ["check", "exercise_names", "load", "points"]
 
-
-def check(exercise, problem=None):
-    """Run the visible checks of `exercise` on your functions and show what passed, with a hint for what did not.
-
-    The functions are looked up by name where check is called. problem: the name of one function, to
-    check that one alone. ValueError for an unknown exercise or problem.
-
-    >>> check("ex01", "retention_step")
-    retention_step: 0 of 4 points
-      todo  retention_step is not defined: write it, and in a notebook run its cell
-    <BLANKLINE>
-    0 of 4 points in the visible checks of ex01. There are 4 points more in hidden checks.
-    """
-    _show(grade(load(exercise), _names(sys._getframe(1)), hidden=False, only=problem))
-
-
-def points(exercise, problem):
-    """Return the points of one function in all checks there are here, as nbgrader's test cells want them.
-
-    >>> points("ex01", "retention_step")
-    0
-    """
-    return grade(load(exercise), _names(sys._getframe(1)), only=problem).points
-
-
-def _names(frame):
-    return {**frame.f_globals, **frame.f_locals}
-
-
-def _show(report):
-    """Display a table where there is an IPython to do it, print otherwise."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or ipython.get_ipython() is None:
-        print(plain_text(report))
-    else:
-        from IPython.display import display
-
-        display({"text/html": to_html(report), "text/plain": plain_text(report)}, raw=True)
+keep_old_paths(__name__, {
+    "ex01": "answers.ex01", "ex02": "answers.ex02", "ex03": "answers.ex03", "ex04": "answers.ex04",
+    "ex05": "answers.ex05", "ex06": "answers.ex06", "ex07": "answers.ex07", "ex08": "answers.ex08",
+    "inputs": "answers.inputs", "core": "checking.core", "judge": "checking.judge", "key": "checking.key",
+    "report": "checking.report", "prompt": "checking.prompt", "catalog": "checking.catalog", "batch": "grading.batch",
+    "feedback": "grading.feedback", "isolation": "grading.isolation", "sandbox": "grading.sandbox",
+    "release": "handout.release", "nbgrader": "handout.nbgrader", "runner": "harness.runner",
+    "submission": "harness.submission", "child": "harness.child", "confine": "harness.confine",
+    "wire": "harness.wire",
+})  # fmt: skip

@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from . import exercise_names, load
-from .batch import Batch, find_entries
-from .isolation import CHOICES, IsolationError, Limits, choose_isolation
-from .key import choose
-from .prompt import check_own
-from .release import write_nbgrader, write_release
-from .report import styled_lines
-from .submission import UnusableError
+from .checking.key import choose
+from .checking.prompt import check_own
+from .checking.report import styled_lines
+from .grading.batch import Batch, find_entries
+from .grading.isolation import CHOICES, IsolationError, Limits, choose_isolation
+from .handout.release import write_nbgrader, write_release
+from .harness.submission import UnusableError
 
 LIMITS_ALONE = ". README.md in exercises says what that does not protect against; bubblewrap would."
 STYLES = {"bold": "bold", "plain": "", "ok": "green", "FAIL": "red", "todo": "yellow"}

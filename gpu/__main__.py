@@ -14,25 +14,26 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from refimpl.bpe import Tokenizer
 from refimpl.cli import run
-from refimpl.loop import StoppedError
+from refimpl.training.bpe import Tokenizer
+from refimpl.training.loop import StoppedError
 from refimpl.weights import PRETRAINED
 
-from . import benchmark, benchmark_figures
-from . import report as report_module
-from .benchmark_config import PAPER, QUICK, SIZES, BenchmarkConfig
-from .config import MODELS, RunConfig, read_settings, with_settings
-from .distributed import is_first, joined, launched, on_first
-from .export import export as export_run
-from .generate import prefill, stream_text
-from .module import RetNet
-from .prompt_cache import load_past, save_past
-from .study import read_study, run_study, with_spread
-from .sweep import sweep as sweep_rates
-from .train import LOGIT_TOLERANCE
-from .train import train as train_model
-from .turns import MEASURED, Deadline
+from .bench import run as benchmark
+from .bench.config import PAPER, QUICK, SIZES, BenchmarkConfig
+from .bench.timing import MEASURED, Deadline
+from .models.retnet import RetNet
+from .parallel.processes import is_first, joined, launched, on_first
+from .report import figures as benchmark_figures
+from .report import page as report_module
+from .sampling.generate import prefill, stream_text
+from .sampling.prompt_cache import load_past, save_past
+from .training.config import MODELS, RunConfig, read_settings, with_settings
+from .training.export import export as export_run
+from .training.run import LOGIT_TOLERANCE
+from .training.run import train as train_model
+from .training.study import read_study, run_study, with_spread
+from .training.sweep import sweep as sweep_rates
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(quiet=not is_first())

@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("triton") else ["triton_*.py", "kernel_ladder/*"]
+collect_ignore_glob = [] if find_spec("triton") else ["triton_retention.py", "kernels/triton_*.py", "kernel_ladder/*"]

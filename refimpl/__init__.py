@@ -7,6 +7,7 @@ from .config import RetNetConfig
 from .decay import chunk_decays, decay_mask, head_decays
 from .layers import multi_scale_retention
 from .model import State, decode_step, forward, init_params
+from .moved import keep_old_paths
 from .retention import retention_chunkwise, retention_parallel, retention_recurrent, retention_step
 from .rotation import rotate, rotation_frequencies
 from .score_norm import row_sums, score_scale
@@ -32,3 +33,8 @@ __all__ = [
     "row_sums",
     "score_scale",
 ]
+
+keep_old_paths(__name__, {
+    "benchmark": "bench.forms", "benchmark_steps": "bench.steps", "threads": "compiled.threads",
+    "text": "training.text", "bpe": "training.bpe", "loop": "training.loop", "train": "training.train",
+})  # fmt: skip

@@ -24,9 +24,9 @@ from . import (
 )
 from .cli import run
 from .oracle import retention_oracle
-from .text import VOCAB_SIZE, encode, load_corpus
-from .train import TrainConfig
-from .train import train as train_model
+from .training.text import VOCAB_SIZE, encode, load_corpus
+from .training.train import TrainConfig
+from .training.train import train as train_model
 from .weights import save_params
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -88,7 +88,7 @@ def train(
     console, config = Console(), TrainConfig(corpus=corpus, steps=steps, seed=seed)
     pair = {}
     if find_spec("numba"):
-        from .numba_kernels import retention_chunkwise_backward_numba, retention_chunkwise_numba
+        from .compiled.kernels import retention_chunkwise_backward_numba, retention_chunkwise_numba
 
         pair = {"retention": retention_chunkwise_numba, "retention_backward": retention_chunkwise_backward_numba}
     params, log = train_model(config, out, console=console, **pair)

@@ -16,8 +16,8 @@ from pathlib import Path
 from zoo import FULL, RIGHT, zoo
 
 import exercises
-from exercises.batch import Batch, find_entries
-from exercises.isolation import Limits, choose_isolation
+from exercises.grading.batch import Batch, find_entries
+from exercises.grading.isolation import Limits, choose_isolation
 from refimpl.files import write_atomically
 
 COURSE = Path(exercises.__file__).parent

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 import gpu.__main__
 import refimpl
 import refimpl.__main__ as program
-from gpu.baseline import Baseline, BaselineConfig
-from refimpl import benchmark, benchmark_steps, cli
-from refimpl.benchmark import candidates, useful_flops
+from gpu.models.baseline import Baseline, BaselineConfig
+from refimpl import cli
+from refimpl.bench import forms as benchmark
+from refimpl.bench import steps as benchmark_steps
+from refimpl.bench.forms import candidates, useful_flops
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
 

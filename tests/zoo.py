@@ -152,12 +152,12 @@ def zoo(course):
         ),
         # The course.
         "writes-into-the-course": step(
-            f"open({course + '/ex01.py'!r}, 'a').write('# was here')", "FileNotFoundError|PermissionError|Read-only"
+            f"open({course + '/answers/ex01.py'!r}, 'a').write('# was here')", "FileNotFoundError|PermissionError|Read-only"
         ),
-        "takes-the-course-s-rights": step(f"os.chmod({course + '/ex01.py'!r}, 0)", "FileNotFoundError|PermissionError|Read-only"),
-        "imports-the-solution": step("from exercises.ex01 import retention_step\nreturn retention_step(q, k, v, gamma, state)", "ModuleNotFoundError|ImportError"),
+        "takes-the-course-s-rights": step(f"os.chmod({course + '/answers/ex01.py'!r}, 0)", "FileNotFoundError|PermissionError|Read-only"),
+        "imports-the-solution": step("from exercises.answers.ex01 import retention_step\nreturn retention_step(q, k, v, gamma, state)", "ModuleNotFoundError|ImportError"),
         "reads-the-solution": step(
-            f"source = open({course + '/ex01.py'!r}).read()\nspace = {{}}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            f"source = open({course + '/answers/ex01.py'!r}).read()\nspace = {{}}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
             "FileNotFoundError|PermissionError",
         ),
         "searches-for-the-solution": step(
@@ -165,7 +165,7 @@ def zoo(course):
             "IndexError|it took|it computed|PermissionError",
         ),
         "finds-the-package": step(
-            "files = [m.__file__ for m in list(sys.modules.values()) if 'exercises' in (getattr(m, '__file__', None) or '')]\nsource = open(os.path.dirname(files[0]) + '/ex01.py').read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            "files = [m.__file__ for m in list(sys.modules.values()) if 'exercises' in (getattr(m, '__file__', None) or '')]\nsource = open(os.path.dirname(files[0]) + '/../answers/ex01.py').read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
             "FileNotFoundError|PermissionError|IndexError",
         ),
         "reads-the-environment": step(

@@ -1,6 +1,6 @@
 """python -m gpu.kernel_ladder: check every version against float64, time them in turn, and place them on the roofline.
 
-The floor is what no version can pass on this machine, as `gpu.benchmark_kernels` counts it: the larger of the time to
+The floor is what no version can pass on this machine, as `gpu.bench.kernels` counts it: the larger of the time to
 move every input and output once, at the rate of a copy measured in the same run, and the time of the products that must be
 made, at the rate of a matrix product measured in the same run.
 """
@@ -16,10 +16,10 @@ import torch
 import triton
 import typer
 
-from gpu.benchmark_accuracy import GAMMAS, poisoned, worst_head
-from gpu.benchmark_kernels import ATTENTION, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
+from gpu.bench.accuracy import GAMMAS, poisoned, worst_head
+from gpu.bench.kernels import ATTENTION, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
 from gpu.kernel_ladder.timing import milliseconds
-from gpu.retentions import FLA
+from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
 from refimpl.checks import values_trusted
 from refimpl.files import write_atomically

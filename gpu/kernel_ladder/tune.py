@@ -18,17 +18,17 @@ from typing import Annotated, NamedTuple
 import torch
 import typer
 
-import gpu.triton_retention as ours
-from gpu.benchmark_decoding import Recorded
-from gpu.benchmark_kernels import SHAPES, inputs
+import gpu.kernels.triton_retention as ours
+from gpu.bench.decoding import Recorded
+from gpu.bench.kernels import SHAPES, inputs
 from gpu.kernel_ladder.timing import milliseconds
-from gpu.triton_states import fitting
-from gpu.triton_tiles import TABLE
+from gpu.kernels.triton_states import fitting
+from gpu.kernels.triton_tiles import TABLE
 from refimpl.files import write_atomically
 
 
 class Search(NamedTuple):
-    """What is tried for a shape: see `gpu.triton_tiles.tiles_of` for what is stored.
+    """What is tried for a shape: see `gpu.kernels.triton_tiles.tiles_of` for what is stored.
 
     lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. states,
     outputs: tiles, by the names below.
@@ -265,7 +265,7 @@ def main(
     shapes: Annotated[str, typer.Option(help="which of the shapes, with commas between")] = ",".join(SEARCHES),
     show: Annotated[int, typer.Option(help="how many of each role and length to print")] = 3,
 ):
-    """Search, and write the table that `gpu.triton_retention` reads."""
+    """Search, and write the table that `gpu.kernels.triton_retention` reads."""
     table, every, chosen = json.loads(TABLE.read_text()), {}, shapes.split(",")
     if unknown := [shape for shape in chosen if shape not in SEARCHES]:
         raise typer.BadParameter(f"shapes must be of {', '.join(SEARCHES)}, got {', '.join(map(repr, unknown))}")

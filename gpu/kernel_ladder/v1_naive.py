@@ -4,7 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gpu.triton_common import log2_decay, power_less_one, power_of_two, state_like
+from gpu.kernels.triton_common import log2_decay, power_less_one, power_of_two, state_like
 
 PREDICTED_MS = 5.0
 PREDICTION = """0.086 TFLOP, but none of it a matrix product, and each token waits for the one before: a load from the L2

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gpu.triton_common import (
+from gpu.kernels.triton_common import (
     blocks,
     descriptor,
     dot,

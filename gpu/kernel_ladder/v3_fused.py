@@ -6,7 +6,7 @@ No state but the last goes to memory; in return each program computes the scores
 import triton
 import triton.language as tl
 
-from gpu.triton_common import (
+from gpu.kernels.triton_common import (
     blocks,
     descriptor,
     dot,

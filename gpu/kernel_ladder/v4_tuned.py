@@ -1,6 +1,6 @@
-"""Version 4: `gpu.triton_retention`, two passes whose chunks and tiles were chosen by measuring."""
+"""Version 4: `gpu.kernels.triton_retention`, two passes whose chunks and tiles were chosen by measuring."""
 
-from gpu.triton_retention import retention_chunkwise_triton as retention  # noqa: F401
+from gpu.kernels.triton_retention import retention_chunkwise_triton as retention  # noqa: F401
 
 PREDICTED_MS = 0.55
 PREDICTION = """Chunks of 256 tokens: the states are 0.27 GB, written once and read once, 0.13 ms; inputs and outputs, with

@@ -1,0 +1,1 @@
+"""What is asked and what is right: an exercise a module."""

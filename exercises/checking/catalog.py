@@ -1,0 +1,28 @@
+"""Which exercises there are. A students' release has a catalogue of its own, which reads answer keys from files."""
+
+import importlib
+import pkgutil
+import re
+
+from .. import answers
+from .key import choose
+
+
+def exercise_names():
+    """Return the names of all exercises, in order.
+
+    >>> exercise_names()[0]
+    'ex01'
+    """
+    modules = pkgutil.iter_modules(answers.__path__)
+    return sorted(module.name for module in modules if re.fullmatch(r"ex\d\d", module.name))
+
+
+def load(name):
+    """Return the `Exercise` called `name`; ValueError for any other name.
+
+    >>> [problem.function for problem in load("ex01").problems]
+    ['retention_step', 'retention_loop']
+    """
+    choose("exercise", name, exercise_names())
+    return importlib.import_module(f"{answers.__name__}.{name}").EXERCISE

@@ -1,0 +1,169 @@
+"""The answer key of an exercise: its checks and what judging them needs, as data that JSON can hold.
+
+The trusted side computes it once from the solution and the wrong answers. A students' release brings
+the visible part as a file, in place of the solution.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..harness.runner import Run, find_and_run, run
+from .core import Check
+from .judge import Answers, Report, difference, judge
+
+
+@dataclass(frozen=True, eq=False)
+class ProblemKey:
+    """One function: what it returns by name, its checks, the answers to each, and the points of checks left out."""
+
+    function: str
+    returns: tuple[str, ...]
+    checks: tuple[Check, ...]
+    answers: tuple[Answers, ...]
+    points_left_out: int = 0
+
+    @property
+    def points(self):
+        """Return the points of all checks, those left out too."""
+        return sum(check.points for check in self.checks) + self.points_left_out
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerKey:
+    """The keys of an exercise's problems, under its name and title."""
+
+    name: str
+    title: str
+    problems: tuple[ProblemKey, ...]
+
+    def visible(self):
+        """Return the key without the hidden checks; their points count as left out."""
+        problems = []
+        for problem in self.problems:
+            shown = [pair for pair in zip(problem.checks, problem.answers, strict=True) if not pair[0].hidden]
+            points = problem.points - sum(check.points for check, _ in shown)
+            checks, answers = zip(*shown, strict=True) if shown else ((), ())
+            problems.append(replace(problem, checks=checks, answers=answers, points_left_out=points))
+        return replace(self, problems=tuple(problems))
+
+    def only(self, function):
+        """Return the key of one problem alone; ValueError if there is none for `function`."""
+        choose("problem", function, [problem.function for problem in self.problems])
+        return replace(self, problems=tuple(one for one in self.problems if one.function == function))
+
+    def report(self, runs):
+        """Judge `runs`, which maps (function, check name) to a `Run`, and return the `Report`."""
+        results = {
+            problem.function: tuple(
+                judge(check, answers, runs[problem.function, check.name])
+                for check, answers in zip(problem.checks, problem.answers, strict=True)
+            )
+            for problem in self.problems
+        }
+        return Report(self.name, results, sum(problem.points_left_out for problem in self.problems))
+
+    def failed_runs(self, reason):
+        """Return a failed `Run` for every check, the grader's `reason` in each, for `report`."""
+        return {
+            (problem.function, check.name): Run(failure=reason, by_grader=True)
+            for problem in self.problems
+            for check in problem.checks
+        }
+
+
+@functools.cache
+def answer_key(exercise):
+    """Return the `AnswerKey` of an `Exercise`: this runs the solution and the wrong answers, once a process."""
+    if isinstance(exercise, AnswerKey):  # as a students' release has it
+        return exercise
+    return AnswerKey(exercise.name, exercise.title, tuple(map(_problem_key, exercise.problems)))
+
+
+def _problem_key(problem):
+    answers = []
+    for check in problem.checks:
+        right = Answers(problem.returns, run(problem.solution, check.inputs, problem.returns))
+        runs = [(one, run(one.function, check.inputs, problem.returns)) for one in problem.wrong_answers]
+        mistakes = tuple((one.name, one.message, gave) for one, gave in runs if difference(check, right, gave))
+        answers.append(replace(right, mistakes=mistakes))
+    return ProblemKey(problem.function, problem.returns, problem.checks, tuple(answers))
+
+
+def grade(exercise, namespace, *, hidden=True, only=None):
+    """Check the functions of `namespace` (a dict), found by name, in this process; return a `Report`.
+
+    exercise: an `Exercise` or `AnswerKey`. hidden: run the hidden checks too. only: the name of one
+    function, to leave the others out. The student's code runs here, with all rights: for one's own work.
+    """
+    key = answer_key(exercise)
+    key = key if hidden else key.visible()
+    key = key if only is None else key.only(only)
+    return key.report(
+        {
+            (problem.function, check.name): find_and_run(namespace, problem.function, check.inputs, problem.returns)
+            for problem in key.problems
+            for check in problem.checks
+        }
+    )
+
+
+def choose(name, value, choices):
+    """Return `value`; ValueError if it is none of `choices`. Here, for a students' release has no refimpl."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def to_json(key):
+    """Return the key as JSON text; floating-point numbers survive exactly."""
+    return json.dumps(_plain(key), indent=1, sort_keys=True) + "\n"
+
+
+def from_json(text):
+    """Return the `AnswerKey` of what `to_json` wrote."""
+    data = json.loads(text)
+    return AnswerKey(data["name"], data["title"], tuple(_read_problem(one) for one in data["problems"]))
+
+
+def _plain(value):
+    """Return dataclasses, mappings, sequences and arrays as what JSON has."""
+    if isinstance(value, np.ndarray):
+        return {"dtype": value.dtype.name, "shape": list(value.shape), "numbers": value.ravel().tolist()}
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        # The order of the arguments counts, and sorted keys would lose it.
+        return {"names": list(value), "values": [_plain(one) for one in value.values()]}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _read_problem(data):
+    checks = tuple(Check(**one | {"inputs": _read_arrays(one["inputs"])}) for one in data["checks"])
+    answers = tuple(
+        Answers(
+            tuple(one["returns"]),
+            _read_run(one["wanted"]),
+            tuple((name, message, _read_run(gave)) for name, message, gave in one["mistakes"]),
+        )
+        for one in data["answers"]
+    )
+    return ProblemKey(data["function"], tuple(data["returns"]), checks, answers, data["points_left_out"])
+
+
+def _read_run(data):
+    inputs = _read_arrays(data["inputs"])
+    return Run(**data | {"outputs": tuple(map(_read_array, data["outputs"])), "inputs": inputs})
+
+
+def _read_arrays(data):
+    return dict(zip(data["names"], map(_read_array, data["values"]), strict=True))
+
+
+def _read_array(value):
+    if not isinstance(value, dict):
+        return value
+    return np.array(value["numbers"], dtype=value["dtype"]).reshape(value["shape"])

@@ -1,0 +1,46 @@
+"""`check` and `points`, as a notebook calls them: functions are looked up by name where the call stands."""
+
+import sys
+
+from .catalog import load
+from .key import grade
+from .report import plain_text, to_html
+
+
+def check(exercise, problem=None):
+    """Run the visible checks of `exercise` on your functions and show what passed, with a hint for what did not.
+
+    The functions are looked up by name where check is called. problem: the name of one function, to
+    check that one alone. ValueError for an unknown exercise or problem.
+
+    >>> check("ex01", "retention_step")
+    retention_step: 0 of 4 points
+      todo  retention_step is not defined: write it, and in a notebook run its cell
+    <BLANKLINE>
+    0 of 4 points in the visible checks of ex01. There are 4 points more in hidden checks.
+    """
+    _show(grade(load(exercise), _names(sys._getframe(1)), hidden=False, only=problem))
+
+
+def points(exercise, problem):
+    """Return the points of one function in all checks there are here, as nbgrader's test cells want them.
+
+    >>> points("ex01", "retention_step")
+    0
+    """
+    return grade(load(exercise), _names(sys._getframe(1)), only=problem).points
+
+
+def _names(frame):
+    return {**frame.f_globals, **frame.f_locals}
+
+
+def _show(report):
+    """Display a table where there is an IPython to do it, print otherwise."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:
+        print(plain_text(report))
+    else:
+        from IPython.display import display
+
+        display({"text/html": to_html(report), "text/plain": plain_text(report)}, raw=True)

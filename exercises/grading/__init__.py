@@ -1,0 +1,1 @@
+"""A class, graded: isolation, batches, feedback."""

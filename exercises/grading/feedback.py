@@ -1,0 +1,141 @@
+"""What a graded submission leaves behind: results.json in Gradescope's format, feedback.html, and its row of grades.csv."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from html import escape
+
+from ..checking.report import plain_text, to_html
+
+COLUMNS = ("student", "exercise", "points", "most", "status", "seconds", "isolation", "file", "note", "feedback")
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+td, th {{ padding: 0.2rem 0.6rem }}
+small {{ color: #666 }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One submission after grading.
+
+    status: "graded", "unusable" (the file could not be read) or "grader error". report: the `Report`, or None
+    after a grader error. facts: what goes into extra_data of results.json. notes: lines for the student.
+    """
+
+    student: str
+    exercise: str
+    file: str
+    status: str
+    report: object
+    notes: list
+    facts: dict
+
+
+def results_json(outcome, most):
+    """Return the text of results.json; `most` is the points to be had."""
+    report, notes = outcome.report, outcome.notes
+    tests = [
+        _test(function, result)
+        for function, results in (report.results if report else {}).items()
+        for result in results
+    ]
+    data = {
+        "score": report.points if report else 0,
+        "max_score": most,
+        "output": "\n".join([_closing(outcome), *(f"Note: {note}" for note in notes)]),
+        "output_format": "text",
+        "stdout_visibility": "hidden",
+        "tests": tests,
+        "extra_data": outcome.facts
+        | {"student": outcome.student, "exercise": outcome.exercise, "file": outcome.file, "status": outcome.status}
+        | {"notes": notes},
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _test(function, result):
+    check = result.check
+    lines = [result.reason] if result.reason else []
+    if result.reason and not result.mistake:
+        lines.append(f"Hint: {check.hint}")
+    return {
+        "name": f"{function}: {check.name}",
+        "score": result.points,
+        "max_score": check.points,
+        "status": "passed" if result.passed else "failed",
+        "output": "\n".join(lines),
+        "output_format": "text",
+        "visibility": "after_published" if check.hidden else "visible",
+    }
+
+
+def feedback_html(outcome):
+    """Return the page a student reads; everything that came from outside is escaped."""
+    title = f"{outcome.exercise}: {outcome.student}"
+    parts = [to_html(outcome.report) if outcome.report else f"<p>{escape(_closing(outcome))}</p>"]
+    if outcome.notes:
+        parts.append("<h2>Notes</h2>\n<ul>" + "".join(f"<li>{escape(note)}</li>" for note in outcome.notes) + "</ul>")
+    facts = outcome.facts
+    parts.append(
+        f"<p><small>Graded: {escape(outcome.file)}, SHA-256 {escape(facts['submission'])}. "
+        f"Isolation: {escape(facts['isolation'])}.</small></p>"
+    )
+    return PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+def _closing(outcome):
+    if outcome.report is None:
+        return "The grader failed on this submission. That is no fault of yours; it will be graded again."
+    return plain_text(outcome.report).splitlines()[-1]
+
+
+def row(results, feedback):
+    """Return the row of grades.csv for one results.json, as read; `feedback` is the path of its page."""
+    facts = results["extra_data"]
+    failed = facts["status"] == "grader error"
+    return {
+        "student": facts["student"],
+        "exercise": facts["exercise"],
+        "points": "" if failed else results["score"],
+        "most": results["max_score"],
+        "status": facts["status"],
+        "seconds": facts["seconds"],
+        "isolation": facts["isolation"],
+        "file": facts["file"],
+        "note": "; ".join(facts["notes"]),
+        "feedback": feedback,
+    }
+
+
+def grades_csv(rows):
+    """Return the text of grades.csv. A cell that a spreadsheet would take for a formula gets an apostrophe."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for one in sorted(rows, key=lambda one: (one["student"], one["exercise"])):
+        writer.writerow({name: _no_formula(value) for name, value in one.items()})
+    return text.getvalue()
+
+
+def _no_formula(value):
+    """Return the value of a cell, harmless.
+
+    >>> _no_formula("=1+1"), _no_formula("Ada"), _no_formula(-1)
+    ("'=1+1", 'Ada', -1)
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@\t\r\n") else value

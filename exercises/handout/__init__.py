@@ -1,0 +1,1 @@
+"""What students are given: the release, and notebooks for nbgrader."""

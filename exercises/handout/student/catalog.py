@@ -1,0 +1,18 @@
+"""Which exercises there are here: an answer key of the visible checks a file."""
+
+from pathlib import Path
+
+from .key import choose, from_json
+
+FOLDER = Path(__file__).parent.parent
+
+
+def exercise_names():
+    """Return the names of all exercises, in order."""
+    return sorted(path.stem for path in FOLDER.glob("ex*.json"))
+
+
+def load(name):
+    """Return the `AnswerKey` of the exercise called `name`; ValueError for any other name."""
+    choose("exercise", name, exercise_names())
+    return from_json((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

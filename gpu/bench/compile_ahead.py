@@ -1,0 +1,47 @@
+"""Compile the kernels that the benchmark measures side by side, in processes that leave them in Triton's cache.
+
+One after another they would take most of the benchmark's time. What fails here is left to the benchmark to report.
+"""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+from ..kernels.registry import FLA
+from .accuracy import DTYPES, errors
+from .kernels import BOTH, OURS, SHAPES, kernel_work, kernels_here
+
+TOKENS = 1024, 16384  # of which the first are few enough that time is cut into segments at the small shape
+
+
+def jobs(device):
+    """Arguments of `job`: the kernels that Triton compiles, at few and at many tokens, and what errors are measured of."""
+    found = [
+        (name, shape, 1024, tokens, device)
+        for name in kernels_here(1024, device) if name in (OURS, FLA) for shape in SHAPES for tokens in TOKENS
+    ]  # fmt: skip
+    return found + [(dtype, shape, time, time, device) for dtype in DTYPES for shape in SHAPES for time in (1, 1000)]
+
+
+def job(name, shape, time, tokens, device):
+    """Run one, a kernel by its name or errors by their dtype; returns what went wrong, in words, or None."""
+    try:
+        if name in DTYPES:
+            errors(*SHAPES[shape][1:], time, getattr(torch, name), device)
+        else:
+            kernel_work(name, BOTH, SHAPES[shape], time, tokens, device).call()
+    except Exception as error:
+        return f"{name}, {shape}: {type(error).__name__}: {error}"[:200]
+    return None
+
+
+def compile_ahead(every, workers=None):
+    """Do these jobs in processes, as many as there are processors to spare; returns what went wrong."""
+    workers = workers or max(1, min(len(every), (os.cpu_count() or 2) - 1))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return [words for words in pool.map(job, *zip(*every, strict=True)) if words]
+    except Exception as error:  # a process that was killed, say
+        return [f"{type(error).__name__}: {error}"[:200]]

@@ -1,0 +1,105 @@
+"""What `python -m gpu bench` measures: sizes, lengths and batches, and their presets."""
+
+import dataclasses
+
+from refimpl.checks import check_choice, check_integer, check_number
+
+from ..training.config import MODELS, RunConfig
+
+# dim, num_layers, num_heads; all but the first are the paper's (arXiv:2307.08621v4, section 3).
+SIZES = {
+    "tiny": (64, 2, 4),
+    "25M": (512, 8, 4),
+    "1.3B": (2048, 24, 8),
+    "2.7B": (2560, 32, 10),
+    "6.7B": (4096, 32, 16),
+}
+# For a machine without a GPU, or a look at what the command does.
+QUICK = {
+    "size": "tiny", "vocab_size": 256, "rounds": 3, "times": (64, 128), "tokens": 256, "chunk_sizes": (16, 32),
+    "contexts": (32, 64, 128), "batches": (1, 2), "compile": False,
+    "kernel_tokens": 2048,
+}  # fmt: skip
+
+# For `python -m gpu bench paper`: the decoding table; sizes to train are in `gpu.bench.paper`.
+PAPER = {
+    "size": "6.7B", "vocab_size": 32768, "rounds": 3, "contexts": (2048, 8192, 32768, 65536), "batches": (1, 8),
+    "grouped": True,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """The settings of a benchmark; refuses impossible ones with a ValueError or TypeError.
+
+    size: a name of `SIZES`; dim, num_layers and num_heads replace its entries. num_heads is of RetNet; attention has
+    heads of 128 channels where dim allows it, as is usual, and else num_heads. models: what is measured, the baselines
+    with as many parameters as RetNet. rounds: turns that count. compile: measure everything a second time with
+    torch.compile. recompute: compute layers again in the backward pass of training.
+
+    Training: one step of `tokens` tokens in sequences of each length in `times`; chunk_sizes: of chunkwise retention.
+    Decoding: one step at each length in `contexts`, for `batches` sequences and, with `largest`, for as many as
+    memory_share of the free memory holds; grouped: also attention with a quarter of the key and value heads.
+    Kernels: kernel_tokens, the most that one is given.
+    """
+
+    size: str = "25M"
+    dim: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    vocab_size: int = 1024
+    models: tuple = ("retnet", "transformer")
+    rounds: int = 7
+    compile: bool = True
+    recompute: bool = False
+    times: tuple = (2048, 8192)
+    tokens: int = 65536
+    chunk_sizes: tuple = (64, 128, 256)
+    contexts: tuple = (512, 2048, 8192, 32768, 65536)
+    batches: tuple = (1, 8)
+    largest: bool = True
+    memory_share: float = 0.9
+    grouped: bool = False
+    kernel_tokens: int = 65536
+
+    def __post_init__(self):
+        check_choice("size", self.size, tuple(SIZES))
+        for name, preset in zip(("dim", "num_layers", "num_heads"), SIZES[self.size], strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, preset)
+            check_integer(name, getattr(self, name), minimum=1)
+        for name in ("rounds", "tokens", "kernel_tokens"):
+            check_integer(name, getattr(self, name), minimum=1)
+        for name in ("times", "chunk_sizes", "contexts", "batches", "models"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+            if not getattr(self, name) and (name != "batches" or not self.largest):
+                raise ValueError(f"{name} must hold at least one value, got none")
+        for name in ("times", "chunk_sizes", "contexts", "batches"):
+            for each in getattr(self, name):
+                check_integer(name, each, minimum=1)
+        for each in self.models:
+            check_choice("models", each, MODELS)
+        for time in self.times:
+            if self.tokens % time:
+                raise ValueError(f"tokens must be a multiple of each of times, got {self.tokens} and {time}")
+        if not 0 < check_number("memory_share", self.memory_share) <= 1:
+            raise ValueError(f"memory_share must lie in (0, 1], got {self.memory_share:g}")
+        if self.grouped and self.attention_heads % 4:
+            raise ValueError(f"grouped must be False unless 4 divides the {self.attention_heads} heads of attention")
+        for model in self.models:
+            self.run(model)  # the shapes must be possible
+
+    @property
+    def attention_heads(self):
+        """Heads of the Transformer."""
+        return self.dim // 128 if self.dim % 128 == 0 else self.num_heads
+
+    def run(self, model, **settings):
+        """The `RunConfig` of a model of this size."""
+        heads = self.attention_heads if model == "transformer" else self.num_heads
+        config = RunConfig(
+            model=model, dim=self.dim, num_layers=self.num_layers, num_heads=heads, vocab_size=self.vocab_size,
+            precision="bfloat16", deterministic=False, **settings,
+        )  # fmt: skip
+        config.retnet  # noqa: B018  the shape is checked there
+        return config

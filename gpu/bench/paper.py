@@ -1,0 +1,130 @@
+"""The paper's cost tables (arXiv:2307.08621v4, section 3.3 and 3.4) at its sizes, on one GPU, with random weights.
+
+Training at T = 8,192, a sequence a step: the Transformer without and with flash attention, and RetNet with the fused
+kernels. What has to be changed to fit is changed for all three. AdamW in float32 holds 16 bytes a parameter, bfloat16
+throughout 8; attention that is not fused keeps scores of 2 H T^2 bytes a layer. In GB, for a GPU of 149 (139 GiB):
+
+    size   parameters   AdamW   scores of a layer, of all   so
+    1.3B   1.54e9         25        2.1,  52                as it is, and with layers computed again to compare
+    2.7B   3.10e9         50        2.7,  86                layers computed again; activations are over 40 more
+    6.7B   7.78e9        125        4.3, 137                layers computed again; about six scores of one layer at once
+                                                            leave no room beside 125, so all in bfloat16: 62
+
+For the backward pass of a layer under autocast, RetNet (fused) keeps 45 d bytes a token and the Transformer (flash) 49 d;
+compiled, which computes again what is cheap, 36 d and 40 d. What RetNet keeps more of is v and the output, twice as wide,
+and the gate; its feed-forward is narrower. It computes normed and gated outputs again, 12 d, compiled or not. Layers that
+are computed again keep 4 d in both.
+
+Decoding at 6.7B: contexts, batches and CUDA graphs of `gpu.bench.decoding`, RetNet with the fused step, the
+Transformer with as many heads of keys and values as of queries, and with a quarter. torch.compile of the layers is
+measured for training at 1.3B, and for decoding at one context, as it takes long; not for attention that is not
+fused, which the compiler might fuse.
+"""
+
+import dataclasses
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..kernels.registry import FLA, has_fused
+from .config import BenchmarkConfig
+from .decoding import LARGEST, decoding_candidates, has_flash
+from .timing import Candidate
+from .training import training_work
+
+
+class Setup(NamedTuple):
+    """A size to train, and what is changed to fit: layers computed again, and the dtype of parameters and optimizer."""
+
+    size: str
+    recompute: bool = False
+    dtype: torch.dtype = torch.float32
+
+
+TRAINING = (Setup("1.3B"), Setup("1.3B", True), Setup("2.7B", True), Setup("6.7B", True, torch.bfloat16))
+TINY = (Setup("tiny"), Setup("tiny", True, torch.bfloat16))  # a look at what the command does
+TIME, COMPILED_CONTEXT = 8192, 8192
+UNFUSED = "Transformer, unfused"
+
+
+def paper_groups(config, device):
+    """(section, compiled, candidates) of the paper's tables, for the `BenchmarkConfig` of the decoding one."""
+    small = config.size == "tiny"
+    setups, time = (TINY, config.times[-1]) if small else (TRAINING, TIME)
+    contexts = [context for context in config.contexts if context == COMPILED_CONTEXT] or config.contexts[-1:]
+    yield from _training(config, setups, time, False, device)
+    yield from _decoding(config, config.contexts, False, device)
+    if config.compile:  # the answers that matter most come first
+        smallest = [setup for setup in setups if setup.size == setups[0].size]
+        yield from _training(config, smallest[:1], time, True, device)
+        yield from _decoding(config, contexts, True, device)
+        yield from _training(config, smallest[1:], time, True, device)
+
+
+def _training(config, setups, time, compiled, device):
+    for setup in setups:
+        for candidate in paper_training(config, setup, time, compiled, device):
+            yield "training", compiled, [candidate]
+
+
+def _decoding(config, contexts, compiled, device):
+    for batch in (*config.batches, *((LARGEST,) if config.largest else ())):
+        for context in contexts:
+            for candidate in decoding_candidates(config, context, batch, compiled, device):
+                if candidate.row["name"] in ("RetNet", f"RetNet, {FLA}") and has_fused(device):
+                    continue
+                yield "decoding", compiled, [candidate._replace(row=candidate.row | {"size": config.size})]
+
+
+def paper_training(config, setup, time, compiled, device):
+    """The `Candidate`s of one `Setup`: one sequence of `time` tokens a step."""
+    shape = BenchmarkConfig(size=setup.size, vocab_size=config.vocab_size, times=(time,), tokens=time)
+    fused = {"retention": "triton"} if has_fused(device) else {"retention": "chunkwise"}
+    kinds = [
+        (UNFUSED, "transformer", {}, unfused),
+        ("Transformer", "transformer", {}, flash if has_flash(device) else nullcontext),
+        ("RetNet, fused" if has_fused(device) else "RetNet", "retnet", fused, nullcontext),
+    ]
+    found = []
+    for name, model, settings, around in kinds[1:] if compiled else kinds:
+        run = shape.run(model, compile=compiled, recompute=setup.recompute, batch_size=1, window=time, **settings)
+        if setup.dtype is torch.bfloat16:  # nothing is left for autocast to do
+            run = dataclasses.replace(run, precision="float32")
+        row = {"section": "training", "size": setup.size, "name": name, "model": model, "compiled": compiled}
+        row |= {"time": time, "recompute": setup.recompute, "vocab_size": config.vocab_size}
+        row["parameters_in"] = str(setup.dtype).removeprefix("torch.")
+
+        def build(run=run, around=around):
+            work = training_work(run, device, dtype=setup.dtype, around=around)
+            held = 4 * setup.dtype.itemsize * work.facts["parameters"]  # parameters, gradients and two moments
+            return work._replace(facts=work.facts | {"optimizer_bytes": held})
+
+        found.append(Candidate(row, build))
+    return found
+
+
+def setting(row):
+    """What a row was measured at, in words."""
+    if row["section"] == "decoding":
+        batch = "as many as fit" if row["largest"] else f"{row['batch']}"
+        return f"batch {batch}, context {row['context']:,}"
+    return f"T = {row['time']:,}, {row['parameters_in']}" + ", again" * row["recompute"]
+
+
+@contextmanager
+def unfused():
+    """Within, attention computes its scores one operation after another, in the dtype of its inputs, and keeps them."""
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # without it scores would be float32, twice as large
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+def flash():
+    """Within, attention is flash attention or fails."""
+    return sdpa_kernel(SDPBackend.FLASH_ATTENTION)

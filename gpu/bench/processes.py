@@ -1,0 +1,363 @@
+"""torchrun --nproc-per-node 2 -m gpu.check_processes: several processes compute what one does, and how much faster.
+
+Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are each compared
+with one device, which every process has to itself beside the shared work. Then training is timed, on one process alone and
+on all. Tests run it small on two CPU processes; on GPUs it is run by hand and leaves a results file. A row that fails says
+why and does not keep the others from being measured; the exit status is 1 then.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import platform
+import shlex
+import statistics
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.distributed as dist
+import typer
+from torch.nn.functional import cross_entropy
+
+from refimpl import RetNetConfig, head_decays, retention_chunkwise
+from refimpl.checks import values_trusted
+from refimpl.files import write_atomically
+
+from ..models.build import build
+from ..models.retnet import RetNet
+from ..numerics import numerics
+from ..parallel.processes import (
+    held,
+    is_first,
+    largest,
+    mean_over_processes,
+    on_first,
+    processes,
+    replicate,
+    shard,
+    whole,
+)
+from ..parallel.sequence import own_slice, retention_sequence_parallel
+from ..parallel.strategies import OneProcess, parallelism
+from ..training.config import PARALLELISMS, RunConfig
+from ..training.step import Trainer
+
+# Of the largest number compared; bfloat16 rounds to 2^-9.
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2}
+LENGTH = 1001  # not a multiple of the number of processes
+STEPS = 20
+WARM_UP = 3
+AMPLIFIED = 10
+HANGS_AFTER = timedelta(minutes=3)  # a process that waits so long for another gives up; the file has the rows before
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def check(
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("runs/processes.json"),
+    dim: Annotated[int, typer.Option(min=8, help="width of the models")] = 512,
+    layers: Annotated[int, typer.Option(min=1)] = 8,
+    tokens: Annotated[int, typer.Option(min=64, help="length of the sequence to time a retention over")] = 131_072,
+    window: Annotated[int, typer.Option(min=16, help="length of the windows of timed training")] = 2048,
+    batch: Annotated[int, typer.Option(min=1, help="and how many one process trains on")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="and how many steps are timed")] = 10,
+    precision: Annotated[str, typer.Option(help="and in which precision")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cuda, cpu, or empty for what there is")] = "",
+):
+    """Compare and time, print a row a comparison, and write them all."""
+    with processes(device or None, timeout=HANGS_AFTER) as here:
+        shape = {"dim": dim, "num_layers": layers, "num_heads": 4}
+        config = RetNetConfig(**shape)
+        size = dist.get_world_size()
+        compared = RunConfig(**shape, window=128, batch_size=2 * size, retention="chunkwise")
+        timed = RunConfig(
+            **shape, window=window, batch_size=batch, precision=precision, retention="chunkwise", chunk_size=128,
+            deterministic=False,
+        )  # fmt: skip
+        measures = [
+            *(functools.partial(retention_row, here, dtype) for dtype in TOLERANCES),
+            *(functools.partial(model_row, here, config, share) for share in (replicate, shard)),
+            *(
+                functools.partial(training_row, here, dataclasses.replace(compared, parallelism=kind), dtype)
+                for kind in PARALLELISMS
+                for dtype in (torch.float64, torch.float32)
+            ),
+            functools.partial(speed_row, here, tokens),
+            *(
+                functools.partial(scaling_row, here, dataclasses.replace(timed, parallelism=kind), steps)
+                for kind in PARALLELISMS
+            ),
+        ]
+        rows = []
+        for measure in measures:
+            named = {"what": measure.func.__name__, "with": [in_words(x) for x in measure.args[1:]]}
+            on_first(write, out, [*rows, named | {"failed": "it did not come to an end"}])
+            rows.append(attempt(measure, named))
+            on_first(write, out, rows)
+            if is_first():
+                print(rows[-1], flush=True)
+    if any("failed" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def in_words(argument):
+    """What tells a row from others that were given the same kind of argument.
+
+    >>> in_words(RunConfig(parallelism="sharded")), in_words(replicate), in_words(torch.float64)
+    ('sharded', 'replicate', 'torch.float64')
+    """
+    return getattr(argument, "parallelism", None) or getattr(argument, "__name__", f"{argument}")
+
+
+def attempt(measure, named):
+    """The row that measure() returns; if it raises on any process, `named` with the reasons, on every process."""
+    error, row = None, None
+    try:
+        row = measure()
+    except Exception as raised:
+        error = f"process {dist.get_rank()}: {type(raised).__name__}: {raised}"
+    errors = [None] * dist.get_world_size()
+    dist.all_gather_object(errors, error)
+    if any(errors):
+        row = named | {"failed": "; ".join(filter(None, errors))}
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return row
+
+
+def write(out, rows):
+    """The results file, with what was measured so far."""
+    on_gpu = dist.get_backend() == "nccl"
+    result = {
+        "what": "several processes against one device with the same inputs",
+        "command": shlex.join(
+            ["torchrun", "--nproc-per-node", f"{dist.get_world_size()}", "-m", "gpu.check_processes", *sys.argv[1:]]
+        ),
+        "processes": dist.get_world_size(),
+        "backend": dist.get_backend(),
+        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads each",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "rows": rows,
+    }
+    write_atomically(out, json.dumps(result, indent=2) + "\n")
+
+
+def retention_row(device, dtype):
+    """Outputs, end state and all gradients of sequence-parallel retention against retention_chunkwise in float64."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"q": (2, 4, LENGTH, 16), "k": (2, 4, LENGTH, 16), "v": (2, 4, LENGTH, 24), "state": (2, 4, 16, 24)}
+    inputs = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64).to(
+            device, dtype if name != "state" else None
+        )
+        for name, shape in shapes.items()
+    }
+    if dtype != torch.float64:
+        inputs["state"] = inputs["state"].float()
+    weights = torch.randn(shapes["v"], generator=generator, dtype=torch.float64).to(device)
+    gamma = torch.from_numpy(head_decays(4)).to(device)
+
+    one = {name: x.double().clone().requires_grad_() for name, x in inputs.items()}
+    want_out, want_end = retention_chunkwise(one["q"], one["k"], one["v"], gamma, one["state"])
+    ((want_out * weights).sum() + want_end.sum()).backward()
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mine = slice(LENGTH * rank // size, LENGTH * (rank + 1) // size)
+    own = {name: (x if name == "state" else x[:, :, mine]).clone().requires_grad_() for name, x in inputs.items()}
+    state = own["state"] if rank == 0 else None
+    got_out, got_end = retention_sequence_parallel(own["q"], own["k"], own["v"], gamma, state)
+    ((got_out * weights[:, :, mine]).sum() + got_end.sum() * (rank == size - 1)).backward()
+
+    pairs = {"out": (got_out, want_out[:, :, mine])} | {
+        f"d{name}": (own[name].grad, one[name].grad[:, :, mine]) for name in ("q", "k", "v")
+    }
+    if rank == 0:
+        pairs["dstate"] = (own["state"].grad, one["state"].grad)
+    if rank == size - 1:
+        pairs["end"] = (got_end, want_end)
+    # A narrow dtype is compared with float64 from the same rounded inputs: what is left is its own rounding.
+    off = {
+        f"{name} off": worst(difference(*pairs[name]) if name in pairs else 0.0)
+        for name in ("out", "end", "dq", "dk", "dv", "dstate")
+    }
+    return judged({"what": "sequence-parallel retention"} | off, dtype)
+
+
+def model_row(device, config, share):
+    """Loss and gradients of a model whose text is split over the processes against the whole text on one device."""
+    text = torch.randint(config.vocab_size, (2, LENGTH + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    one = RetNet(config, dtype=torch.float64).to(device)
+    logits, _ = one(text[:, :-1], retention=retention_chunkwise)
+    want = cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+    want.backward()
+
+    model = share(RetNet(config, dtype=torch.float64), device)
+    inputs, state = own_slice(text[:, :-1], config)
+    targets, _ = own_slice(text[:, 1:], config)
+    logits, _ = model(inputs, retention=retention_sequence_parallel, state=state)
+    # The mean over processes of this, which is what is taken of gradients, is the mean over all targets.
+    loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    loss = loss * dist.get_world_size() / text[:, 1:].numel()
+    loss.backward()
+    off = max(difference(whole(p.grad), q.grad) for p, q in zip(model.parameters(), one.parameters(), strict=True))
+    row = {
+        "what": f"sequence-parallel model, {share.__name__}",
+        "loss off": worst(difference(mean_over_processes(loss), want)),
+        "gradients off": worst(off),
+    }
+    return judged(row, torch.float64)
+
+
+def training_row(device, config, dtype):
+    """STEPS steps of processes together against one by itself: losses, gradient norms, and the weights after.
+
+    AdamW divides by the size of gradients, those that are all rounding included, so what begins as rounding grows from
+    step to step. The first loss must agree to rounding; of the rest AMPLIFIED times as much is allowed as one process
+    differs from itself when it computes the same batches in two parts.
+    """
+    tokens = torch.randint(
+        config.vocab_size, (STEPS, config.batch_size, config.window + 1), generator=torch.Generator().manual_seed(2)
+    ).numpy()
+    together = parallelism(config)
+    in_parts = dataclasses.replace(config, accumulation=2 * config.accumulation)
+    one, itself, all_ = (
+        trained(device, *how, tokens, dtype)
+        for how in ((config, OneProcess()), (in_parts, OneProcess()), (config, together))
+    )
+    row = {"what": f"training, {config.parallelism}", "steps": STEPS}
+    row |= {"first loss off": worst(abs(all_.values[0][0] / one.values[0][0] - 1))}
+    row |= {f"{name} off": worst(value) for name, value in apart(all_, one).items()}
+    row |= {f"{name} of one process in two parts": worst(value) for name, value in apart(itself, one).items()}
+    row |= {
+        "parameters held": all_.held,
+        "parameters": one.held,
+        "peak_mib": all_.peak,
+        "peak_mib_one_device": one.peak,
+    }
+    allowed = {
+        f"{name} off": max(TOLERANCES[dtype], AMPLIFIED * row[f"{name} of one process in two parts"])
+        for name in apart(one, one)
+    }
+    return judged(row, dtype, allowed)
+
+
+class Trained(NamedTuple):
+    """(loss, gradient norm) of each step, the weights after, {} where another process has them, and what it took."""
+
+    values: list
+    weights: dict
+    held: int
+    peak: int | None
+
+
+def trained(device, config, shared, tokens, dtype):
+    """A `Trained`, of one step a batch of tokens (steps, batch, window + 1)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    trainer = Trainer(build(config).to(dtype), config, device, shared)
+    with values_trusted():
+        values = [trainer.step(batch[:, :-1], batch[:, 1:], 1e-3) for batch in tokens]
+    model = shared.whole_model(trainer.model, lambda: build(config).to(dtype))
+    weights = {name: weight.cpu() for name, weight in model.state_dict().items()} if model else {}
+    parameters = sum(held(weight).numel() for weight in trainer.parameters.values())
+    peak = round(torch.cuda.max_memory_allocated() / 2**20) if device.type == "cuda" else None
+    return Trained(values, weights, parameters, peak)
+
+
+def apart(got, want):
+    """How far a `Trained` is from another: {"losses", "norms", "weights": share of what is wanted}."""
+    losses, norms = (
+        max(abs(a[i] - b[i]) / abs(b[i]) for a, b in zip(got.values, want.values, strict=True)) for i in range(2)
+    )
+    weights = max((difference(got.weights[name], want.weights[name]) for name in got.weights), default=0.0)
+    return {"losses": losses, "norms": norms, "weights": weights}
+
+
+def scaling_row(device, config, steps):
+    """Tokens a second of training: of one process alone, and of all with as many tokens each, and with as many together.
+
+    The windows of a batch are shared out, or for parallelism = "sequence" the tokens of a window.
+    """
+    size, length = dist.get_world_size(), "window" if config.parallelism == "sequence" else "batch_size"
+    larger = dataclasses.replace(config, **{length: getattr(config, length) * size})
+    alone = on_first(speed, device, config, OneProcess(), steps)
+    row = {
+        "what": f"scaling, {config.parallelism}",
+        "precision": config.precision,
+        "window": config.window,
+        "batch": config.batch_size,
+        "tokens/s, one process": alone,
+    }
+    for name, shared in ((f"{size} times the {length}", larger), ("same batch", config)):
+        dist.barrier()
+        together = 1 / worst(1 / speed(device, shared, parallelism(shared), steps))
+        row |= {f"tokens/s, {name}": together, f"efficiency, {name}": together / (size * alone)}
+    return row
+
+
+def speed(device, config, shared, steps):
+    """Tokens a second, from the median time of a step."""
+    trainer = Trainer(build(config), config, device, shared)
+    shape, generator = (config.batch_size, config.window + 1), torch.Generator().manual_seed(3)
+    text = torch.randint(config.vocab_size, shape, generator=generator).numpy()
+    seconds = []
+    with numerics(config, device), values_trusted():
+        for _ in range(WARM_UP + steps):
+            started = time.perf_counter()
+            loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # which waits for the device
+            seconds.append(time.perf_counter() - started)
+    assert math.isfinite(loss), f"the loss is {loss}"
+    return config.batch_size * config.window / statistics.median(seconds[WARM_UP:])
+
+
+def speed_row(device, tokens):
+    """Seconds of a forward and backward pass of one layer's retention over a long sequence, alone and shared."""
+    gamma = torch.from_numpy(head_decays(8)).to(device)
+    chunkwise = functools.partial(retention_chunkwise, chunk_size=512)
+    shared = functools.partial(retention_sequence_parallel, retention=chunkwise)
+    row = {"what": "a retention timed", "dtype": "float32", "tokens": tokens}
+    for name, retention, length in (
+        ("one device", chunkwise, tokens),
+        ("shared", shared, tokens // dist.get_world_size()),
+    ):
+        q, k, v = (torch.randn((1, 8, length, n), device=device, requires_grad=True) for n in (64, 64, 128))
+        seconds = []
+        for _ in range(4):
+            dist.barrier()
+            started = time.perf_counter()
+            retention(q, k, v, gamma)[0].sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(worst(time.perf_counter() - started))
+        row[f"seconds, {name}"] = statistics.median(seconds[1:])  # the first one warms up
+    return row
+
+
+def difference(got, want):
+    """The largest difference, as a share of the largest number wanted; 0 for no numbers."""
+    if not want.numel():
+        return 0.0
+    return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
+
+
+def worst(value):
+    """The largest of the processes' numbers, on each; NaN if any is."""
+    number = largest(math.inf if math.isnan(value) else value)
+    return math.nan if math.isinf(number) else number
+
+
+def judged(row, dtype, allowed=None):
+    """The row with its dtype, and if anything in it is off by more than that allows, with "failed", which says so.
+
+    allowed: {name: bound} for those that the dtype alone does not bound.
+    """
+    allowed = {name: TOLERANCES[dtype] for name in row if name.endswith(" off")} | (allowed or {})
+    bad = [name for name, bound in allowed.items() if not row[name] <= bound]
+    row = row | {"dtype": f"{dtype}".removeprefix("torch."), "allowed": allowed}
+    return row | ({"failed": ", ".join(f"{name} by {row[name]:.1e}" for name in bad)} if bad else {})

@@ -1,0 +1,103 @@
+"""What the kernels were to reach, and whether the rows of a run say so: ratios within the run, and errors."""
+
+from ..kernels.registry import FLA
+from .accuracy import OUTPUTS, RESULTS
+from .kernels import ATTENTION, BOTH, FORWARD, OURS, SHAPES, STEP
+from .timing import MEASURED
+
+# shape, what, as CUDA graphs or launched from Python, peers of which the fastest counts, least T, how many times as fast;
+# then the same of what is only aimed at
+SPEEDS = [
+    ("large", FORWARD, False, (FLA,), 1, 1.6, False),
+    ("large", BOTH, False, (FLA,), 1, 2.2, False),
+    ("small", FORWARD, False, (FLA,), 1, 1.3, False),
+    ("small", BOTH, False, (FLA,), 1, 1.5, False),
+    ("small", FORWARD, True, (FLA,), 1, 1.3, False),
+    ("small", BOTH, True, (FLA,), 1, 1.5, False),
+    ("large", BOTH, False, tuple(ATTENTION), 4096, 1.0, False),
+    ("large", FORWARD, False, (FLA,), 1, 2.5, True),
+    ("large", BOTH, False, (FLA,), 1, 4.0, True),
+    ("large", BOTH, False, tuple(ATTENTION), 1, 1.0, True),
+]
+COPY_SHARE, STEP_SPEED = 0.85, 10.0
+# dtype, results, the most that their error may be
+ERRORS = [("bfloat16", OUTPUTS, 5e-3), ("bfloat16", RESULTS[2:], 1e-2), ("float32", RESULTS, 1e-5)]
+
+
+def targets(rows, accuracy):
+    """A dict for each target: name, bound ("at least" or "at most"), wanted, got, met and aim.
+
+    got is the worst over all rows that the target speaks of, of those measured; None if there is none. met is False if
+    one of them misses it, True if all were measured and none does, and None if nobody knows. aim: more than is demanded.
+    """
+    found = [speed(rows, *each) for each in SPEEDS]
+    step = lambda kernel, batch, graph: [  # noqa: E731
+        row for row in rows
+        if (row["what"], row["name"], row["batch"], row["cuda_graph"]) == (STEP, kernel, batch, graph)
+    ]  # fmt: skip
+    shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
+    found.append(judged("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
+    # The one is about launching. In graphs both have little but bytes to move: the most there is the other's time over the
+    # floor, and more only where the state stays in the L2 cache.
+    for graph, how in ((False, "launched from Python"), (True, "in a CUDA graph too")):
+        pairs = [ratio(ours, step(FLA, 1, graph)) for ours in step(OURS, 1, True)]
+        name = f"steps a second, batch 1, CUDA graph, over {FLA}'s {how}"
+        found.append(judged(name, "at least", STEP_SPEED, pairs, aim=graph))
+    for dtype, results, bound in ERRORS:
+        errors = [
+            row[name] if row["status"] == MEASURED else None
+            for row in accuracy if row["dtype"] == dtype for name in results
+        ]  # fmt: skip
+        found.append(judged(f"relative RMS error, {dtype}, {', '.join(results)}", "at most", bound, errors))
+    same = [float(row["same_bits"]) if row["status"] == MEASURED else None for row in accuracy]
+    found.append(judged("share of checks that give the same bits again", "at least", 1.0, same))
+    return found
+
+
+def speed(rows, shape, what, graph, peers, least_time, wanted, aim):
+    """How many times as fast as the fastest of some peers our kernels are, at the length where that is least."""
+    ratios, times = [], []
+    key = "shape", "what", "cuda_graph", "time", "batch"
+    for ours in rows:
+        spoken_of = ours["name"] == OURS and [ours[name] for name in key[:3]] == [shape, what, graph]
+        if spoken_of and ours["time"] >= least_time:
+            same = [row for row in rows if row["name"] in peers and all(row[name] == ours[name] for name in key)]
+            ratios.append(ratio(ours, same))
+            times.append(ours["time"])
+    where = f", T {min(times):,} to {max(times):,}" if times else ""
+    name = f"{what}{', CUDA graph,' if graph else ''} over {' or '.join(peers)}, {SHAPES[shape]}{where}"
+    return judged(name, "at least", wanted, ratios, aim=aim)
+
+
+def ratio(ours, peers):
+    """Seconds of the fastest peer over ours; None if either was not measured."""
+    seconds = [row["seconds"]["median"] for row in peers if row["status"] == MEASURED]
+    return min(seconds) / ours["seconds"]["median"] if seconds and ours["status"] == MEASURED else None
+
+
+def judged(name, bound, wanted, values, *, aim=False):
+    """The dict of a target whose values are these, None where one was not measured.
+
+    >>> [judged("", "at least", 2, values)["met"] for values in ([2, 3], [2, None], [1, None], [])]
+    [True, None, False, None]
+    """
+    known = [value for value in values if value is not None]
+    good = [value >= wanted if bound == "at least" else value <= wanted for value in known]
+    met = False if not all(good) else True if known and len(known) == len(values) else None
+    got = (min if bound == "at least" else max)(known, default=None)
+    return {"name": name, "bound": bound, "wanted": wanted, "got": got, "met": met, "aim": aim}
+
+
+def table(found):
+    """Targets as (headings, texts)."""
+    number = lambda x: f"{x:.0e}" if 0 < x < 0.1 else f"{x:.2f}"  # noqa: E731
+    texts = [
+        [
+            each["name"],
+            f"{each['bound']} {number(each['wanted'])}" + (" (aim)" if each["aim"] else ""),
+            "" if each["got"] is None else f"{each['got']:.1e}" if each["bound"] == "at most" else number(each["got"]),
+            {True: "met", False: "missed", None: "not known"}[each["met"]],
+        ]
+        for each in found
+    ]
+    return ("", "wanted", "got", ""), texts

@@ -1,0 +1,1 @@
+"""Retention on torch tensors by name, and its fused kernels in Triton."""

@@ -1,0 +1,397 @@
+"""Retention on a GPU, in Triton: the chunkwise form with its gradients, and the decode step, under the contract.
+
+Forwards (Eq. 7, arXiv:2307.08621v4), two kernels. `_states_kernel` (in `gpu.kernels.triton_states`) walks the chunks of C tokens
+with a state S of K x V numbers in registers, S = gamma^C S + K^T (V * zeta), and leaves in memory what S was before each
+chunk. Then every chunk is on its own, and `_outputs_kernel` computes all of them at once,
+
+    O = (Q K^T * D) V + xi (Q S),    D_nm = gamma^(n-m), xi_n = gamma^(tokens since S)
+
+Backwards, the same two kernels. Let G be dL/dO. Walking from the last chunk to the first, the gradient of the state is
+R = gamma^C R + (xi Q)^T G: the first kernel, back in time, with Q and G for K and V. Then, S before a chunk and R
+behind it,
+
+    dQ = (G V^T * D)   K + xi   (G S^T)    reads as the outputs of queries G, keys V, values K from the state S^T
+    dK = (V G^T * D^T) Q + zeta (V R^T)    back in time: queries V, keys G, values Q
+    dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
+
+so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states of chunks are kept from
+the forward pass: they are computed again.
+
+Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
+and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
+that the row needs. The table of tiles says which heads are narrow enough. Where they are too few to fill a GPU, segments of
+time are walked at once; what each adds to the state is computed before, and forwards it is kept for the backward pass.
+
+What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
+written and read: at K = 256, V = 512 and C = 128 a third more than those. Longer chunks would move less and multiply
+more. RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02, so no tile within one is too small to count;
+of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens back, and a segment or two.
+
+What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
+gamma taken in float64. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
+1 would be rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states
+and the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
+
+B batch, H heads, T time, K key_dim, V value_dim; log2_gammas (H,) is float64. The kernels here call queries, keys and
+values of whichever of the four is computed x, y and z.
+"""
+
+import functools
+
+import torch
+import triton
+import triton.language as tl
+from torch.autograd import forward_ad
+from torch.nn.functional import pad
+
+from refimpl.checks import check_arrays, check_integer, check_retention, check_state
+
+from . import triton_common as common
+from .triton_common import dot, load, step_decays, store
+from .triton_states import cut, state_before, states_of, totals_of
+from .triton_step import launch_step
+from .triton_tiles import tiles_of, with_tiles_that_fit
+
+STATE = 64 * 128  # numbers of the state that a program of one pass holds: more do not fit its registers
+
+
+# ---------------------------------------------------------------- kernels
+
+
+@triton.jit
+def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
+    """scores * D, of the rows and keys at places m and n of a chunk."""
+    lag = m[:, None] - n[None, :]
+    lag = -lag if REVERSE else lag
+    # Not beyond 0: above the diagonal the power would overflow, and inf * 0 is NaN.
+    return tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
+
+
+@triton.jit(do_not_specialize=["T", "heads", "total"])
+def _outputs_kernel(
+    x, y, z, log2_gammas, states, out, T, heads, K, V, total,
+    CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, FROM_ZERO: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
+
+    One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the chunk, so that x is read once. Programs
+    live on from tile to tile, and the loops are one to the compiler, which reads the next tile while it ends the last.
+    TRANSPOSED: the states are stored (V, K). FROM_ZERO: the first chunk to be walked has no state behind it.
+    """
+    tl.assume(K > 0)
+    tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
+    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), flatten=True):
+        column, h, rest = tile % tiles * BV, tile // tiles % heads, tile // tiles // heads  # heads lie side by side
+        row, b = rest % blocks * BM, rest // blocks
+        bh, chunk = b * heads + h, row // CHUNK
+        begin = chunk * CHUNK
+        if FROM_ZERO:  # a state of zeros is not stored: beyond the array the copy engine finds them, and moves nothing
+            chunks = tl.cdiv(T, CHUNK)
+            chunk = tl.where(chunk == (chunks - 1 if REVERSE else 0), chunks, chunk)
+
+        acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
+        for k in range(0, K, BK):
+            if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
+                state = tl.trans(load(states, bh, chunk, column, k))
+            else:
+                state = load(states, bh, chunk, k, column)
+            queries = load(x, b, h, row, k)
+            acc = dot(queries, state, acc, PRECISION)
+            scores = dot(queries, tl.trans(load(y, b, h, begin, k)), scores, PRECISION)
+
+        log2_gamma = tl.load(log2_gammas + h).to(tl.float32)
+        m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
+        age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
+        acc *= tl.exp2(age * log2_gamma)[:, None]
+        values = load(z, b, h, begin, column)
+        acc = dot(_weighed(scores, m, n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
+        left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
+        # By halves, for what waits to be written takes room from what is read ahead.
+        store(out, left, b, h, row, column)
+        store(out, right, b, h, row, column + BV // 2)
+
+
+@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
+def _walk_kernel(
+    x, y, z, log2_gammas, start, totals, out, end, T, heads, V, segments, chunks_a_segment,
+    CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, TURNED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Both at once, for heads whose state fits a program: BV columns of it and of out, through one segment.
+
+    x, y (B, H, T, K up to BK), z, out (B, H, T, V), start and totals as in `state_before`; optional end (B, H, K, V) float32.
+    """
+    tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
+    column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
+    b, h = bh // heads, bh % heads
+    log2_gamma = tl.load(log2_gammas + h)
+    chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
+    tokens_a_segment = chunks_a_segment * CHUNK
+    state = state_before(
+        start, totals, log2_gamma, segment, segments, tokens_a_segment, T, b, h, heads, 0, column,
+        BK, BV, REVERSE, TURNED,
+    )  # fmt: skip
+    log2_gamma = log2_gamma.to(tl.float32)
+    token = tl.arange(0, CHUNK)
+    first = segment * chunks_a_segment
+    stop = tl.minimum(first + chunks_a_segment, chunks)
+    for n in range(first, stop):
+        chunk = first + stop - 1 - n if REVERSE else n
+        count = tl.where(chunk == chunks - 1, last, CHUNK)
+        begin = chunk * CHUNK
+        queries, keys, values = load(x, b, h, begin, 0), load(y, b, h, begin, 0), load(z, b, h, begin, column)
+        since, until = token + 1, tl.maximum(count - 1 - token, 0)  # tokens since the chunk began, until it ends
+        acc = dot(queries, state.to(queries.dtype), None, PRECISION)
+        acc *= tl.exp2((until if REVERSE else since) * log2_gamma)[:, None]
+        scores = dot(queries, tl.trans(keys), None, PRECISION)
+        acc = dot(_weighed(scores, token, token, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
+        store(out, acc, b, h, begin, column)
+        weight = tl.exp2((since if REVERSE else until) * log2_gamma)
+        state += state * tl.where(chunk == chunks - 1, last_decay, decay)
+        state = dot((tl.trans(keys) * weight[None, :]).to(values.dtype), values, state, PRECISION)
+    if end is not None:  # noqa: SIM102 (which Triton asks while it compiles)
+        if segment == (0 if REVERSE else segments - 1):
+            store(end, state, b, h, 0, column)
+
+
+# ---------------------------------------------------------------- launches
+
+
+def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
+    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left; from_zero: it had no start."""
+    (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
+    out = common.token_major(x, value_dim)
+    bm, bk = min(tiles["BM"], chunk), min(tiles["BK"], common.power_of_two(key_dim))
+    bv = min(tiles["BV"], common.power_of_two(value_dim))
+    total = common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads
+    _outputs_kernel[(min(total, tiles["residents"] * common.multiprocessors(x.device)),)](
+        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
+        common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
+        time, heads, key_dim, value_dim, total,
+        CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, FROM_ZERO=from_zero,
+        PRECISION=common.precision_of(x),
+        num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return out
+
+
+def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=False, turned=False, want_end=True):
+    """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same.
+
+    turned: start and totals are those of S^T.
+    """
+    (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
+    bk = common.power_of_two(key_dim)
+    bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
+    out, end = common.token_major(x, value_dim), common.state_like(x, z) if want_end else None
+    stored = (bv, bk) if turned else (bk, bv)
+    _walk_kernel[(common.blocks(value_dim, bv) * batch * heads * parts[0],)](
+        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
+        common.descriptor(start, *stored), common.descriptor(totals, *stored),
+        common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv), time, heads, value_dim, *parts,
+        CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, TURNED=turned, PRECISION=common.precision_of(x),
+        num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return out, end
+
+
+def one_pass_of(q, tiles):
+    """How a direction computes in one pass: the parts, as of `cut`, and the tiles of a role for as many walks as these."""
+    sequences = q.shape[0] * q.shape[1]
+    parts = cut(sequences, common.blocks(q.shape[2], tiles["chunk"]), tiles["programs"])
+    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1  # the first tiles of a role are for as many as wanted
+    return parts, {role: tiles[role][fit] for role in tiles if isinstance(tiles[role], list)}
+
+
+def forward_of(q, k, v, log2_gamma, state, tiles):
+    """(out, state, totals) with the tiles of a configuration's "forward"; totals: what `backward_of` may be given."""
+    chunk, choices, programs = tiles["chunk"], tiles["states"], tiles["programs"]
+    if tiles["one_pass"]:
+        parts, tiles = one_pass_of(q, tiles)
+        totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
+        return *walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"]), totals
+    states, end = states_of(k, v, log2_gamma, state, chunk, choices, programs)
+    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
+
+
+def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
+    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
+    chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
+    if tiles["one_pass"]:
+        parts, tiles = one_pass_of(q, tiles)
+        walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, parts=parts)
+        if totals is None:  # else of the same parts: the table has one chunk and number of programs for both directions
+            totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
+        dq, _ = walk(grad, v, k, start=state, totals=totals, tiles=tiles["dq"], turned=True, want_end=False)
+        totals = totals_of(q, grad, log2_gamma, chunk, parts, tiles["states"], reverse=True)
+        walk = functools.partial(walk, start=grad_state, totals=totals, reverse=True)
+        dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
+        dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
+        return dq, dk, dv, dstate
+    states, _ = states_of(k, v, log2_gamma, state, chunk, choices, programs, want_end=False)
+    dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
+    del states
+    states, dstate = states_of(q, grad, log2_gamma, grad_state, chunk, choices, programs, reverse=True, want_end=given)
+    back = {"states": states, "chunk": chunk, "reverse": True, "from_zero": grad_state is None}
+    dk = outputs_of(v, grad, q, log2_gamma, tiles=tiles["dk"], transposed=True, **back)
+    dv = outputs_of(k, q, grad, log2_gamma, tiles=tiles["dv"], **back)
+    return dq, dk, dv, dstate
+
+
+# ---------------------------------------------------------------- what torch sees
+
+
+def _tiles(q, v, direction, chunk):
+    tiles = tiles_of(q, v, chunk)[direction]
+    return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
+
+
+@with_tiles_that_fit
+def _forward_now(q, k, v, log2_gamma, state, chunk):
+    tiles = _tiles(q, v, "forward", chunk)
+    q, k, v, state = map(common.readable, (q, k, v, state))
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        common.bind(q.device)
+        return forward_of(q, k, v, log2_gamma, state, tiles)
+
+
+@with_tiles_that_fit
+def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
+    tiles = _tiles(q, v, "backward", chunk)
+    q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
+    with torch.cuda.device_of(q):
+        common.bind(q.device)
+        return backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles)
+
+
+# The same as operators, so that a compiler need not look inside. An operator cannot return None.
+
+
+@torch.library.custom_op("retnet::chunkwise", mutates_args=())
+def _forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _forward_now(q, k, v, log2_gamma, state, chunk)[:2]
+
+
+@_forward.register_fake
+def _(q, k, v, log2_gamma, state, chunk):
+    return common.token_major(v, v.shape[3]), common.state_like(q, v)
+
+
+@torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
+def _backward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None,
+    grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    *grads, dstate = _backward_now(q, k, v, log2_gamma, state, None, grad, grad_state, chunk)
+    return *grads, q.new_empty(0) if dstate is None else dstate
+
+
+@_backward.register_fake
+def _(q, k, v, log2_gamma, state, grad, grad_state, chunk):
+    dstate = q.new_empty(0) if state is None else common.state_like(q, v)
+    return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), dstate
+
+
+def _traced(x):
+    """Whether a compiler looks; else the operators are passed by, for torch takes longer to dispatch than to launch."""
+    return torch.compiler.is_compiling() or type(x) is not torch.Tensor
+
+
+class _Chunkwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, log2_gamma, state, chunk):
+        ctx.chunk = chunk
+        ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
+        arguments = q, k, v, log2_gamma, state
+        out, end, totals = (*_forward(*arguments, chunk), None) if _traced(q) else _forward_now(*arguments, chunk)
+        ctx.save_for_backward(*arguments, totals)
+        return out, end
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad, grad_state):
+        *arguments, totals = ctx.saved_tensors
+        if grad is None:
+            grad = torch.zeros_like(arguments[2])
+        if _traced(grad):
+            *grads, dstate = _backward(*arguments, grad, grad_state, ctx.chunk)
+        else:
+            *grads, dstate = _backward_now(*arguments, totals, grad, grad_state, ctx.chunk)
+        return *grads, None, None if arguments[4] is None else dstate, None
+
+
+def _check(q, k, v, gamma, state):
+    """The door of the contract, and what these kernels cannot do."""
+    check_retention(q, k, v, gamma, state)
+    if not isinstance(q, torch.Tensor):
+        raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
+    if q.dtype == torch.float64:
+        raise TypeError("q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes")
+    if q.device.type != "cuda" and not common.INTERPRETED:
+        raise ValueError(
+            f"q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device {q.device}"
+        )
+    if gamma.requires_grad:
+        raise ValueError(
+            "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not"
+        )
+
+
+def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
+    """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
+
+    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond; narrow heads of halves store none.
+    What comes out depends on it by rounding alone. None takes what was measured to be fastest.
+
+    q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
+    (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy where
+    16 divides K and V, and out has them. In float16 scores q k^T, states and the gradients of both must stay below
+    65,504, as outputs must. Returns out (B, H, T, V) in v's dtype and the state after the last token, float32. Anything
+    else: TypeError or ValueError naming the argument.
+    """
+    _check(q, k, v, gamma, state)
+    chunk = (
+        0 if chunk_size is None else min(128, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
+    )
+    if 0 in (*q.shape, v.shape[3]):  # nothing to launch
+        zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
+        return 0.0 * v, zeros if state is None else 1.0 * state
+    key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
+    if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
+        q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
+        state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
+    out, state = _Chunkwise.apply(q, k, v, gamma.double().log2(), state, chunk)
+    if key_fill or value_fill:
+        out = out[..., : v.shape[3] - value_fill]
+        state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
+    return out, state
+
+
+def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
+    """`refimpl.retention_step` for torch tensors on a GPU (Eq. 6): one token, the state read once and written once.
+
+    Arguments, results and errors as `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
+    (B, H, K, V) to write the new state into, which may be `state` itself, as in a CUDA graph; it is returned. Without
+    it, a call that needs gradients is a chunkwise one; torch refuses derivatives in forward mode.
+    """
+    _check(q, k, v, gamma, state)
+    if q.shape[2] != 1:
+        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
+    if out_state is not None:
+        check_arrays(q=q, out_state=out_state)
+    arrays = [x for x in (q, k, v, state, out_state) if x is not None]
+    if (torch.is_grad_enabled() and any(x.requires_grad for x in arrays)) or forward_ad._current_level >= 0:
+        if out_state is not None:
+            raise ValueError("out_state must be None where gradients are asked for, got a tensor")
+        return retention_chunkwise_triton(q, k, v, gamma, state)
+    if out_state is None:
+        out_state = common.state_like(q, v)
+    else:
+        check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
+        if not out_state.is_contiguous():
+            raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
+        torch.autograd.graph.increment_version(out_state)  # or a graph that saved it would not see it written over
+    return launch_step(q, k, v, gamma, state, out_state), out_state

@@ -1,0 +1,67 @@
+"""Which tiles the fused kernels use: those that `python -m gpu.kernel_ladder.tune` found fastest, or small ones."""
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import torch
+from triton.runtime.errors import OutOfResources
+
+TABLE = Path(__file__).with_name("triton_tiles.json")
+_too_large = set()  # kinds of calls, as of `_kind`, for which the stored tiles were
+
+
+def tiles_of(q, v, chunk):
+    """The configuration for a call: the nearest of `tiles_for`, or a modest one where that was found too large.
+
+    A dict of "forward" and "backward", each of chunk, one_pass, programs, the number to cut time for, and, by role, tiles:
+    see `gpu.kernels.triton_retention.forward_of` and `backward_of`. States, and all roles of one pass, have a list of them, of
+    which a call takes one by the number of programs that it makes.
+    """
+    return modest_tiles() if _found_too_large(q, v, chunk) else tiles_for(q.shape[3], v.shape[3], q.dtype)
+
+
+@functools.cache
+def tiles_for(key_dim, value_dim, dtype):
+    """The stored configuration whose widths are nearest to these, of those that are for heads as wide."""
+    octaves = lambda entry: sum(  # noqa: E731
+        abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
+    )
+    wide = max(key_dim, value_dim)
+    entries = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
+    return min((entry for entry in entries if wide <= entry.get("widest", math.inf)), key=octaves)
+
+
+@functools.cache
+def modest_tiles():
+    """The configuration for halves that any GPU has room for; that of float32 is no larger as it is."""
+    return json.loads(TABLE.read_text())["modest"]
+
+
+def with_tiles_that_fit(function):
+    """A function of q, k, v ... chunk, called again with modest tiles where a multiprocessor has no room for the stored.
+
+    They were measured on one GPU; Triton refuses to launch what another cannot hold, before it runs.
+    """
+
+    @functools.wraps(function)
+    def call(q, k, v, *rest):
+        if not _found_too_large(q, v, rest[-1]):
+            try:
+                return function(q, k, v, *rest)
+            except OutOfResources:
+                if q.dtype == torch.float32:
+                    raise
+            _too_large.add(_kind(q, v, rest[-1]))  # here the arrays of the call that failed are free again
+        return function(q, k, v, *rest)
+
+    return call
+
+
+def _found_too_large(q, v, chunk):
+    return bool(_too_large) and _kind(q, v, chunk) in _too_large
+
+
+def _kind(q, v, chunk):
+    return q.shape[3], v.shape[3], q.dtype, q.device, chunk

@@ -1,0 +1,216 @@
+"""What a user would pick instead of RetNet, at the same width, depth and number of parameters.
+
+A residual language model with a mixer of `gpu.models.attention`, `gpu.models.linear_attention` or `gpu.models.gru` in each block. The
+feed-forward (SwiGLU), the norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers
+of parameters equal.
+"""
+
+import dataclasses
+import json
+import operator
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from refimpl.checks import check_choice, check_integer
+from refimpl.files import write_atomically
+from refimpl.layers import rms_norm_of
+from refimpl.model import param_shapes
+from refimpl.tree import flatten
+
+from .attention import Attention
+from .gru import GRU
+from .linear_attention import LinearAttention
+
+MIXERS = {"transformer": Attention, "linear": LinearAttention, "gru": GRU}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """A baseline's shape; refuses impossible ones with a ValueError or TypeError.
+
+    mixer: "transformer", "linear" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each
+    key and value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward.
+    """
+
+    mixer: str = "transformer"
+    vocab_size: int = 256
+    dim: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    kv_heads: int | None = None
+    ffn_dim: int = 344
+    norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        check_choice("mixer", self.mixer, tuple(MIXERS))
+        if self.kv_heads is None:
+            object.__setattr__(self, "kv_heads", self.num_heads)
+        for name in ("vocab_size", "dim", "num_layers", "num_heads", "kv_heads", "ffn_dim"):
+            check_integer(name, getattr(self, name), minimum=1)
+        if self.mixer == "linear" and self.dim % self.num_heads:
+            raise ValueError(f"dim must be a multiple of num_heads = {self.num_heads}, got {self.dim}")
+        if self.mixer == "transformer":
+            if self.dim % (2 * self.num_heads):
+                raise ValueError(f"dim must be a multiple of 2 num_heads = {2 * self.num_heads}, got {self.dim}")
+            if self.num_heads % self.kv_heads:
+                raise ValueError(f"kv_heads must divide num_heads = {self.num_heads}, got {self.kv_heads}")
+
+
+class Memory(NamedTuple):
+    """What decoding goes on from: how many tokens there were, and what each layer keeps of them."""
+
+    position: int
+    layers: tuple
+
+
+class RMSNorm(nn.RMSNorm):
+    """RetNet's: under autocast its result is in autocast's dtype."""
+
+    def forward(self, x):
+        """(..., d) -> (..., d)."""
+        return rms_norm_of(x, self.weight, self.eps)
+
+
+class FeedForward(nn.Module):
+    """(silu(x W_1) * x W_gate) W_2."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.w_1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.w_gate = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.w_2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
+
+    def forward(self, x):
+        """(B, T, d) -> (B, T, d)."""
+        return self.w_2(F.silu(self.w_1(x)) * self.w_gate(x))
+
+
+class Block(nn.Module):
+    """Y = mixer(RMSNorm(X)) + X, then FFN(RMSNorm(Y)) + Y."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.mixer_norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.mixer = MIXERS[config.mixer](config)
+        self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.ffn = FeedForward(config)
+
+    def forward(self, x, shared, position=0, memory=None):
+        """(B, T, d) and what the layer keeps -> the same; shared: what the mixer's `shared` computed for all layers."""
+        mixed, memory = self.mixer(self.mixer_norm(x), shared, position, memory)
+        y = x + mixed
+        return y + self.ffn(self.ffn_norm(y)), memory
+
+
+class Baseline(nn.Module):
+    """A language model of a `BaselineConfig`, its parameters drawn with `seed`."""
+
+    def __init__(self, config, seed=0):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            if not weight.is_meta:
+                _draw(name, weight, config, generator)
+
+    def memory(self, batch, capacity, dtype=None):
+        """An empty `Memory` for `batch` texts of up to `capacity` tokens, allocated at once."""
+        like = self.head.weight
+        kept = (layer.mixer.memory(batch, capacity, dtype or like.dtype, like.device) for layer in self.layers)
+        return Memory(0, tuple(kept))
+
+    def forward(self, tokens, memory=None, *, layer=operator.call):
+        """Logits of the next token at every position.
+
+        Args:
+            tokens: (B, T) int64.
+            memory: the `Memory` to go on from, which may be written to and is not to be used again; None to keep none.
+            layer: called as layer(block, ...) in place of block(...), such as `gpu.numerics.layer_caller` makes.
+
+        Returns:
+            logits (B, T, vocab_size), and the `Memory` after the last token, None if none was given.
+
+        Raises:
+            ValueError: the text would be longer than the capacity of the memory.
+        """
+        position, kept = memory or (0, (None,) * len(self.layers))
+        x, after = self.embedding(tokens), []
+        shared = MIXERS[self.config.mixer].shared(self.config, position, tokens.shape[1], x.device)
+        for block, before in zip(self.layers, kept, strict=True):
+            x, each = layer(block, x, shared, position, before)
+            after.append(each)
+        logits = self.head(self.final_norm(x))
+        return logits, memory and Memory(position + tokens.shape[1], tuple(after))
+
+    def save(self, path):
+        """Write weights and config as one safetensors file, atomically."""
+        metadata = {"baseline": json.dumps(dataclasses.asdict(self.config))}
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
+        write_atomically(path, safetensors.torch.save(weights, metadata))
+
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """Read a model that `save` wrote; ValueError for a file of something else."""
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "baseline" not in metadata:
+                raise ValueError(f"path must be a file that a baseline saved; {str(path)!r} holds something else")
+            model = cls(BaselineConfig(**json.loads(metadata["baseline"])))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return model.to(device)
+
+
+def _draw(name, weight, config, generator):
+    """Normal, of deviation inputs^-0.5; what is added to the residual stream is smaller, by (2 layers)^-0.5.
+
+    Queries and keys are half as large, so that attention begins close to even. Biases are 0, weights of norms 1.
+    """
+    if weight.ndim == 1:
+        nn.init.constant_(weight, 0.0 if "bias" in name else 1.0)
+        return
+    deviation = weight.shape[1] ** -0.5
+    if name.endswith(("w_o.weight", "w_2.weight")):
+        deviation *= (2 * config.num_layers) ** -0.5
+    if name.endswith(("w_q.weight", "w_k.weight")):
+        deviation *= 0.5
+    nn.init.normal_(weight, std=deviation, generator=generator)
+
+
+def matched(config, retnet):
+    """The `BaselineConfig` with the feed-forward width that gives it as many parameters as a `RetNetConfig` has.
+
+    Widths that are multiples of 64 or 8 multiply fastest, so the coarsest of them within 1 % is taken.
+
+    Raises:
+        ValueError: the mixer alone has more parameters.
+    """
+    wanted = sum(_size(shape) for shape in flatten(param_shapes(retnet)).values())
+    one, two = (parameters(dataclasses.replace(config, ffn_dim=width)) for width in (1, 2))
+    exact = 1 + (wanted - one) / (two - one)
+    for multiple in (64, 8, 1):
+        width = multiple * round(exact / multiple)
+        if width >= 1 and abs(width - exact) * (two - one) <= 0.01 * wanted:
+            return dataclasses.replace(config, ffn_dim=width)
+    raise ValueError(
+        f"dim must leave room for a feed-forward: with {config.mixer} and dim = {config.dim} there are {one:,} parameters "
+        f"before it, and RetNet has {wanted:,}"
+    )
+
+
+def parameters(config):
+    """How many parameters a baseline has, without allocating them."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in Baseline(config).parameters())
+
+
+def _size(shape):
+    return torch.Size(shape).numel()

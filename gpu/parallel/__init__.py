@@ -1,0 +1,1 @@
+"""One model on several processes: joined, sharded, or with the text split."""

@@ -1,0 +1,259 @@
+"""Sampling text: prompts are read chunkwise, then each new token costs one recurrent step.
+
+Padding would write into a state, so prompts of different lengths are not padded: those of one length are read together,
+and then all go on side by side, each at its own position. On a GPU the step is a CUDA graph: some hundred small kernels,
+launched as one.
+"""
+
+import codecs
+from typing import NamedTuple
+
+import torch
+
+from refimpl import State, retention_chunkwise, retention_step
+from refimpl.checks import check_integer, check_number, values_trusted
+from refimpl.training.text import VOCAB_SIZE
+
+PIECE = 4096  # tokens of a prompt read at once, so that memory does not grow with its length
+
+
+class Past(NamedTuple):
+    """What B sequences leave behind: a `State` with positions (B,), and logits (B, vocab) of the token that comes next."""
+
+    state: State
+    logits: torch.Tensor
+
+
+class Sample(NamedTuple):
+    """What `generate` returns.
+
+    tokens: (B, T + N), the prompt and what follows; for a list of prompts a list of (T_i + N,).
+    logits: (B, N, vocab), what each new token was drawn from.
+    """
+
+    tokens: torch.Tensor | list
+    logits: torch.Tensor
+
+
+def generate(model, prompt, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, past=None):
+    """Continue a batch of prompts.
+
+    Args:
+        model: a `gpu.models.retnet.RetNet`.
+        prompt: (B, T) int64 on the model's device, or a list of (T_i,); T at least 1 unless there is a past.
+        new_tokens: N, how many to draw, at least 1.
+        temperature, top_k, top_p, seed: as for `draw_tokens`.
+        past: as for `prefill`.
+
+    Returns:
+        A `Sample`.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+    """
+    check_integer("new_tokens", new_tokens, minimum=1)
+    _check_sampling(temperature, top_k, top_p)
+    past = prefill(model, prompt, past)
+    drawn = draw_tokens(model, past, new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    tokens, logits = (torch.stack(each, dim=1) for each in zip(*drawn, strict=True))
+    if isinstance(prompt, torch.Tensor):
+        return Sample(torch.cat([prompt.expand(len(tokens), -1), tokens], dim=1), logits)
+    return Sample([torch.cat(pair) for pair in zip(prompt, tokens, strict=True)], logits)
+
+
+@torch.no_grad()
+def prefill(model, prompts, past=None):
+    """Read prompts chunkwise; returns the `Past` to draw from.
+
+    Args:
+        model: a `gpu.models.retnet.RetNet`.
+        prompts: (B, T) int64, or a list of (T_i,); T at least 1 unless there is a past.
+        past: a `Past` that the prompts go on from, of B rows or of one, which then serves every prompt.
+
+    Raises:
+        ValueError: prompts are not as above; the past has another number of rows.
+        FloatingPointError: logits are not finite.
+        TypeError, ValueError: as `refimpl.forward`.
+    """
+    shapes = [tuple(prompts.shape)] if isinstance(prompts, torch.Tensor) else [(1, *prompt.shape) for prompt in prompts]
+    for shape in shapes or [(0, 0)]:
+        if len(shape) != 2 or shape[0] == 0 or (shape[1] == 0 and past is None):
+            raise ValueError(f"prompt must have shape (batch, time) with time at least 1, got {shape}")
+    if past is not None and len(past.logits) == 1:
+        past = _rows(past, [0] * len(prompts))
+    if past is not None and len(past.logits) != len(prompts):
+        raise ValueError(f"past must hold 1 row or {len(prompts)}, one for each prompt, got {len(past.logits)}")
+    by_length = {}
+    for row, prompt in enumerate(prompts):
+        by_length.setdefault(len(prompt), []).append(row)
+    parts = [
+        _read(model, torch.stack([prompts[row] for row in rows]), past and _rows(past, rows))
+        for rows in by_length.values()
+    ]
+    order = torch.tensor([row for rows in by_length.values() for row in rows])
+    layers = (torch.cat(layer) for layer in zip(*(part.state.layers for part in parts), strict=True))
+    state = State(torch.cat([part.state.position for part in parts]), tuple(layers))
+    past = _rows(Past(state, torch.cat([part.logits for part in parts])), torch.argsort(order).tolist())
+    if not torch.isfinite(past.logits).all():
+        raise FloatingPointError("the logits after the prompt are not finite: the weights may be broken")
+    return past
+
+
+@torch.no_grad()
+def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
+    """Yield new_tokens times (tokens (B,), the logits (B, vocab) they were drawn from), a recurrent step each.
+
+    Args:
+        model: a `gpu.models.retnet.RetNet`.
+        past: a `Past` that `prefill` returned; it is left as it is.
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        top_k: draw from the k likeliest alone; None is all.
+        top_p: of these, draw from the fewest likeliest whose probabilities reach this sum, in (0, 1]; None is 1.
+        seed: row i draws with seed + i, from a generator of its own on the CPU, so a prompt gets the same text on any
+            device and in any batch, up to the rounding of logits.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+    """
+    check_integer("new_tokens", new_tokens, minimum=0)
+    seed = check_integer("seed", seed, minimum=0)
+    _check_sampling(temperature, top_k, top_p)
+    rows, device = len(past.logits), past.logits.device
+    generators = (torch.Generator().manual_seed(seed + row) for row in range(rows))
+    uniform = torch.stack([torch.rand(new_tokens, dtype=torch.float64, generator=each) for each in generators])
+    uniform, logits, step = uniform.to(device), past.logits, None
+    for n in range(new_tokens):
+        tokens = _draw(logits, uniform[:, n], temperature, top_k, top_p)
+        yield tokens, logits
+        if n + 1 < new_tokens:
+            step = step or (GraphedStep if device.type == "cuda" else Step)(model, past.state)
+            logits = step(tokens)
+
+
+def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
+    """Yield text as it comes, a str for each of B rows a time, empty while a character is not whole.
+
+    pieces: the bytes that each token stands for; None for a model whose tokens are bytes. All other arguments and errors
+    as `draw_tokens`. Joined, what a row yields is the text of its tokens' bytes, with U+FFFD for what is not UTF-8.
+    """
+    pieces = pieces or [bytes([byte]) for byte in range(VOCAB_SIZE)]
+    decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in past.logits]
+    for tokens, _ in draw_tokens(model, past, new_tokens, **sampling):
+        yield tuple(decoder.decode(pieces[token]) for decoder, token in zip(decoders, tokens.tolist(), strict=True))
+    yield tuple(decoder.decode(b"", final=True) for decoder in decoders)
+
+
+class Step:
+    """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab); the state moves on inside.
+
+    retention: one under the contract that takes one token. how: what else the model is called with.
+    """
+
+    def __init__(self, model, state, *, retention=retention_step, **how):
+        self.model, self.state, self.how = model, state, {"retention": retention, **how}
+
+    @torch.no_grad()
+    def __call__(self, tokens):
+        """The logits after one more token a sequence, which must lie in the vocabulary."""
+        with values_trusted():  # they were drawn from its logits
+            logits, self.state = self.model(tokens[:, None], state=self.state, **self.how)
+        return logits[:, 0]
+
+
+class GraphedStep:
+    """`Step` as a CUDA graph: recorded once, on buffers that stay where they are, and then played again for each token.
+
+    Each layer's state is written back before the next layer begins, so memory holds one state and not two.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model, state, *, retention=retention_step, **how):
+        self.step = Step(model, _map_state(torch.clone, state), retention=_in_place(retention), **how)
+        self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
+        self.graph, self.logits = record(self._advance, self.tokens.device)
+        _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
+
+    def __call__(self, tokens):
+        """As `Step`."""
+        self.tokens.copy_(tokens)
+        with torch.cuda.device(self.tokens.device):
+            self.graph.replay()
+        return self.logits.clone()  # the next replay writes there
+
+    def _advance(self):
+        self.step.state = self.buffers
+        logits = self.step(self.tokens)
+        _map_state(torch.Tensor.copy_, self.buffers, self.step.state)
+        return logits
+
+
+def record(call, device):
+    """A CUDA graph of what `call` does, which plays it again, and what `call` returned, where the graph will write."""
+    with torch.cuda.device(device):  # streams and graphs are those of the current device
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
+            for _ in range(3):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
+    return graph, result
+
+
+def _in_place(retention):
+    """The retention, returning the state in the memory of the one it was given."""
+
+    def call(q, k, v, gamma, state):
+        out, after = retention(q, k, v, gamma, state)
+        return out, after if after is state else state.copy_(after)
+
+    return call
+
+
+def _read(model, tokens, past):
+    """Prefill of prompts of one length."""
+    rows, device = len(tokens), tokens.device
+    if past is None:
+        zero = torch.zeros(rows, dtype=torch.int64, device=device)
+        past = Past(State(zero, (None,) * model.config.num_layers), None)
+    for piece in tokens.split(PIECE, dim=1) if tokens.shape[1] else ():
+        logits, state = model(piece, retention=retention_chunkwise, state=past.state)
+        past = Past(state, logits[:, -1])
+    return past
+
+
+def _draw(logits, uniform, temperature, top_k, top_p):
+    """Tokens (B,) from logits (B, vocab): where the sum of probabilities, likeliest first, passes uniform (B,) in [0, 1)."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    scores, tokens = torch.sort(logits.double() / temperature, dim=-1, descending=True, stable=True)
+    kept = torch.softmax(scores[:, :top_k], dim=-1)
+    if top_p is not None:
+        likelier = torch.cumsum(kept, dim=-1) - kept
+        kept = torch.where(likelier < top_p, kept, 0.0)  # the likeliest stays always: nothing is likelier
+    reached = torch.cumsum(kept, dim=-1)
+    passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(dim=-1)
+    last = (kept > 0).sum(dim=-1) - 1  # for a product that rounds up to the whole
+    return tokens.gather(1, torch.minimum(passed, last)[:, None])[:, 0]
+
+
+def _check_sampling(temperature, top_k, top_p):
+    if not (temperature == 0 or 1e-6 <= temperature < float("inf")):
+        raise ValueError(f"temperature must be 0 or from 1e-6 to finite, got {temperature}")
+    if top_k is not None:
+        check_integer("top_k", top_k, minimum=1)
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p:g}")
+
+
+def _rows(past, rows):
+    """Some rows of a `Past`, in the order of `rows`."""
+    return Past(_map_state(lambda x: x[rows], past.state), past.logits[rows])
+
+
+def _map_state(function, *states):
+    """function of the positions, and of the arrays of each layer, as a `State`."""
+    layers = zip(*(state.layers for state in states), strict=True)
+    return State(function(*(state.position for state in states)), tuple(function(*layer) for layer in layers))

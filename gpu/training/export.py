@@ -1,0 +1,222 @@
+"""A finished run, rounded to float16 and described: the files that `refimpl.weights.load_pretrained` reads.
+
+retnet.safetensors holds the weights and their config. retnet.json, its card, says how they were trained and what the
+rounded weights do: bits per byte on the held-out text, a passage of that text with its own figure, and a greedy text.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from refimpl import decode_step, forward, retention_chunkwise
+from refimpl.files import write_atomically
+from refimpl.training.loop import evaluate, load_text
+from refimpl.training.text import VOCAB_SIZE, decode, encode
+from refimpl.training.train import cross_entropy
+from refimpl.tree import flatten, map_tree
+from refimpl.weights import load_params, params_as_bytes
+
+from ..models.retnet import RetNet
+from ..sampling.generate import generate
+from .config import RunConfig
+from .run import LOGIT_TOLERANCE
+from .step import Trainer
+
+LIMIT = 15_000_000  # bytes
+FILES = {"best": "best.safetensors", "last": "weights.safetensors"}
+TEXT_BYTES, SHORTEST_TEXT = 200, 32
+PASSAGE_BYTES = 4096
+# Logits of two libraries differ by rounding, some 1e-5; where the likeliest two are further apart, all choose the same.
+MARGIN = 1e-3
+SAME_LOSS = 0.02  # bits per byte between the run's figure and ours of the same weights: bfloat16 explains no more
+
+
+class Greedy(NamedTuple):
+    """tokens (N,), the likeliest each time; margins (N,), by how much its logit was above the second."""
+
+    tokens: np.ndarray
+    margins: np.ndarray
+
+
+def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
+    """Write `out`/retnet.safetensors and `out`/retnet.json of a finished run; returns the card.
+
+    Args:
+        run: folder of a run that `gpu.training.run.train` finished.
+        out: folder to write to; each file is written whole or not at all, and none before all checks have passed.
+        weights: "best" or "last".
+        prompt: what the greedy text continues; by default the run's own prompt.
+        corpus: where the run's corpus is now; by default where it was.
+        device: a torch device to evaluate on.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the run is not finished, is of a baseline or not over bytes; the file would be above 15 MB; a weight
+            does not fit float16; the corpus is another text; two logits nearly tie too early in the greedy text.
+        AssertionError: torch gives other logits or another text than NumPy.
+    """
+    result, path = _read_run(Path(run), weights)
+    config = RunConfig(**result["config"])
+    trained, shape = load_params(path)
+    halves = map_tree(_rounded, trained)
+    data = params_as_bytes(halves, shape)
+    if len(data) > LIMIT:
+        raise ValueError(f"run must have weights of at most {LIMIT:,} bytes in float16, got {len(data):,}")
+    params = map_tree(lambda _, array: array.astype(np.float32), halves)
+
+    text = load_text(dataclasses.replace(config, corpus=corpus or config.corpus))
+    losses = {
+        name: _held_out(each, shape, text, config, device) for name, each in (("float32", trained), ("float16", params))
+    }
+    recorded = result["best" if weights == "best" else "bits_per_byte"]
+    if abs(losses["float32"] - recorded["held_out"]) > SAME_LOSS:
+        raise ValueError(
+            f"corpus must be the text of the run, on which its weights have {recorded['held_out']:.3f} bits per byte; on "
+            f"{corpus or config.corpus!r} they have {losses['float32']:.3f}"
+        )
+    greedy = robust_greedy(params, shape, prompt or config.prompt)
+    passage = _passage(text.held_out)
+    logits = _passage_logits(params, shape, passage)
+    _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
+    sources = [Path(part).name if Path(part).is_absolute() else part for part in config.corpus.split(" + ")]
+    shown = dataclasses.replace(config, corpus=" + ".join(sources))  # where it lay on a machine is of no use to others
+    card = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "parameters": sum(array.size for array in flatten(params).values()),
+        "command": command(shown),
+        "settings": dataclasses.asdict(shown),
+        "weights": weights,
+        "step": recorded["step"],
+        "corpus_bytes": {"training": len(text.training), "held_out": len(text.held_out)},
+        "bits_per_byte": {name: round(loss, 4) for name, loss in losses.items()},
+        "device": result["device"],
+        "seconds": result["seconds"],
+        "versions": result["versions"],
+        "text": {
+            "prompt": prompt or config.prompt,
+            "continuation": decode(greedy.tokens),
+            "bytes": len(greedy.tokens),
+            "smallest_margin": float(f"{greedy.margins.min():.1e}"),
+        },
+        "passage": {"text": decode(passage), "bits_per_byte": round(cross_entropy(logits, passage[None, 1:])[0], 4)},
+    }
+    write_atomically(Path(out) / "retnet.safetensors", data)
+    write_atomically(Path(out) / "retnet.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    return card
+
+
+def command(config):
+    """The command that trains with these settings: those that are not the defaults, as options."""
+    words = ["python -m gpu train"]
+    for field in dataclasses.fields(config):
+        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words.append(f"--{option} {shlex.quote(str(value))}")
+    return " ".join(words)
+
+
+def greedy_text(params, config, prompt, new_tokens):
+    """Continue a prompt, a str, by the likeliest byte each time, in NumPy: chunkwise, then recurrently. A `Greedy`."""
+    logits, state = forward(params, encode(prompt)[None], config, retention=retention_chunkwise)
+    logits, tokens, margins = logits[:, -1], [], []
+    for _ in range(new_tokens):
+        second, first = np.sort(logits[0])[-2:]
+        tokens.append(logits.argmax(axis=-1))
+        margins.append(first - second)
+        logits, state = decode_step(params, tokens[-1], config, state)
+    return Greedy(np.concatenate(tokens), np.array(margins))
+
+
+def robust_greedy(params, config, prompt):
+    """The first 200 bytes of `greedy_text`, or fewer: up to where the likeliest two bytes nearly tie.
+
+    A text that ends in the middle of a character is cut before it. ValueError if fewer than 32 bytes remain.
+    """
+    greedy = greedy_text(params, config, prompt, TEXT_BYTES)
+    near = np.flatnonzero(greedy.margins <= MARGIN)
+    length = int(near[0]) if len(near) else TEXT_BYTES
+    while length and decode(greedy.tokens[:length]).endswith("\ufffd"):
+        length -= 1
+    if length < SHORTEST_TEXT:
+        raise ValueError(
+            f"prompt must give at least {SHORTEST_TEXT} bytes before two logits are within {MARGIN:g} of each other, "
+            f"{prompt!r} gives {length}; take another"
+        )
+    return Greedy(greedy.tokens[:length], greedy.margins[:length])
+
+
+def _read_run(run, weights):
+    if weights not in FILES:
+        raise ValueError(f"weights must be one of {', '.join(map(repr, FILES))}, got {weights!r}")
+    if not run.is_dir():
+        raise FileNotFoundError(f"run: there is no folder {str(run)!r}")
+    if not (run / "result.json").exists():
+        raise ValueError(
+            f"run must be a finished run; {str(run)!r} holds no result.json: "
+            f"python -m gpu train --out {run} --resume finishes it"
+        )
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    for name, wanted in (("model", "retnet"), ("vocab_size", VOCAB_SIZE)):
+        if result["config"][name] != wanted:
+            raise ValueError(f"run must have {name} = {wanted!r}, got {result['config'][name]!r}")
+    return result, run / FILES[weights]
+
+
+def _rounded(name, array):
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ValueError(
+            f"run must have weights within float16, of at most 65504; {name} has {np.abs(array).max():.3g}"
+        )
+    return half
+
+
+def _module(params, config, device="cpu"):
+    model = RetNet(config).to(device)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in flatten(params).items()})
+    return model
+
+
+def _held_out(params, shape, text, config, device):
+    """Bits per byte on the run's held-out windows, in float32 whatever the run was computed in."""
+    plain = dataclasses.replace(
+        config, precision="float32", retention="chunkwise", batch_size=min(config.batch_size, 16), accumulation=1,
+        compile=False, recompute=False,
+    )  # fmt: skip
+    return evaluate(Trainer(_module(params, shape, device), plain).loss, text, plain)
+
+
+def _passage(held_out):
+    """Some held-out bytes from a line's start near the middle, whole characters all; (N,)."""
+    middle = max(0, (len(held_out) - PASSAGE_BYTES) // 2)
+    after = held_out[middle:].tobytes()
+    start = after.find(b"\n") + 1 if middle else 0
+    return encode(after[start : start + PASSAGE_BYTES].decode("utf-8", errors="ignore"))
+
+
+def _passage_logits(params, config, passage):
+    return forward(params, passage[None, :-1], config, retention=retention_chunkwise)[0]
+
+
+@torch.no_grad()
+def _assert_torch_agrees(params, config, passage, logits, prompt, greedy):
+    model = _module(params, config)
+    other = model(torch.from_numpy(passage[None, :-1].astype(np.int64)), retention=retention_chunkwise)[0].numpy()
+    apart = float(np.abs(other - logits).max() / np.abs(logits).max())
+    assert apart < LOGIT_TOLERANCE, f"torch's logits differ from NumPy's by {apart:.1e} of the largest"
+    tokens = torch.from_numpy(encode(prompt).astype(np.int64))[None]
+    sample = generate(model, tokens, len(greedy.tokens), temperature=0)
+    written = sample.tokens[0, tokens.shape[1] :].numpy()
+    assert np.array_equal(written, greedy.tokens), f"torch writes {decode(written)!r}, NumPy {decode(greedy.tokens)!r}"

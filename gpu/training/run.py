@@ -1,0 +1,231 @@
+"""A training run: train in the parallel form, keep it, and prove that the result decodes to the same logits.
+
+A run is a folder: run.toml (its settings), log.jsonl (a line a step), checkpoint.safetensors (to go on from),
+best.safetensors and weights.safetensors (the best and the last weights), tokenizer.json, loss.png, sample.txt and
+result.json (settings, losses, checks, versions).
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from refimpl import forward
+from refimpl.checks import values_trusted
+from refimpl.files import write_atomically
+from refimpl.training.loop import Progression, StoppedError, fit, load_text, open_log
+from refimpl.weights import load_params
+
+from ..models.build import build
+from ..numerics import numerics
+from ..parallel.processes import is_first, largest, on_first
+from ..parallel.strategies import parallelism
+from ..sampling.generate import generate
+from .checkpoint import NAME, gather, load_checkpoint, restore, save_checkpoint
+from .config import to_toml
+from .step import Trainer
+from .stopping import stop_on_signals
+
+# Two float32 computations of one function differ by rounding alone; the largest logit error seen is 2e-6 of the largest.
+LOGIT_TOLERANCE = 1e-4
+OWN_FILES = (
+    NAME, "run.toml", "log.jsonl", "best.safetensors", "weights.safetensors", "tokenizer.json", "loss.png", "sample.txt",
+    "result.json",
+)  # fmt: skip
+
+
+def train(config, out, device="cpu", console=None, *, resume=False, fresh=False):
+    """Train, evaluate, sample and check one model; returns what result.json holds, and the sample.
+
+    Processes that have joined one another (`gpu.parallel.processes.joined`) train one model together, as config.parallelism says.
+    Each calls this; the first alone reads and writes files and draws progress, and all return or raise the same.
+
+    Args:
+        config: a `RunConfig`.
+        out: folder of the run; files of an earlier run in it are replaced, if that was finished.
+        device: a torch device.
+        console: the rich console for progress; standard output by default.
+        resume: go on from the folder's checkpoint, if there is one.
+        fresh: replace an unfinished run too.
+
+    Raises:
+        AssertionError: the logits sampled recurrently, or those of NumPy, are not those of the parallel form.
+        FloatingPointError: the loss or a gradient stopped being finite; the message names the step, the parameter with
+            the largest gradient and the last good checkpoint.
+        StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
+        ValueError, OSError: from the corpus; or the checkpoint is of other settings or another text; or the folder holds
+            an unfinished run; or the batch does not divide among the processes.
+    """
+    out, shared = Path(out), parallelism(config)
+    text = on_first(load_text, config)
+    fingerprint = hashlib.sha256(text.training)
+    fingerprint.update(text.held_out)
+    fingerprint = fingerprint.hexdigest()
+    progression = on_first(_begin, out, config, text, fingerprint, resume, fresh)
+    trainer = Trainer(build(config), config, device, shared)
+    if progression is not None:
+        restore(load_checkpoint(out).tensors if is_first() else {}, trainer.parameters, trainer.optimizer)
+    progression = progression or Progression()
+
+    def keep(progression):
+        tensors = gather(trainer.parameters, trainer.optimizer)
+        best = progression.best_step == progression.step
+        model = shared.whole_model(trainer.model, lambda: build(config)) if best else None
+
+        def write():
+            if best:
+                model.save(out / "best.safetensors")  # before the checkpoint that says so
+            save_checkpoint(out, config, progression, fingerprint, tensors)
+
+        on_first(write)  # the others wait: were they to end, torchrun would end the first as well
+
+    def explain():
+        return f"{trainer.explain()}; {on_first(_last_good, out)}; a lower learning_rate may help"
+
+    with stop_on_signals(largest) as request, numerics(config, device), values_trusted():
+        try:
+            log = fit(
+                config, trainer.step, trainer.loss, out if is_first() else None,
+                console if is_first() else Console(quiet=True), text=text, progress=progression, stop=request, keep=keep,
+                explain=explain,
+            )  # fmt: skip
+        except StoppedError as error:
+            error.signal = request.signal
+            raise
+    model = shared.whole_model(trainer.model, lambda: build(config))
+    return on_first(_finish, out, config, model, text.tokenizer, log, progression, device, shared.size)
+
+
+def _begin(out, config, text, fingerprint, resume, fresh):
+    """Make the folder of a run ready; returns the `Progression` to go on from, or None."""
+    kept = load_checkpoint(out)
+    if kept is not None and not resume and not fresh and not (out / "result.json").exists():
+        raise ValueError(
+            f"out must be a folder without an unfinished run; {str(out)!r} holds one, at step {kept.progression.step}: "
+            "resume it, or start afresh"
+        )
+    if not resume:
+        kept = None
+    if kept is not None:
+        for name, value in dataclasses.asdict(config).items():
+            if getattr(kept.config, name) != value and name != "parallelism":
+                raise ValueError(f"{name} must be {getattr(kept.config, name)!r} as in the checkpoint, got {value!r}")
+        if kept.text != fingerprint:
+            raise ValueError(
+                f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
+            )
+        open_log(
+            out, kept.progression.log_bytes
+        ).close()  # a log cut short is refused here, where all processes hear of it
+    _clear(out, everything=kept is None)
+    write_atomically(out / "run.toml", to_toml(config))
+    text.tokenizer.save(out / "tokenizer.json")
+    return kept and kept.progression
+
+
+def _last_good(out):
+    """The last good checkpoint, in words."""
+    kept = load_checkpoint(out)
+    return "there is no checkpoint yet" if kept is None else f"{out / NAME} is good, of step {kept.progression.step}"
+
+
+def _finish(out, config, model, tokenizer, log, progression, device, processes):
+    """Save the weights, sample, check and write what came of a run; returns it."""
+    model.to(device).save(out / "weights.safetensors")
+    evaluated = [line for line in log if "held_out" in line]
+    last = evaluated[-1]
+    result = {
+        "config": dataclasses.asdict(config),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "bits_per_byte": {name: last[name] for name in ("step", "training", "held_out")},
+        "best": {"step": progression.best_step, "held_out": progression.best},
+        "evaluations": [[line["step"], round(line["held_out"], 4)] for line in evaluated],
+        "seconds": round(progression.seconds, 1),
+        "device": describe(device),
+        "processes": processes,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    sample = None
+    if config.model == "retnet":
+        sample, checks = sample_and_check(model, config, tokenizer, out / "weights.safetensors")
+        result |= checks
+        write_atomically(out / "sample.txt", sample + "\n")
+    write_atomically(out / "loss.png", loss_figure(log, config))
+    write_atomically(out / "result.json", json.dumps(result, indent=2) + "\n")
+    return result | {"sample": sample}
+
+
+def describe(device):
+    """A device in words."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def _clear(out, everything):
+    """Remove what a kill left of half-written files, and everything of an earlier run if so told."""
+    for name in OWN_FILES:
+        for path in [*out.glob(f".{name}.*"), *([out / name] if everything else [])]:
+            path.unlink(missing_ok=True)
+
+
+def sample_and_check(model, config, tokenizer, weights):
+    """A sample as text, and how far the three ways to its logits are apart, each as a share of the largest logit.
+
+    Those are: recurrently, as it was sampled; the parallel form on the whole of it; NumPy with the weights as saved.
+    """
+    device = next(model.parameters()).device
+    prompt = torch.from_numpy(tokenizer.encode(config.prompt).astype(np.int64)).to(device)[None]
+    sample = generate(model, prompt, config.sample_bytes, temperature=0.7, seed=config.seed)
+    checks = {
+        "decoding_disagreement": decoding_disagreement(model, sample),
+        "numpy_disagreement": numpy_disagreement(model, sample, weights),
+    }
+    for name, other in (("decoding_disagreement", "recurrent"), ("numpy_disagreement", "NumPy's")):
+        assert checks[name] < LOGIT_TOLERANCE, (
+            f"{other} and parallel logits differ by {checks[name]:.1e} of the largest logit"
+        )
+    return tokenizer.decode(sample.tokens[0].cpu().numpy()), checks
+
+
+@torch.no_grad()
+def decoding_disagreement(model, sample):
+    """Largest difference of the logits a sample was drawn from, recurrently, to those of the parallel
+    form on the whole text, as a share of the largest logit."""
+    logits, _ = model(sample.tokens[:, :-1])
+    parallel = logits[:, -sample.logits.shape[1] :]
+    return ((sample.logits - parallel).abs().max() / parallel.abs().max()).item()
+
+
+@torch.no_grad()
+def numpy_disagreement(model, sample, weights):
+    """The same for the logits of NumPy, with the weights read from a file."""
+    logits = model(sample.tokens)[0].cpu().numpy()
+    params, config = load_params(weights)
+    numpy, _ = forward(params, sample.tokens.cpu().numpy(), config)
+    return float(np.abs(numpy - logits).max() / np.abs(logits).max())
+
+
+def loss_figure(log, config):
+    """The loss curve as PNG bytes."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    held_out = [(line["step"], line["held_out"]) for line in log if "held_out" in line]
+    training = [(line["step"], line["training"]) for line in log]
+    axes.plot(*zip(*training, strict=True), color="0.75", linewidth=0.8, label="training (one batch)")
+    axes.plot(*zip(*held_out, strict=True), "s-", color="C0", label="held-out text")
+    title = f"{config.model} on {config.corpus}"
+    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02), title=title)
+    axes.annotate(f"{held_out[-1][1]:.2f}", held_out[-1], (-4, 8), textcoords="offset points", ha="right")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()

@@ -1,0 +1,81 @@
+"""What a training step is on torch: forward and backward in parts, clipping, AdamW."""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..kernels.registry import RETENTIONS
+from ..numerics import autocast, layer_caller
+from ..parallel.strategies import OneProcess
+
+
+class Trainer:
+    """The functions `step`, `loss` and `explain` that `refimpl.training.loop.fit` wants, for a model of a `RunConfig`.
+
+    All are given whole batches and speak of whole batches. device: where to train, by default where the model is.
+    parallelism: what `gpu.parallel.strategies.parallelism` chose; every process then calls each function with the same arguments.
+    """
+
+    def __init__(self, model, config, device=None, parallelism=None):
+        self.model, self.config, self.parallelism = model, config, parallelism or OneProcess()
+        self.device = next(model.parameters()).device if device is None else torch.device(device)
+        self.called = self.parallelism.share(model, self.device)
+        self.parameters = dict(model.named_parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+        )
+        self.how = {"layer": layer_caller(config)}
+        if config.model == "retnet":
+            self.how["retention"] = self.parallelism.retention(RETENTIONS[config.retention](config.chunk_size))
+        self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
+
+    def step(self, inputs, targets, learning_rate):
+        """One update; returns the loss before it and the norm of the gradient, and makes none if either is not finite."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad()
+        value, parts = 0.0, list(self._parts(inputs, targets))
+        for number, part in enumerate(parts, 1):
+            with self.parallelism.accumulating(self.called, last=number == len(parts)):
+                bits = self._bits(*part) / self.config.accumulation
+                bits.backward()
+            value = value + bits.detach()
+        value = self.parallelism.mean(value)
+        norms = self.parallelism.norms([weight.grad for weight in self.parameters.values()])
+        total = torch.linalg.vector_norm(norms)
+        value, norm = torch.stack((value, total.to(value.dtype))).tolist()  # the one time a step waits for the GPU
+        self.norms["that step"] = norms
+        if math.isfinite(value) and math.isfinite(norm):
+            self.norms["the step before"] = norms
+            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip, total)
+            self.optimizer.step()
+        return value, norm
+
+    @torch.no_grad()
+    def loss(self, inputs, targets):
+        """Bits a token."""
+        total = sum(self._bits(*part) * part[1].size for part in self._parts(inputs, targets))
+        return self.parallelism.mean(total).item() / targets.size
+
+    def explain(self):
+        """Which parameter had the largest gradient, in words; where all are NaN, at the step before."""
+        for when, norms in self.norms.items():
+            if not norms.isnan().all() or len(self.norms) == 1:
+                worst = int(norms.nan_to_num(nan=torch.inf).argmax())
+                name, norm = list(self.parameters)[worst], norms[worst].item()
+                return f"the largest gradient of {when} was that of {name}, of norm {norm:.3g}"
+        return "no step was taken"
+
+    def _parts(self, inputs, targets):
+        count = min(self.config.accumulation, len(inputs))
+        return zip(np.array_split(inputs, count), np.array_split(targets, count), strict=True)
+
+    def _bits(self, inputs, targets):
+        """Bits a token of one part of a batch; over several processes, their mean is."""
+        own = self.parallelism.own(inputs, targets, self.config)
+        with autocast(self.config, self.device):
+            logits, _ = self.called(torch.from_numpy(own.inputs).to(self.device), **self.how, **own.how)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        targets = torch.from_numpy(own.targets).to(self.device)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()) * own.weight / math.log(2)

@@ -1,0 +1,230 @@
+"""Many runs at once: variants of one model, several seeds each, shared out over the devices there are.
+
+A study is a TOML file: the keys of a run, `seeds`, and a table of differing keys a variant:
+
+    dim = 384
+    seeds = [0, 1, 2]
+    [variants.RetNet]
+    [variants."no gate"]
+    gate = false
+
+A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. Each run is a process of its own,
+`python -m gpu train`, so none can harm another; one that was stopped is resumed, one that was finished is not repeated.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from refimpl.checks import check_integer
+from refimpl.files import write_atomically
+from refimpl.training.loop import StoppedError
+
+from .config import RunConfig, check_keys, read_toml, to_toml
+from .stopping import stop_on_signals
+
+PAUSE = 0.2  # seconds between looks at the processes
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Runs by name, {variant: {seed: RunConfig}}, and the figures that a variant quotes, {variant: dict}."""
+
+    runs: dict
+    quoted: dict
+
+    @property
+    def seeds(self):
+        """The seeds of each variant."""
+        return list(next(iter(self.runs.values())))
+
+
+def read_study(path):
+    """The `Study` of a TOML file; ValueError, TypeError or FileNotFoundError says what is wrong with it."""
+    settings = read_toml(path)
+    seeds, variants = settings.pop("seeds", [0]), settings.pop("variants", {})
+    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+        raise ValueError(f"seeds must be a list of different integers, got {seeds!r}")
+    if not isinstance(variants, dict) or not all(isinstance(keys, dict) for keys in variants.values()):
+        raise TypeError(f"variants must be tables of keys, as in [variants.RetNet], got {variants!r}")
+    if not variants:
+        raise ValueError(f"variants: there are none in {str(path)!r}; write one as [variants.RetNet]")
+    quoted = {name: keys.pop("quoted", {}) for name, keys in variants.items()}
+    for keys in (settings, *variants.values()):
+        check_keys(keys, path)
+        if "seed" in keys:
+            raise ValueError(f"seed must be left to seeds in a study, got {keys['seed']!r} in {str(path)!r}")
+    runs = {
+        name: {check_integer("seeds", seed, 0): RunConfig(**settings | keys | {"seed": seed}) for seed in seeds}
+        for name, keys in variants.items()
+    }
+    folders = [folder_name(name, seed) for name in runs for seed in seeds]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"variants must have names that differ in letters or digits, got {', '.join(runs)}")
+    return Study(runs, quoted)
+
+
+def folder_name(*parts):
+    """A name for a folder, of words that may hold any character."""
+    return "_".join("".join(c if c.isalnum() or c in ".-+" else "-" for c in str(part)) for part in parts)
+
+
+def run_study(study, out, devices, console=None, command=None):
+    """Run all of a `Study`, as many runs at once as there are devices, and write out/study.json after each.
+
+    Args:
+        study: as `read_study` makes it.
+        out: folder, which receives study.json and a folder a run.
+        devices: torch devices; one that is named twice takes two runs at a time.
+        console: as for `gpu.training.run.train`.
+        command: what study.json says was typed.
+
+    Returns:
+        A row a variant: see `summary`.
+
+    Raises:
+        StoppedError: SIGINT or SIGTERM came; the runs at hand have kept their last step.
+    """
+    runs = {  # seed by seed, so that a study that is stopped has something of each variant
+        folder_name(name, seed): seeds[seed] for seed in study.seeds for name, seeds in study.runs.items()
+    }
+
+    def write(results):
+        rows, done = summary(study, results), [result for result in results.values() if result]
+        machines = {name: done[0][name] for name in ("device", "versions")} if done else {}
+        shared = dataclasses.asdict(next(iter(runs.values())))
+        shared = {key: value for key, value in shared.items() if key != "seed" and key not in rows[0]["settings"]}
+        shown = {"command": command, **machines, "seeds": study.seeds, "settings": shared, "rows": rows}
+        write_atomically(Path(out) / "study.json", json.dumps(shown, indent=2) + "\n")
+        return rows
+
+    return write(run_all(runs, out, devices, console, write))
+
+
+def run_all(runs, out, devices, console=None, finished=lambda results: None):
+    """Train {folder name: RunConfig} in processes, one a device at a time; returns {folder name: result or None}.
+
+    A result is what result.json holds; None stands for a run that failed, whose output.txt says why. finished: called
+    with the results so far after each run. Errors as `run_study`.
+    """
+    out, waiting, results, running = Path(out), dict(runs), {}, {}
+    threads = max(1, (os.cpu_count() or 1) // len(devices))  # of a run on the CPU: they share its cores
+    for name, config in runs.items():
+        if (result := _result(out / name, config)) is not None:
+            results[name] = result
+            del waiting[name]
+    progress = Progress(
+        TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(), console=console or Console(),
+    )  # fmt: skip
+    with stop_on_signals() as request, progress:
+        task = progress.add_task("", total=len(runs), completed=len(results), note="")
+        try:
+            while (waiting or running) and not request():
+                free = [slot for slot in range(len(devices)) if slot not in running]
+                for slot, name in zip(free, list(waiting), strict=False):
+                    running[slot] = name, _start(out / name, waiting.pop(name), devices[slot], threads)
+                time.sleep(PAUSE)
+                for slot, (name, process) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[slot]
+                        results[name] = _result(out / name, runs[name])
+                        finished(results)
+                note = ", ".join(f"{name} {_step(out / name)}" for name, _ in running.values())
+                progress.update(task, completed=len(results), note=note)
+        finally:
+            for _, process in running.values():
+                process.terminate()
+            for _, process in running.values():
+                process.wait()
+    if request():
+        error = StoppedError(f"stopped after {len(results)} of {len(runs)} runs")
+        error.signal = request.signal
+        raise error
+    return results
+
+
+def _start(folder, config, device, threads):
+    """The process of one run; what it prints goes to output.txt in its folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "study-run.toml", to_toml(config))
+    command = [sys.executable, "-m", "gpu", "train", "--out", f"{folder}", "--device", device]
+    begun = _same(folder, config)
+    command += ["--resume"] if begun else [f"{folder / 'study-run.toml'}", "--fresh"]
+    with open(folder / "output.txt", "ab" if begun else "wb") as output:
+        # A group of its own: Ctrl-C reaches this process alone, which then asks every run to stop.
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, process_group=0,
+            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160"},
+        )  # fmt: skip
+
+
+def _same(folder, config):
+    """Whether the folder holds a run of these settings, finished or not."""
+    echo = folder / "run.toml"
+    return echo.exists() and echo.read_text(encoding="utf-8") == to_toml(config)
+
+
+def _result(folder, config):
+    """What result.json of a finished run holds, or None."""
+    path = folder / "result.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() and _same(folder, config) else None
+
+
+def _step(folder):
+    """How far a run is, in words."""
+    log = folder / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else "starts"
+
+
+def summary(study, results):
+    """A row a variant: bits per byte on held-out text of each seed, their mean, spread and distance to the first variant.
+
+    Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
+    held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
+    deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
+    differences to the first variant, seed by seed), over_deviation, and quoted.
+    """
+    rows, first = [], None
+    configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
+    differing = {key for key in configs[0] if key != "seed" and len({repr(config[key]) for config in configs}) > 1}
+    for variant, runs in study.runs.items():
+        found = [results.get(folder_name(variant, seed)) for seed in runs]
+        losses = [each and each["bits_per_byte"]["held_out"] for each in found]
+        first = first or losses
+        config, done = dataclasses.asdict(next(iter(runs.values()))), [each for each in found if each]
+        known = [loss for loss in losses if loss is not None]
+        lowest = [min(loss for _, loss in each["evaluations"]) for each in done]
+        gaps = [ours - theirs for ours, theirs in zip(losses, first, strict=True) if None not in (ours, theirs)]
+        rows.append(
+            {
+                "variant": variant,
+                "settings": {key: config[key] for key in sorted(differing)},
+                "parameters": done[0]["parameters"] if done else None,
+                "seconds": statistics.median(each["seconds"] for each in done) if done else None,
+                "held_out": losses,
+                "evaluations": [each and each["evaluations"] for each in found],
+                "mean": statistics.fmean(known) if known else None,
+                "deviation": statistics.stdev(known) if len(known) > 1 else None,
+                "lowest": statistics.fmean(lowest) if lowest else None,
+                "over": statistics.fmean(gaps) if gaps else None,
+                "over_deviation": statistics.stdev(gaps) if len(gaps) > 1 else None,
+                "quoted": study.quoted[variant],
+            }
+        )
+    return rows
+
+
+def with_spread(mean, deviation, sign=""):
+    """A mean with its standard deviation, if there is one, as text."""
+    if mean is None:
+        return "failed"
+    return f"{mean:{sign}.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")

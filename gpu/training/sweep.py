@@ -1,0 +1,66 @@
+"""The learning rate of each model, found by trying: the one fair way to compare models that learn at different rates."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from refimpl.files import write_atomically
+
+from .study import folder_name, run_all
+
+
+def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None):
+    """Train each model with each learning rate and the same everything else; runs that were finished are not repeated.
+
+    Args:
+        config: a `RunConfig`; its model and learning_rate are replaced.
+        rates: learning rates, at least one.
+        models: names of models.
+        out: folder, which receives sweep.json after every run, and a folder a run.
+        devices, console, command: as for `gpu.training.study.run_study`.
+
+    Returns:
+        A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
+        seconds and remark, which marks the best rate of each model, and whether it lies at an end of those tried.
+
+    Raises:
+        StoppedError: as `gpu.training.study.run_study`.
+    """
+    out, rates = Path(out), sorted(set(rates))
+    runs = {
+        folder_name(model, f"{rate:g}"): dataclasses.replace(
+            config, model=model, learning_rate=rate, kv_heads=config.kv_heads if model == "transformer" else None
+        )
+        for model in models
+        for rate in rates
+    }
+
+    def write(results):
+        rows = [_row(out / name, runs[name], results[name]) for name in runs if name in results]
+        for model in models:
+            _mark_best([row for row in rows if row["model"] == model], rates)
+        done = [result for result in results.values() if result]
+        machines = {name: done[0][name] for name in ("device", "versions")} if done else {}
+        shown = {"command": command, "config": dataclasses.asdict(config), **machines, "rows": rows}
+        write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
+        return rows
+
+    return write(run_all(runs, out, devices, console, write))
+
+
+def _row(folder, config, result):
+    row = {name: getattr(config, name) for name in ("model", "learning_rate")}
+    if result is None:
+        *_, last = (folder / "output.txt").read_text(encoding="utf-8").splitlines() or [""]
+        return row | {"parameters": None, "held_out": None, "seconds": None, "remark": f"failed: {last.strip()}"}
+    held_out = result["bits_per_byte"]["held_out"]
+    return row | {"parameters": result["parameters"], "held_out": held_out, "seconds": result["seconds"], "remark": ""}
+
+
+def _mark_best(rows, rates):
+    learnt = [row for row in rows if row["held_out"] is not None]
+    best = min(learnt, key=lambda row: row["held_out"], default=None)
+    for row in learnt:
+        at_end = len(rates) > 1 and row["learning_rate"] in (rates[0], rates[-1])
+        best_remark = "best, at an end of the range: widen it" if at_end else "best"
+        row["remark"] = best_remark if row is best else ""

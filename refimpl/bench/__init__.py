@@ -1,0 +1,1 @@
+"""What the forms cost on a CPU."""

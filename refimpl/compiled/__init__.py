@@ -1,0 +1,1 @@
+"""Retention compiled by Numba, under the same contract."""

@@ -1,0 +1,1 @@
+"""Text, tokens, the loop, and training in NumPy."""

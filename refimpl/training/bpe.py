@@ -1,0 +1,157 @@
+"""Byte-pair encoding: tokens that are bytes, and pairs of tokens that often stand side by side, learnt from a text.
+
+A tokeniser is its list of merges. Without any, it is the byte tokeniser of `refimpl.training.text`. Merges never cross the
+borders of words, so a word is encoded once, wherever it stands.
+"""
+
+import heapq
+import json
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ..checks import check_integer
+from ..files import write_atomically
+from .text import VOCAB_SIZE, decode, encode
+
+WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # a word with the space before it, punctuation, or one white space
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to tokens and back; merge i makes token 256 + i of a pair of earlier tokens.
+
+    >>> tokenizer = Tokenizer(((104, 101), (116, 256)))
+    >>> tokenizer.encode("the hen")
+    array([257,  32, 256, 110], dtype=uint16)
+    >>> tokenizer.decode([257, 32, 256, 110]), tokenizer.lengths[256:]
+    ('the hen', array([2, 3]))
+    """
+
+    merges: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self):
+        for i, (left, right) in enumerate(self.merges):
+            if not (0 <= left < VOCAB_SIZE + i and 0 <= right < VOCAB_SIZE + i):
+                raise ValueError(f"merges: merge {i} must be of tokens below {VOCAB_SIZE + i}, got ({left}, {right})")
+
+    @property
+    def vocab_size(self):
+        """How many tokens there are: the bytes and one a merge."""
+        return VOCAB_SIZE + len(self.merges)
+
+    @cached_property
+    def pieces(self):
+        """The bytes of each token."""
+        pieces = [bytes([byte]) for byte in range(VOCAB_SIZE)]
+        for left, right in self.merges:
+            pieces.append(pieces[left] + pieces[right])
+        return pieces
+
+    @cached_property
+    def lengths(self):
+        """How many bytes each token stands for, (vocab_size,) int64: what turns bits a token into bits a byte."""
+        return np.array([len(piece) for piece in self.pieces])
+
+    def encode(self, text):
+        """The tokens of a text, (N,) uint8 without merges, else uint16 or uint32; TypeError if it is no str."""
+        tokens = encode(text)
+        if not self.merges:
+            return tokens
+        known, ranks = {}, {pair: VOCAB_SIZE + i for i, pair in enumerate(self.merges)}
+        tokens = []
+        for word in WORDS.findall(text):
+            if word not in known:
+                known[word] = _merged(list(word.encode("utf-8")), ranks)
+            tokens += known[word]
+        return np.array(tokens, dtype=np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
+    def decode(self, tokens):
+        """The text of tokens (N,); bytes that are not UTF-8 become U+FFFD. ValueError for a token it does not know."""
+        tokens = np.asarray(tokens)
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
+            raise ValueError(f"tokens must lie in [0, {self.vocab_size}), got {tokens.min()} to {tokens.max()}")
+        return decode(np.frombuffer(b"".join(self.pieces[token] for token in tokens), np.uint8))
+
+    def save(self, path):
+        """Write the merges as JSON, atomically."""
+        write_atomically(path, json.dumps({"merges": self.merges}) + "\n")
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote; ValueError for another file."""
+        try:
+            merges = json.loads(Path(path).read_text(encoding="utf-8"))["merges"]
+            return cls(tuple((int(left), int(right)) for left, right in merges))
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"path must be a tokeniser's file; {str(path)!r} is not one: {error!r}") from None
+
+
+def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
+    """Merge the most frequent pair of neighbours, again and again, until there are vocab_size tokens.
+
+    Of pairs equally frequent, the one of the lowest tokens goes first: the same text gives the same tokeniser.
+
+    Raises:
+        TypeError, ValueError: vocab_size is below 256, or the text has no pair left that occurs twice.
+
+    >>> learn_tokenizer("a hen, the hens and then the hen", 259).pieces[256:]
+    [b'he', b'hen', b' t']
+    """
+    check_integer("vocab_size", vocab_size, minimum=VOCAB_SIZE)
+    words = Counter(WORDS.findall(text)) if vocab_size > VOCAB_SIZE else {}
+    counts, words = list(words.values()), [list(word.encode("utf-8")) for word in words]
+    frequency, where = Counter(), defaultdict(set)  # of a pair, and the words it is in
+    for i, word in enumerate(words):
+        for pair in pairwise(word):
+            frequency[pair] += counts[i]
+            where[pair].add(i)
+    queue = [(-count, pair) for pair, count in frequency.items()]
+    heapq.heapify(queue)
+    merges = []
+    while len(merges) < vocab_size - VOCAB_SIZE:
+        count, pair = heapq.heappop(queue) if queue else (0, None)
+        if count > -2:
+            raise ValueError(
+                f"vocab_size must be at most {VOCAB_SIZE + len(merges)} for this text, in which no pair occurs twice "
+                f"then, got {vocab_size}"
+            )
+        if -count != frequency[pair]:
+            continue  # counted before a merge that took some of its places
+        changed = set()
+        for i in where.pop(pair):
+            before, words[i] = words[i], _replaced(words[i], pair, VOCAB_SIZE + len(merges))
+            for sign, word in ((-1, before), (1, words[i])):
+                for neighbours in pairwise(word):
+                    frequency[neighbours] += sign * counts[i]
+                    changed.add(neighbours)
+                    if sign == 1:
+                        where[neighbours].add(i)
+        merges.append(pair)
+        for neighbours in changed:
+            heapq.heappush(queue, (-frequency[neighbours], neighbours))
+    return Tokenizer(tuple(merges))
+
+
+def _merged(word, ranks):
+    """The word after every merge that applies, in the order in which they were learnt."""
+    while known := [ranks[pair] for pair in pairwise(word) if pair in ranks]:
+        token = min(known)
+        pair = next(pair for pair in pairwise(word) if ranks.get(pair) == token)
+        word = _replaced(word, pair, token)
+    return word
+
+
+def _replaced(word, pair, token):
+    """The word with `token` in place of each occurrence of the pair, from the left."""
+    out, n = [], 0
+    while n < len(word):
+        both = tuple(word[n : n + 2]) == pair
+        out.append(token if both else word[n])
+        n += 2 if both else 1
+    return out

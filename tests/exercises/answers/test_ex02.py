@@ -1,0 +1,74 @@
+"""Exercise 2 against the package and against Eq. 1 as a loop."""
+
+import numpy as np
+import pytest
+
+from exercises.answers import ex02
+from refimpl import retention_recurrent
+from refimpl.family import gla_recurrent
+
+RANDOM = np.random.default_rng(2)
+Q, K, V = (RANDOM.normal(size=(9, width)) for width in (3, 3, 4))
+STATE = RANDOM.normal(size=(3, 4))
+BASIS = RANDOM.normal(size=(3, 3)) + 2 * np.eye(3)
+DECAYS = np.array([0.9, 0.5, 0.3])
+
+
+def recurrence(A, state):
+    """Eq. 1 as it stands."""
+    out = np.zeros(V.shape)
+    for n in range(len(Q)):
+        state = A @ state + np.outer(K[n], V[n])
+        out[n] = Q[n] @ state
+    return out, state
+
+
+def assert_equal(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
+
+
+def in_heads(*arrays):
+    return [one[None, None] for one in arrays]
+
+
+def test_the_sum_is_the_recurrence():
+    A = RANDOM.normal(size=(3, 3)) / 2
+    assert_equal(ex02.unrolled(Q, K, V, A, STATE), recurrence(A, STATE)[0])
+    assert_equal(ex02.unrolled(Q, K, V, A, None), recurrence(A, np.zeros((3, 4)))[0])
+
+
+def test_the_sum_with_one_gamma_is_the_retention_of_the_package():
+    out, _ = retention_recurrent(*in_heads(Q, K, V), np.array([0.8]), STATE[None, None])
+    assert_equal(ex02.unrolled(Q, K, V, 0.8 * np.eye(3), STATE), out[0, 0])
+
+
+@pytest.mark.parametrize("j", [0, 1, 5])
+def test_absorbing_the_basis_changes_no_score(j):
+    q, k = ex02.absorb(Q, K, BASIS)
+    power = np.linalg.matrix_power(BASIS @ np.diag(DECAYS) @ np.linalg.inv(BASIS), j)
+    assert_equal(q @ np.diag(DECAYS**j) @ k.T, Q @ power @ K.T)
+
+
+def test_the_diagonal_recurrence_is_the_recurrence_with_a():
+    A = BASIS @ np.diag(DECAYS) @ np.linalg.inv(BASIS)
+    out, state = ex02.diagonal_recurrence(Q, K, V, BASIS, DECAYS, STATE)
+    wanted, end = recurrence(A, STATE)
+    assert_equal(out, wanted)
+    assert_equal(state, end)
+    assert_equal(out, ex02.unrolled(Q, K, V, A, STATE))
+
+
+def test_the_diagonal_recurrence_in_the_basis_it_has_is_a_gate_a_channel():
+    gate = np.broadcast_to(DECAYS, K.shape)
+    wanted, end = gla_recurrent(*in_heads(Q, K, V, gate), STATE[None, None])
+    out, state = ex02.diagonal_recurrence(Q, K, V, np.eye(3), DECAYS, STATE)
+    assert_equal(out, wanted[0, 0])
+    assert_equal(state, end[0, 0])
+
+
+def test_decay_and_angle_find_what_a_block_was_made_of():
+    gamma, theta = RANDOM.uniform(0.1, 1.0, 20), RANDOM.uniform(0.1, 3.0, 20)
+    turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]]).transpose(2, 0, 1)
+    basis = RANDOM.normal(size=(20, 2, 2)) + 2 * np.eye(2)
+    found = ex02.decay_and_angle(basis @ (gamma[:, None, None] * turn) @ np.linalg.inv(basis))
+    np.testing.assert_allclose(found, (gamma, theta), rtol=0, atol=1e-9)

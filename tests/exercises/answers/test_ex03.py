@@ -1,0 +1,33 @@
+"""Exercise 3 against the rotation of the package."""
+
+import numpy as np
+import pytest
+
+from exercises.answers import ex03
+from refimpl import rotate
+from refimpl.rotation import rotation_frequencies
+
+RANDOM = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("offset", [-5, 0, 1, 1_000_000])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rotate_is_the_rotation_of_the_package(offset, dtype):
+    x, theta = RANDOM.normal(size=(11, 8)).astype(dtype), RANDOM.uniform(0, 2, 4)
+    tolerance = 1e-12 if dtype is np.float64 else 1e-6
+    wanted = rotate(x, offset, theta if dtype is np.float64 else theta.astype(dtype))
+    np.testing.assert_allclose(ex03.rotate(x, theta.astype(dtype), offset), wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("m", [0, 7, 1000])
+def test_score_at_lag_is_the_score_of_two_rotated_vectors_wherever_they_stand(m):
+    q, k = RANDOM.normal(size=(2, 8))
+    theta, lag = RANDOM.uniform(0, 2, 4), np.arange(-6, 7)
+    wanted = [(rotate(q[None], m + n, theta) @ rotate(k[None], m, theta).T)[0, 0] for n in lag.tolist()]
+    np.testing.assert_allclose(ex03.score_at_lag(q, k, theta, lag.astype(float)), wanted, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("key_dim", [2, 4, 10, 256])
+def test_ladders_are_those_of_the_package(key_dim):
+    wanted = [rotation_frequencies(key_dim, ladder) for ladder in ("released", "rotary")]
+    np.testing.assert_allclose(ex03.ladders(key_dim), wanted, rtol=1e-14)

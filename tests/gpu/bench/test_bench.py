@@ -1,0 +1,585 @@
+"""The benchmark: rows that say what was measured, arithmetic of bytes, failures that cost nothing else, figures."""
+
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import time
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from typer.testing import CliRunner
+
+from gpu.__main__ import app
+from gpu.bench import decoding as benchmark_decoding
+from gpu.bench import run as benchmark
+from gpu.bench import timing as turns
+from gpu.bench import training as benchmark_training
+from gpu.bench.config import BenchmarkConfig
+from gpu.bench.decoding import decoding_work, largest_work, past_bytes, random_memory
+from gpu.bench.timing import Candidate, Deadline, LeftOutError, Work, take_turns
+from gpu.bench.training import MOST_COMPILED_CHUNKS, training_candidates
+from gpu.kernels.registry import FLA
+from gpu.models.build import build, build_random
+from gpu.report import figures as benchmark_figures
+from gpu.report.figures import COLOURS
+from gpu.sampling.generate import Step
+from refimpl.checks import values_trusted
+
+TINY = {
+    "dim": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 256, "rounds": 3, "compile": False, "times": (8, 16),
+    "tokens": 32, "chunk_sizes": (4,), "contexts": (4, 8), "batches": (1, 2), "grouped": True,
+    "models": ("retnet", "transformer", "gru"),
+}  # fmt: skip
+CONFIG = BenchmarkConfig(**TINY)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_turns():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns, "TURN", 0.0)
+        patch.setattr(benchmark_decoding, "CPU_MEMORY", 2**18)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # for products this small, waiting for one another takes longest
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, short_turns):
+    """Results of a whole run on the CPU, its folder and what it printed."""
+    out, lines = tmp_path_factory.mktemp("bench"), []
+    results = benchmark.run(CONFIG, benchmark.SECTIONS, out, "cpu", command="the command", progress=lines.append)
+    return results, out, lines
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_files_hold_what_was_measured_and_on_what(run):
+    results, out, _ = run
+    for section in ("training", "decoding"):
+        stored = json.loads((out / f"{section}.json").read_text())
+        assert stored == json.loads(json.dumps(results[section]))
+        assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
+        assert stored["settings"]["dim"] == 32
+        assert stored["device"] == "cpu, 1 threads"
+        assert [line.partition(":")[0] for line in stored["missing"]] == [
+            "CUDA graphs", "peak memory", "free memory", "flash attention", "fused kernels", "torch.compile",
+        ]  # fmt: skip
+
+
+def test_every_row_is_there_with_a_median_between_its_extremes(run):
+    results, _, _ = run
+    names = {(row["name"], row["time"]) for row in results["training"]["rows"]}
+    assert names == {(name, t) for name in ("RetNet, C = 4", "RetNet, parallel", "Transformer", "GRU") for t in (8, 16)}
+    rows = results["decoding"]["rows"]
+    assert {(row["name"], row["context"], "most" if row["largest"] else row["batch"]) for row in rows} == {
+        (name, context, batch)
+        for name in ("RetNet", "Transformer", "Transformer, grouped")
+        for context in (4, 8)
+        for batch in (1, 2, "most")
+    }
+    for row in results["training"]["rows"] + rows:
+        assert row["status"] == "measured"
+        seconds = row["seconds"]
+        order = [seconds["min"], seconds["quartiles"][0], seconds["median"], seconds["quartiles"][1], seconds["max"]]
+        assert order[0] > 0
+        assert order == sorted(order)
+        assert row["rounds"] == 3
+        tokens = row["tokens"] if row["section"] == "training" else row["batch"]
+        assert row["tokens_per_second"] == pytest.approx(tokens / seconds["median"])
+        assert row["peak_bytes"] is None  # there is no way to ask on a CPU
+        assert not row["compiled"]
+
+
+def test_training_takes_equal_tokens_and_equal_parameters(run):
+    rows = run[0]["training"]["rows"]
+    assert {row["tokens"] for row in rows} == {32}
+    assert {(row["time"], row["batch"]) for row in rows} == {(8, 4), (16, 2)}
+    counts = [row["parameters"] for row in rows]
+    assert max(counts) / min(counts) < 1.02
+    rate = run[0]["training"]["ceilings"]["matrix_product"]["flops_per_second"]
+    for row in rows:
+        assert row["flops"] == 6 * row["parameters"] * 32
+        assert row["share_of_matrix_product"] == pytest.approx(row["flops"] / row["seconds"]["median"] / rate)
+
+
+def test_ceilings_are_measured_in_the_same_run(run):
+    found = run[0]["decoding"]["ceilings"]
+    assert found["copy"]["bytes"] == 2 * 2 * 2**23  # two bytes a number, read and written
+    assert found["matrix_product"]["flops"] == 2 * 512**3
+    for name, amount in (("copy", "bytes"), ("matrix_product", "flops")):
+        assert found[name][f"{amount}_per_second"] == found[name][amount] / found[name]["seconds"]["median"]
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def test_states_and_caches_have_the_bytes_of_their_formulas(run):
+    for row in run[0]["decoding"]["rows"]:
+        if row["model"] == "retnet":
+            wanted = 4 * 8 * 16 * 4 * 2 * row["batch"]  # H K V, four bytes, layers, B
+        else:
+            wanted = 2 * row["kv_heads"] * 8 * row["context"] * 2 * 2 * row["batch"]  # k and v, two bytes, layers, B
+        assert row["past_bytes"] == wanted
+        assert row["weight_bytes"] == 2 * row["parameters"]
+        assert row["dtypes"] == {
+            "parameters": "bfloat16",
+            "past": "float32" if row["model"] == "retnet" else "bfloat16",
+        }
+
+
+def test_formulas_at_the_paper_s_size_without_allocating_it():
+    config = BenchmarkConfig(size="6.7B")
+    retnet, transformer = config.run("retnet"), config.run("transformer")
+    assert past_bytes(retnet, 8192, 1) == 32 * 16 * 256 * 512 * 4
+    assert past_bytes(transformer, 8192, 3) == 3 * 2 * 2 * 32 * 4096 * 8192
+    assert transformer.num_heads == 32  # heads of 128 channels
+    assert config.run("transformer", kv_heads=8).kv_heads == 8
+    for run in (retnet, transformer):
+        model = build_random(run, "meta", torch.bfloat16)
+        assert 6.0e9 < sum(weight.numel() for weight in model.parameters()) < 7.6e9
+
+
+def test_the_floor_is_the_bytes_that_must_move_over_the_bandwidth(run):
+    bandwidth = run[0]["decoding"]["ceilings"]["copy"]["bytes_per_second"]
+    for row in run[0]["decoding"]["rows"]:
+        table = 256 * 32 * 2  # of the embedding, which is not read
+        passes = 2 if row["model"] == "retnet" else 1  # a state is written too
+        assert row["moved_bytes"] == row["weight_bytes"] - table + passes * row["past_bytes"]
+        assert row["floor_seconds"] == row["moved_bytes"] / bandwidth
+        assert row["share_of_copy_bandwidth"] == row["floor_seconds"] / row["seconds"]["median"]
+        assert row.get("latency_seconds") == (row["seconds"]["median"] if row["batch"] == 1 else None)
+
+
+def test_the_largest_batch_is_what_the_share_of_memory_holds(run):
+    for row in (row for row in run[0]["decoding"]["rows"] if row["largest"]):
+        each = row["past_bytes"] // row["batch"]
+        assert row["batch"] == row["planned_batch"] == int((0.9 * 2**18 - row["weight_bytes"]) // each) > 1
+        assert (row["free_bytes"], row["limit"]) == (2**18, "memory")
+    run_config = CONFIG.run("transformer")
+    small = largest_work(run_config, 8, "cpu", 0.5).facts["batch"]
+    assert small < largest_work(run_config, 8, "cpu", 0.9).facts["batch"]
+
+
+def test_the_largest_batch_is_halved_until_it_fits(monkeypatch):
+    tried, real = [], benchmark_decoding.decoding_work
+
+    def narrow(run, context, batch, device):
+        tried.append(batch)
+        if batch > 5:
+            raise torch.OutOfMemoryError("too large")
+        return real(run, context, batch, device)
+
+    monkeypatch.setattr(benchmark_decoding, "decoding_work", narrow)
+    facts = largest_work(CONFIG.run("retnet"), 8, "cpu", 0.9).facts
+    assert facts["batch"] == tried[-1] <= 5 < tried[-2]
+    assert all(later == earlier // 2 for earlier, later in itertools.pairwise(tried))
+    monkeypatch.setattr(benchmark_decoding, "CPU_MEMORY", 10)
+    with pytest.raises(torch.OutOfMemoryError, match="not even one"):
+        largest_work(CONFIG.run("retnet"), 8, "cpu", 0.9)
+
+
+def test_what_a_sequence_takes_is_asked_of_no_more_than_a_kernel_takes(monkeypatch):
+    """By two batches, the second twice the first, of 100,000 bytes a sequence beside 7 that stay."""
+    tried = []
+    monkeypatch.setattr(
+        benchmark_decoding, "decoding_work", lambda run, context, batch, device: tried.append(batch) or 1
+    )
+    monkeypatch.setattr(benchmark_decoding, "start_of_peak", lambda device: 0)
+    monkeypatch.setattr(benchmark_decoding, "peak_since", lambda before, device: 7 + 100_000 * tried[-1])
+    runs = (CONFIG.run("transformer"), CONFIG.run("transformer", kv_heads=1), CONFIG.run("retnet", retention="fla"))
+    for context in (4, 2**18):
+        for run in runs:
+            each = benchmark_decoding.bytes_a_sequence(run, context, "cuda")
+            assert each == max(100_000, past_bytes(run, context, 1))
+            assert tried[-1] == 2 * tried[-2]
+            assert 1 <= tried[-1] * run.num_heads <= 65535
+    assert len(set(tried)) > 3
+    fused = dataclasses.replace(CONFIG, num_heads=16).run("retnet", retention="triton")  # whose grid has one axis
+    benchmark_decoding.bytes_a_sequence(fused, 4, "cuda")
+    assert tried[-1] * 16 > 65535
+
+
+# ---------------------------------------------------------------- what is timed
+
+
+@torch.no_grad()
+def test_decoding_in_bfloat16_keeps_states_in_float32_and_is_a_step_of_the_model():
+    """What is timed is one step of `Step`, or of the baseline on its cache, with finite logits."""
+    for name in ("retnet", "transformer"):
+        work = decoding_work(CONFIG.run(name), 8, 3, "cpu")
+        logits = work.call()
+        assert logits.dtype == torch.bfloat16
+        assert torch.isfinite(logits).all()
+        assert logits.shape[0] == 3
+    step = decoding_work(CONFIG.run("retnet"), 8, 3, "cpu").call.func
+    assert isinstance(step, Step)
+    assert step.state.position.tolist() == [7] * 3
+    step(torch.zeros(3, dtype=torch.int64))
+    assert {layer.dtype for layer in step.state.layers} == {torch.float32}
+    assert step.state.position.tolist() == [8] * 3
+
+
+def test_a_cache_is_full_but_for_its_last_place():
+    model = build_random(CONFIG.run("transformer"), "cpu", torch.bfloat16)
+    memory = random_memory(model, 8, 2)
+    keys, values = memory.layers[0]
+    assert memory.position == 7
+    assert keys.shape == (2, 4, 8, 8)
+    assert 0.5 < keys.float().std() < 1.5
+    assert not torch.equal(keys, values)
+
+
+@pytest.mark.parametrize("name", ["retnet", "transformer", "gru"])
+def test_random_models_have_the_shape_of_built_ones(name):
+    config = CONFIG.run(name)
+    torch.manual_seed(0)
+    random, built = build_random(config, "cpu", torch.float32), build(config)
+    shapes = [{key: (x.shape, x.dtype) for key, x in model.state_dict().items()} for model in (random, built)]
+    assert shapes[0] == shapes[1]
+    for weight in random.parameters():
+        deviation = 32**-0.5 if weight.ndim > 1 else 0.0
+        assert float(weight.detach().std(correction=0)) == pytest.approx(deviation, rel=0.25)
+    with values_trusted(), torch.no_grad():
+        assert torch.isfinite(random(torch.zeros(1, 5, dtype=torch.int64))[0]).all()
+
+
+def test_compiled_rows_come_last_and_long_loops_are_left_out():
+    config = BenchmarkConfig(**TINY | {"compile": True, "chunk_sizes": (4, 64), "times": (512,), "tokens": 512})
+    order = [(group.compiled, group.section) for group in benchmark.groups(config, benchmark.SECTIONS, "cpu")]
+    assert order == sorted(order, key=lambda group: group[0])
+    assert {compiled for compiled, _ in order} == {False, True}
+    last = training_candidates(config, 512, True, "cpu")[-1]
+    assert last.row["chunk_size"] == 4
+    with pytest.raises(LeftOutError, match="would unroll 128 chunks"):
+        last.build()
+    assert MOST_COMPILED_CHUNKS < 128
+
+
+def test_peers_share_memory_unless_they_are_large():
+    for size, together in (("25M", {5, 4, 2, 1}), ("1.3B", {1})):
+        config = BenchmarkConfig(size=size)
+        found = list(benchmark.groups(config, benchmark.SECTIONS, "cpu"))
+        assert {len(group.candidates) for group in found} == together
+        assert sum(len(group.candidates) for group in found) == 2 * (5 + 4 + 2 * 5 * 3)
+
+
+# ---------------------------------------------------------------- turns
+
+
+def candidate(name, call=lambda: None, build=None):
+    return Candidate({"name": name}, build or (lambda: Work(call, 7, {"fact": name})))
+
+
+def raising(error, after=0):
+    calls = []
+
+    def call():
+        calls.append(1)
+        if len(calls) > after:
+            raise error
+
+    return call
+
+
+def test_a_candidate_that_fails_loses_nothing_but_itself():
+    def full():
+        raise torch.OutOfMemoryError("no room")
+
+    def while_recording():
+        try:
+            full()
+        except RuntimeError:
+            raise RuntimeError("the recording was invalidated") from None
+
+    rows = take_turns(
+        [
+            candidate("good"),
+            candidate("broken", build=raising(ValueError("this is wrong\nand more"))),
+            candidate("full", build=full),
+            candidate("full graph", build=while_recording),
+            candidate("fails later", raising(ZeroDivisionError("in a turn"), after=4)),
+            candidate("long", build=raising(LeftOutError("it takes minutes"))),
+            candidate("also good"),
+        ],
+        3,
+        "cpu",
+    )
+    assert [(row["status"], row["remark"]) for row in rows] == [
+        ("measured", ""),
+        ("failed", "ValueError: this is wrong"),
+        ("does not fit", "out of memory"),
+        ("does not fit", "out of memory"),
+        ("failed", "ZeroDivisionError: in a turn"),
+        ("left out", "it takes minutes"),
+        ("measured", ""),
+    ]
+    assert [row["rounds"] for row in rows if row["status"] == "measured"] == [3, 3]
+    assert rows[0]["fact"] == "good"
+
+
+def test_all_take_a_turn_in_every_round():
+    order = []
+    take_turns([candidate(name, lambda name=name: order.append(name)) for name in "ab"], 2, "cpu")
+    assert order[6:] == ["a", "b", "a", "b"]  # after three calls of each to warm up
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_others_compile_costs_no_turn_that_counts(monkeypatch, compiled):
+    """Each compiles again if another was built since its last call, and the time is over when all are built."""
+    built = []
+
+    def candidate_of(name):
+        def build():
+            built.append(name)
+            seen = [len(built)]
+
+            def call():
+                seen.append(len(built))
+                return 0.1 if seen[-1] == seen[-2] else 2.4
+
+            return Work(call, 0, {})
+
+        return Candidate({"name": name, "compiled": compiled}, build)
+
+    class WhenBuilt:
+        def passed(self):
+            return len(built) == 3
+
+    monkeypatch.setattr(turns, "seconds_of", lambda call, repeats, device: call())
+    rows = take_turns([candidate_of(name) for name in "abc"], 3, "cpu", deadline=WhenBuilt())
+    assert [row["rounds"] for row in rows] == [1, 1, 1]
+    assert [row["seconds"]["max"] for row in rows] == ([0.1] * 3 if compiled else [2.4, 2.4, 0.1])
+    (row,) = take_turns([candidate_of("alone")], 3, "cpu")
+    assert (row["seconds"]["max"], row["rounds"]) == (0.1, 3)
+
+
+def test_a_candidate_that_fails_in_the_turn_that_does_not_count_takes_no_other():
+    failing = candidate("fails", raising(ZeroDivisionError("compiled again"), after=3))
+    rows = take_turns(
+        [each._replace(row=each.row | {"compiled": True}) for each in (failing, candidate("b"))], 2, "cpu"
+    )
+    assert [(row["status"], row.get("rounds"), row["remark"]) for row in rows] == [
+        ("failed", None, "ZeroDivisionError: compiled again"), ("measured", 2, ""),
+    ]  # fmt: skip
+
+
+def test_seconds_are_those_of_one_call(monkeypatch):
+    monkeypatch.setattr(turns, "TURN", 0.03)
+    (row,) = take_turns([candidate("sleeps", lambda: time.sleep(0.01))], 3, "cpu")
+    assert 2 <= row["calls_a_turn"] <= 3
+    assert 0.01 <= row["seconds"]["min"] < 0.03
+    assert row["tokens_per_second"] == pytest.approx(7 / row["seconds"]["median"])
+
+
+def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
+    results = benchmark.run(CONFIG, ["decoding"], tmp_path, "cpu", deadline=Deadline(0), progress=lambda _: None)
+    assert {row["status"] for row in results["decoding"]["rows"]} == {"left out"}
+    lines = benchmark.left_out(results)
+    assert len(lines) == len(results["decoding"]["rows"]) == 18
+    assert lines[0] == "decoding: RetNet, 4 tokens: not reached"
+    assert json.loads((tmp_path / "decoding.json").read_text())["rows"] == results["decoding"]["rows"]
+
+
+def test_rows_are_kept_as_they_come_so_that_a_kill_loses_no_more_than_a_round():
+    kept, rows = [], []
+    with pytest.raises(KeyboardInterrupt):
+        take_turns(
+            [candidate("good"), candidate("killed", raising(KeyboardInterrupt(), after=4))],
+            3,
+            "cpu",
+            rows=rows,
+            keep=lambda: kept.append(json.loads(json.dumps(rows))),
+        )
+    assert [row["status"] for row in kept[-1]] == ["measured", "measured"]
+    assert kept[-1][0]["rounds"] == 1
+    assert [row["status"] for row in kept[0]] == ["left out", "left out"]
+
+
+# ---------------------------------------------------------------- figures and the command
+
+
+def test_the_decoding_figure_shows_the_numbers_of_the_file(run):
+    results = run[0]["decoding"]
+    figure = benchmark_figures.decoding_figure(results)
+    assert len(figure.axes) == 6
+    for panel, batch in zip(figure.axes[:3], (1, 2, "largest"), strict=True):
+        lines = {each.get_label(): each.lines[0] for each in panel.containers}
+        assert set(lines) == {"RetNet", "Transformer", "Transformer, grouped"}
+        for name, line in lines.items():
+            rows = [
+                row for row in results["rows"]
+                if row["name"] == name and ("largest" if row["largest"] else row["batch"]) == batch
+            ]  # fmt: skip
+            np.testing.assert_array_equal(
+                line.get_xydata(), [(row["context"], row["tokens_per_second"]) for row in rows]
+            )
+    for panel, batch in zip(figure.axes[3:], (1, 2, "largest"), strict=True):
+        for line in panel.lines:
+            rows = [row for row in results["rows"] if row["name"] == line.get_label()]
+            if batch == "largest":
+                wanted = [row["batch"] for row in rows if row["largest"]]
+            else:
+                wanted = [row["past_bytes"] / 2**20 for row in rows if row["batch"] == batch and not row["largest"]]
+            np.testing.assert_array_equal(line.get_ydata(), wanted)
+        assert len(panel.lines) == 3
+
+
+def test_the_training_figure_shows_the_numbers_of_the_file(run):
+    results = run[0]["training"]
+    figure = benchmark_figures.training_figure(results)
+    for panel, length in zip(figure.axes, (8, 16), strict=True):
+        bars = [bar.get_width() for bar in panel.patches]
+        assert bars == [row["tokens_per_second"] for row in results["rows"] if row["time"] == length]
+
+
+def test_both_figures_give_a_model_the_same_colour_and_show_its_whole_name(run):
+    results = json.loads(json.dumps(run[0]))
+    names = ["RetNet, fused", f"RetNet, {FLA}", "Transformer"]
+    for section, rows in (("training", results["training"]["rows"]), ("decoding", results["decoding"]["rows"])):
+        template = next(row for row in rows if row["status"] == "measured")
+        results[section]["rows"] = [template | {"name": name} for name in names]
+    results["training"]["rows"].append(results["training"]["rows"][1] | {"compiled": True})
+    figure = benchmark_figures.training_figure(results["training"])
+    panel = figure.axes[0]
+    colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in panel.patches]
+    curves = benchmark_figures.decoding_figure(results["decoding"]).axes[0].containers
+    assert colours[:3] == [each.lines[0].get_color() for each in curves] == [COLOURS[name] for name in names]
+    assert len(set(colours[:3])) == 3
+    assert [bool(bar.get_hatch()) for bar in panel.patches] == [False, False, False, True]
+    FigureCanvasAgg(figure).draw()
+    assert min(label.get_window_extent().x0 for label in panel.get_yticklabels()) >= 0.1 * figure.dpi
+
+
+def test_the_decoding_figure_says_what_else_ended_a_batch(run):
+    results = json.loads(json.dumps(run[0]["decoding"]))
+    title = "as many sequences as fit"
+    assert benchmark_figures.decoding_figure(results).axes[2].get_title() == title
+    for row in results["rows"]:
+        row |= {"limit": "the grid of a kernel"} if row["largest"] else {}
+    title += "\nor as the grid of a kernel takes"
+    assert benchmark_figures.decoding_figure(results).axes[2].get_title() == title
+
+
+def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run):
+    results = json.loads(json.dumps(run[0]["decoding"]))
+    for row in results["rows"]:
+        row["peak_bytes"] = 2**30 * row["context"]
+    results["rows"][0] |= {"status": "failed", "remark": "by this test"}
+    figure = benchmark_figures.decoding_figure(results)
+    above, below = figure.axes[0], figure.axes[3]
+    assert below.get_ylabel() == "peak memory, GiB"
+    assert {tuple(line.get_ydata()) for line in below.lines} == {(8,), (4, 8)}
+    shown = {each.get_label(): list(each.lines[0].get_xdata()) for each in above.containers}
+    assert shown == {"RetNet": [8], "Transformer": [4, 8], "Transformer, grouped": [4, 8]}
+
+
+def test_figures_are_drawn_again_from_the_files_alone(run, tmp_path):
+    for section in ("training", "decoding"):
+        (tmp_path / f"{section}.json").write_text((run[1] / f"{section}.json").read_text())
+    assert CliRunner().invoke(app, ["bench", "--draw", str(tmp_path)]).exit_code == 0
+    for section in ("training", "decoding"):
+        assert (tmp_path / f"{section}.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileNotFoundError, match=r"draw: there is no training\.json or decoding\.json"):
+        benchmark_figures.draw(tmp_path / "nowhere")
+
+
+def test_the_command_measures_says_what_is_missing_and_draws(tmp_path, monkeypatch):
+    typed = "bench decoding --dim 16 --num-layers 1 --num-heads 2 --context 4 --batch 1 --no-largest --rounds 1"
+    arguments = [*typed.split(), "--remark", "Nothing else ran."]
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "missing here: CUDA graphs" in result.output
+    assert (tmp_path / "decoding.png").exists()
+    stored = json.loads((tmp_path / "decoding.json").read_text())
+    assert (stored["command"], stored["remark"]) == (f"python -m gpu {typed}", "Nothing else ran.")
+    rows = stored["rows"]
+    assert [row["name"] for row in rows] == ["RetNet", "Transformer"]
+    for row in rows:
+        assert f"{row['tokens_per_second']:,.0f}" in result.output
+    assert not (tmp_path / "training.json").exists()
+
+
+def test_the_table_says_what_was_not_measured():
+    row = {"name": "RetNet", "compiled": True, "time": 2048, "status": "does not fit", "remark": "out of memory"}
+    headings, (line,) = benchmark.table("training", [row])
+    assert line[:3] == ["2,048", "RetNet, compiled", "does not fit: out of memory"]
+    assert len(line) == len(headings)
+
+
+REFUSED = {
+    "unknown size": ({"size": "3B"}, "size must be one of 'tiny', '25M', '1.3B', '2.7B', '6.7B', got '3B'"),
+    "unknown model": ({"models": ("lstm",)}, "models must be one of 'retnet'"),
+    "no rounds": ({"rounds": 0}, "rounds must be at least 1, got 0"),
+    "tokens": ({"tokens": 100}, "tokens must be a multiple of each of times, got 100 and 8"),
+    "no context": ({"contexts": ()}, "contexts must hold at least one value"),
+    "context": ({"contexts": (0,)}, "contexts must be at least 1, got 0"),
+    "share": ({"memory_share": 1.5}, r"memory_share must lie in \(0, 1\], got 1.5"),
+    "heads": ({"num_heads": 2}, "grouped must be False unless 4 divides the 2 heads of attention"),
+    "dim": ({"dim": 30, "grouped": False}, "dim must be a multiple of num_heads = 4"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        BenchmarkConfig(**TINY | change)
+
+
+def test_impossible_options_are_refused(tmp_path):
+    for options, message in (
+        (["--minutes", "0"], "minutes must be above 0, got 0"),
+        (["speed"], "sections must be one of 'training', 'decoding', 'kernels', 'paper', got 'speed'"),
+        (["paper", "training"], "sections: paper must be the only one, got paper, training"),
+        (["--device", "abacus"], "device must be one that torch can use here, got 'abacus'"),
+    ):
+        result = CliRunner().invoke(app, ["bench", "--device", "cpu", "--out", str(tmp_path), *options])
+        assert isinstance(result.exception, ValueError)
+        assert message in str(result.exception)
+
+
+@pytest.mark.filterwarnings("default")  # flash-linear-attention warns of much while it is imported
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="peak memory, events and graphs need a GPU")
+def test_on_a_gpu_graphs_run_and_memory_is_known(tmp_path):
+    results = benchmark.run(CONFIG, ["training", "decoding"], tmp_path, "cuda", progress=lambda _: None)
+    for section in results:
+        for row in results[section]["rows"]:
+            assert row["status"] == "measured", (row["name"], row["remark"])
+            assert row["peak_bytes"] > 2 * row["parameters"]
+    for row in results["decoding"]["rows"]:
+        assert row["cuda_graph"]
+        assert row["peak_bytes"] >= row["past_bytes"] + row["weight_bytes"]
+        assert math.isfinite(row["share_of_copy_bandwidth"])
+
+
+def test_fused_kernels_are_measured_where_they_run(monkeypatch):
+    def names():
+        return {
+            *(candidate.row["name"] for candidate in training_candidates(CONFIG, 16, False, "cpu")),
+            *(
+                candidate.row["name"]
+                for candidate in benchmark_decoding.decoding_candidates(CONFIG, 8, 1, False, "cpu")
+            ),
+        }
+
+    assert "RetNet, fused" not in names()
+    assert "fused kernels: they need an NVIDIA GPU and Triton" in benchmark.missing("cpu", CONFIG)
+    for module in (benchmark_training, benchmark_decoding):
+        monkeypatch.setattr(module, "has_fused", lambda device: True)
+    assert "RetNet, fused" in names()
+    (row,) = (each.row for each in training_candidates(CONFIG, 16, False, "cpu") if each.row["name"] == "RetNet, fused")
+    assert row["retention"] == "triton"
+    assert f"RetNet, {FLA}" not in names()
+    for module in (benchmark_training, benchmark_decoding):
+        monkeypatch.setattr(module, "has_fla", lambda device: True)
+    assert f"RetNet, {FLA}" in names()
+    assert [
+        each.row["retention"] for each in training_candidates(CONFIG, 16, False, "cpu") if FLA in each.row["name"]
+    ] == ["fla"]

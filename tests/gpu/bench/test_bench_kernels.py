@@ -1,0 +1,622 @@
+"""The benchmark's third section: what kernels must do, worked by hand; what is timed; targets; the figure; the page."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gpu import (
+    benchmark,
+    benchmark_accuracy,
+    benchmark_figures,
+    benchmark_kernels,
+    benchmark_targets,
+    compile_ahead,
+    report,
+    retentions,
+    turns,
+)
+from gpu.bench.config import BenchmarkConfig
+from gpu.bench.decoding import Recorded
+from gpu.bench.kernels import ATTENTION, BOTH, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
+from gpu.bench.timing import Deadline
+from gpu.kernels.registry import FLA
+from gpu.models.build import build
+from gpu.training.config import RunConfig
+from gpu.training.step import Trainer
+from refimpl import head_decays, retention_chunkwise
+from refimpl.checks import values_trusted
+
+pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
+
+CONFIG = BenchmarkConfig(
+    dim=32, num_layers=1, num_heads=2, vocab_size=256, rounds=1, compile=False, times=(8,), tokens=8, chunk_sizes=(4,),
+    contexts=(4,), batches=(1,), kernel_tokens=20,
+)  # fmt: skip
+TINY = Shape(2, 64, 16)  # as many channels as one head of attention has
+FLASH, CUDNN = ATTENTION
+ON_GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Results of the section on the CPU: our kernels in the interpreter, torch's own attention, no CUDA graphs."""
+    if ON_GPU:
+        pytest.skip("where there is a GPU, kernels are compiled for it, and the interpreter is off")
+    out, lines = tmp_path_factory.mktemp("kernels"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turns, "TURN", 0.0)
+        for module in (benchmark, benchmark_kernels):
+            patch.setattr(module, "has_fused", lambda device: True)
+        patch.setattr(benchmark_kernels, "has_flash", lambda device: True)
+        patch.setattr(benchmark, "find_spec", lambda name: None)
+        patch.setattr(benchmark, "compile_ahead", lambda every: [f"{len(every)} jobs"])
+        patch.setitem(SHAPES, "large", TINY)
+        patch.setitem(SHAPES, "small", TINY)
+        patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
+        patch.setattr(benchmark_kernels, "BATCHES", (1, 2))
+        patch.setattr(benchmark_kernels, "STEPS", 2)
+        patch.setattr(benchmark_accuracy, "TIMES", (5, 1000))
+        results = benchmark.run(CONFIG, ["kernels"], out, "cpu", command="the command", progress=lines.append)
+        stored = json.loads((out / "kernels.json").read_text())
+    return results["kernels"], stored, out, lines
+
+
+# ---------------------------------------------------------------- what must be done
+
+
+def test_operations_are_those_counted_by_hand():
+    """One head, K 2, V 3: a token of chunks of one costs 2 (K + V) + 4 K V = 34; the parallel form T (T + 1) 5 in all."""
+    count = functools.partial(benchmark_kernels.least_flops, heads=1, key_dim=2, value_dim=3)
+    assert count(FORWARD, 1, time=1) == 1 * 2 * 5
+    assert count(FORWARD, 1, time=5) == 5 * 6 * 5
+    assert count(FORWARD, 1, time=6) == 6 * 34 < 6 * 7 * 5
+    assert count(FORWARD, 7, time=6) == 7 * 6 * 34
+    assert count(BOTH, 1, time=6) == 3 * 6 * 34
+    assert count(FORWARD, 1, time=6, attention=True) == 6 * 7 * 5
+
+
+def test_floors_at_the_paper_s_shape_are_those_of_its_formulas():
+    """At 800 TFLOP/s and 4.3 TB/s, as on an H200: 0.19 ms forwards, by the bytes, and 0.52 ms with gradients, by operations."""
+    peaks = {"matrix_product": {"flops_per_second": 8e14}, "copy": {"bytes_per_second": 4.3e12}}
+
+    def floor(what, heads, time, key_dim, value_dim, **settings):
+        sizes = what, 16384 // time, heads, time, key_dim, value_dim
+        row = {
+            "what": what, "seconds": {"median": 1e-3}, "flops": benchmark_kernels.least_flops(*sizes, **settings),
+            "moved_bytes": benchmark_kernels.least_bytes(*sizes),
+        }  # fmt: skip
+        found = benchmark_kernels.roofline(row, peaks)
+        assert found["share_of_roofline"] == found["floor_seconds"] / 1e-3
+        return found["floor_seconds"]
+
+    numbers = 16384 * 16 * 2  # tokens, heads, bytes of a number
+    assert (
+        floor(FORWARD, *_paper(4096))
+        == pytest.approx(numbers * (2 * 256 + 2 * 512) / 4.3e12)
+        == pytest.approx(1.87e-4, 1e-2)
+    )
+    made = 16384 * 16 * (2 * 768 + 4 * 256 * 512)
+    assert floor(BOTH, *_paper(4096)) == pytest.approx(3 * made / 8e14) == pytest.approx(5.17e-4, 1e-2)
+    # Attention over 4,096 channels: T (T + 1) / 2 scores a head, 128 products each, twice.
+    scores = 32 * 16384 * 16385 // 2
+    assert floor(FORWARD, 32, 16384, 128, 128, attention=True) == pytest.approx(scores * 2 * 2 * 128 / 8e14)
+
+
+def _paper(time):
+    return SHAPES["large"].heads, time, SHAPES["large"].key_dim, SHAPES["large"].value_dim
+
+
+def test_a_step_reads_and_writes_its_state():
+    row = {
+        "what": STEP,
+        "seconds": {"median": 4e-6},
+        "flops": 0,
+        "moved_bytes": 20 * benchmark_kernels.step_bytes(1, 16, 256, 512),
+    }
+    assert row["moved_bytes"] == 20 * 16 * (2 * 4 * 256 * 512 + 2 * (2 * 256 + 2 * 512))
+    found = benchmark_kernels.roofline(
+        row, {"matrix_product": {"flops_per_second": 1.0}, "copy": {"bytes_per_second": 1e14}}
+    )
+    assert found["step_seconds"] == 4e-6 / 20
+    assert found["steps_per_second"] == pytest.approx(5e6)
+    assert found["share_of_copy_bandwidth"] == pytest.approx(row["moved_bytes"] / 4e-6 / 1e14)
+    assert found["share_of_roofline"] == pytest.approx(found["share_of_copy_bandwidth"])
+
+
+def test_without_ceilings_there_is_no_floor():
+    row = {"what": FORWARD, "seconds": {"median": 1.0}, "flops": 1, "moved_bytes": 1}
+    assert benchmark_kernels.roofline(row, {"matrix_product": {}, "copy": {}}) == {
+        "floor_seconds": None, "share_of_roofline": None,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- what is timed
+
+
+@pytest.mark.parametrize("name", [OURS, REFERENCE])
+def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
+    device = "cuda" if ON_GPU else "cpu"
+    function, leaves, grad = KERNELS[name](TINY, 8, 16, device)
+    want, _, _ = KERNELS[REFERENCE](TINY, 8, 16, device)
+    assert all(x.transpose(1, 2).is_contiguous() for x in (*leaves, grad))
+    assert [x.shape for x in leaves] == [(2, 2, 8, 64), (2, 2, 8, 64), (2, 2, 8, 16)]
+    out, reference = function(*leaves).float(), want(*leaves).float()
+    assert out.shape == grad.shape
+    assert (out - reference).norm() <= 2e-2 * reference.norm()
+    if name == OURS:
+        assert function(*leaves).stride() == grad.stride()
+
+
+def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
+    seen = []
+
+    def chunk_retention(q, k, v, scale):
+        seen.append((q, k, v, scale))
+        return v, None
+
+    fake = type("fla", (), {"chunk_retention": staticmethod(chunk_retention)})
+    for name in ("fla", "fla.ops", "fla.ops.retention"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    function, leaves, grad = KERNELS[FLA](TINY, 8, 16, "cpu")
+    ours = benchmark_kernels.inputs(TINY, 8, 16, "cpu")
+    assert function(*leaves) is leaves[2]
+    assert seen[0][3] == 1.0  # no scale inside
+    for x, y in zip((*leaves, grad), ours[:4], strict=True):
+        assert x.is_contiguous()
+        assert torch.equal(x, y.transpose(1, 2))
+
+
+def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
+    seen = []
+
+    def fused_recurrent_retention(q, k, v, scale, initial_state, output_final_state):
+        seen.append((q.shape, v.shape, scale, output_final_state, initial_state))
+        return v, initial_state + 1
+
+    fake = type("fla", (), {"fused_recurrent_retention": staticmethod(fused_recurrent_retention)})
+    for name in ("fla", "fla.ops", "fla.ops.retention"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    benchmark_kernels.step_work(FLA, TINY, 3, False, "cpu").call()
+    assert len(seen) == benchmark_kernels.STEPS
+    for before, after in itertools.pairwise(seen):
+        assert after[:4] == ((3, 1, 2, 64), (3, 1, 2, 16), 1.0, True)
+        assert torch.equal(after[4], before[4] + 1)
+
+    states = []
+    monkeypatch.setattr(benchmark_kernels, "fused_step", lambda *arguments: states.append(arguments[4]))
+    work = benchmark_kernels.step_work(OURS, TINY, 3, False, "cpu")
+    work.call()
+    assert work.tokens == 3 * len(states) == 3 * benchmark_kernels.STEPS
+    assert all(state is states[0] for state in states)  # in place
+    assert states[0].shape == (3, 2, 64, 16)
+    assert states[0].dtype == torch.float32
+
+
+class Repeated:
+    """In place of `Recorded` where there is no GPU: a graph that makes the call again and writes where it wrote."""
+
+    def __init__(self, call, device):
+        self.call, self.graph = call, self
+        self.result = [x.detach() for x in call()]
+
+    def replay(self):
+        for x, y in zip(self.result, self.call(), strict=True):
+            x.copy_(y.detach())
+
+
+@pytest.mark.parametrize("what", [FORWARD, BOTH])
+@pytest.mark.parametrize("name", [OURS, FLASH])
+def test_a_graph_computes_what_the_call_does(monkeypatch, name, what):
+    recorded, device = [], "cuda" if ON_GPU else "cpu"
+
+    def record(call, where):
+        assert where == device
+        recorded.append((Recorded if ON_GPU else Repeated)(call, where))
+        return recorded[-1]
+
+    monkeypatch.setattr(benchmark_kernels, "Recorded", record)
+    with values_trusted():
+        work = benchmark_kernels.kernel_work(name, what, TINY, 8, 16, device, cuda_graph=True)
+        (graph,) = recorded
+        want = [x.detach().clone() for x in graph.call()]
+        assert len(want) == (1 if what == FORWARD else 3)
+        with torch.no_grad():
+            for x in graph.result:
+                x.fill_(math.nan)
+        work.call()
+    assert work.tokens == 16
+    assert all(x.shape == y.shape and torch.allclose(x, y, rtol=1e-2) for x, y in zip(graph.result, want, strict=True))
+    assert all(x.abs().max() > 0 for x in want)
+
+
+def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
+    seen = []
+
+    def chunk_simple_gla(q, k, v, g_gamma, scale):
+        seen.append((g_gamma, scale))
+        return v * 2, None
+
+    fake = type("fla", (), {"chunk_simple_gla": staticmethod(chunk_simple_gla), "chunk_retention": None})
+    for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.setattr(benchmark_kernels, "Recorded", Repeated)
+    work = benchmark_kernels.kernel_work(FLA, FORWARD, TINY, 8, 16, "cpu", cuda_graph=True)
+    work.call()
+    assert seen[0][0] is seen[1][0]
+    assert {scale for _, scale in seen} == {1.0}
+    torch.testing.assert_close(seen[0][0], torch.tensor([1 - 2**-5, 1 - 2**-6]).log())
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """In place of flash-linear-attention, which wants a GPU: its axes, scale, decays and results, by our retention."""
+
+    def kernel(q, k, v, g_gamma, scale, initial_state, output_final_state):
+        assert output_final_state
+        assert g_gamma.dtype == torch.float32
+        q, k, v = (x.transpose(1, 2) for x in (scale * q, k, v))
+        out, state = retention_chunkwise(q, k, v, g_gamma.exp(), initial_state, chunk_size=64)
+        return out.transpose(1, 2), state
+
+    names = "chunk_simple_gla", "fused_recurrent_simple_gla"
+    fake = type("fla", (), {name: staticmethod(kernel) for name in names})
+    for name in ("fla", "fla.ops", "fla.ops.simple_gla"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.setattr(retentions, "find_spec", lambda name: fake)
+
+
+def test_flash_linear_attention_is_called_under_the_contract(stand_in):
+    """Chunks from a state, then steps, as one retention."""
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 20, width, generator=draw) for width in (8, 8, 5))
+    gamma, state = head_decays(3, xp=torch), torch.randn(2, 3, 8, 5, generator=draw)
+    want = retention_chunkwise(q, k, v, gamma, state, chunk_size=4)
+    outs = []
+    for piece in (slice(0, 18), slice(18, 19), slice(19, 20)):
+        retention = retentions.RETENTIONS["fla"](4) if piece.start == 0 else retentions.step_of("fla")
+        out, state = retention(*(x[:, :, piece] for x in (q, k, v)), gamma, state)
+        outs.append(out)
+    torch.testing.assert_close((torch.cat(outs, 2), state), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(not (ON_GPU and retentions.has_fla("cuda")), reason="flash-linear-attention needs a GPU")
+def test_on_a_gpu_flash_linear_attention_is_a_retention():
+    """In bfloat16: outputs, the state and gradients from a state, and a step."""
+    draw = torch.Generator("cuda").manual_seed(0)
+    normal = functools.partial(torch.randn, device="cuda", generator=draw)
+    q, k, v = (normal(2, 100, 4, width, dtype=torch.bfloat16).transpose(1, 2) for width in (64, 64, 128))
+    gamma, state = head_decays(4, xp=torch, device="cuda"), normal(2, 4, 64, 128)
+    for name, function in (("all", retentions.RETENTIONS["fla"](64)), ("one", retentions.step_of("fla"))):
+        arguments = [x[:, :, : 1 if name == "one" else None] for x in (q, k, v)] + [state]
+        results = []
+        for retention, convert in ((function, torch.clone), (retention_chunkwise, torch.Tensor.double)):
+            leaves = [convert(x).requires_grad_(name == "all") for x in arguments]
+            found = retention(*leaves[:3], gamma, leaves[3])
+            grads = torch.autograd.grad(found[0].double().square().sum(), leaves) if name == "all" else ()
+            results.append((*found, *grads))
+        for got, want in zip(*results, strict=True):
+            assert (got.double() - want).norm() <= 2e-2 * want.norm()
+
+
+def test_a_run_trains_with_flash_linear_attention(stand_in):
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
+    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
+    losses = []
+    for name in ("chunkwise", "fla"):
+        trainer = Trainer(build(RunConfig(**shape, retention=name)), RunConfig(**shape, retention=name))
+        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(2)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_flash_linear_attention_is_asked_for_by_name_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(retentions, "find_spec", lambda name: None)
+    for ask in (lambda: retentions.RETENTIONS["fla"](64), lambda: retentions.step_of("fla")):
+        with pytest.raises(
+            ValueError, match="retention must not be 'fla' where flash-linear-attention is not installed"
+        ):
+            ask()
+    assert not retentions.has_fla("cpu")
+
+
+def test_short_calls_are_measured_as_graphs_too(monkeypatch):
+    def graphs(name, time, device):
+        found = benchmark_kernels.kernel_candidates(name, BOTH, time, 65536, device)
+        assert all(each.build.keywords["cuda_graph"] == each.row["cuda_graph"] for each in found)
+        rows = [(each.row["name"], each.row["cuda_graph"]) for each in found]
+        assert {name for name, graph in rows if not graph} == {OURS, FLA, FLASH, REFERENCE}
+        return [name for name, graph in rows if graph]
+
+    monkeypatch.setattr(benchmark_kernels, "kernels_here", lambda *_: [OURS, FLA, FLASH, REFERENCE])
+    for time in (2048, 8192, 65536):
+        assert graphs("small", time, "cuda") == [OURS, FLA, FLASH]
+        assert graphs("small", time, "cpu") == []
+        assert graphs("large", time, "cuda") == ([OURS, FLA, FLASH] if time == 2048 else [])
+
+
+def test_attention_has_as_many_channels():
+    function, leaves, grad = benchmark_kernels.attention(torch.nn.attention.SDPBackend.MATH, TINY, 8, 16, "cpu")
+    assert [x.shape for x in (*leaves, grad)] == [(2, 1, 8, 128)] * 4
+    assert torch.equal(function(*leaves)[:, :, 0], leaves[2][:, :, 0])  # the first token sees itself alone
+
+
+def test_every_row_says_what_it_is_of(run):
+    rows = run[0]["rows"]
+    measured = [row for row in rows if row["status"] == "measured"]
+    cases = {(row["shape"], row["what"], row["batch"], row["time"]) for row in rows if row["what"] != STEP}
+    assert cases == {
+        (shape, what, batch, time)
+        for shape, batch, time in (("large", 2, 8), ("large", 1, 16), ("small", 1, 16))
+        for what in (FORWARD, BOTH)
+    }  # 64 tokens are more than kernel_tokens
+    assert {row["name"] for row in rows if row["what"] == BOTH} == {OURS, FLASH, CUDNN, REFERENCE}
+    assert {(row["name"], row["batch"], row["cuda_graph"]) for row in rows if row["what"] == STEP} == {
+        (OURS, 1, False), (OURS, 2, False),
+    }  # fmt: skip
+    assert {row["name"] for row in measured} >= {OURS, FLASH, REFERENCE}
+    assert all(row["name"] == CUDNN for row in rows if row["status"] != "measured")  # it needs a GPU
+    for row in measured:
+        assert row["floor_seconds"] > 0
+        assert row["share_of_roofline"] == row["floor_seconds"] / row["seconds"]["median"]
+        calls = 2 if row["what"] == STEP else 1
+        assert row["tokens_per_second"] == pytest.approx(calls * row["tokens"] / row["seconds"]["median"])
+    for row in (row for row in rows if row["name"] in ATTENTION):
+        assert (row["heads"], row["key_dim"], row["value_dim"]) == (1, 128, 128)
+
+
+def test_the_file_holds_all_of_it(run):
+    results, stored, _, lines = run
+    assert stored == json.loads(json.dumps(results))
+    assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
+    assert "kernels: large, 16 tokens, forward, T = 8" in lines
+    assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
+    assert "flash-linear-attention: it is not installed" in stored["missing"]
+    titles = [title for title, _ in benchmark.tables({"kernels": results})]
+    assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
+    for _, (headings, texts) in benchmark.tables({"kernels": results}):
+        assert {len(text) for text in texts} == {len(headings)}
+
+
+def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
+    lines = []
+    results = benchmark.run(CONFIG, ["kernels"], tmp_path, "cpu", progress=lines.append)
+    assert (results["kernels"]["rows"], results["kernels"]["accuracy"]) == ([], [])
+    assert "kernels: nothing is measured, for the fused ones do not run here" in lines
+    assert benchmark.tables(results) == []
+    assert "fused kernels: they need an NVIDIA GPU and Triton" in results["kernels"]["missing"]
+
+
+def test_kernels_are_compiled_by_running_them_once(monkeypatch):
+    monkeypatch.setitem(SHAPES, "small", TINY)
+    ran = []
+    monkeypatch.setattr(compile_ahead, "errors", lambda *arguments: ran.append(arguments))
+    assert compile_ahead.job(REFERENCE, "small", 8, 16, "cpu") is None
+    assert compile_ahead.job("float32", "small", 8, 8, "cpu") is None
+    assert ran == [(64, 16, 8, torch.float32, "cpu")]
+    assert compile_ahead.job("nothing", "small", 8, 8, "cpu") == "nothing, small: KeyError: 'nothing'"
+
+
+def test_processes_report_what_they_could_not_compile():
+    every = [("nothing", "small", 8, 8, "cpu"), (REFERENCE, "small", 8, 8, "cpu")]
+    assert compile_ahead.compile_ahead(every, workers=1) == ["nothing, small: KeyError: 'nothing'"]
+
+
+# ---------------------------------------------------------------- errors
+
+
+def test_errors_are_measured_for_every_case(run):
+    rows = run[0]["accuracy"]
+    assert {(row["shape"], row["dtype"], row["time"]) for row in rows} == {
+        (shape, dtype, time) for shape in SHAPES for dtype in ("bfloat16", "float32") for time in (5,)
+    }
+    for row in rows:
+        assert row["status"] == "measured", row["remark"]
+        assert row["same_bits"]
+        bound = 1e-6 if row["dtype"] == "float32" else 2e-2  # the interpreter cuts bfloat16 off
+        assert all(0 < row[name] <= bound for name in ("out", "dq", "dk", "dv"))
+
+
+def test_an_error_of_one_head_is_not_hidden():
+    want = torch.ones(1, 2, 3, 4, dtype=torch.float64)
+    got = want.clone()
+    got[:, 0] *= 1.25
+    assert benchmark_accuracy.worst_head(got, want) == 0.25
+    got[:, 1, 2, 3] = math.nan
+    assert math.isnan(benchmark_accuracy.worst_head(got, want))
+
+
+def test_a_wrong_kernel_and_one_that_leaves_memory_unwritten_are_found(monkeypatch):
+    def unwritten(q, k, v, gamma, state):
+        return v * torch.empty_like(v)[:, :, :1], state * 1.0 + 0.0 * (q.sum() + k.sum())
+
+    rows = []
+    monkeypatch.setattr(benchmark_accuracy, "RETENTIONS", {"triton": lambda chunk: unwritten})
+    monkeypatch.setattr(benchmark_accuracy, "TIMES", (3,))
+    benchmark_accuracy.measure(8, "cpu", rows, deadline=Deadline(), keep=lambda: None)
+    assert all(row["status"] == "failed" and "errors must be numbers" in row["remark"] for row in rows)
+    assert not torch.are_deterministic_algorithms_enabled()
+    late = []
+    benchmark_accuracy.measure(8, "cpu", late, deadline=Deadline(0), keep=lambda: None)
+    assert {(row["status"], row["remark"]) for row in late} == {("left out", "not reached")}
+
+
+# ---------------------------------------------------------------- targets
+
+
+def timed(name, what, time, seconds, shape="large", batch=1, graph=False, **more):
+    row = benchmark_kernels.row_of(name, what, shape, SHAPES[shape], batch, time, cuda_graph=graph)
+    return (
+        row | {"status": "measured", "remark": "", "seconds": dict.fromkeys(("min", "median", "max"), seconds)} | more
+    )
+
+
+def made_up():
+    """A run in which forwards is 2 and 3 times as fast as theirs, with gradients 2 and 5 times, attention half as fast."""
+    rows = []
+    for time, forward, both in ((2048, 2.0, 5.0), (4096, 3.0, 2.0)):
+        rows += [timed(OURS, FORWARD, time, 1.0), timed(FLA, FORWARD, time, forward)]
+        rows += [timed(OURS, BOTH, time, 1.0), timed(FLA, BOTH, time, both)]
+        rows += [timed(FLASH, BOTH, time, 4.0), timed(CUDNN, BOTH, time, 2.0 if time == 4096 else 0.5)]
+    for graph, ours in ((False, 1.0), (True, 0.5)):
+        rows += [timed(name, FORWARD, 2048, t, "small", graph=graph) for name, t in ((OURS, ours), (FLA, 1.2))]
+    rows.append(timed(OURS, STEP, 1, 1.0, batch=64, graph=True, share_of_copy_bandwidth=0.9))
+    rows += [timed(OURS, STEP, 1, 1.0, graph=True), timed(FLA, STEP, 1, 3.0, graph=True), timed(FLA, STEP, 1, 12.0)]
+    errors = dict.fromkeys(benchmark_accuracy.RESULTS, 2e-3) | {"status": "measured", "same_bits": True}
+    return rows, [{"dtype": "bfloat16", **errors, "dk": 2e-2}, {"dtype": "float32", **errors} | {"out": math.inf}]
+
+
+def judgement(found, words, aim=False):
+    (target,) = (each for each in found if each["name"].startswith(words) and each["aim"] == aim)
+    return target["got"], target["met"]
+
+
+def test_targets_are_judged_by_the_worst_of_their_rows():
+    found = benchmark_targets.targets(*made_up())
+    shape = "H 16, K 256, V 512"
+    assert judgement(found, f"forward over {FLA}, {shape}, T 2,048 to 4,096") == (2.0, True)
+    assert judgement(found, f"forward over {FLA}, {shape}", aim=True) == (2.0, False)
+    assert judgement(found, f"forward + backward over {FLA}, {shape}") == (2.0, False)
+    attention = f"forward + backward over {FLASH} or {CUDNN}, {shape}"
+    assert judgement(found, f"{attention}, T 4,096 to 4,096") == (2.0, True)  # the faster of both
+    assert judgement(found, f"{attention}, T 2,048", aim=True) == (0.5, False)
+    assert judgement(found, f"forward over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (1.2, False)
+    assert judgement(found, f"forward, CUDA graph, over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (2.4, True)
+    assert judgement(found, f"forward + backward, CUDA graph, over {FLA}, H 8") == (None, None)  # no such row
+    assert judgement(found, "a step's share") == (0.9, True)
+    assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s launched") == (12.0, True)
+    assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s in a", aim=True) == (3.0, False)
+    assert judgement(found, "relative RMS error, bfloat16, out, state") == (2e-3, True)
+    assert judgement(found, "relative RMS error, bfloat16, dq") == (2e-2, False)
+    assert judgement(found, "relative RMS error, float32") == (math.inf, False)
+    assert judgement(found, "share of checks") == (1.0, True)
+
+
+def test_what_was_not_measured_is_no_success():
+    rows, accuracy = made_up()
+    rows[1]["status"] = accuracy[0]["status"] = "failed"
+    found = benchmark_targets.targets(rows, accuracy)
+    assert judgement(found, f"forward over {FLA}, H 16") == (3.0, None)
+    assert judgement(found, "relative RMS error, bfloat16, out") == (None, None)
+    assert {each["met"] for each in benchmark_targets.targets([], [])} == {None}
+    (text,) = (
+        text
+        for text in benchmark_targets.table(found)[1]
+        if text[0].startswith("forward over") and "H 16" in text[0] and "aim" not in text[1]
+    )
+    assert text[1:] == ["at least 1.60", "3.00", "not known"]
+
+
+# ---------------------------------------------------------------- figure and page
+
+
+def test_the_figure_shows_times_over_the_floor_of_retention(run):
+    figure = benchmark_figures.kernels_figure(run[0])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["time over retention's floor"] * 4
+    for axes, (what, shape) in zip(
+        figure.axes, [(w, s) for w in (FORWARD, BOTH) for s in ("large", "small")], strict=True
+    ):
+        here = [
+            row
+            for row in run[0]["rows"]
+            if (row["what"], row["shape"]) == (what, shape) and row["status"] == "measured"
+        ]
+        floors = {row["time"]: row["floor_seconds"] for row in here if row["name"] == OURS}
+        shown = {each.get_label(): each.lines[0].get_xydata() for each in axes.containers}
+        assert shown.keys() == {row["name"] for row in here}
+        for name, points in shown.items():
+            want = [
+                (row["time"], row["seconds"]["median"] / floors[row["time"]]) for row in here if row["name"] == name
+            ]
+            np.testing.assert_allclose(points, want)
+        (dotted,) = (line for line in axes.lines if line.get_label() == "attention's own floor")
+        own = [(row["time"], row["floor_seconds"] / floors[row["time"]]) for row in here if row["name"] == FLASH]
+        np.testing.assert_allclose(dotted.get_xydata(), own)
+
+
+def test_the_figure_stands_without_what_failed(run):
+    steps = [row for row in run[0]["rows"] if row["what"] == STEP]
+    assert [len(axes.containers) for axes in benchmark_figures.kernels_figure(run[0] | {"rows": steps}).axes] == [0, 0]
+    others = [row for row in run[0]["rows"] if row["name"] in ATTENTION]
+    assert not any(
+        each.lines[0].get_xdata().size
+        for axes in benchmark_figures.kernels_figure(run[0] | {"rows": others}).axes
+        for each in axes.containers
+    )
+
+
+def with_graphs(results):
+    """The results, with every row of the shortest length at the small shape a second time as a graph, twice as fast."""
+    found = []
+    for row in results["rows"]:
+        found.append(row)
+        if (row["shape"], row["time"], row["status"]) == ("small", 16, "measured"):
+            half = {name: row["seconds"][name] / 2 for name in ("min", "median", "max")}
+            found.append(row | {"cuda_graph": True, "seconds": half, "share_of_roofline": 2 * row["share_of_roofline"]})
+    return results | {"rows": found}
+
+
+def test_graphs_have_lines_of_their_own(run):
+    for axes, count in zip(benchmark_figures.kernels_figure(with_graphs(run[0])).axes, (0, 3, 0, 3), strict=True):
+        shown = {each.get_label(): each.lines[0] for each in axes.containers}
+        graphs = [name for name in shown if name.endswith(", CUDA graph")]
+        assert len(graphs) == count
+        assert len(shown) == 3 + count
+        for name in graphs:
+            plain = shown[name.removesuffix(", CUDA graph")]
+            np.testing.assert_allclose(shown[name].get_ydata(), plain.get_ydata() / 2)
+            assert shown[name].get_linestyle() != plain.get_linestyle()
+
+
+def test_graphs_are_told_apart_in_tables_and_among_what_was_left_out(run, tmp_path):
+    results = with_graphs(run[0])
+    (tmp_path / "kernels.json").write_text(json.dumps(results))
+    text = "\n".join(report.kernels(tmp_path))
+    assert text.count("| small | forward, T = 16 | fused kernels | 16 |") == 1
+    assert text.count("| small | forward, T = 16, CUDA graph | fused kernels | 16 |") == 1
+    rows = [row | {"status": "left out", "remark": "not reached"} for row in results["rows"]]
+    lines = benchmark.left_out({"kernels": {"rows": rows}})
+    assert len(set(lines)) == len(lines)
+    assert "kernels: fused kernels, small, forward, T = 16, CUDA graph: not reached" in lines
+
+
+def test_it_is_drawn_from_the_file(run, tmp_path):
+    shutil.copy(run[2] / "kernels.json", tmp_path)
+    assert [path.name for path in benchmark_figures.draw(tmp_path)] == ["kernels.png"]
+
+
+def test_the_page_has_the_section_if_there_is_a_file(run, tmp_path):
+    assert list(report.kernels(tmp_path)) == []
+    shutil.copy(run[2] / "kernels.json", tmp_path)
+    text = "\n".join(report.kernels(tmp_path))
+    assert "## Kernels" in text
+    for row in (row for row in run[0]["rows"] if row["status"] == "measured"):
+        assert f"| {1e6 * row['seconds']['median'] / row.get('steps', 1):,.1f} |" in text
+    for target in run[0]["targets"]:
+        assert target["name"] in text
+    for row in run[0]["accuracy"]:
+        assert f"| {row['dq']:.1e} |" in text
+    failed = sum(row["status"] != "measured" for row in run[0]["rows"])
+    assert f"Not measured: {failed} of " in text
+    (tmp_path / "kernels.json").write_text(json.dumps(run[1] | {"rows": []}))
+    assert list(report.kernels(tmp_path)) == []
+
+
+@pytest.mark.filterwarnings("default")  # flash-linear-attention warns of much while it is imported
+@pytest.mark.skipif(not ON_GPU, reason="kernels are compiled and graphs recorded on a GPU")
+def test_on_a_gpu_all_of_it_runs_and_is_right(tmp_path):
+    config = dataclasses.replace(CONFIG, kernel_tokens=2048)
+    result = benchmark.run(config, ["kernels"], tmp_path, "cuda", progress=lambda _: None)["kernels"]
+    for row in result["rows"] + result["accuracy"]:
+        assert row["status"] == "measured", (row.get("name"), row["remark"])
+    for what in (FORWARD, BOTH, STEP):
+        assert {row["cuda_graph"] for row in result["rows"] if row["what"] == what} == {True, False}
+    errors = [each for each in result["targets"] if "error" in each["name"] or "same bits" in each["name"]]
+    assert [each["met"] for each in errors] == [True] * 4

@@ -1,0 +1,853 @@
+"""The Triton kernels keep the contract in the dtypes they take, and their gradients are those of the reference.
+
+Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small, and bfloat16 is cut off there where a
+GPU rounds it, which doubles its error.
+"""
+
+import json
+import math
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from types import SimpleNamespace
+
+import contract
+import door
+import numpy as np
+import pytest
+import torch
+import typer
+from torch.autograd import forward_ad
+
+import refimpl
+from refimpl.checks import values_trusted
+from refimpl.tree import map_tree
+
+pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
+
+from triton.runtime.errors import OutOfResources
+
+from gpu.bench.kernels import Shape, inputs
+from gpu.kernel_ladder import __main__ as ladder
+from gpu.kernel_ladder import tune
+from gpu.kernels import triton_retention as ours
+from gpu.kernels import triton_states as states
+from gpu.kernels import triton_tiles
+from gpu.kernels.registry import step_of
+from gpu.kernels.triton_common import readable
+from gpu.models.build import build
+from gpu.sampling.generate import Step
+from gpu.training.config import RunConfig
+from gpu.training.step import Trainer
+
+ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
+DEVICE = "cuda" if ON_GPU else "cpu"
+# Relative RMS error of out and of gradients. Seen here: 2e-7, 4e-4, and 8e-3 for bfloat16 cut off (3e-3 rounded).
+BOUNDS = {torch.float32: 1e-6, torch.float16: 8e-4, torch.bfloat16: 5e-3 if ON_GPU else 1.2e-2}
+by_dtype = pytest.mark.parametrize("dtype", BOUNDS, ids=lambda dtype: str(dtype).removeprefix("torch."))
+
+
+@dataclass(frozen=True)
+class Float32(contract.Backend):
+    """Torch with float32 where float64 is asked for, which the kernels refuse; gamma, for which nothing is, stays."""
+
+    def asarray(self, x, dtype="gamma"):
+        dtype = {"gamma": "float64", "float64": "float32"}.get(dtype, dtype)
+        return torch.asarray(x, dtype=getattr(torch, dtype), device=DEVICE)
+
+    def to_numpy(self, x):
+        return x.detach().to("cpu", torch.float64).numpy()
+
+
+CHECKS = [  # the others are of float64, or compare bits with it: tests below ask the same in float32 and halves
+    contract.equals_oracle, contract.equals_oracle_drawn, contract.is_precise, contract.chains, contract.single_token,
+    contract.is_causal, contract.survives_fast_and_long,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
+    monkeypatch.setattr(contract.close, "__defaults__", (1e-4,))  # absolute, where entries are up to 30
+    check(ours.retention_chunkwise_triton, Float32("torch", torch))
+
+
+@pytest.fixture
+def poisoned():
+    """Memory that nobody has written to reads as NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.empty(3, device=DEVICE).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def arrays(dtype, time, key_dim=32, value_dim=48, *, batch=1, heads=2, seed=0):
+    """q, k, v as a model has them, (B, T, H, width) in memory; gamma of a fast and of very slow heads; a state."""
+    draw = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(shape, generator=draw)  # noqa: E731
+    q, k, v = (
+        normal(batch, time, heads, width).to(DEVICE, dtype).transpose(1, 2) for width in (key_dim, key_dim, value_dim)
+    )
+    gamma = torch.tensor([31 / 32, *(1 - 2.0**-20 for _ in range(heads - 1))], dtype=torch.float64, device=DEVICE)
+    return q, k, v, gamma, normal(batch, heads, key_dim, value_dim).to(DEVICE)
+
+
+def with_gradients(retention, q, k, v, gamma, state, grad_out, grad_state):
+    """out, state, and the gradients by all but gamma."""
+    leaves = [x.detach().requires_grad_() for x in (q, k, v, *(() if state is None else (state,)))]
+    results = retention(*leaves[:3], gamma, *leaves[3:])
+    return *results, *torch.autograd.grad(results, leaves, (grad_out, grad_state), allow_unused=True)
+
+
+def in_float64(retention):
+    """The retention on float64 copies of what it is given."""
+    return lambda *xs: with_gradients(retention, *(None if x is None else x.double() for x in xs))
+
+
+def upstream(q, v):
+    """Gradients of out, in v's dtype, and of the state."""
+    draw = torch.Generator().manual_seed(9)
+    grad_state = torch.randn((*q.shape[:2], q.shape[3], v.shape[3]), generator=draw)
+    return torch.randn(v.shape, generator=draw).to(DEVICE, v.dtype), grad_state.to(DEVICE)
+
+
+def agree(got, want, bound):
+    """Relative RMS error within bound, for each head on its own: a slow head would hide a fast one."""
+    for x, y in zip(got, want, strict=True):
+        assert x.shape == y.shape
+        if x.numel():
+            error = (x.double() - y).square().mean((0, 2, 3)) / y.square().mean((0, 2, 3))
+            assert error.sqrt().max() <= bound
+
+
+@by_dtype
+@pytest.mark.parametrize("time", [1, 63, 64, 65, 300])
+def test_outputs_and_gradients_are_those_of_the_reference(time, dtype, poisoned):
+    case = *arrays(dtype, time, seed=time), *upstream(*arrays(dtype, time)[:3:2])
+    got = with_gradients(ours.retention_chunkwise_triton, *case)
+    agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+    assert [x.dtype for x in got] == [dtype, torch.float32, dtype, dtype, dtype, torch.float32]
+
+
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(48, 80), (16, 16), (20, 5), (272, 16)])
+def test_any_widths(key_dim, value_dim, poisoned):
+    q, k, v, gamma, _ = arrays(torch.float32, 70, key_dim, value_dim)
+    case = q, k, v, gamma, None, *upstream(q, v)
+    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 32, 100, 5000])
+def test_any_chunk_size(chunk_size):
+    case = *arrays(torch.float32, 150, 16, 16), *upstream(*arrays(torch.float32, 150, 16, 16)[:3:2])
+    retention = lambda *xs: ours.retention_chunkwise_triton(*xs, chunk_size=chunk_size)  # noqa: E731
+    agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+def test_a_chunk_size_is_for_stored_states_alone():
+    """In one pass a chunk and the state share the registers, so that longer chunks would not fit a GPU."""
+    narrow, wide = (arrays(torch.bfloat16, 1, *widths) for widths in ((64, 128), (256, 512)))
+    for direction in ("forward", "backward"):
+        assert ours._tiles(narrow[0], narrow[2], direction, 128)["chunk"] == 64
+        assert [ours._tiles(wide[0], wide[2], direction, size)["chunk"] for size in (64, 128)] == [64, 128]
+
+
+def test_heads_that_forget_at_once():
+    q, k, v, _, state = arrays(torch.float32, 300, 16, 16)
+    case = q, k, v, torch.tensor([1e-3, 0.3], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
+    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(torch.float32, marks=pytest.mark.skipif(ON_GPU, reason="twice the memory of tiles for halves")),
+        torch.float16,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize("with_state", [False, True])
+def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
+    """In one pass and in two, whatever the table says of such heads."""
+    (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], triton_tiles.tiles_for
+    entry = small if one_pass else large
+    assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
+    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
+    grad, grad_state = upstream(q, v)
+    case = (q, k, v, gamma, state if with_state else None, grad, grad_state)
+    agree(
+        with_gradients(ours.retention_chunkwise_triton, *case),
+        in_float64(refimpl.retention_parallel)(*case),
+        BOUNDS[dtype],
+    )
+    assert (every(64, 128, torch.bfloat16), every(129, 64, torch.bfloat16)) == (small, large)
+
+
+@pytest.fixture
+def nothing_too_large(monkeypatch):
+    """What was found too large in a test is forgotten."""
+    monkeypatch.setattr(triton_tiles, "_too_large", set())
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monkeypatch, nothing_too_large, poisoned):
+    """As Triton says so, before a kernel runs, and from then on at once, in both directions."""
+    modest, name, tried = json.loads(triton_tiles.TABLE.read_text())["modest"], f"{direction}_of", []
+    function = getattr(ours, name)
+
+    def narrow(*arguments):
+        tried.append(arguments[-1] == modest[direction])
+        if not tried[-1]:
+            raise OutOfResources(245_848, 101_376, "shared memory")
+        return function(*arguments)
+
+    monkeypatch.setattr(ours, name, narrow)
+    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
+    case = q, k, v, gamma, state, *upstream(q, v)
+    for expected in ([False, True], [True]):
+        got = with_gradients(ours.retention_chunkwise_triton, *case)
+        agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+        assert tried == expected
+        tried.clear()
+    assert ours._tiles(q, v, "forward", 0) == modest["forward"]
+    assert ours._tiles(q, v, "forward", 128) != modest["forward"] | {"chunk": 128}
+
+
+def test_what_even_modest_tiles_do_not_fit_is_an_error(monkeypatch, nothing_too_large):
+    def full(*arguments):
+        raise OutOfResources(245_848, 1024, "shared memory")
+
+    monkeypatch.setattr(ours, "forward_of", full)
+    for dtype in (torch.float16, torch.float16, torch.float32):  # at once, again, and where modest tiles are no smaller
+        with pytest.raises(OutOfResources, match="shared memory"):
+            ours.retention_chunkwise_triton(*arrays(dtype, 3))
+    assert {kind[2] for kind in triton_tiles._too_large} == {torch.float16}
+
+
+def test_two_threads_may_find_the_tiles_too_large_at_once(monkeypatch, nothing_too_large):
+    """Both get modest ones, and what failed is not kept while they are tried."""
+    both, modest, kept = threading.Barrier(2), triton_tiles.modest_tiles()["forward"], {}
+
+    @triton_tiles.with_tiles_that_fit
+    def function(q, k, v, chunk):
+        if triton_tiles.tiles_of(q, v, chunk)["forward"] != modest:
+            states_ = torch.ones(3)
+            kept[threading.get_ident()] = weakref.ref(states_)
+            both.wait(timeout=10)
+            raise OutOfResources(245_848, 101_376, "shared memory")
+        return kept[threading.get_ident()]()
+
+    q, k, v, *_ = arrays(torch.bfloat16, 3)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: function(q, k, v, 0), range(2))) == [None, None]
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("segments", [2, 3, 7])
+def test_segments_of_time_change_nothing(segments, with_state, poisoned):
+    """States of several segments at a time, forwards and backwards, over a ragged tail."""
+    _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
+    state, log2_gamma = state if with_state else None, gamma.log2()
+    tiles = triton_tiles.tiles_for(16, 16, torch.float32)["forward"]["states"]
+    for reverse in (False, True):
+        want, got = (
+            ours.states_of(k, v, log2_gamma, state, 32, tiles, programs, reverse=reverse)
+            for programs in (1, 2 * segments)  # of two heads, a tile each
+        )
+        if not with_state:  # what it was before the first chunk is known, and left out
+            want[0][:, -1 if reverse else 0] = 0.0
+        for x, y in zip(got, want, strict=True):
+            assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
+        walk, found = {"BV": 64, "warps": 4, "stages": 1}, []
+        for parts in (ours.cut(1, 4, 1), ours.cut(1, 4, segments)):
+            totals = ours.totals_of(k, v, log2_gamma, 64, parts, tiles[-1], reverse=reverse)
+            found.append(ours.walk_of(k, k, v, log2_gamma, state, totals, 64, parts, walk, reverse=reverse))
+        for x, y in zip(*found, strict=True):
+            assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
+    """NaN, a segment and more behind, is not seen by it, and by a slow head it is; what is near counts as ever."""
+    _, k, v, gamma, state = arrays(torch.float32, 400, 16, 16)
+    gamma[0] = 0.2  # 150 / log2(5) = 65 tokens
+    far, chunks, tokens = (
+        (slice(288, None), slice(3), slice(96)) if reverse else (slice(192), slice(12, 13), slice(384, None))
+    )
+    forgotten, before = v.clone(), torch.full_like(state, torch.nan)
+    forgotten[:, :, far] = torch.nan
+    common = {"log2_gamma": gamma.log2(), "chunk": 32, "reverse": reverse}
+    tiles, found = {"BT": 32, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, []
+    parts = ours.cut(2, 13, 10)
+    assert parts == (5, 3)
+    for values, start in ((v, state), (forgotten, before)):
+        states_, end = ours.states_of(k, values, start=start, choices=[tiles], programs=10, **common)
+        totals = ours.totals_of(k, values, parts=parts, tiles=tiles, **common)
+        out, last = ours.walk_of(k, k, values, start=start, totals=totals, parts=parts, tiles=tiles, **common)
+        found.append((states_.unflatten(0, (1, 2))[:, :, chunks], end, out[:, :, tokens], last))
+    for whole, without in zip(*found, strict=True):
+        assert torch.equal(without[:, 0], whole[:, 0])
+        assert without[:, 1].isnan().all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_float32_still_weighs_is_read(reverse, poisoned):
+    """Of values long ago alone, which weigh 2^-50 at the end; and within a segment of 16 steps, NaN beyond reach is not."""
+    _, k, v, gamma, _ = arrays(torch.float32, 512, 16, 16)
+    gamma[:] = 2.0**-0.1
+    oldest = slice(496, None) if reverse else slice(16)
+    tiles, log2_gamma = {"BT": 16, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, gamma.log2()
+    alone = torch.zeros_like(v)
+    alone[:, :, oldest] = v[:, :, oldest]
+    _, end = ours.states_of(k, alone, log2_gamma, None, 32, [tiles], 16, reverse=reverse)  # of 8 segments
+    some = torch.exp2(-0.1 * torch.arange(512.0, dtype=torch.float64))
+    weights = some if reverse else some.flip(0)
+    want = torch.einsum(
+        "bhtk,bhtv,t->bhkv", k.double(), alone.double(), weights.to(DEVICE) * (gamma[0] if reverse else 1)
+    )
+    agree((end,), (want,), 1e-4)
+    gamma[:] = 2.0**-4.0  # 38 tokens, 5 steps with those that are added
+    far = v.clone()
+    beyond = slice(400, None) if reverse else slice(112)  # of the segment walked first, all but its last 9 steps
+    far[:, :, beyond] = torch.nan
+    parts, log2_gamma = ours.cut(2, 16, 4), gamma.log2()
+    assert parts == (2, 8)
+    for_all, for_near = (
+        ours.totals_of(k, values, log2_gamma, 32, parts, tiles, reverse=reverse)[:, 1 if reverse else 0]
+        for values in (v, far)
+    )
+    assert torch.equal(for_all, for_near)
+
+
+def test_backward_takes_the_segments_of_the_forward_pass():
+    """The same bits whether it is given what they add to the state or adds it up again, as where a compiler looked."""
+    q, k, v, gamma, state = arrays(torch.float16, 300, 32, 80)
+    entry, (grad, grad_state) = triton_tiles.tiles_for(32, 80, torch.float16), upstream(q, v)
+    *_, totals = ours.forward_of(q, k, v, gamma.log2(), state, entry["forward"])
+    assert totals.shape[1] == 2
+    first, second = (
+        ours.backward_of(q, k, v, gamma.log2(), state, given, grad, grad_state, entry["backward"])
+        for given in (totals, None)
+    )
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    for small in (each for each in json.loads(triton_tiles.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
+        assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
+
+
+@pytest.mark.parametrize(("batch", "fit"), [(3, 0), (2, 0), (1, 1)])
+def test_one_pass_takes_tiles_by_the_number_of_walks(batch, fit, monkeypatch):
+    """The first of a role where there are as many as wanted, here four of two heads, and else the last."""
+    q, k, v, gamma, _ = arrays(torch.bfloat16, 64, 16, 16, batch=batch)
+    entry = json.loads(json.dumps(triton_tiles.tiles_for(16, 16, torch.bfloat16)))
+    seen, walk = [], ours.walk_of
+    for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv"])):
+        entry[direction]["programs"] = 4
+        for role in roles:
+            entry[direction][role] = [{"BV": 64, "warps": 4, "stages": stages} for stages in (1, 2)]
+    monkeypatch.setattr(
+        ours, "walk_of", lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)
+    )
+    ours.forward_of(q, k, v, gamma.log2(), None, entry["forward"])
+    ours.backward_of(q, k, v, gamma.log2(), None, None, v, None, entry["backward"])
+    assert [tiles["stages"] for tiles in seen] == [1 + fit] * 4
+
+
+def test_states_take_the_widest_tiles_that_fill_the_gpu():
+    """And of one sequence, where no tiles do, the last."""
+    wide, narrow = {"BK": 128, "BV": 256}, {"BK": 64, "BV": 128}
+    fitting = lambda batch: states.fitting(  # noqa: E731
+        (wide, narrow), torch.empty(batch, 16, 1, 256), torch.empty(batch, 16, 1, 512), 128
+    )
+    assert [fitting(batch) for batch in (8, 2, 1)] == [wide, wide, narrow]
+
+
+def test_states_may_have_their_heads_outside():
+    """As views of another order of axes, with several sequences."""
+    case = *arrays(torch.float32, 70, 16, 16, batch=2), *upstream(*arrays(torch.float32, 70, 16, 16, batch=2)[:3:2])
+    turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 4 else x for x in case]
+    assert not any(x.is_contiguous() for x in turned if x.dim() == 4)
+    want = with_gradients(ours.retention_chunkwise_triton, *case)
+    for got, expected in zip(with_gradients(ours.retention_chunkwise_triton, *turned), want, strict=True):
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("split", [0, 1, 64, 100])
+def test_calls_chain(split):
+    q, k, v, gamma, state = arrays(torch.float32, 100, 16, 16)
+    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
+    first, state = ours.retention_chunkwise_triton(q[:, :, :split], k[:, :, :split], v[:, :, :split], gamma, state)
+    rest, state = ours.retention_chunkwise_triton(q[:, :, split:], k[:, :, split:], v[:, :, split:], gamma, state)
+    agree((torch.cat([first, rest], 2), state), want, 1e-6)
+
+
+def test_empty_sequence_keeps_state():
+    q, k, v, gamma, state = arrays(torch.bfloat16, 0)
+    for before in (state, None):
+        out, after = ours.retention_chunkwise_triton(q, k, v, gamma, before)
+        assert (out.shape, out.dtype) == (v.shape, v.dtype)
+        assert torch.equal(after, torch.zeros_like(state) if before is None else before)
+        assert after is not before
+
+
+def test_inputs_are_left_alone():
+    case = *arrays(torch.float32, 70, 16, 16), *upstream(*arrays(torch.float32, 70, 16, 16)[:3:2])
+    copies = [x.clone() for x in case]
+    with_gradients(ours.retention_chunkwise_triton, *case)
+    assert all(torch.equal(x, y) for x, y in zip(case, copies, strict=True))
+
+
+def test_views_of_a_model_are_not_copied_and_out_is_one():
+    q, k, v, gamma, state = arrays(torch.bfloat16, 20)
+    assert all(readable(x) is x for x in (q, k, v))
+    out, _ = ours.retention_chunkwise_triton(q, k, v, gamma, state)
+    assert out.transpose(1, 2).is_contiguous()
+
+
+def test_inputs_may_lie_in_any_way():
+    """Backwards in no axis, for torch has no negative strides; else with none contiguous, repeated or unaligned."""
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+    scattered = lambda x: x.repeat_interleave(2, -1)[..., ::2].transpose(0, 3).clone().transpose(0, 3)  # noqa: E731
+    shifted = torch.empty(q.numel() + 1, device=DEVICE)[1:].view(q.shape).copy_(q)
+    same = v[:, :1].expand_as(v)
+    spread = gamma.repeat_interleave(2)[::2]
+    assert spread.stride() == (2,)
+    for given in ((scattered(q), scattered(k), scattered(v), scattered(state)), (shifted, k, same, state)):
+        copies = [x.contiguous().clone() for x in given]
+        for got, want in zip(
+            ours.retention_chunkwise_triton(*given[:3], spread, given[3]),
+            ours.retention_chunkwise_triton(*copies[:3], gamma, copies[3]),
+            strict=True,
+        ):
+            assert torch.equal(got, want)
+
+
+@by_dtype
+def test_same_call_gives_the_same_bits(dtype):
+    case = *arrays(dtype, 130), *upstream(*arrays(dtype, 130)[:3:2])
+    first, second = (with_gradients(ours.retention_chunkwise_triton, *case) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_gradients_of_one_result_alone(poisoned):
+    """The other's gradient is zero then, and what it would add to the last of several chunks is not stored."""
+    q, k, v, gamma, state = arrays(torch.float32, 150, 16, 16)
+    for which in (0, 1):
+        grads = []
+        for retention, dtype in (
+            (ours.retention_chunkwise_triton, torch.float32),
+            (refimpl.retention_parallel, torch.float64),
+        ):
+            leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, state)]
+            result = retention(*leaves[:3], gamma, leaves[3])[which]
+            found = torch.autograd.grad(result.square().sum(), leaves, allow_unused=True, materialize_grads=True)
+            grads.append(found)
+        for got, want in zip(*grads, strict=True):
+            assert (got.double() - want).norm() <= 1e-6 * want.norm()
+
+
+def test_second_derivatives_are_refused():
+    """Which the kernels do not have, and which would otherwise read as zero."""
+    q, k, v, gamma, _ = arrays(torch.float32, 20, 16, 16)
+    out, _ = ours.retention_chunkwise_triton(q.requires_grad_(), k, v, gamma)
+    (dq,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dq.sum().backward()
+
+
+def test_torch_library_accepts_the_operators():
+    """Schema, and shapes and strides on fake tensors, so that torch.compile need not look inside."""
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+    for start in (None, state):
+        torch.library.opcheck(ours._forward, (q, k, v, gamma.log2(), start, 0))
+        torch.library.opcheck(ours._backward, (q, k, v, gamma.log2(), start, v, start, 0))
+
+
+@pytest.mark.parametrize("read", ["both", "out", "state"])
+def test_a_compiler_sees_one_graph(read):
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+
+    def loss(q, k, state):
+        out, after = ours.retention_chunkwise_triton(2 * q, k, v, gamma, state)
+        return (out.square().sum() if read != "state" else 0.0) + (after.square().sum() if read != "out" else 0.0)
+
+    with values_trusted(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
+        warnings.filterwarnings(
+            "ignore", ".*should not be instantiated", DeprecationWarning
+        )  # which Dynamo itself does
+        compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+        leaves = [x.requires_grad_() for x in (q, k, state)]
+        got, want = (torch.autograd.grad(function(*leaves), leaves) for function in (compiled, loss))
+    for mine, theirs in zip(got, want, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_model_takes_the_kernels():
+    config = refimpl.RetNetConfig(vocab_size=11, dim=32, num_layers=2, num_heads=2)
+    params = refimpl.init_params(config, dtype=np.float64)
+    tokens = np.random.default_rng(3).integers(0, 11, (2, 20))
+    want, _ = refimpl.forward(params, tokens, config)
+    narrow = map_tree(lambda _, x: torch.asarray(x, dtype=torch.float32, device=DEVICE), params)
+    tokens = torch.asarray(tokens, device=DEVICE)
+    first, state = refimpl.forward(narrow, tokens[:, :15], config, retention=ours.retention_chunkwise_triton)
+    rest, _ = refimpl.forward(
+        narrow, tokens[:, 15:], config, retention=contract.scan(ours.retention_step_triton), state=state
+    )
+    got = torch.cat([first, rest], 1).cpu().numpy()
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("name", ladder.VERSIONS)
+def test_every_rung_of_the_ladder_is_a_retention(name, poisoned):
+    q, k, v, gamma, state = arrays(torch.float32, 128)
+    for before in (state, None):
+        wide = None if before is None else before.double()
+        want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, wide)
+        agree(import_module(f"gpu.kernel_ladder.{name}").retention(q, k, v, gamma, before), want, 1e-6)
+
+
+# ---------------------------------------------------------------- the decode step
+
+
+@by_dtype
+@pytest.mark.parametrize("with_state", [False, True])
+def test_step_is_that_of_the_reference(with_state, dtype, poisoned):
+    q, k, v, gamma, state = arrays(dtype, 1, 80, 48, batch=2)
+    state = state if with_state else None
+    got = ours.retention_step_triton(q, k, v, gamma, state)
+    want = refimpl.retention_step(q.double(), k.double(), v.double(), gamma, None if state is None else state.double())
+    agree(
+        got[:1],
+        want[:1],
+        {torch.float32: 1e-6, torch.float16: 3.2e-4, torch.bfloat16: 2.5e-3}[dtype] * (1 if ON_GPU else 2),
+    )
+    agree(got[1:], want[1:], 1e-6)
+
+
+def test_step_writes_where_it_is_told_to():
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    out, after = ours.retention_step_triton(q, k, v, gamma, state)
+    kept = state.clone()
+    again, place = ours.retention_step_triton(q, k, v, gamma, state, out_state=state)
+    assert place is state
+    assert torch.equal(again, out)
+    assert torch.equal(state, after)
+    assert not torch.equal(state, kept)
+
+
+def test_step_without_keys_reads_nothing_but_zeros(poisoned):
+    """A sum over no keys, as in the reference, and not what lay in memory."""
+    q, k, v, gamma, state = arrays(torch.float32, 1, 0, 16)
+    for before in (state, None):
+        out, after = ours.retention_step_triton(q, k, v, gamma, before)
+        assert torch.equal(out, torch.zeros_like(v))
+        assert after.shape == state.shape
+
+
+def test_a_graph_that_saved_the_state_sees_that_a_step_wrote_over_it():
+    """Else its gradients would be of the wrong state."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    scale = torch.ones((), device=DEVICE, requires_grad=True)
+    product = scale * state
+    with torch.no_grad():
+        ours.retention_step_triton(q, k, v, gamma, state, out_state=state)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # which torch itself calls
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_forward_mode_derivatives_are_refused(entry):
+    """Which the kernels do not have, and which would otherwise be missing from a sum without a word."""
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    with forward_ad.dual_level():
+        assert entry(q, k, v, gamma, state)[0].isfinite().all()  # which asks for none
+        for n in range(4):
+            arguments = [q, k, v, state]
+            arguments[n] = forward_ad.make_dual(arguments[n], torch.ones_like(arguments[n]))
+            with pytest.raises(NotImplementedError, match="jvp"):
+                entry(*arguments[:3], gamma, arguments[3])
+
+
+def test_steps_chain():
+    q, k, v, gamma, state = arrays(torch.float32, 5, 16, 16)
+    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
+    agree(contract.scan(ours.retention_step_triton)(q, k, v, gamma, state), want, 1e-6)
+
+
+def test_step_that_needs_gradients_has_them():
+    case = *arrays(torch.float32, 1), *upstream(*arrays(torch.float32, 1)[:3:2])
+    agree(with_gradients(ours.retention_step_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+
+
+# ---------------------------------------------------------------- the door and the table
+
+
+@pytest.mark.parametrize("name", door.RETENTION_REFUSALS)
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_kernel_refuses(entry, name):
+    door.retention_refuses(entry, name)
+
+
+@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+def test_kernel_refuses_other_devices_and_half_states(entry):
+    door.refuses_other_devices(entry)
+    door.refuses_half_states(entry)
+
+
+def refusals():
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    numpy, wide = ([x.cpu().numpy() for x in (q, k, v, gamma)], [x.double() for x in (q, k, v)])
+    chunkwise, step = ours.retention_chunkwise_triton, ours.retention_step_triton
+    two = [torch.cat([x, x], 2) for x in (q, k, v)]
+    leaf = q.clone().requires_grad_()
+    yield lambda: chunkwise(*numpy), TypeError, "q must be a torch tensor, got ndarray"
+    yield (
+        lambda: chunkwise(*wide, gamma),
+        TypeError,
+        "q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes",
+    )
+    yield (
+        lambda: chunkwise(q, k, v, gamma.clone().requires_grad_()),
+        ValueError,
+        "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not",
+    )
+    yield lambda: chunkwise(q, k, v, gamma, chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"
+    yield (
+        lambda: step(*two, gamma),
+        ValueError,
+        "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2",
+    )
+    yield (
+        lambda: step(q, k, v, gamma, out_state=state.cpu().numpy()),
+        TypeError,
+        "out_state must be an array of torch like q, got one of numpy",
+    )
+    yield (
+        lambda: step(q, k, v, gamma, out_state=state[:, :, :5]),
+        ValueError,
+        "out_state must have shape (1, 2, 32, 48) (batch, heads, key_dim, value_dim), got (1, 2, 5, 48)",
+    )
+    yield (
+        lambda: step(q, k, v, gamma, out_state=state.mT.contiguous().mT),
+        ValueError,
+        "out_state must be contiguous, got strides (3072, 1536, 1, 32)",
+    )
+    for arguments in (
+        {"q": leaf, "out_state": state},
+        {"q": q, "out_state": torch.zeros_like(state, requires_grad=True)},
+    ):
+        yield (
+            lambda arguments=arguments: step(k=k, v=v, gamma=gamma, **arguments),
+            ValueError,
+            "out_state must be None where gradients are asked for, got a tensor",
+        )
+
+
+def test_what_these_kernels_refuse():
+    for call, error, message in refusals():
+        door._refused(call, error, message)
+
+
+@pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
+def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
+    monkeypatch.setattr(ours.common, "INTERPRETED", False)
+    message = "q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device cpu"
+    door._refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
+
+
+def test_table_answers_for_every_width_and_dtype():
+    for dtype in BOUNDS:
+        for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
+            entry = triton_tiles.tiles_for(key_dim, value_dim, dtype)
+            assert set(json.loads(triton_tiles.TABLE.read_text())["modest"]["backward"]) == set(entry["backward"])
+            for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
+                assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"}
+                for tiles in np.concatenate([np.ravel(entry[direction][role]) for role in roles]):
+                    sizes = [size for name, size in tiles.items() if name.startswith("B")]
+                    assert sizes
+                    assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
+    assert triton_tiles.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of two heads.
+
+    It finds a GPU, one worker, and graphs that make their call again.
+    """
+    monkeypatch.setattr(tune, "Recorded", lambda call, device: SimpleNamespace(graph=SimpleNamespace(replay=call)))
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    small = {
+        shape: search._replace(
+            tokens=10 * search.chunk, lengths=(5 * search.chunk, 10 * search.chunk), programs=(2, 12),
+            states=search.states[-2:], outputs=search.outputs[-2:],
+        )
+        for shape, search in tune.SEARCHES.items()
+    }  # fmt: skip
+    monkeypatch.setattr(tune, "SEARCHES", small)
+    monkeypatch.setattr(tune, "SHAPES", dict.fromkeys(small, Shape(2, 16, 16)))
+    monkeypatch.setattr(tune, "inputs", lambda *sizes: inputs(*sizes, DEVICE))
+    return small
+
+
+@pytest.mark.parametrize("shape", ["large", "small"])
+def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
+    """Every candidate runs, and the fastest of each role compute a retention; their times are made up."""
+    search, launched = searches[shape], []
+
+    def milliseconds(calls, **_):
+        calls[""]()
+        launched.append(calls)
+        return {"": {"median": 1 / len(launched)}}  # the later the faster
+
+    out = tmp_path / "tiles.json"
+    out.write_text(triton_tiles.TABLE.read_text())
+    monkeypatch.setattr(tune, "milliseconds", milliseconds)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    tune.main(out, shapes=shape, show=1)
+    assert len(launched) == len(list(tune.jobs(search, 2)))
+    table = json.loads(out.read_text())
+    assert table["device"] == "a GPU"
+    entry = next(each for each in table["half"] if each["widths"] == [16, 16])
+    assert len(table["half"]) == 3
+    for direction in ("forward", "backward"):
+        roles = {role: each for role, each in entry[direction].items() if role in tune.ROLES}
+        assert all(isinstance(each, list) == (role == "states" or search.one_pass) for role, each in roles.items())
+        assert entry[direction]["programs"] == search.programs[-1]
+    (*_, last) = search.outputs
+    assert list(np.ravel(entry["forward"]["outputs"])[-1].values()) == list(last)
+    for length in search.lengths:
+        q, k, v, grad, gamma = inputs(Shape(2, 16, 16), length, search.tokens, DEVICE)
+        zero = torch.zeros(len(q), 2, 16, 16, device=DEVICE)
+        want = in_float64(refimpl.retention_parallel)(q, k, v, gamma, None, grad, zero)
+        got = ours.forward_of(q, k, v, gamma.double().log2(), None, entry["forward"])[:2]
+        got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, entry["backward"])[:3]
+        agree(got, want, BOUNDS[torch.bfloat16])
+
+
+def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
+    """One pass of 4,096 tokens of 2 heads at T of 1,024 and 4,096: 8 walks, or 2 cut into as many programs as wanted."""
+    shape, search = Shape(2, 16, 16), tune.Search(True, 64, 4096, (1024, 4096), (4, 5, 16), ((1,), (2,)), ((1,), (2,)))
+    for role, programs, lengths, first in (
+        ("outputs", 4, (1024, 4096), True), ("dv", 16, (1024, 4096), True), ("dq", 5, (1024,), True), ("dq", 5, (4096,), False),
+    ):  # fmt: skip
+        for length in lengths:
+            assert tune.taken(search, shape, role, length, programs, ("a", "b")) == ("a" if first else "b")
+    times = {(1024, 1): 1.0, (4096, 1): 4.0, (1024, 2): 2.0, (4096, 2): 2.5}
+    rows = [
+        (tune.Job("outputs", length, programs, (n,)), ms) for (length, n), ms in times.items() for programs in (4, 5)
+    ]
+    assert tune.fastest(search, shape, "outputs", 4, rows) == (4.5, ((2,),))
+    assert tune.fastest(search, shape, "outputs", 5, rows) == (3.5, ((1,), (2,)))
+    assert tune.fastest(search, shape, "states", 4, rows) == (0.0, ((1,),))
+    with pytest.raises(ValueError, match="rows must have a candidate of dq that ran, got none"):
+        tune.fastest(search, shape, "dq", 4, rows)
+
+
+def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
+    """Two passes: the first that make 128 programs, so that wide ones before narrow ones are not asked of one sequence."""
+    search, shape = tune.SEARCHES["large"], Shape(16, 256, 512)
+    wide, narrow, other = (64, 128, 256, 8, 3), (64, 64, 128, 4, 4), (128, 128, 128, 8, 3)
+    rows = [
+        (tune.Job("states", length, 128, tiles), ms)
+        for tiles, many, one in ((wide, 1.0, 9.0), (narrow, 2.0, 2.0), (other, 3.0, 1.0))
+        for length, ms in ((2048, many), (16384, one))
+    ]
+    assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other, narrow))
+    # So that this pair, the other way round, would take 4.0.
+    assert tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
+
+
+def test_stored_tiles_of_a_state_do_not_cut_time_where_smaller_ones_fill_the_gpu():
+    """As of 32 states of 128 x 256, which a smaller model has: two passes over them would cost more than narrow tiles."""
+    tiles = triton_tiles.tiles_for(128, 256, torch.bfloat16)["forward"]
+    few = [torch.empty(8, 4, 1, width, device="meta") for width in (128, 256)]
+    taken = states.fitting(tiles["states"], *few, tiles["programs"])
+    assert states._tiles_of_state(taken, *few) >= tiles["programs"]
+
+
+def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):
+    """One does not compile, one runs out of memory at full size, and one computes something else."""
+    bad, late, wrong = *searches["large"].outputs, searches["large"].states[-1]
+    compiling = []
+
+    def made(search, job, *rest):
+        if job.tiles == bad or (job.tiles == late and not compiling):
+            raise RuntimeError("no room")
+        result = torch.ones(2, 3) * (2 if job.tiles == wrong else 1)
+        return lambda: (result, result) if job.role == "states" else result
+
+    def compile_part(*arguments):
+        compiling.append(True)
+        try:
+            return real(*arguments)
+        finally:
+            compiling.clear()
+
+    real = tune.compile_part
+    monkeypatch.setattr(tune, "compile_part", compile_part)
+    monkeypatch.setattr(tune, "call_of", made)
+    monkeypatch.setattr(tune, "milliseconds", lambda calls, **_: {"": {"median": 1.0}})
+    rows = tune.measure("large", workers=3)
+    assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
+    said = capsys.readouterr().out
+    assert "9 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
+    good, bad = torch.ones(2), torch.tensor([1.0, torch.nan])
+    assert tune.difference([good, 1.5 * good], [good, good]) == 0.5
+    for pair in ([good, bad], [bad, good]):
+        assert math.isnan(tune.difference(pair, [good, good]))
+
+
+def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "measure", lambda *_, **__: pytest.fail("it measured"))
+    with pytest.raises(typer.BadParameter, match="shapes must be of large, small, got 'big', ''"):
+        tune.main(tmp_path / "tiles.json", shapes="small,big,")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"shape": "big"}, "shape must be one of large, small, got 'big'"),
+        ({"time": 3000}, "tokens must be a multiple of time = 3,000, got 16,384"),
+    ],
+)
+def test_the_ladder_refuses_what_it_cannot_climb(arguments, words):
+    with pytest.raises(typer.BadParameter, match=words):
+        ladder.main(**arguments)
+
+
+def test_the_tuner_says_that_it_wants_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
+        tune.measure("small", workers=1)
+
+
+def test_a_model_trains_and_decodes_with_the_kernels():
+    """By the names of a run: losses of three steps, and logits token by token, are those of the reference."""
+    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
+    losses, logits = [], []
+    for name in ("chunkwise", "triton"):
+        config = RunConfig(**shape, retention=name)
+        trainer = Trainer(build(config).to(DEVICE), config)
+        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(3)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    model = trainer.model
+    zero = torch.zeros((2, 2, 16, 32), device=DEVICE)
+    for name in ("chunkwise", "triton"):
+        state = refimpl.State(torch.zeros(2, dtype=torch.int64, device=DEVICE), (zero.clone(), zero.clone()))
+        step = Step(model, state, retention=step_of(name))
+        logits.append([step(torch.from_numpy(column).to(DEVICE)).cpu() for column in tokens[:, :5].T])
+    np.testing.assert_allclose(*map(torch.stack, logits), rtol=1e-4, atol=1e-5)
+    assert step.state.layers[0].data_ptr() == state.layers[0].data_ptr()  # written over
+    assert not torch.equal(state.layers[0], zero)

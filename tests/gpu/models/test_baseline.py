@@ -1,0 +1,163 @@
+"""The baselines: as many parameters as RetNet, decoding that gives the parallel logits, and they learn."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from gpu.models.attention import turn
+from gpu.models.baseline import Baseline, BaselineConfig, matched, parameters
+from gpu.models.build import build
+from gpu.training.config import RunConfig
+from refimpl import RetNetConfig, init_params, rotate
+from refimpl.family import softmax_attention
+from refimpl.tree import flatten
+
+SHAPES = {
+    "default": {},
+    "deep": {"dim": 64, "num_layers": 8},
+    "tiny": {"dim": 16, "num_layers": 1, "num_heads": 2},
+    "wide": {"dim": 512, "num_layers": 2, "num_heads": 4, "vocab_size": 1024},
+}
+SMALL = {"vocab_size": 17, "dim": 32, "num_layers": 2, "num_heads": 4, "ffn_dim": 40}
+VARIANTS = {
+    "attention": {},
+    "two key heads": {"kv_heads": 2},
+    "one key head": {"kv_heads": 1},
+    "linear attention": {"mixer": "linear"},
+    "gru": {"mixer": "gru"},
+}
+TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, 17, (2, 21)))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("model", ["transformer", "linear", "gru"])
+def test_parameters_are_as_many_as_retnet_s(shape, model):
+    retnet = RetNetConfig(**{"num_layers": 2} | shape)
+    wanted = sum(array.size for array in flatten(init_params(retnet)).values())
+    start = BaselineConfig(
+        mixer=model, **{name: getattr(retnet, name) for name in ("vocab_size", "dim", "num_layers", "num_heads")}
+    )
+    config = matched(start, retnet)
+    model = Baseline(config)
+    have = sum(weight.numel() for weight in model.parameters())
+    assert have == parameters(config)
+    assert abs(have / wanted - 1) < 0.01
+    assert (len(model.layers), model.head.in_features) == (retnet.num_layers, retnet.dim)
+
+
+def test_grouped_heads_give_their_parameters_to_the_feed_forward():
+    full, grouped = (build(RunConfig(model="transformer", kv_heads=heads)) for heads in (None, 1))
+    assert grouped.config.ffn_dim > full.config.ffn_dim
+    counts = [sum(weight.numel() for weight in model.parameters()) for model in (full, grouped, build(RunConfig()))]
+    assert max(counts) / min(counts) < 1.02
+    room = [model.memory(1, 10).layers[0][0].numel() for model in (full, grouped)]
+    assert room == [10 * 128, 10 * 32]
+
+
+def test_no_room_for_a_feed_forward_is_an_error():
+    with pytest.raises(ValueError, match="dim must leave room for a feed-forward: with gru"):
+        matched(
+            BaselineConfig(mixer="gru", dim=64, num_layers=1),
+            RetNetConfig(dim=64, num_layers=1, ffn_dim=1, value_dim=2),
+        )
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_decoding_gives_the_parallel_logits(options):
+    model = Baseline(BaselineConfig(**SMALL | options), seed=1)
+    with torch.no_grad():
+        want, none = model(TOKENS)
+        assert none is None
+        for prefix in (1, 8):  # then one token at a time, and three at once
+            logits, memory = model(TOKENS[:, :prefix], model.memory(2, 21))
+            parts = [logits]
+            while memory.position < 21:
+                new = TOKENS[:, memory.position : memory.position + (3 if memory.position == 12 else 1)]
+                logits, memory = model(new, memory)
+                parts.append(logits)
+            np.testing.assert_allclose(torch.cat(parts, dim=1), want, atol=1e-5)
+            assert memory.position == 21
+
+
+def test_the_cache_is_allocated_once_and_full_is_an_error():
+    model = Baseline(BaselineConfig(**SMALL, kv_heads=2))
+    memory = model.memory(2, 4, torch.bfloat16)
+    places = [room.data_ptr() for rooms in memory.layers for room in rooms]
+    assert memory.layers[0][0].shape == (2, 2, 4, 8)
+    assert memory.layers[0][0].dtype == torch.bfloat16
+    with torch.no_grad():
+        for n in range(4):
+            _, memory = model(TOKENS[:, n : n + 1], memory)
+    assert [room.data_ptr() for rooms in memory.layers for room in rooms] == places
+    with torch.no_grad(), pytest.raises(ValueError, match="memory must have room for 5 tokens, its capacity is 4"):
+        model(TOKENS[:, :1], memory)
+
+
+def test_attention_is_the_softmax_attention_of_the_reference():
+    config = BaselineConfig(**SMALL | {"num_layers": 1, "kv_heads": 2})
+    mixer = Baseline(config, seed=2).layers[0].mixer.double()
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 9, 32)))
+    cos, sin = (each.double() for each in mixer.shared(config, 0, 9, "cpu"))
+    with torch.no_grad():
+        got, _ = mixer(x, (cos, sin))
+        q, k, v = (
+            w(x).reshape(2, 9, heads, 8).transpose(1, 2).numpy()
+            for w, heads in ((mixer.w_q, 4), (mixer.w_k, 2), (mixer.w_v, 2))
+        )
+        k, v = (np.repeat(each, 2, axis=1) for each in (k, v))
+        out, _ = softmax_attention(rotate(q, ladder="rotary") * 8**-0.5, rotate(k, ladder="rotary"), v)
+        want = mixer.w_o(torch.from_numpy(out.swapaxes(1, 2).reshape(2, 9, 32)))
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_turning_is_the_rotation_of_the_reference():
+    x = torch.randn(2, 3, 11, 8, generator=torch.Generator().manual_seed(0))
+    attention = BaselineConfig(**SMALL)
+    shared = Baseline(attention).layers[0].mixer.shared(attention, 1000, 11, "cpu")
+    np.testing.assert_allclose(turn(x, *shared), rotate(x, 1000, "rotary"), atol=1e-6)
+
+
+def test_linear_attention_is_the_weighted_mean_it_is_said_to_be():
+    """Against its definition: weights phi(q_n) phi(k_m), divided by their sum over m <= n."""
+    model = Baseline(BaselineConfig(**SMALL, mixer="linear")).double()
+    mixer, x = model.layers[0].mixer, torch.randn(2, 300, 32, dtype=torch.float64)  # more than a chunk
+    phi = torch.nn.ELU()
+    q, k, v = (w(x).view(2, 300, 4, 8).transpose(1, 2) for w in (mixer.w_q, mixer.w_k, mixer.w_v))
+    weights = ((phi(q) + 1) @ (phi(k) + 1).mT).tril()
+    mean = weights / weights.sum(dim=-1, keepdim=True) @ v
+    out, none = mixer(x, None)
+    np.testing.assert_allclose(
+        out.detach(), mixer.w_o(mean.transpose(1, 2).reshape(2, 300, 32)).detach(), rtol=1e-4, atol=1e-5
+    )
+    assert none is None
+
+
+@pytest.mark.parametrize("mixer", ["transformer", "linear", "gru"])
+def test_weights_there_and_back(mixer, tmp_path):
+    model = Baseline(BaselineConfig(**SMALL, mixer=mixer), seed=3)
+    model.save(tmp_path / "weights.safetensors")
+    again = Baseline.load(tmp_path / "weights.safetensors")
+    assert again.config == model.config
+    for (name, want), (other, got) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert name == other
+        assert torch.equal(got, want)
+    same, other = (Baseline(model.config, seed=seed) for seed in (3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(model.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mixer": "lstm"}, "mixer must be one of 'transformer', 'linear', 'gru', got 'lstm'"),
+        ({"dim": 36}, "dim must be a multiple of 2 num_heads = 8, got 36"),
+        ({"kv_heads": 3}, "kv_heads must divide num_heads = 4, got 3"),
+        ({"mixer": "linear", "dim": 34}, "dim must be a multiple of num_heads = 4, got 34"),
+        ({"ffn_dim": 0}, "ffn_dim must be at least 1, got 0"),
+    ],
+)
+def test_impossible_shapes_are_refused(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        BaselineConfig(**SMALL | options)

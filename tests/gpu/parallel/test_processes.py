@@ -1,0 +1,158 @@
+"""Several processes that train one model: torchrun's environment, DistributedDataParallel, FSDP2, weights gathered whole."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from processes import in_processes
+from torch.distributed.tensor import DTensor
+
+import refimpl
+from gpu.bench.processes import TOLERANCES, attempt, judged, worst
+from gpu.models.retnet import RetNet
+from gpu.parallel import processes as distributed
+
+SMALL = "--layers 2 --tokens 256 --window 16 --batch 2 --steps 2"
+CONFIG = refimpl.RetNetConfig(vocab_size=17, dim=16, num_layers=3, num_heads=2)
+
+
+def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
+    """The command that is run on GPUs, on two CPU processes: it asserts, and its file shows what."""
+    command = "-m torch.distributed.run --standalone --nproc-per-node 2 -m gpu.check_processes --device cpu --dim 16"
+    result = subprocess.run(
+        [sys.executable, *command.split(), *SMALL.split(), "--out", str(tmp_path / "rows.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "rows.json").read_text())
+    assert (results["processes"], results["backend"]) == (2, "gloo")
+    assert results["command"].startswith("torchrun --nproc-per-node 2 -m gpu.check_processes --device cpu --dim 16 ")
+    rows = {(row["what"], row.get("dtype", row.get("precision"))): row for row in results["rows"]}
+    exact = [row for (what, dtype), row in rows.items() if dtype == "float64"]
+    assert len(exact) == 1 + 2 + 3
+    off = [value for row in exact for name, value in row.items() if name.endswith(" off")]
+    assert len(off) == 6 + 2 * 2 + 3 * 4
+    assert max(off) < TOLERANCES[torch.float64]
+    held = {what: row["parameters held"] / row["parameters"] for (what, _), row in rows.items() if "parameters" in row}
+    assert held == {"training, data": 1.0, "training, sharded": 0.5, "training, sequence": 1.0}
+    for kind, length in (("data", "batch_size"), ("sharded", "batch_size"), ("sequence", "window")):
+        row = rows[f"scaling, {kind}", "bfloat16"]
+        for name in (f"2 times the {length}", "same batch"):
+            assert row[f"efficiency, {name}"] == row[f"tokens/s, {name}"] / (2 * row["tokens/s, one process"])
+
+
+def test_a_difference_is_a_failure():
+    for off, why in ((1e-10, None), (2e-10, "out off by 2.0e-10"), (float("nan"), "out off by nan")):
+        assert judged({"what": "x", "out off": off}, torch.float64).get("failed") == why
+
+
+def test_a_row_may_allow_more_than_its_dtype_does():
+    row = judged({"first off": 2e-6, "losses off": 3e-4}, torch.float32, {"losses off": 4e-4})
+    assert "failed" not in row
+    assert row["allowed"] == {"first off": 1e-5, "losses off": 4e-4}
+    row = judged({"first off": 2e-5, "losses off": 5e-4}, torch.float32, {"losses off": 4e-4})
+    assert row["failed"] == "first off by 2.0e-05, losses off by 5.0e-04"
+
+
+def rows_of_a_mixed_lot():
+    """What is written when one measure raises on one process and the next is well."""
+
+    def bad():
+        if dist.get_rank() == 1:
+            raise MemoryError("no room")
+
+    return [attempt(measure, {"what": "x"}) for measure in (bad, lambda: {"what": "y"})], worst(
+        float("nan") if dist.get_rank() else 1.0
+    )
+
+
+def test_a_measure_that_fails_on_one_process_does_not_lose_the_others():
+    for rows, nan in in_processes(2, rows_of_a_mixed_lot):
+        assert rows == [{"what": "x", "failed": "process 1: MemoryError: no room"}, {"what": "y"}]
+        assert nan != nan
+
+
+def layers_gathered():
+    """While each layer of a sharded model computes: which layers hold whole parameters; and their shares at rest."""
+    with distributed.processes("cpu") as device:
+        model = distributed.shard(RetNet(CONFIG), device)
+        seen = []
+        for layer in model.layers:
+            first = layer.get_submodule("retention")
+            layer.register_forward_pre_hook(lambda *_: seen.append([gathered(each) for each in model.layers]))
+            assert isinstance(first.w_q, DTensor)
+        model(torch.zeros((1, 4), dtype=torch.int64))[0].sum().backward()
+        return seen, [gathered(layer) for layer in model.layers], model.layers[0].retention.w_q.grad.to_local().shape
+
+
+def gathered(layer):
+    return not isinstance(layer.retention.w_q, DTensor)
+
+
+def test_a_sharded_model_gathers_one_layer_at_a_time():
+    for seen, after, shape in in_processes(2, layers_gathered, join=False):
+        assert seen == [[True, False, False], [False, True, False], [False, False, True]]
+        assert after == [False, False, False]
+        assert shape == (8, 16)  # half of a gradient
+
+
+def weights_in_both_ways():
+    """{name: array} that `gather_weights` has on this process, of each way to share a model out."""
+    with distributed.processes("cpu") as device:
+        models = [share(RetNet(CONFIG, seed=5), device) for share in (distributed.replicate, distributed.shard)]
+        return [{name: x.numpy() for name, x in distributed.gather_weights(model).items()} for model in models]
+
+
+def test_whole_weights_are_gathered_on_the_first_process():
+    first, second = in_processes(2, weights_in_both_ways, join=False)
+    assert second == [{}, {}]
+    want = RetNet(CONFIG, seed=5).state_dict()
+    for got in first:
+        assert sorted(got) == sorted(want)
+        for name, weight in got.items():
+            np.testing.assert_array_equal(weight, want[name])
+
+
+def agreements():
+    """What the first process computes, and raises, and the largest number, as this process has them."""
+
+    def refuse():
+        raise ValueError(f"refused by {dist.get_rank()}")
+
+    with pytest.raises(ValueError, match="refused by 0"):
+        distributed.on_first(refuse)
+    return distributed.on_first(dist.get_rank), distributed.largest(dist.get_rank())
+
+
+def test_processes_agree_on_what_the_first_says_and_on_the_largest():
+    assert in_processes(2, agreements) == [(0, 1)] * 2
+    assert (distributed.on_first(lambda: 3), distributed.largest(2)) == (3, 2)
+
+
+def test_a_process_that_torchrun_did_not_start_is_refused(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with distributed.joined("cuda:3") as device:
+        assert device == "cuda:3"
+    assert not distributed.launched()
+    assert distributed.is_first()
+    message = "processes must be started by torchrun, as in: torchrun --nproc-per-node 2 -m gpu ..."
+    with pytest.raises(ValueError, match=re.escape(message)), distributed.processes("cpu"):
+        pass
+
+
+def test_torchrun_chooses_each_process_s_gpu(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "device must be cpu or cuda under torchrun, which gives each process a GPU, got 'cuda:3'"
+    with pytest.raises(ValueError, match=message), distributed.joined("cuda:3"):
+        pass

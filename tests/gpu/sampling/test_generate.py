@@ -1,0 +1,357 @@
+"""Sampling: batches of prompts of any length, the draws, streaming, states kept as files, and the CUDA graph's conditions."""
+
+import re
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import gpu.__main__ as program
+import refimpl
+from gpu.models.retnet import RetNet
+from gpu.sampling import generate as generation
+from gpu.sampling.generate import GraphedStep, Past, Step, draw_tokens, generate, prefill, stream_text
+from gpu.sampling.prompt_cache import load_past, save_past
+from refimpl.checks import values_trusted
+from refimpl.training.text import decode, encode
+
+CONFIG = refimpl.RetNetConfig(vocab_size=256, dim=16, num_layers=2, num_heads=2)
+MODEL = RetNet(CONFIG, seed=3, dtype=torch.float64)
+TEXTS = ("In the", "A", "beginning", "In the", "was")
+PROMPTS = [torch.from_numpy(encode(text).astype(np.int64)) for text in TEXTS]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Products of this size gain nothing from threads, and on a busy machine wait for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def close(got, want):
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+# ---------------------------------------------------------------- prompts
+
+
+def test_prompts_of_different_lengths_give_what_each_gives_alone():
+    together = generate(MODEL, PROMPTS, 12, seed=5)
+    for row, prompt in enumerate(PROMPTS):
+        alone = generate(MODEL, [prompt], 12, seed=5 + row)
+        assert torch.equal(together.tokens[row], alone.tokens[0])
+        close(together.logits[row], alone.logits[0])
+        parallel, _ = MODEL(alone.tokens[0][None, :-1])
+        close(alone.logits, parallel[:, len(prompt) - 1 :].detach())
+    assert [len(tokens) for tokens in together.tokens] == [len(text) + 12 for text in TEXTS]
+    assert not torch.equal(together.tokens[0], together.tokens[3])  # the same prompt, another row: another text
+
+
+def test_positions_matter_side_by_side():
+    """The test above can fail: with one position for all rows the logits are others."""
+    past = prefill(MODEL, PROMPTS[:2])
+    assert past.state.position.tolist() == [6, 1]
+    right = Step(MODEL, past.state)(torch.tensor([1, 1]))
+    wrong = Step(MODEL, refimpl.State(6, past.state.layers))(torch.tensor([1, 1]))
+    close(right[0], wrong[0])
+    assert (right[1] - wrong[1]).abs().max() > 1e-6
+
+
+def test_a_long_prompt_is_read_in_pieces(monkeypatch):
+    want = prefill(MODEL, PROMPTS)
+    monkeypatch.setattr(generation, "PIECE", 4)
+    got = prefill(MODEL, PROMPTS)
+    close(got.logits, want.logits)
+    assert torch.equal(got.state.position, want.state.position)
+    for layer, wanted in zip(got.state.layers, want.state.layers, strict=True):
+        close(layer, wanted)
+
+
+def test_a_past_goes_on_and_one_row_serves_every_prompt():
+    whole = prefill(MODEL, [torch.cat([PROMPTS[2], prompt]) for prompt in PROMPTS])
+    one = prefill(MODEL, PROMPTS[2:3])
+    for past in (one, prefill(MODEL, [PROMPTS[2]] * 5)):
+        got = prefill(MODEL, PROMPTS, past)
+        close(got.logits, whole.logits)
+        assert torch.equal(got.state.position, whole.state.position)
+    assert one.state.position.tolist() == [9]
+    again = prefill(MODEL, [PROMPTS[0][:0]], one)  # nothing new to read
+    close(again.logits, one.logits)
+    sample = generate(MODEL, PROMPTS[0][None], 3, past=one, temperature=0)
+    assert torch.equal(sample.tokens[0, :6], PROMPTS[0])
+    close(sample.logits[0, 0], whole.logits[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([],), ValueError, "prompt must have shape (batch, time) with time at least 1, got (0, 0)"),
+        (([PROMPTS[0], PROMPTS[0][:0]],), ValueError, "with time at least 1, got (1, 0)"),
+        ((PROMPTS[0],), ValueError, "with time at least 1, got (6,)"),
+        (
+            (PROMPTS[:3], prefill(MODEL, PROMPTS[:2])),
+            ValueError,
+            "past must hold 1 row or 3, one for each prompt, got 2",
+        ),
+        (([PROMPTS[0] + 200],), ValueError, "tokens must lie in [0, 256), got "),
+        (([PROMPTS[0].double()],), TypeError, "tokens must be integers, got torch.float64"),
+    ],
+)
+def test_bad_prompts_are_refused(arguments, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        prefill(MODEL, *arguments)
+
+
+def test_broken_weights_are_seen():
+    model = RetNet(CONFIG)
+    model.head.data[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="logits after the prompt are not finite"):
+        prefill(model, PROMPTS[:1])
+
+
+# ---------------------------------------------------------------- draws
+
+LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
+
+
+def drawn(uniform, temperature=1.0, top_k=None, top_p=None):
+    """What each uniform number draws from LOGITS."""
+    uniform = torch.tensor(uniform, dtype=torch.float64)
+    return generation._draw(LOGITS.expand(len(uniform), -1), uniform, temperature, top_k, top_p).tolist()
+
+
+def test_draws_by_hand():
+    """Likeliest first, the probabilities .4 .3 .2 .1 of tokens 1 3 2 0 reach .4 .7 .9 1."""
+    uniform = [0.0, 0.39, 0.41, 0.69, 0.71, 0.89, 0.91, 1 - 2**-53]
+    assert drawn(uniform) == [1, 1, 3, 3, 2, 2, 0, 0]
+    assert drawn(uniform, temperature=0) == [1] * 8
+    assert drawn(uniform, top_k=1) == [1] * 8
+    assert drawn([0.0, 0.57, 0.58, 0.99], top_k=2) == [1, 1, 3, 3]  # .4 / .7 = 0.571
+    assert drawn([0.0, 0.57, 0.58, 0.99], top_p=0.65) == [1, 1, 3, 3]  # two reach .65
+    assert drawn([0.44, 0.45, 0.77, 0.78], top_p=0.71) == [1, 3, 3, 2]  # three do: .4 / .9, .7 / .9
+    assert drawn(uniform, top_p=0.39) == drawn(uniform, top_p=1e-9) == [1] * 8  # one always stays
+    assert drawn([0.99], top_k=3, top_p=0.75) == [3]  # of .444 .333 .222 two reach .75, where of all four three would
+    assert drawn(uniform, top_k=9, top_p=1.0) == drawn(uniform)
+    # at temperature 1/2 probabilities are squared: .16 .09 .04 .01 of .3
+    assert drawn([0.53, 0.54, 0.83, 0.84], temperature=0.5) == [1, 3, 3, 2]
+
+
+def test_draws_follow_the_probabilities():
+    count = 4000
+    tokens = drawn(((torch.arange(count) + 0.5) / count).tolist())
+    assert np.bincount(tokens).tolist() == [400, 1600, 800, 1200]
+    past = Past(prefill(MODEL, PROMPTS[:1] * 2000).state, LOGITS.expand(2000, -1))
+    ((tokens, _),) = draw_tokens(MODEL, past, 1, seed=0)  # rows draw with seeds of their own, 0 ... 1999
+    np.testing.assert_allclose(np.bincount(tokens) / 2000, [0.1, 0.4, 0.2, 0.3], atol=0.04)
+
+
+def test_the_seed_alone_decides():
+    once, again, other = (generate(MODEL, PROMPTS, 20, seed=seed, top_k=50, top_p=0.9).tokens for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+    torch.manual_seed(0)
+    torch.rand(3)
+    assert torch.equal(generate(MODEL, PROMPTS[:1], 20, seed=1, top_k=50, top_p=0.9).tokens[0], once[0])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "error", "message"),
+    [
+        ({"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
+        ({"top_k": 1.5}, TypeError, "top_k must be an integer, got 1.5 (float)"),
+        ({"top_p": 0.0}, ValueError, "top_p must lie in (0, 1], got 0"),
+        ({"top_p": 1.1}, ValueError, "top_p must lie in (0, 1], got 1.1"),
+        ({"temperature": -1.0}, ValueError, "temperature must be 0 or from 1e-6 to finite, got -1.0"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+    ],
+)
+def test_bad_sampling_is_refused(sampling, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        generate(MODEL, PROMPTS, 1, **sampling)
+
+
+# ---------------------------------------------------------------- the step
+
+
+def test_a_past_is_left_as_it_is():
+    past = prefill(MODEL, PROMPTS)
+    before = [layer.clone() for layer in past.state.layers]
+    list(draw_tokens(MODEL, past, 4))
+    assert all(torch.equal(a, b) for a, b in zip(past.state.layers, before, strict=True))
+    assert past.state.position.tolist() == [len(text) for text in TEXTS]
+
+
+def test_a_step_looks_at_no_value():
+    """What a CUDA graph demands: on the meta device, where there are no values, a look is an error."""
+    model = RetNet(CONFIG).to("meta")
+    layers = tuple(torch.zeros((3, 2, 8, 16), device="meta") for _ in range(2))
+    step = Step(model, refimpl.State(torch.zeros(3, dtype=torch.int64, device="meta"), layers))
+    tokens = torch.zeros(3, dtype=torch.int64, device="meta")
+    assert step(tokens).shape == (3, 256)
+    assert step.state.position.shape == (3,)
+    with pytest.raises(RuntimeError, match="meta"):  # the test sees a look: forward, by itself, has several
+        model(tokens[:, None], state=step.state)
+
+
+def test_trusted_values_are_not_looked_at_and_others_are():
+    one, gamma = np.ones((1, 1, 1, 1)), np.array([1.5])
+    with values_trusted():
+        assert refimpl.retention_step(one, one, one, gamma)[0].ravel() == [1.0]
+        with pytest.raises(ValueError, match="gamma must have shape"):
+            refimpl.retention_step(one, one, one, gamma[None])
+    with pytest.raises(ValueError, match="gamma must lie in"):
+        refimpl.retention_step(one, one, one, gamma)
+
+
+def test_the_graph_s_buffers_move_on(monkeypatch):
+    """What is around the graph, without a GPU: one that computes anew stands in for one that plays."""
+    past = prefill(MODEL, PROMPTS)
+    monkeypatch.setattr(torch, "cuda", MagicMock())
+    graphed = GraphedStep(MODEL, past.state)
+    graphed.graph.replay = lambda: graphed.logits.copy_(graphed._advance())
+    buffers, eager = [layer.data_ptr() for layer in graphed.buffers.layers], Step(MODEL, past.state)
+    kept = [(graphed(tokens), eager(tokens)) for tokens in torch.arange(15).reshape(3, 5)]
+    for got, want in kept:  # all at the end: an answer is not overwritten by a later one
+        close(got, want)
+    assert [layer.data_ptr() for layer in graphed.buffers.layers] == buffers
+    assert graphed.buffers.position.tolist() == [len(text) + 3 for text in TEXTS]
+    assert past.state.position.tolist() == [len(text) for text in TEXTS]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+def test_the_graph_gives_the_steps_logits():
+    model = RetNet(CONFIG, seed=3, dtype=torch.float64).cuda()
+    past = prefill(model, [prompt.cuda() for prompt in PROMPTS])
+    with torch.no_grad():
+        eager, graphed = Step(model, past.state), GraphedStep(model, past.state)
+        for n in range(5):
+            tokens = torch.arange(5, device="cuda") + 50 * n
+            close(graphed(tokens), eager(tokens))
+    assert past.state.position.tolist() == [len(text) for text in TEXTS]
+    on_cpu = generate(MODEL, PROMPTS, 30, seed=2)
+    on_gpu = generate(model, [prompt.cuda() for prompt in PROMPTS], 30, seed=2)
+    for tokens, wanted in zip(on_gpu.tokens, on_cpu.tokens, strict=True):
+        assert torch.equal(tokens.cpu(), wanted)
+
+
+# ---------------------------------------------------------------- text as it comes
+
+
+def test_pieces_are_the_text_and_come_when_a_character_is_whole(monkeypatch):
+    text = (
+        "é€𝄞a\N{GREEK SMALL LETTER OMEGA}".encode() + b"\xff\xe2\x82"
+    )  # and bytes that are no character, cut at the end
+    monkeypatch.setattr(generation, "draw_tokens", lambda *_, **__: ((torch.tensor([byte, 65]), None) for byte in text))
+    pieces = list(stream_text(MODEL, prefill(MODEL, PROMPTS[:2]), len(text)))
+    first, second = ("".join(row) for row in zip(*pieces, strict=True))
+    assert first == decode(np.frombuffer(text, np.uint8))
+    assert second == "A" * len(text)
+    assert [piece for piece, _ in pieces[:10]] == ["", "é", "", "", "€", "", "", "", "𝄞", "a"]
+    assert len(pieces) == len(text) + 1
+
+
+def test_tokens_of_several_bytes_stream_too(monkeypatch):
+    monkeypatch.setattr(generation, "draw_tokens", lambda *_, **__: ((torch.tensor([n]), None) for n in (2, 0, 1)))
+    pieces = stream_text(MODEL, prefill(MODEL, PROMPTS[:1]), 3, pieces=[b"\xa9", b" end", b"caf\xc3"])
+    assert list(pieces) == [("caf",), ("é",), (" end",), ("",)]
+
+
+def test_streamed_text_is_the_sampled_text():
+    past = prefill(MODEL, PROMPTS)
+    texts = ["".join(row) for row in zip(*stream_text(MODEL, past, 30, seed=4, top_p=0.8), strict=True)]
+    sample = generate(MODEL, PROMPTS, 30, seed=4, top_p=0.8)
+    assert texts == [decode(tokens[-30:].numpy()) for tokens in sample.tokens]
+
+
+# ---------------------------------------------------------------- states as files
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_state_comes_back_from_its_file(tmp_path, dtype):
+    model = RetNet(CONFIG, seed=3).to(dtype)
+    past = prefill(model, PROMPTS)
+    save_past(tmp_path / "new" / "state", past, model)
+    got = load_past(tmp_path / "new" / "state", model)
+    assert torch.equal(got.state.position, past.state.position)
+    assert torch.equal(got.logits, past.logits)
+    for layer, wanted in zip(got.state.layers, past.state.layers, strict=True):
+        assert torch.equal(layer, wanted)
+        assert layer.dtype == wanted.dtype
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["state"]
+
+
+def test_the_file_is_of_one_size_however_long_the_prompt(tmp_path):
+    sizes = set()
+    for time in (1, 50, 5000):
+        save_past(tmp_path / "state", prefill(MODEL, torch.ones((1, time), dtype=torch.int64)), MODEL)
+        sizes.add((tmp_path / "state").stat().st_size)
+    assert len(sizes) == 1
+
+
+def test_a_state_of_another_model_is_refused_by_name(tmp_path):
+    save_past(tmp_path / "state", prefill(MODEL, PROMPTS), MODEL)
+    other = RetNet(refimpl.RetNetConfig(vocab_size=256, dim=16, num_layers=3, num_heads=1), seed=3, dtype=torch.float64)
+    message = (
+        "is of another: key_dim is 8 there and 16 here, num_heads is 2 there and 1 here, num_layers is 2 there and 3"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_past(tmp_path / "state", other)
+    trained = RetNet(CONFIG, seed=3, dtype=torch.float64)
+    trained.layers[1].ffn.w_2.data[0, 0] += 1e-12
+    with pytest.raises(ValueError, match=re.escape("is of other weights: 1 of 23 differ, first layers.1.ffn.w_2")):
+        load_past(tmp_path / "state", trained)
+    with pytest.raises(ValueError, match=re.escape("is of other weights: 18 of 23 differ, first embedding")):
+        load_past(tmp_path / "state", RetNet(CONFIG, seed=4, dtype=torch.float64))
+    MODEL.save(tmp_path / "weights")
+    with pytest.raises(ValueError, match="holds no state of a model"):
+        load_past(tmp_path / "weights", MODEL)
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(ValueError, match="state must be a safetensors file"):
+        load_past(tmp_path / "text", MODEL)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    MODEL.save(path)
+    return path
+
+
+def command(weights, *arguments):
+    options = ["--weights", str(weights), "--device", "cpu", "--tokens", "8", "--temperature", "0"]
+    result = CliRunner().invoke(program.app, ["generate", *options, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_command_writes_streams_saves_and_resumes(weights, tmp_path):
+    text = command(weights, "In the beginning")
+    assert text.startswith("In the beginning")
+    assert command(weights, "In the beginning", "--stream") == text
+    state = str(tmp_path / "state")
+    assert command(weights, "In the", "--save-state", state, "--tokens", "0") == "In the\n"
+    assert command(weights, " beginning", "--state", state) == text.removeprefix("In the")
+    direct = command(weights, "In the")
+    assert command(weights, "--state", state) == direct.removeprefix("In the")
+    both = command(weights, " beginning", " end", "--state", state)
+    assert both == text.removeprefix("In the").rstrip("\n") + "\n\n" + command(weights, " end", "--state", state)
+    seeded = [command(weights, "In", "--temperature", "1", "--seed", seed) for seed in ("1", "1", "2")]
+    assert seeded[0] == seeded[1] != seeded[2]
+
+
+def test_the_command_refuses(weights):
+    with pytest.raises(ValueError, match="stream must go with one prompt, got 2"):
+        command(weights, "a", "b", "--stream")
+    with pytest.raises(ValueError, match="prompt must hold at least one character, got ''"):
+        command(weights)
+    with pytest.raises(
+        FileNotFoundError, match=r"state: there is no file 'no/state'; .* generate --save-state writes one"
+    ):
+        command(weights, "a", "--state", "no/state")

@@ -1,0 +1,105 @@
+"""The run file: what it says is what runs, and a mistake in it has a name."""
+
+import dataclasses
+import re
+import tomllib
+import typing
+
+import pytest
+from paths import ROOT
+
+from gpu.training.config import RunConfig, read_settings, to_toml
+from refimpl.training.train import TrainConfig
+
+
+def test_a_file_there_and_back(tmp_path):
+    config = RunConfig(
+        model="transformer", kv_heads=2, learning_rate=1e-5, corpus='a "quoted" path\\é', compile=True, steps=7
+    )
+    (tmp_path / "run.toml").write_text(to_toml(config))
+    assert RunConfig(**read_settings(tmp_path / "run.toml")) == config
+    (tmp_path / "run.toml").write_text(to_toml(RunConfig()))
+    assert RunConfig(**read_settings(tmp_path / "run.toml")) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat = 1.0", "config: unknown key 'learning_rat' in"),
+        ("learning_rat = 1.0", "did you mean 'learning_rate'?"),
+        ("[model]\ndim = 3\n[zzz]", "config: unknown key 'zzz'"),
+        ("steps = ", "is not TOML"),
+    ],
+)
+def test_unknown_keys_are_errors(tmp_path, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_settings(tmp_path / "run.toml")
+
+
+WRONG = {
+    "steps": ("9", TypeError, "steps must be an integer, got '9' (str)"),
+    "batch_size": (0, ValueError, "batch_size must be at least 1, got 0"),
+    "learning_rate": ("fast", TypeError, "learning_rate must be a number, got 'fast' (str)"),
+    "clip": (0.0, ValueError, "clip must be above 0, got 0.0"),
+    "weight_decay": (-1.0, ValueError, "weight_decay must be at least 0, got -1"),
+    "vocab_size": (255, ValueError, "vocab_size must be at least 256, got 255"),
+    "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
+    "kv_heads": (2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
+    "retention": (
+        "fused",
+        ValueError,
+        "retention must be one of 'parallel', 'chunkwise', 'triton', 'fla', got 'fused'",
+    ),
+    "precision": ("float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
+    "accumulation": (3, ValueError, "accumulation must divide batch_size = 16, got 3"),
+    "chunk_size": (0, ValueError, "chunk_size must be at least 1, got 0"),
+    "compile": (1, TypeError, "compile must be a bool, got 1"),
+    "recompute": ("no", TypeError, "recompute must be a bool, got 'no'"),
+    "corpus": (3, TypeError, "corpus must be a str, got 3"),
+    "prompt": ("", ValueError, "prompt must hold at least one character, got ''"),
+    "dim": (0, ValueError, "dim must be at least 1, got 0"),
+    "gamma_schedule": (
+        1.5,
+        ValueError,
+        "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
+    ),
+    "rotation": ("xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
+    "gate": (1, TypeError, "gate must be a bool, got 1"),
+    "group_norm": ("layer", ValueError, "group_norm must be one of 'rms', 'mean', 'none', got 'layer'"),
+}
+
+
+def test_the_choices_of_the_retnet():
+    config = RunConfig(gamma_schedule=0.9, rotation="none", gate=False, group_norm="none", row_norm=True)
+    shape = config.retnet
+    assert (shape.gamma_schedule, shape.rotation, shape.gate, shape.group_norm, shape.row_norm) == (
+        0.9, None, False, None, True,
+    )  # fmt: skip
+    assert RunConfig(gamma_schedule="1").retnet.gamma_schedule == 1.0
+    default = RunConfig().retnet
+    assert default == TrainConfig().retnet
+    assert RunConfig(gamma_schedule="paper", rotation="rotary").retnet == dataclasses.replace(
+        default, gamma_schedule="paper", rotation="rotary"
+    )
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_are_named(name):
+    value, kind, message = WRONG[name]
+    with pytest.raises(kind, match=re.escape(message)):
+        RunConfig(**{name: value})
+
+
+def test_every_key_is_explained():
+    doc = RunConfig.__doc__ + RunConfig.__mro__[1].__doc__
+    for field in dataclasses.fields(RunConfig):
+        assert re.search(rf"\b{field.name}\b", doc), field.name
+    assert set(typing.get_type_hints(RunConfig)) == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+def test_the_readme_s_run_is_one():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    settings = tomllib.loads(example)
+    assert dataclasses.asdict(RunConfig(**settings)).items() >= settings.items()

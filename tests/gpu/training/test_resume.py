@@ -1,0 +1,212 @@
+"""A run that is killed, stopped or broken goes on as if nothing had happened."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import time
+
+import pytest
+import torch
+from rich.console import Console
+
+import refimpl.training.loop
+from gpu.training.checkpoint import load_checkpoint
+from gpu.training.config import RunConfig
+from gpu.training.run import train
+from gpu.training.stopping import stop_on_signals
+from refimpl.training.loop import StoppedError
+from refimpl.weights import load_params
+
+SMALL = {
+    "dim": 8, "num_layers": 2, "num_heads": 2, "batch_size": 4, "window": 16, "sample_bytes": 4, "warmup": 2, "steps": 40,
+    "evaluate_every": 4, "prompt": "abc",
+}  # fmt: skip
+SERVER = multiprocessing.get_context("forkserver")  # imports torch once; every process is a fork of it
+SERVER.set_forkserver_preload(["gpu.training.run", "torch._dynamo", "matplotlib.backends.backend_agg"])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "abc.txt"
+    path.write_text("abcabcabc abc\nabba\n" * 60)
+    return RunConfig(corpus=str(path), **SMALL)
+
+
+def run(config, out, resume):
+    """In a process of its own: train, and exit as `python -m gpu train` does."""
+    torch.set_num_threads(1)
+    try:
+        train(config, out, console=Console(quiet=True), resume=resume)
+    except StoppedError as error:
+        raise SystemExit(128 + error.signal) from None
+
+
+def start(config, out, resume=False):
+    process = SERVER.Process(target=run, args=(config, out, resume))
+    process.start()
+    return process
+
+
+def finish(process):
+    process.join(60)
+    return process.exitcode
+
+
+def wait_for_step(out, step):
+    """Until the log has that many lines; False if the run ended before."""
+    log = out / "log.jsonl"
+    for _ in range(20_000):
+        if log.exists() and log.read_bytes().count(b"\n") >= step:
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"step {step} never came")
+
+
+def lines(out):
+    """The log without the times."""
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """The folder of the run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(config, out)) == 0
+    return out
+
+
+def same_run(out, whole):
+    assert lines(out) == lines(whole)  # every loss, gradient norm and rate, to the bit
+    for name in ("weights.safetensors", "best.safetensors", "sample.txt", "tokenizer.json", "run.toml"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    results = [json.loads((folder / "result.json").read_text()) for folder in (out, whole)]
+    assert [result.pop("seconds") for result in results]
+    assert results[0] == results[1]
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+@pytest.mark.parametrize("kill", range(10))
+def test_killed_at_any_moment_a_run_goes_on_to_the_bit(kill, config, whole, tmp_path):
+    """SIGKILL at a random step, and at a random moment of it; then what is on disk is whole, and resuming is exact."""
+    chance, out = random.Random(kill), tmp_path / "run"
+    process = start(config, out)
+    wait_for_step(out, chance.randrange(1, 36))
+    time.sleep(0.02 * chance.random())
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    done = lines(out)
+    assert len(done) < 40
+    assert done == lines(whole)[: len(done)]
+    kept = load_checkpoint(out)
+    if kept is not None:
+        last = len(done) - len(done) % 4
+        assert kept.progression.step in (last, last - 4)  # the latter if it was killed between the line and the file
+    if (out / "best.safetensors").exists():
+        load_params(out / "best.safetensors")
+    assert finish(start(config, out, resume=True)) == 0
+    same_run(out, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_step_with_a_checkpoint(number, config, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(config, out)
+    wait_for_step(out, 5)
+    os.kill(process.pid, number)
+    assert finish(process) == 128 + number
+    step = len(lines(out))
+    assert load_checkpoint(out).progression.step == step < 40
+    assert not (out / "result.json").exists()
+    with pytest.raises(ValueError, match=f"holds one, at step {step}: resume it, or start afresh"):
+        train(config, out)
+    assert finish(start(config, out, resume=True)) == 0
+    same_run(out, whole)
+
+
+def test_a_second_signal_does_what_it_always_does():
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signals() as request:
+        assert not request()
+        signal.raise_signal(signal.SIGTERM)
+        assert request()
+        assert request.signal == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is before
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_is_not_repeated_and_may_be_replaced(config, whole):
+    before = lines(whole)
+    assert finish(start(config, whole, resume=True)) == 0
+    assert lines(whole) == before
+    short = dataclasses.replace(config, steps=3)
+    with pytest.raises(ValueError, match="steps must be 40 as in the checkpoint, got 3"):
+        train(short, whole, resume=True)
+
+
+def test_a_text_or_log_that_changed_is_noticed(config, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abcabcabc abc\nabba\n" * 60)
+    config, out = dataclasses.replace(config, corpus=str(text), steps=4), tmp_path / "run"
+    train(config, out)
+    log = (out / "log.jsonl").read_bytes()
+    (out / "log.jsonl").write_bytes(log[:-1])
+    with pytest.raises(
+        ValueError, match=f"is no more the log of this run: {len(log)} bytes were kept, it has {len(log) - 1}"
+    ):
+        train(config, out, resume=True)
+    text.write_text("abcabcabc abc\nabba!\n" * 60)
+    with pytest.raises(ValueError, match="corpus must be the text that the checkpoint was trained on"):
+        train(config, out, resume=True)
+    (out / "checkpoint.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match=r"resume: .* is no checkpoint"):
+        train(config, out, resume=True)
+
+
+def test_a_broken_loss_names_step_parameter_and_checkpoint(config, tmp_path, monkeypatch):
+    """A learning rate of 1e30 at step 6 breaks step 7; what step 4 kept is untouched."""
+    rate = refimpl.training.loop.scheduled_rate
+    monkeypatch.setattr(
+        refimpl.training.loop, "scheduled_rate", lambda step, config: 1e30 if step == 6 else rate(step, config)
+    )
+    with pytest.raises(FloatingPointError) as error:
+        train(config, tmp_path)
+    assert re.fullmatch(
+        r"the (loss|norm of the gradient) is nan at step 7; the largest gradient of (that step|the step before) was that of "
+        r"[\w.]+, of norm (nan|[\d.e+-]+); "
+        + re.escape(f"{tmp_path / 'checkpoint.safetensors'} is good, of step 4; a lower learning_rate may help"),
+        f"{error.value}",
+    )
+    assert load_checkpoint(tmp_path).progression.step == 4
+    assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path).tensors.values())
+    assert len(lines(tmp_path)) == 6
+    monkeypatch.setattr(refimpl.training.loop, "scheduled_rate", rate)
+    with pytest.raises(FloatingPointError, match=r"is nan at step 2; .*; there is no checkpoint yet"):
+        train(dataclasses.replace(config, learning_rate=1e30), tmp_path, fresh=True)
+
+
+@pytest.mark.parametrize("model", ["transformer", "gru"])
+def test_baselines_resume_too(model, config, tmp_path, monkeypatch):
+    """Stopped after step 7 by the hook itself, in this process."""
+    config = dataclasses.replace(config, model=model, steps=12, precision="bfloat16")
+    whole = train(config, tmp_path / "whole", console=Console(quiet=True))
+    assert whole["sample"] is None
+    step = refimpl.training.loop.scheduled_rate
+
+    def stop_at_seven(number, config):
+        if number == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return step(number, config)
+
+    monkeypatch.setattr(refimpl.training.loop, "scheduled_rate", stop_at_seven)
+    with pytest.raises(StoppedError, match="stopped after step 7 of 12"):
+        train(config, tmp_path / "parts")
+    monkeypatch.undo()
+    train(config, tmp_path / "parts", resume=True)
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")

@@ -1,0 +1,197 @@
+"""Studies: every variant with every seed, in processes of their own; what was finished is kept, what was stopped goes on."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gpu.__main__ import app
+from gpu.training import study as module
+from gpu.training.study import Study, read_study, run_study, summary
+
+QUIET = Console(quiet=True)
+STUDY = """
+corpus = "{corpus}"
+dim = 16
+num_layers = 1
+num_heads = 2
+batch_size = 4
+window = 16
+warmup = 2
+steps = 12
+sample_bytes = 2
+seeds = [3, 4]
+[variants.RetNet]
+[variants."no gate"]
+gate = false
+quoted = {{ "perplexity, 200M" = 27.84 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("abcabcabc abc\n" * 60)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path, corpus):
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY.format(corpus=corpus))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus):
+    """Folder and output of the program with all of the study."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(STUDY.format(corpus=corpus))
+    arguments = [
+        "study",
+        f"{folder / 'small.toml'}",
+        "--out",
+        f"{folder / 'out'}",
+        "--device",
+        "cpu",
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    return folder / "out", result.output
+
+
+def test_the_file_says_what_runs(file):
+    study = read_study(file)
+    assert study.seeds == [3, 4]
+    assert study.quoted == {"RetNet": {}, "no gate": {"perplexity, 200M": 27.84}}
+    runs = study.runs["no gate"]
+    assert [(config.seed, config.gate, config.retnet.gate, config.dim) for config in runs.values()] == [
+        (3, False, False, 16),
+        (4, False, False, 16),
+    ]
+    assert study.runs["RetNet"][3].gate
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error", "message"),
+    [
+        ("gate = false", "gates = false", ValueError, "unknown key 'gates'"),
+        ("gate = false", "seed = 1", ValueError, "seed must be left to seeds in a study, got 1"),
+        ("gate = false", "gate = 0", TypeError, "gate must be a bool, got 0"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", ValueError, "seeds must be a list of different integers, got [3, 3]"),
+        ("seeds = [3, 4]", "seeds = []", ValueError, "seeds must be a list of different integers, got []"),
+        ("seeds = [3, 4]", "seeds = ['a']", TypeError, "seeds must be an integer, got 'a' (str)"),
+        ('"no gate"', '"no/gate"]\n[variants."no:gate"', ValueError, "variants must have names that differ in letters"),
+        ("[variants.RetNet]", "[variant.RetNet]", ValueError, "unknown key 'variant'"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(file, before, after, error, message):
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    with pytest.raises(error, match=re.escape(message)):
+        read_study(file)
+
+
+def test_no_variants(file):
+    file.write_text("steps = 3\n")
+    with pytest.raises(ValueError, match=r"variants: there are none in .*; write one as \[variants.RetNet\]"):
+        read_study(file)
+
+
+def test_the_program_runs_all_and_repeats_nothing(file, finished):
+    out, output = finished
+    saved = json.loads((out / "study.json").read_text())
+    first, second = saved["rows"]
+    assert saved["seeds"] == [3, 4]
+    assert saved["settings"]["steps"] == 12
+    assert "gate" not in saved["settings"]
+    assert second["settings"] == {"gate": False}
+    for row in (first, second):
+        folders = [out / module.folder_name(row["variant"], seed) for seed in (3, 4)]
+        results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+        assert row["held_out"] == [each["bits_per_byte"]["held_out"] for each in results]
+        assert row["mean"] == statistics.fmean(row["held_out"])
+        assert row["deviation"] == statistics.stdev(row["held_out"])
+        assert [each["config"]["seed"] for each in results] == [3, 4]
+        assert [each[-1] for each in row["evaluations"]] == [[12, round(loss, 4)] for loss in row["held_out"]]
+    assert second["over"] == pytest.approx(second["mean"] - first["mean"])
+    assert first["parameters"] - second["parameters"] == 16 * 32  # W_G
+    assert f"{second['mean']:.3f}" in output
+    assert "27.84 †" in output
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    assert len(written) == 4
+    assert run_study(read_study(file), out, ["cpu"], QUIET) == saved["rows"]
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    other = dataclasses.replace(read_study(file).runs["RetNet"][3], steps=13)  # other settings are another run
+    assert module._result(out / "RetNet_3", other) is None
+    assert module._result(out / "RetNet_3", dataclasses.replace(other, steps=12)) is not None
+
+
+def test_a_failed_run_loses_no_other(file, finished, tmp_path):
+    text = file.read_text().replace("[3, 4]", "[3]").replace("gate = false", "learning_rate = 1e30")
+    file.write_text(text)
+    shutil.copytree(finished[0], tmp_path / "out")  # RetNet is the same there, the other variant has other settings
+    rows = run_study(read_study(file), tmp_path / "out", ["cpu", "cpu"], QUIET)
+    assert rows[0]["mean"] is not None
+    assert (rows[1]["mean"], rows[1]["held_out"], rows[1]["over"]) == (None, [None], None)
+    assert "stopped: the " in (tmp_path / "out" / "no-gate_3" / "output.txt").read_text()
+
+
+def test_a_stopped_study_goes_on(file, tmp_path):
+    file.write_text(
+        file.read_text().replace("steps = 12", "steps = 4000\nevaluate_every = 1000").replace("[3, 4]", "[3]")
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "gpu", "study", f"{file}", "--out", f"{out}", "--device", "cpu", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "160"})
+    logs, patience = [out / f"{name}_3" / "log.jsonl" for name in ("RetNet", "no-gate")], time.monotonic() + 60
+    while not all(log.exists() and log.stat().st_size > 2000 for log in logs):
+        assert time.monotonic() < patience
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped after 0 of 2 runs; the same command goes on" in output
+    done = [len(log.read_text().splitlines()) for log in logs]
+    assert all(0 < steps < 4000 for steps in done)
+    before = [log.read_text() for log in logs]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not all(log.stat().st_size > 1.2 * len(text) for log, text in zip(logs, before, strict=True)):
+        assert time.monotonic() < patience + 60
+        time.sleep(0.05)
+    process.terminate()
+    process.wait(timeout=60)
+    for log, text in zip(logs, before, strict=True):  # the steps that were taken are not taken again
+        assert log.read_text().startswith(text)
+
+
+def test_the_summary_pairs_seeds(file):
+    study = read_study(file)
+    losses = {"RetNet_3": 2.0, "RetNet_4": 3.0, "no-gate_3": 2.5, "no-gate_4": 3.1}
+    results = {
+        name: {"parameters": 5, "seconds": 1.0, "bits_per_byte": {"held_out": loss}, "evaluations": [[9, loss]]}
+        for name, loss in losses.items()
+    }
+    first, second = summary(study, results)
+    assert (first["mean"], first["over"], first["over_deviation"]) == (2.5, 0.0, 0.0)
+    assert second["over"] == pytest.approx(0.3)
+    assert second["over_deviation"] == pytest.approx(statistics.stdev([0.5, 0.1]))
+    del results["RetNet_4"]
+    first, second = summary(study, results)
+    assert (first["held_out"], first["deviation"]) == ([2.0, None], None)
+    assert (second["over"], second["over_deviation"]) == (0.5, None)
+    assert isinstance(study, Study)

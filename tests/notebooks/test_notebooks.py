@@ -1,0 +1,349 @@
+"""The lesson contract, on every lesson there is, and what of it holds for the start page: what nbval cannot see.
+
+nbval runs each notebook and compares its outputs. It passes a cell that was never run, a lesson
+without a single assert and any picture. So each rule of the contract is a function here that
+takes a notebook and returns its faults, and each rule is shown a notebook that breaks it.
+
+A lesson is stored with
+    jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/NN_name.ipynb
+"""
+
+import ast
+import copy
+import json
+import re
+from statistics import median
+
+import nbformat
+import pytest
+from paths import ROOT
+
+START = ROOT / "notebooks" / "00_start_here.ipynb"
+LESSONS = sorted(set((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) - {START})
+EXERCISES = sorted((ROOT / "exercises").glob("ex[0-9][0-9]_*.ipynb"))
+SECTIONS = ("Do, learn, need", "Exercise", "What was not shown", "Reading")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and cell["source"].strip()]
+
+
+def prose(notebook):
+    return "\n\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+
+
+def trees(notebook):
+    return [ast.parse(cell["source"]) for cell in code_cells(notebook)]
+
+
+def output_data(notebook, mime):
+    """The outputs of that MIME type, each as (data, metadata)."""
+    outputs = [output for cell in code_cells(notebook) for output in cell["outputs"] if mime in output.get("data", {})]
+    return [(output["data"][mime], output["metadata"].get(mime, {})) for output in outputs]
+
+
+def printed(notebook):
+    """All text that the outputs hold."""
+    outputs = [output for cell in code_cells(notebook) for output in cell["outputs"]]
+    return "\n".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def executed(notebook, root):
+    """Every code cell was run, in order, from a fresh kernel, without an error."""
+    counts = [cell["execution_count"] for cell in code_cells(notebook)]
+    faults = [] if counts == list(range(1, len(counts) + 1)) else [f"execution counts are {counts}, not 1, 2, 3 ..."]
+    for cell in code_cells(notebook):
+        faults += [f"{cell['id']} ended in {o['ename']}" for o in cell["outputs"] if o["output_type"] == "error"]
+        faults += [f"{cell['id']} wrote to stderr" for o in cell["outputs"] if o.get("name") == "stderr"]
+    return faults
+
+
+def sized(notebook, root):
+    """35 to 65 cells; a median code cell of at most 8 lines, none above 25."""
+    cells, lines = len(notebook["cells"]), [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
+    faults = [] if 35 <= cells <= 65 else [f"{cells} cells, not 35 to 65"]
+    faults += [] if median(lines) <= 8 else [f"the median code cell has {median(lines)} lines, more than 8"]
+    return faults + ([] if max(lines) <= 25 else [f"the longest code cell has {max(lines)} lines, more than 25"])
+
+
+def brief(notebook, root):
+    """12 to 25 cells, no code cell above 12 lines: a start page."""
+    cells, longest = len(notebook["cells"]), max(len(cell["source"].splitlines()) for cell in code_cells(notebook))
+    faults = [] if 12 <= cells <= 25 else [f"{cells} cells, not 12 to 25"]
+    return faults + ([] if longest <= 12 else [f"the longest code cell has {longest} lines, more than 12"])
+
+
+def sectioned(notebook, root):
+    """The sections of the contract are there, in order."""
+    headings = re.findall(r"^##? (.+)$", prose(notebook), re.MULTILINE)
+    found = [heading for heading in headings if heading in SECTIONS]
+    return [] if found == list(SECTIONS) else [f"sections are {found}, not {list(SECTIONS)}"]
+
+
+def links(text):
+    """The relative links in Markdown, without what follows a #."""
+    return [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text)]
+
+
+def linked(notebook, root):
+    """Every relative link leads to a file."""
+    return [f"{link} is not there" for link in links(prose(notebook)) if not (root / "notebooks" / link).is_file()]
+
+
+def exercised(notebook, root):
+    """The lesson links an exercise notebook, and that notebook exists."""
+    found = [link for link in links(prose(notebook)) if re.fullmatch(r"\.\./exercises/ex\d\d_\w+\.ipynb", link)]
+    faults = [f"{link[3:]} is not there" for link in found if not (root / "notebooks" / link).is_file()]
+    return faults if found else ["no link to ../exercises/exNN_name.ipynb"]
+
+
+def asserted(notebook, root):
+    """At least one assert for every five code cells."""
+    asserts = sum(isinstance(node, ast.Assert) for tree in trees(notebook) for node in ast.walk(tree))
+    cells = len(code_cells(notebook))
+    return [] if 5 * asserts >= cells else [f"{asserts} asserts for {cells} code cells, fewer than one in five"]
+
+
+def guessed(notebook, root):
+    """The reader is asked for a guess."""
+    return [] if "**Your guess" in prose(notebook) else ["no question asks for **Your guess**"]
+
+
+def cited(notebook, root):
+    """Equations carry their number and the paper's."""
+    cites = re.search(r"Eq\. \(\d\)(\u2013\(?\d\)?)?, arXiv:2307\.08621v4", prose(notebook))
+    return [] if cites else ["no equation is cited as Eq. (n), arXiv:2307.08621v4"]
+
+
+def moving(notebook, root):
+    """There is a widget to move, and nbval skips nothing but widgets."""
+    faults = [] if output_data(notebook, WIDGET) else ["no widget"]
+    for cell in code_cells(notebook):
+        tags = set(cell["metadata"].get("tags", []))
+        is_widget = any(WIDGET in output.get("data", {}) for output in cell["outputs"])
+        if "nbval-skip" in tags or ("nbval-ignore-output" in tags and not is_widget):
+            faults.append(f"{cell['id']} hides its result from nbval")
+    return faults
+
+
+def drawn(notebook, root):
+    """There is a picture, every picture is described in words, and the package figures drew it."""
+    pictures = output_data(notebook, "image/png")
+    faults = [] if pictures else ["no picture"]
+    faults += ["a picture has no alternative text" for _, metadata in pictures if not metadata.get("alt")]
+    return faults + (["matplotlib is used outside figures"] if "matplotlib" in json.dumps(notebook["cells"]) else [])
+
+
+def repeatable(notebook, root):
+    """Seeds are fixed; nothing printed or stored depends on the machine; cell ids are names."""
+    faults = []
+    for node in (node for tree in trees(notebook) for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng") and not node.args:
+            faults.append("default_rng() without a seed")
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"np\.random\.(seed|rand\w*|normal)", ast.unparse(node)):
+            faults.append(f"{ast.unparse(node)} instead of a seeded default_rng")
+    if re.search(r"0x[0-9a-f]{6,}|<Figure", printed(notebook)):
+        faults.append("an address or the name of a figure object is printed")
+    folder = r"(?<![\w.:/])/(home|root|work|tmp|Users|usr|var|opt|mnt|private)/|\b[A-Z]:\\"
+    if re.search(folder, "\n".join([prose(notebook), printed(notebook), *(c["source"] for c in code_cells(notebook))])):
+        faults.append("an absolute path")
+    unknown = set(notebook["metadata"]) - {"kernelspec", "language_info", "widgets"}
+    unknown |= {key for cell in notebook["cells"] for key in cell["metadata"]} - {"tags"}
+    faults += [f"metadata {sorted(unknown)}"] if unknown else []
+    faults += [] if notebook["metadata"]["kernelspec"]["name"] == "python3" else ["the kernel is not python3"]
+    ids = [cell["id"] for cell in notebook["cells"]]
+    faults += [f"cell id {i} is not a name" for i in ids if not re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", i)]
+    return faults + ([] if len(set(ids)) == len(ids) else ["a cell id occurs twice"])
+
+
+RULES = (executed, sized, sectioned, linked, exercised, asserted, guessed, cited, moving, drawn, repeatable)
+START_RULES = (executed, brief, linked, asserted, guessed, drawn, repeatable)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
+def test_a_lesson_keeps_the_contract(path, rule):
+    assert rule(nbformat.read(path, as_version=4), ROOT) == []
+
+
+@pytest.mark.parametrize("rule", START_RULES, ids=lambda rule: rule.__name__)
+def test_the_start_page_keeps_its_rules(rule):
+    assert rule(nbformat.read(START, as_version=4), ROOT) == []
+
+
+def test_the_start_page_maps_every_lesson_and_exercise():
+    found = set(links(prose(nbformat.read(START, as_version=4))))
+    assert {path.name for path in LESSONS} | {f"../exercises/{path.name}" for path in EXERCISES} <= found
+
+
+def test_there_are_lessons_numbered_from_one():
+    assert LESSONS
+    assert [int(path.name[:2]) for path in LESSONS] == list(range(1, len(LESSONS) + 1))
+
+
+def test_nbval_compares_results_as_they_are():
+    """sanitize.cfg replaces nothing that looks like a result."""
+    text = (ROOT / "notebooks" / "sanitize.cfg").read_text(encoding="utf-8")
+    patterns = re.findall(r"^regex: (.*)$", text, re.MULTILINE)
+    results = (
+        "0.9375",
+        "[[2.65 0.125]",
+        " [0.   0.75 ]]",
+        "(2, 3, 0, 5)",
+        "8.9e-16",
+        "gammas [0.9688 0.9844]",
+        "1,048,576",
+    )
+    assert not [(pattern, result) for pattern in patterns for result in results if re.search(pattern, result)]
+
+
+# Each rule can fail: a notebook that keeps them all, and what breaks each of them.
+
+
+def _cell(kind, name, source, **more):
+    return {"cell_type": kind, "id": name, "metadata": {}, "source": source, **more}
+
+
+def _result(mime, data, **metadata):
+    return {"output_type": "display_data", "data": {mime: data}, "metadata": {mime: metadata} if metadata else {}}
+
+
+def _good():
+    outputs = [[_result(WIDGET, {"model_id": "m"})], [_result("image/png", "cGl4ZWxz", alt="a line")]]
+    cells = [
+        _cell(
+            "markdown", "title", "# Lesson 1. A title\n\nSee Eq. (6), arXiv:2307.08621v4. **Your guess:** what comes?"
+        ),
+        _cell("markdown", "head", "## Do, learn, need\n\nSomething."),
+        _cell("code", "widget", "slider", execution_count=1, outputs=outputs[0]),
+        _cell("code", "picture", "draw()", execution_count=2, outputs=outputs[1]),
+        _cell("markdown", "exercise", "## Exercise\n\n[ex01](../exercises/ex01_a_step.ipynb)"),
+        _cell("markdown", "hidden", "## What was not shown\n\nMuch."),
+        _cell("markdown", "reading", "## Reading\n\nA paper."),
+    ]
+    claim = "rng = np.random.default_rng(0)\nassert 1 + 1 == 2"
+    words = ("a", "b", "c")
+    names = [f"{x}-{y}{z}" for x in words for y in words for z in range(4)]
+    cells[4:4] = [_cell("code", name, claim, execution_count=n, outputs=[]) for n, name in enumerate(names, 3)]
+    return {"metadata": {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}}, "cells": cells}
+
+
+def _good_start():
+    notebook = _good()
+    del notebook["cells"][16:-3]
+    return notebook
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "ex01_a_step.ipynb").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_good_notebook_passes(rule, root):
+    assert rule(_good(), root) == []
+
+
+@pytest.mark.parametrize("rule", START_RULES, ids=lambda rule: rule.__name__)
+def test_a_good_start_page_passes(rule, root):
+    assert rule(_good_start(), root) == []
+
+
+def _in_cell(index, **changes):
+    return lambda notebook: notebook["cells"][index].update(changes)
+
+
+def _replace(index, old, new):
+    def change(notebook):
+        assert old in notebook["cells"][index]["source"]
+        notebook["cells"][index]["source"] = notebook["cells"][index]["source"].replace(old, new)
+
+    return change
+
+
+def _print(text, name="stdout"):
+    return _in_cell(5, outputs=[{"output_type": "stream", "name": name, "text": text}])
+
+
+def _shorten(notebook):
+    del notebook["cells"][5:20]
+
+
+def _lengthen(notebook):
+    notebook["cells"] += [_cell("markdown", f"more-{n}", "More.") for n in range(40)]
+
+
+def _drop_asserts(notebook):
+    for cell in notebook["cells"][10:-3] + notebook["cells"][4:10]:
+        cell["source"] = cell["source"].replace("assert ", "")
+
+
+def _swap_sections(notebook):
+    notebook["cells"][-1], notebook["cells"][-2] = notebook["cells"][-2], notebook["cells"][-1]
+
+
+def _pad_all(notebook):
+    for cell in code_cells(notebook):
+        cell["source"] += "\nx = 1" * 8
+
+
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
+BROKEN = [
+    (executed, _in_cell(5, execution_count=None), "not 1, 2, 3"),
+    (executed, _in_cell(5, execution_count=40), "not 1, 2, 3"),
+    (executed, _in_cell(5, outputs=[ERROR]), "ValueError"),
+    (executed, _print("Warning", name="stderr"), "stderr"),
+    (sized, _shorten, "cells, not 35"),
+    (sized, _lengthen, "cells, not 35"),
+    (sized, _in_cell(5, source="x = 1\n" * 26), "longest"),
+    (sized, _pad_all, "median"),
+    (brief, _lengthen, "cells, not 12"),
+    (brief, _in_cell(5, source="x = 1\n" * 13), "longest"),
+    (
+        linked,
+        _replace(-1, "A paper.", "[A paper](paper.ipynb#top), [our house](../README.md)"),
+        "paper.ipynb is not there",
+    ),
+    (linked, _replace(-3, "ex01_a_step", "ex01_another"), "not there"),
+    (sectioned, _replace(-2, "What was not shown", "The rest"), "sections"),
+    (sectioned, _swap_sections, "sections"),
+    (exercised, _replace(-3, "../exercises/", "exercises/"), "no link"),
+    (exercised, _replace(-3, "ex01_a_step", "ex01_another"), "not there"),
+    (asserted, _drop_asserts, "fewer than one in five"),
+    (guessed, _replace(0, "**Your guess:**", "So"), "guess"),
+    (cited, _replace(0, "Eq. (6), arXiv:2307.08621v4", "equation 6"), "no equation"),
+    (moving, _in_cell(2, outputs=[]), "no widget"),
+    (moving, _in_cell(5, metadata={"tags": ["nbval-ignore-output"]}), "hides"),
+    (moving, _in_cell(2, metadata={"tags": ["nbval-skip"]}), "hides"),
+    (drawn, _in_cell(3, outputs=[]), "no picture"),
+    (drawn, _in_cell(3, outputs=[_result("image/png", "cGl4ZWxz")]), "alternative text"),
+    (drawn, _in_cell(3, source="import matplotlib.pyplot as plt"), "outside figures"),
+    (repeatable, _replace(5, "default_rng(0)", "default_rng()"), "without a seed"),
+    (repeatable, _replace(5, "rng = np.random.default_rng(0)", "np.random.randn(3)"), "seeded"),
+    (repeatable, _print("<object at 0x7f12ab34cd56>"), "address"),
+    (repeatable, _print("<Figure size 640x480 with 1 Axes>"), "figure object"),
+    (repeatable, _in_cell(5, source="open('/home/me/x.txt')"), "absolute path"),
+    (repeatable, _print("saved to C:\\data"), "absolute path"),
+    (repeatable, _in_cell(5, metadata={"execution": {"iopub.status.busy": "2026-01-01"}}), "metadata"),
+    (repeatable, lambda notebook: notebook["metadata"].update(kernelspec={"name": "conda-env-x"}), "python3"),
+    (repeatable, _in_cell(5, id="3f2a91bc"), "not a name"),
+    (repeatable, _in_cell(5, id="title"), "twice"),
+]
+
+
+@pytest.mark.parametrize(("rule", "damage", "fault"), BROKEN)
+def test_a_broken_notebook_is_refused(rule, damage, fault, root):
+    notebook = _good()
+    before = copy.deepcopy(notebook)
+    damage(notebook)
+    assert notebook != before
+    faults = rule(notebook, root)
+    assert any(fault in found for found in faults), faults
+
+
+def test_every_rule_is_shown_a_notebook_that_breaks_it():
+    assert {rule for rule, _, _ in BROKEN} == {*RULES, *START_RULES}

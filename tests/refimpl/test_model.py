@@ -1,0 +1,177 @@
+"""The model is one function whatever carries it: NumPy, torch or a strict array-API library."""
+
+import math
+
+import contract
+import numpy as np
+import pytest
+import torch
+
+import refimpl
+from gpu.models.retnet import RetNet
+from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurrent_numba, retention_step_numba
+from refimpl.layers import gelu, rms_norm, swish
+
+CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, value_dim=10, rotation="rotary")
+TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
+
+
+def on(backend, tree):
+    """A nested dict of NumPy arrays on another library."""
+    if isinstance(tree, dict):
+        return {name: on(backend, branch) for name, branch in tree.items()}
+    return [on(backend, branch) for branch in tree] if isinstance(tree, list) else backend.asarray(tree)
+
+
+@pytest.mark.parametrize("backend", contract.BACKENDS, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("form", contract.forms(refimpl).values(), ids=contract.forms(refimpl))
+def test_logits_are_those_of_numpy(backend, form):
+    params = refimpl.init_params(CONFIG, seed=1, dtype=np.float64)
+    want, _ = refimpl.forward(params, TOKENS, CONFIG)
+    tokens = backend.namespace.asarray(TOKENS)
+    got, state = refimpl.forward(on(backend, params), tokens, CONFIG, retention=form)
+    contract.close(backend.to_numpy(got), want)
+    assert state.position == 17
+    assert [tuple(layer.shape) for layer in state.layers] == [(2, 2, 12, 10)] * 3
+
+
+def test_torch_module_is_the_same_model():
+    model = RetNet(CONFIG, seed=1, dtype=torch.float64)
+    want, _ = refimpl.forward(refimpl.init_params(CONFIG, seed=1, dtype=np.float64), TOKENS, CONFIG)
+    got, _ = model(torch.from_numpy(TOKENS))
+    contract.close(got.detach().numpy(), want)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    got.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_empty_sequence_changes_nothing():
+    params = refimpl.init_params(CONFIG, dtype=np.float64)
+    _, state = refimpl.forward(params, TOKENS, CONFIG)
+    logits, same = refimpl.forward(params, TOKENS[:, :0], CONFIG, state=state)
+    assert logits.shape == (2, 0, 13)
+    assert same.position == state.position
+    for got, want in zip(same.layers, state.layers, strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_init_is_seeded_and_bounded():
+    first, again, other = (refimpl.init_params(CONFIG, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(first["head"], again["head"])
+    assert not np.array_equal(first["head"], other["head"])
+    w_q, w_o = (first["layers"][0]["retention"][name] for name in ("w_q", "w_o"))
+    assert w_q.dtype == np.float32
+    for weight, gain in ((w_q, 2**-2.5), (w_o, 0.5)):  # Xavier: uniform within gain sqrt(6 / (inputs + outputs))
+        bound = gain * (6 / sum(weight.shape)) ** 0.5
+        assert 0.9 * bound < np.abs(weight).max() <= bound * (1 + 1e-6)
+
+
+def test_norm_and_activation():
+    x = np.array([[3.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_allclose(rms_norm(x, np.array([1.0, 10.0]), eps=12.5), [[0.6, 8.0], [0, 0]])
+    half = rms_norm(torch.full((2,), 300.0, dtype=torch.float16))  # 300^2 overflows float16: squared in float32
+    assert half.tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(swish(np.array([1.0, -1.0])), [1 / (1 + np.exp(-1)), -1 / (1 + np.exp(1))])
+    with pytest.raises(ValueError, match=r"weight must have shape \(2,\) \(the last axis of x\), got \(3,\)"):
+        rms_norm(x, np.ones(3))
+
+
+# The paper's ablations, what the released code does otherwise, and the rest of what a config can say.
+ABLATIONS = {
+    "default": {},
+    "no gate": {"gate": False},
+    "no group norm": {"group_norm": None},
+    "no decay": {"gamma_schedule": 1.0},
+    "one gamma": {"gamma_schedule": 127 / 128},
+    "smaller heads": {"num_heads": 4},
+    "no rotation": {"rotation": None},
+    "paper": {"ffn": "gelu", "group_norm": "mean", "gamma_schedule": "paper", "row_norm": True},
+    "torchscale": {"ffn": "geglu", "row_norm": True, "score_norm": "sum", "value_dim": 5, "embedding_scale": 4.0},
+    "absolute scores": {"score_norm": "absolute"},
+    "flash-linear-attention": {"rotation": "rotary", "group_norm_affine": True, "norm_eps": 1e-5},
+    "raw scores": {"scale_keys": False, "norm_eps": 0.0},
+}
+
+
+@pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
+def test_every_choice_holds_in_every_form(options):
+    """Float64 logits of all forms, in two parts and in any mix, within 1e-10; and the choice changes the function."""
+    config = refimpl.RetNetConfig(**{"vocab_size": 13, "dim": 24, "num_layers": 2, "num_heads": 2} | options)
+    params = refimpl.init_params(config, dtype=np.float64)
+    want, end = refimpl.forward(params, TOKENS, config)
+    if config.score_norm is not None:
+        for call in (
+            lambda: refimpl.forward(params, TOKENS, config, retention=refimpl.retention_recurrent),
+            lambda: refimpl.forward(params, TOKENS, config, state=end),
+        ):
+            with pytest.raises(ValueError, match="score_norm must be None unless retention is retention_parallel"):
+                call()
+        return
+    offered = list(contract.forms(refimpl).values())
+    for first, second in zip(offered, offered[::-1], strict=True):
+        head, state = refimpl.forward(params, TOKENS[:, :7], config, retention=first)
+        tail, state = refimpl.forward(params, TOKENS[:, 7:], config, retention=second, state=state)
+        contract.close(np.concatenate([head, tail], axis=1), want)
+        for got, layer in zip(state.layers, end.layers, strict=True):
+            contract.close(got, layer)
+
+
+def test_every_choice_changes_something():
+    plain = {"vocab_size": 13, "dim": 24, "num_layers": 1, "num_heads": 2, "norm_eps": 1e-2}
+    seen = []
+    for name, options in ABLATIONS.items():
+        config = refimpl.RetNetConfig(**{"norm_eps": 1e-2} | plain | options)
+        params = refimpl.init_params(config, dtype=np.float64)
+        params["layers"][0]["retention"]["w_q"] *= 40  # else no row of scores sums to more than 1, and score_norm rests
+        logits, _ = refimpl.forward(params, TOKENS, config)
+        same = [other for other, known in seen if known.shape == logits.shape and np.abs(known - logits).max() < 1e-9]
+        assert same == [], f"{name} gives the logits of {same}"
+        seen.append((name, logits))
+
+
+@pytest.mark.parametrize("prefill", [refimpl.retention_chunkwise, retention_chunkwise_numba])
+@pytest.mark.parametrize("step", [refimpl.retention_step, retention_step_numba])
+def test_full_model_at_full_length(prefill, step):
+    """4 layers, T = 300, float64: all forms, compiled or not, and decoding after a chunkwise prefill within 1e-10."""
+    config = refimpl.RetNetConfig(vocab_size=50, dim=32, num_layers=4, num_heads=4)
+    params = refimpl.init_params(config, dtype=np.float64)
+    tokens = np.random.default_rng(1).integers(0, 50, (1, 300))
+    want, end = refimpl.forward(params, tokens, config, retention=refimpl.retention_recurrent)
+    compiled = {"Numba recurrent": retention_recurrent_numba, "Numba chunkwise": retention_chunkwise_numba}
+    for name, form in (contract.forms(refimpl) | compiled).items():
+        got, _ = refimpl.forward(params, tokens, config, retention=form)
+        assert np.abs(got - want).max() < 1e-10, name
+    _, state = refimpl.forward(params, tokens[:, :200], config, retention=prefill)
+    for n in range(200, 300):
+        logits, state = refimpl.forward(params, tokens[:, n : n + 1], config, retention=step, state=state)
+        assert np.abs(logits[:, 0] - want[:, n]).max() < 1e-10
+    for got, layer in zip(state.layers, end.layers, strict=True):
+        contract.close(got, layer)
+
+
+def test_row_norm_is_forgiven_and_score_norm_too_without_eps():
+    """At eps = 0 the group norm takes any positive factor a token and head out again."""
+    plain = {"vocab_size": 13, "dim": 24, "num_layers": 2, "num_heads": 2, "norm_eps": 0.0}
+    params = refimpl.init_params(refimpl.RetNetConfig(**plain), dtype=np.float64)
+    want, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain))
+    for options in ({"row_norm": True}, {"score_norm": "sum"}, {"score_norm": "absolute", "row_norm": True}):
+        got, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain, **options))
+        contract.close(got, want)
+        loose, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | options | {"norm_eps": 1e-3}))
+        tight, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | {"norm_eps": 1e-3}))
+        if options.get("row_norm"):
+            assert np.abs(loose - tight).max() > 1e-3
+
+
+def test_gelu_is_exact():
+    x = np.linspace(-9, 9, 181)
+    want = [0.5 * each * math.erfc(-each / math.sqrt(2)) for each in x]
+    np.testing.assert_allclose(gelu(x), want, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(gelu(torch.from_numpy(x)), want, rtol=0, atol=1e-14)
+
+
+def test_row_sums_are_those_of_the_mask():
+    gamma = np.array([1e-3, 0.5, 31 / 32, 1 - 2.0**-30, 1.0])
+    for position in (0, 5):
+        mask = refimpl.decay_mask(gamma, 40 + position)
+        np.testing.assert_allclose(refimpl.row_sums(gamma, 40, position), mask.sum(axis=2)[:, position:], rtol=1e-14)
