@@ -29,7 +29,7 @@ outputs. But the four products of a chunk wait for one another, and the state go
 FOUND = """Half as long again as predicted. The compiler's report says why: state, mask and scores together need more than the 255 registers
 of a thread, so 208 bytes of each go to memory and back at every chunk; and as nothing is read ahead, each chunk waits for
 its three tiles. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best there is: see
-`_walk_kernel` in gpu/triton_retention.py."""
+`_walk_kernel` in gpu/kernels/triton_retention.py."""
 
 
 @triton.jit(do_not_specialize=["T", "heads"])
