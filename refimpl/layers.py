@@ -110,12 +110,13 @@ def erf(x):
     xp = array_namespace(x)
     if hasattr(xp, "erf"):  # not in the array API
         return xp.erf(x)
-    x = xp.clip(x, -6.0, 6.0)  # where erf is 1 to the last digit of float64
-    total = term = x
+    wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum reaches 1e15, beyond float16
+    wide = xp.clip(wide, -6.0, 6.0)  # where erf is 1 to the last digit of float64
+    total = term = wide
     for n in range(1, 130):  # the last term is below 1e-17 of the sum at |x| = 6
-        term = term * (x * x) * (2.0 / (2 * n + 1))
+        term = term * (wide * wide) * (2.0 / (2 * n + 1))
         total = total + term
-    return (2.0 / math.sqrt(math.pi)) * xp.exp(-x * x) * total
+    return xp.astype((2.0 / math.sqrt(math.pi)) * xp.exp(-wide * wide) * total, x.dtype, copy=False)
 
 
 def group_norm(y, config, weight=None):
