@@ -1,12 +1,12 @@
 """The layers around retention: norms, activations, multi-scale retention, feed-forward.
 
-Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32 at least; on torch
-under autocast they hand out its dtype, in which the products that follow are computed.
+Weights are (inputs, outputs) matrices in nested dicts; x is (B, T, d). Norms are computed in float32 at least.
 Equations: arXiv:2307.08621v4; what the released code does otherwise is an option of `RetNetConfig`.
 """
 
-import contextlib
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 from array_api_compat import array_namespace, device
 
@@ -15,8 +15,6 @@ from .decay import head_decays
 from .retention import retention_parallel
 from .rotation import phases, turn
 from .score_norm import row_sums, score_scale
-
-LARGE = 2**24  # numbers in an array, beyond which `recomputed` saves memory
 
 
 def rms_norm(x, weight=None, *, eps=1e-6):
@@ -43,35 +41,11 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     check_arrays(x=x, **({} if weight is None else {"weight": weight}))
     if weight is not None:
         check_shape("weight", weight, x.shape[-1:], "the last axis of x")
-    return rms_norm_of(x, weight, eps)
-
-
-def rms_norm_of(x, weight, eps):
-    """`rms_norm` of what was checked."""
     xp = array_namespace(x)
-    if hasattr(xp, "nn"):  # not in the array API
-        return _torch_rms_norm(xp, x, weight, eps)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)
     normed = wide / xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     normed = xp.astype(normed, x.dtype, copy=False)
     return normed if weight is None else normed * weight
-
-
-def _torch_rms_norm(xp, x, weight, eps):
-    """torch's own, which on a GPU is one kernel and keeps x and a number a row for its gradient.
-
-    Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
-    rounded copy of its own.
-    """
-    kind = x.device.type
-    narrow = xp.get_autocast_dtype(kind) if kind != "meta" and xp.is_autocast_enabled(kind) else None
-    # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
-    halves = x.dtype != accumulation_dtype(xp, x.dtype)
-    with xp.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
-        fits = weight is None or weight.dtype == x.dtype
-        normed = xp.nn.functional.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
-        normed = normed if fits else normed * weight
-    return normed.to(narrow) if narrow and normed.dtype == xp.float32 else normed
 
 
 def linear(x, weight):
@@ -81,16 +55,13 @@ def linear(x, weight):
 
 
 def swish(x):
-    """x sigmoid(x), the gate's activation (Eq. 8): torch's own, which keeps x alone for its gradient; elsewhere written
-    with tanh, which never overflows.
+    """x sigmoid(x), the gate's activation (Eq. 8), written with tanh, which never overflows.
 
     >>> import numpy as np
     >>> swish(np.asarray([0.0, -1000.0, 1000.0]))
     array([   0.,   -0., 1000.])
     """
     xp = array_namespace(x)
-    if hasattr(xp, "nn"):  # not in the array API
-        return xp.nn.functional.silu(x)
     return x * 0.5 * (1.0 + xp.tanh(0.5 * x))
 
 
@@ -105,11 +76,9 @@ def gelu(x):
 
 
 def erf(x):
-    """The error function: the library's own, if it has one as torch does, else
-    2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is lost."""
+    """The error function, 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is
+    lost."""
     xp = array_namespace(x)
-    if hasattr(xp, "erf"):  # not in the array API
-        return xp.erf(x)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum reaches 1e15, beyond float16
     wide = xp.clip(wide, -6.0, 6.0)  # where erf is 1 to the last digit of float64
     total = term = wide
@@ -119,7 +88,33 @@ def erf(x):
     return xp.astype((2.0 / math.sqrt(math.pi)) * xp.exp(-wide * wide) * total, x.dtype, copy=False)
 
 
-def group_norm(y, config, weight=None):
+class Operations(NamedTuple):
+    """What an array library may compute in a way of its own: by fewer kernels, or keeping less for its gradients.
+
+    rms_norm, swish, gelu: take and return what the functions of these names here do; they need not check it.
+    stop_gradient: x -> x, which automatic differentiation is to take for a constant.
+    recomputed: function, *arrays -> function(*arrays), of which automatic differentiation may keep the arrays alone and
+        compute the rest again.
+    """
+
+    rms_norm: Callable
+    swish: Callable
+    gelu: Callable
+    stop_gradient: Callable
+    recomputed: Callable
+
+
+# Plain arithmetic, for any library. It has no words for gradients, so they go through `stop_gradient` too.
+REFERENCE = Operations(
+    rms_norm=rms_norm,
+    swish=swish,
+    gelu=gelu,
+    stop_gradient=lambda x: x,
+    recomputed=lambda function, *arrays: function(*arrays),
+)
+
+
+def group_norm(y, config, weight=None, *, operations=REFERENCE):
     """The norm of Eq. 8: one group a head, over the value axis of (B, H, T, V), as `config.group_norm` says."""
     if config.group_norm is None:
         return y
@@ -127,10 +122,12 @@ def group_norm(y, config, weight=None):
     if config.group_norm == "mean":
         y = y - xp.mean(y, axis=-1, keepdims=True)
     y = xp.permute_dims(y, (0, 2, 1, 3))  # as the fused kernels write it and `merge_heads` wants it: without a copy
-    return xp.permute_dims(rms_norm(y, weight, eps=config.norm_eps), (0, 2, 1, 3))
+    return xp.permute_dims(operations.rms_norm(y, weight, eps=config.norm_eps), (0, 2, 1, 3))
 
 
-def multi_scale_retention(params, x, config, *, retention=retention_parallel, state=None, position=0, record=None):
+def multi_scale_retention(
+    params, x, config, *, retention=retention_parallel, state=None, position=0, record=None, operations=REFERENCE
+):
     """Retention in H heads, each with its own gamma, normalised and gated (Eq. 8).
 
     q, k, v are projections of x; q and k are rotated, k is scaled by 1/sqrt(K). Then
@@ -144,6 +141,7 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
         state: (B, H, K, V), or None for zero.
         position: how many tokens came before x, an integer, or integers (B,), one for each sequence.
         record: a dict that receives what was computed on the way, for `refimpl.backward`; None to keep nothing.
+        operations: the `Operations` of the array library, by default plain arithmetic, which any has.
 
     Returns:
         out (B, T, d) and the state after the last token (B, H, K, V).
@@ -154,7 +152,7 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
     """
     q, k, v, gamma = project(params, x, config, position)
     y, after = retention(q, k, v, gamma, state)
-    divisor = score_divisor(q, k, gamma, config, retention, position)
+    divisor = score_divisor(q, k, gamma, config, retention, position, operations=operations)
     divided = y if divisor is None else y / divisor
     gate = linear(x, params["w_g"]) if config.gate else None
     if record is not None:
@@ -163,25 +161,14 @@ def multi_scale_retention(params, x, config, *, retention=retention_parallel, st
         )
 
     def output(divided, gate, weight, w_o):
-        gated = merged = merge_heads(group_norm(divided, config, weight))
+        gated = merged = merge_heads(group_norm(divided, config, weight, operations=operations))
         if gate is not None:
-            gated = swish(gate) * merged
+            gated = operations.swish(gate) * merged
         if record is not None:
             record.update(merged=merged, gated=gated)
         return linear(gated, w_o)
 
-    return recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
-
-
-def recomputed(function, *arrays):
-    """function(*arrays), of which torch keeps the arrays alone for the gradient and computes again what else it needs.
-
-    For what is cheap to compute, and where the first array is large: launching small kernels again takes longer.
-    """
-    xp = array_namespace(arrays[0])
-    if math.prod(arrays[0].shape) > LARGE and hasattr(xp, "nn") and xp.is_grad_enabled():  # not in the array API
-        return xp.utils.checkpoint.checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
-    return function(*arrays)
+    return operations.recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
 
 
 def project(params, x, config, position=0):
@@ -196,7 +183,7 @@ def project(params, x, config, position=0):
     return q, k, v, head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))
 
 
-def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0):
+def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0, *, operations=REFERENCE):
     """What retention is divided by before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
     xp, divisor = array_namespace(q), None
     if config.row_norm:
@@ -207,19 +194,20 @@ def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0)
                 f"score_norm must be None unless retention is retention_parallel on the whole text, got "
                 f"{config.score_norm!r}: the scores of a row stand side by side in the parallel form alone"
             )
+        q, k = operations.stop_gradient(q), operations.stop_gradient(k)  # as in the released code
         scale = score_scale(q, k, gamma, config.score_norm, config.row_norm)
         divisor = scale if divisor is None else divisor * scale
     return divisor
 
 
-def feed_forward(params, x, kind="swiglu", record=None):
+def feed_forward(params, x, kind="swiglu", record=None, *, operations=REFERENCE):
     """The feed-forward: "swiglu" or "geglu" (act(x W_1) * x W_gate) W_2, or "gelu" gelu(x W_1) W_2 as in the paper.
 
-    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d). record: as for
-    `multi_scale_retention`.
+    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d). record,
+    operations: as for `multi_scale_retention`.
     """
     inner, gate = linear(x, params["w_1"]), None
-    hidden = swish(inner) if kind == "swiglu" else gelu(inner)
+    hidden = operations.swish(inner) if kind == "swiglu" else operations.gelu(inner)
     if kind != "gelu":
         gate = linear(x, params["w_gate"])
         hidden = hidden * gate

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from .checks import check_shape, values_are_trusted
-from .layers import feed_forward, linear, multi_scale_retention, rms_norm
+from .layers import REFERENCE, feed_forward, linear, multi_scale_retention
 from .retention import retention_parallel, retention_step
 from .tree import flatten, map_tree
 
@@ -100,7 +100,9 @@ def check_params(params, config):
         check_shape(f"params: {name}", array, wanted[name], "by the config")
 
 
-def block(params, x, config, *, retention=retention_parallel, state=None, position=0, record=None):
+def block(
+    params, x, config, *, retention=retention_parallel, state=None, position=0, record=None, operations=REFERENCE
+):
     """One layer: Y = MSR(RMSNorm(X)) + X, X' = FFN(RMSNorm(Y)) + Y.
 
     params: an entry of params["layers"]; x (B, T, d); the others as for `refimpl.layers.multi_scale_retention`.
@@ -108,23 +110,20 @@ def block(params, x, config, *, retention=retention_parallel, state=None, positi
     """
     kept = None if record is None else {"x": x, "retention": {}, "ffn": {}}
     y, after = multi_scale_retention(
-        params["retention"],
-        rms_norm(x, params["retention_norm"], eps=config.norm_eps),
-        config,
-        retention=retention,
-        state=state,
-        position=position,
-        record=kept and kept["retention"],
-    )
+        params["retention"], operations.rms_norm(x, params["retention_norm"], eps=config.norm_eps), config,
+        retention=retention, state=state, position=position, record=kept and kept["retention"], operations=operations,
+    )  # fmt: skip
     y = x + y
-    normed = rms_norm(y, params["ffn_norm"], eps=config.norm_eps)
-    x = y + feed_forward(params["ffn"], normed, config.ffn, record=kept and kept["ffn"])
+    normed = operations.rms_norm(y, params["ffn_norm"], eps=config.norm_eps)
+    x = y + feed_forward(params["ffn"], normed, config.ffn, record=kept and kept["ffn"], operations=operations)
     if record is not None:
         record.append(kept | {"y": y})
     return x, after
 
 
-def forward(params, tokens, config, *, retention=retention_parallel, state=None, record=None, layer=None):
+def forward(
+    params, tokens, config, *, retention=retention_parallel, state=None, record=None, layer=None, operations=REFERENCE
+):
     """Logits of the next token at every position, by any form of retention.
 
     Args:
@@ -136,6 +135,7 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
         record: an empty list, which receives what `refimpl.backward` needs, an entry a layer and one for the end.
         layer: who computes a layer, `block` by default. With another function of its arguments, params["layers"] is a
             list of whatever that takes, and params are not checked: the module in `gpu` has layers that are modules.
+        operations: the `refimpl.layers.Operations` of the array library, by default plain arithmetic, which any has.
 
     Returns:
         logits (B, T, vocab_size) and the `State` after the last token.
@@ -157,26 +157,26 @@ def forward(params, tokens, config, *, retention=retention_parallel, state=None,
     x = config.embedding_scale * xp.reshape(
         xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
     )
-    after = []
+    how, after = {"retention": retention, "record": record, "operations": operations}, []
     for layer_params, before in zip(params["layers"], state.layers, strict=True):
-        x, layer_state = layer(
-            layer_params, x, config, retention=retention, state=before, position=state.position, record=record
-        )
+        x, layer_state = layer(layer_params, x, config, state=before, position=state.position, **how)
         after.append(layer_state)
-    normed = rms_norm(x, params["final_norm"], eps=config.norm_eps)
+    normed = operations.rms_norm(x, params["final_norm"], eps=config.norm_eps)
     if record is not None:
         record.append({"x": x, "normed": normed})
     return linear(normed, params["head"]), State(state.position + tokens.shape[1], tuple(after))
 
 
-def decode_step(params, tokens, config, state=None):
+def decode_step(params, tokens, config, state=None, *, operations=REFERENCE):
     """One token a sequence, recurrently: `forward` with `retention_step`.
 
-    tokens (B,); returns logits (B, vocab_size) and the `State` after the token. Errors as `forward`.
+    tokens (B,); returns logits (B, vocab_size) and the `State` after the token. The rest, and errors, as `forward`.
     """
     if tokens.ndim != 1:
         raise ValueError(f"tokens must have shape (batch,), one token a sequence, got {tuple(tokens.shape)}")
-    logits, state = forward(params, tokens[:, None], config, retention=retention_step, state=state)
+    logits, state = forward(
+        params, tokens[:, None], config, retention=retention_step, state=state, operations=operations
+    )
     return logits[:, 0, :], state
 
 

@@ -55,7 +55,7 @@ def score_scale(q, k, gamma, kind, row_norm=False):
         row_norm: whether R was divided by the roots of `row_sums`.
 
     Returns:
-        (B, H, T, 1) in q's dtype, a constant to autograd, as in the released code.
+        (B, H, T, 1) in q's dtype.
 
     Raises:
         ValueError: kind is neither.
@@ -67,8 +67,6 @@ def score_scale(q, k, gamma, kind, row_norm=False):
     """
     check_choice("kind", kind, ("sum", "absolute"))
     xp = array_namespace(q, k)
-    if hasattr(q, "detach"):
-        q, k = q.detach(), k.detach()
     scores = (q @ k.mT) * xp.astype(decay_mask(gamma, q.shape[2]), q.dtype)
     if row_norm:
         scores = scores / xp.astype(xp.sqrt(row_sums(gamma, q.shape[2])), q.dtype)[:, :, None]

@@ -107,6 +107,52 @@ def test_doors_open_one_way(room):
         assert not set(imports(path)) & FORBIDDEN[room], f"{path.relative_to(ROOT)} goes through a closed door"
 
 
+ASKS_FOR_TORCH = re.compile(
+    r"\b(?:import|from) torch\b"  # also in a text of code
+    r"|\b(?:import_module|find_spec|__import__)\(\s*[rf]?[\"']torch\b"
+    r"|\b(?:has|get)attr\(\s*xp\b"  # of an array library: the array API tells what it has
+)
+
+
+def torch_code(source):
+    """What of a Python source is there for torch alone: its imports, and questions whether torch is there or at work."""
+    modules = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules.append(f"{node.module}")
+    return [*(name for name in modules if "torch" in name.split(".")), *ASKS_FOR_TORCH.findall(source)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch",
+        "import torch.nn.functional as F",
+        "def f():\n    from torch import nn",
+        "import array_api_compat.torch as xp",
+        "torch = importlib.import_module('torch')",
+        'if find_spec("torch"):\n    pass',
+        'nn = __import__("torch.nn")',
+        'hasattr(xp, "nn")',
+        "erf = getattr(xp, 'erf', None)",
+        'subprocess.run([sys.executable, "-c", "import torch"])',
+    ],
+)
+def test_torch_code_is_found(source):
+    assert torch_code(source)
+
+
+def test_refimpl_has_no_torch_code():
+    """It is mathematics on arrays of any library; words about torch are no code."""
+    assert not torch_code('"""Arrays of NumPy or torch."""\nimport torchscale_stub\nhasattr(os, "fork")')
+    for path in (ROOT / "refimpl").rglob("*.py"):
+        if path.parent.name == "bench":
+            continue  # to go: these still time torch where it is installed
+        assert torch_code(path.read_text()) == [], f"{path.relative_to(ROOT)} has code for torch"
+
+
 def test_the_core_goes_from_decay_to_model():
     order = ["checks", "decay", "rotation", "retention", "score_norm", "config", "layers", "tree", "model"]
     for i, name in enumerate(order):

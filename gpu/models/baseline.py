@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from refimpl.checks import check_choice, check_integer
 from refimpl.files import write_atomically
-from refimpl.layers import rms_norm_of
 from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
 from .attention import Attention
 from .gru import GRU
 from .linear_attention import LinearAttention
+from .operations import TORCH
 
 MIXERS = {"transformer": Attention, "linear": LinearAttention, "gru": GRU}
 
@@ -73,7 +73,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x):
         """(..., d) -> (..., d)."""
-        return rms_norm_of(x, self.weight, self.eps)
+        return TORCH.rms_norm(x, self.weight, eps=self.eps)
 
 
 class FeedForward(nn.Module):

@@ -18,6 +18,7 @@ from refimpl.tree import flatten, map_tree
 from refimpl.weights import load_params, save_params, unflatten
 
 from ..numerics import without_autocast
+from .operations import TORCH
 
 
 class RetNet(nn.Module):
@@ -51,7 +52,7 @@ class RetNet(nn.Module):
         if tokens.device.type != "meta" and torch.is_autocast_enabled(tokens.device.type):
             retention = without_autocast(retention)
         params = dict(self.named_parameters(recurse=False)) | {"layers": self.layers}
-        return forward(params, tokens, self.config, retention=retention, state=state, layer=layer)
+        return forward(params, tokens, self.config, retention=retention, state=state, layer=layer, operations=TORCH)
 
     def save(self, path):
         """Write weights and config as one safetensors file, atomically; `refimpl.weights.load_params` reads it too."""

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 import refimpl
+from gpu.models import operations
 from gpu.models.build import build
+from gpu.models.operations import rms_norm
 from gpu.models.retnet import Layer, RetNet
 from gpu.numerics import layer_caller, numerics
 from gpu.training.config import RunConfig
 from gpu.training.step import Trainer
 from refimpl import layers
 from refimpl.checks import values_trusted
-from refimpl.layers import rms_norm
 from refimpl.tree import flatten, map_tree
 
 SMALL = {"dim": 32, "num_layers": 3, "num_heads": 2, "batch_size": 4, "window": 24}
@@ -73,9 +74,9 @@ def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypat
     """To the bit, in losses and norms of gradients, also within layers that are computed again."""
     config, calls, losses = RunConfig(precision=precision, recompute=recompute, **SMALL), [], []
     norm = layers.group_norm
-    monkeypatch.setattr(layers, "group_norm", lambda *args: calls.append(1) or norm(*args))
-    for large in (layers.LARGE, 0):
-        monkeypatch.setattr(layers, "LARGE", large)
+    monkeypatch.setattr(layers, "group_norm", lambda *args, **how: calls.append(1) or norm(*args, **how))
+    for large in (operations.LARGE, 0):
+        monkeypatch.setattr(operations, "LARGE", large)
         trainer = Trainer(RetNet(config.retnet, seed=2), config)
         losses.append([trainer.step(*BATCH, 1e-3) for _ in range(3)])
         calls.append(0)
@@ -165,11 +166,11 @@ def test_chunkwise_runs_are_the_parallel_ones():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo explains what it does
-@pytest.mark.parametrize(("model", "large"), [("retnet", layers.LARGE), ("retnet", 0), ("transformer", 0)])
+@pytest.mark.parametrize(("model", "large"), [("retnet", operations.LARGE), ("retnet", 0), ("transformer", 0)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypatch):
     """Without a break and without compiling again: the check of gamma's values would break it."""
-    monkeypatch.setattr(layers, "LARGE", large)
+    monkeypatch.setattr(operations, "LARGE", large)
     graphs = []
 
     def backend(graph, _):
@@ -243,7 +244,7 @@ def test_a_layer_is_the_block_of_the_reference():
 
     got, _ = model(torch.from_numpy(BATCH[0]), layer=layer)
     assert called == list(model.layers)
-    want, _ = refimpl.forward(model.params(), torch.from_numpy(BATCH[0]), model.config)
+    want, _ = refimpl.forward(model.params(), torch.from_numpy(BATCH[0]), model.config, operations=operations.TORCH)
     assert torch.equal(got, want)
 
 

@@ -14,6 +14,7 @@ import torch
 from torchscale_stub import import_torchscale, no_casts_down
 
 import refimpl
+from gpu.models.operations import TORCH
 from refimpl import RetNetConfig, State, decode_step, forward, init_params
 from refimpl.files import write_atomically
 from refimpl.interop import from_fla, from_torchscale, to_fla, to_torchscale, write_safetensors
@@ -219,7 +220,7 @@ def test_its_gradients(shape, sharpness):
         model(torch.from_numpy(TOKENS))[0].square().mean().backward()
     want = {key: parameter.grad.numpy() for key, parameter in model.named_parameters()}
     tree = map_tree(lambda _, array: torch.from_numpy(array).requires_grad_(), params)
-    got, _ = forward(tree, torch.from_numpy(TOKENS), dataclasses.replace(config, score_norm="sum"))
+    got, _ = forward(tree, torch.from_numpy(TOKENS), dataclasses.replace(config, score_norm="sum"), operations=TORCH)
     got.square().mean().backward()
     got = to_torchscale(map_tree(lambda _, leaf: leaf.grad, tree), config)
     if "share_decoder_input_output_embed" in dict(shape.options):  # one tensor there, two here

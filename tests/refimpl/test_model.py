@@ -1,6 +1,7 @@
 """The model is one function whatever carries it: NumPy, torch or a strict array-API library."""
 
 import math
+from collections import Counter
 
 import contract
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 import refimpl
+from gpu.models.operations import TORCH
 from gpu.models.retnet import RetNet
 from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurrent_numba, retention_step_numba
-from refimpl.layers import gelu, rms_norm, swish
+from refimpl.layers import REFERENCE, Operations, gelu, rms_norm, swish
+from refimpl.tree import flatten, map_tree
 
 CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, value_dim=10, rotation="rotary")
 TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
@@ -167,7 +170,52 @@ def test_gelu_is_exact():
     x = np.linspace(-9, 9, 181)
     want = [0.5 * each * math.erfc(-each / math.sqrt(2)) for each in x]
     np.testing.assert_allclose(gelu(x), want, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(gelu(torch.from_numpy(x)), want, rtol=0, atol=1e-14)
+    for function in (gelu, TORCH.gelu):
+        np.testing.assert_allclose(function(torch.from_numpy(x)), want, rtol=0, atol=1e-14)
+
+
+def test_operations_are_used_in_every_layer():
+    """Each as often as the layers ask for it, by forward and by decode_step, and with the same numbers in the record."""
+    config = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, score_norm="sum")
+    params, calls, records = refimpl.init_params(config, dtype=np.float64), [], [[], []]
+
+    def counted(name, operation):
+        return lambda *args, **how: calls.append(name) or operation(*args, **how)
+
+    spies = Operations(*map(counted, Operations._fields, TORCH))
+    for library, operations, record in zip((contract.NUMPY, contract.TORCH), (REFERENCE, spies), records, strict=True):
+        tokens = library.namespace.asarray(TOKENS)
+        refimpl.forward(on(library, params), tokens, config, record=record, operations=operations)
+    wanted = {"rms_norm": 3 * 3 + 1, "swish": 3 * 2, "stop_gradient": 3 * 2, "recomputed": 3}
+    assert Counter(calls) == wanted
+    got, want = (flatten({"layers": record}) for record in records[::-1])
+    assert got.keys() == want.keys()
+    for name, array in want.items():
+        if isinstance(array, np.ndarray):
+            contract.close(got[name].numpy(), array)
+
+    calls.clear()
+    config = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, ffn="geglu")
+    params = on(contract.TORCH, refimpl.init_params(config))
+    refimpl.decode_step(params, torch.from_numpy(TOKENS[:, 0]), config, operations=spies)
+    assert Counter(calls) == {"rms_norm": 3 * 3 + 1, "swish": 3, "gelu": 3, "recomputed": 3}
+
+
+@pytest.mark.parametrize("operations", [REFERENCE, TORCH], ids=["plain", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"ffn": "gelu", "group_norm": "mean"}], ids=["default", "paper"])
+def test_torch_tensors_of_any_dtype_are_computed(options, dtype, operations):
+    """Logits and the state, within some roundings of what float64 makes of the same weights."""
+    config = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, **options)
+    rounded = map_tree(lambda _, x: torch.from_numpy(x).to(dtype), refimpl.init_params(config, 1, np.float64))
+    exact = map_tree(lambda _, x: x.double().numpy(), rounded)
+    want, end = refimpl.forward(exact, TOKENS, config)
+    got, after = refimpl.forward(rounded, torch.from_numpy(TOKENS), config, operations=operations)
+    assert got.dtype == dtype
+    assert {layer.dtype for layer in after.layers} == {torch.float32}
+    contract.close(got.double().numpy(), want, 8 * torch.finfo(dtype).eps * np.abs(want).max())
+    for layer, other in zip(after.layers, end.layers, strict=True):
+        contract.close(layer.double().numpy(), other, 8 * torch.finfo(dtype).eps * np.abs(other).max())
 
 
 def test_row_sums_are_those_of_the_mask():

@@ -22,6 +22,7 @@ from gpu.bench.config import PAPER, QUICK, BenchmarkConfig
 from gpu.bench.decoding import random_state
 from gpu.bench.paper import TRAINING, UNFUSED, Setup, paper_groups, paper_training, unfused
 from gpu.kernels.registry import step_of
+from gpu.models import operations
 from gpu.models.attention import Attention
 from gpu.models.baseline import Baseline
 from gpu.models.build import build_random
@@ -30,7 +31,7 @@ from gpu.numerics import layer_caller
 from gpu.report import page as report
 from gpu.report import paper as report_paper
 from gpu.sampling import generate
-from refimpl import layers, retention_step
+from refimpl import retention_step
 from refimpl.checks import values_trusted
 
 TINY = BenchmarkConfig(
@@ -251,7 +252,7 @@ def kept_bytes(model, compiled):
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of what Dynamo does and imports
 @pytest.mark.parametrize("compiled", [False, True])
 def test_what_a_layer_keeps_is_what_the_module_says(compiled, monkeypatch):
-    monkeypatch.setattr(layers, "LARGE", 0)  # as if the layer were large
+    monkeypatch.setattr(operations, "LARGE", 0)  # as if the layer were large
     if not compiled:  # a compiler takes the norm apart on a GPU too
         monkeypatch.setattr(torch.nn.functional, "rms_norm", rms_norm_of_a_gpu)
     kept = [kept_bytes(model, compiled) for model in ("retnet", "transformer")]

@@ -1,0 +1,57 @@
+"""torch's own operations for the layers of `refimpl.layers`: fewer kernels, and less kept for the gradients.
+
+Under torch.autocast a norm hands out autocast's dtype, in which the products that follow are computed.
+"""
+
+import contextlib
+import math
+
+import torch
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from refimpl.checks import accumulation_dtype
+from refimpl.layers import Operations
+
+LARGE = 2**24  # numbers in an array, beyond which `recomputed` saves memory
+
+
+def rms_norm(x, weight=None, *, eps=1e-6):
+    """`refimpl.layers.rms_norm` by torch's own, on a GPU one kernel that keeps x and a number a row for its gradient.
+
+    Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
+    rounded copy of its own.
+    """
+    kind = x.device.type
+    narrow = torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
+    # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
+    halves = x.dtype != accumulation_dtype(torch, x.dtype)
+    with torch.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
+        fits = weight is None or weight.dtype == x.dtype
+        normed = F.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
+        normed = normed if fits else normed * weight
+    return normed.to(narrow) if narrow and normed.dtype == torch.float32 else normed
+
+
+def gelu(x):
+    """`refimpl.layers.gelu` by torch's error function. Its own gelu rounds otherwise: runs would not be what they were."""
+    return 0.5 * x * (1.0 + torch.erf(x * 0.5**0.5))
+
+
+def recomputed(function, *arrays):
+    """function(*arrays), of which autograd keeps the arrays alone and computes again what else it needs.
+
+    Where the first array is large: launching small kernels again takes longer.
+    """
+    if math.prod(arrays[0].shape) > LARGE and torch.is_grad_enabled():
+        return checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+    return function(*arrays)
+
+
+TORCH = Operations(
+    rms_norm=rms_norm,
+    swish=F.silu,  # keeps x alone
+    gelu=gelu,
+    stop_gradient=torch.Tensor.detach,
+    recomputed=recomputed,
+)
