@@ -16,7 +16,7 @@ keep_old_paths(__name__, {
     "ex05": "answers.ex05", "ex06": "answers.ex06", "ex07": "answers.ex07", "ex08": "answers.ex08",
     "inputs": "answers.inputs", "core": "checking.core", "judge": "checking.judge", "key": "checking.key",
     "report": "checking.report", "prompt": "checking.prompt", "catalog": "checking.catalog", "batch": "grading.batch",
-    "feedback": "grading.feedback", "isolation": "grading.isolation", "sandbox": "grading.sandbox",
+    "feedback": "grading.feedback", "isolation": "grading.sandbox", "sandbox": "grading.sandbox",
     "release": "handout.release", "nbgrader": "handout.nbgrader", "runner": "harness.runner",
     "submission": "harness.submission", "child": "harness.child", "confine": "harness.confine",
     "wire": "harness.wire",

@@ -15,7 +15,8 @@ from .checking.key import choose
 from .checking.prompt import check_own
 from .checking.report import styled_lines
 from .grading.batch import Batch, find_entries
-from .grading.isolation import CHOICES, IsolationError, Limits, choose_isolation
+from .grading.isolation import IsolationError, Limits
+from .grading.sandbox import CHOICES, choose_isolation
 from .handout.release import write_nbgrader, write_release
 from .harness.submission import UnusableError
 

@@ -17,7 +17,8 @@ from zoo import FULL, RIGHT, zoo
 
 import exercises
 from exercises.grading.batch import Batch, find_entries
-from exercises.grading.isolation import Limits, choose_isolation
+from exercises.grading.isolation import Limits
+from exercises.grading.sandbox import choose_isolation
 from refimpl.files import write_atomically
 
 COURSE = Path(exercises.__file__).parent

@@ -165,8 +165,8 @@ def zoo(course):
             "IndexError|it took|it computed|PermissionError",
         ),
         "finds-the-package": step(
-            "files = [m.__file__ for m in list(sys.modules.values()) if 'exercises' in (getattr(m, '__file__', None) or '')]\nsource = open(os.path.dirname(files[0]) + '/../answers/ex01.py').read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
-            "FileNotFoundError|PermissionError|IndexError",
+            "frame, files = sys._getframe(), []\nwhile frame:\n    files += [frame.f_code.co_filename] if 'exercises' in frame.f_code.co_filename else []\n    frame = frame.f_back\nsource = open(os.path.dirname(files[0]) + '/../answers/ex01.py').read()\nspace = {}\nexec(source[source.index('def retention_step'):source.index('# Wrong')], space)\nreturn space['retention_step'](q, k, v, gamma, state)",
+            "FileNotFoundError|PermissionError",
         ),
         "reads-the-environment": step(
             "text = open(f'/proc/{os.getppid()}/environ').read() + open('/proc/1/environ').read()\nraise ValueError(text)", "PermissionError|FileNotFoundError"
@@ -193,7 +193,7 @@ def zoo(course):
             "wanted|ModuleNotFoundError",
         ),
         "patches-the-grader": step(
-            "import builtins\nfor name, module in list(sys.modules.items()):\n    if name.startswith('exercises'):\n        for key in ('_outputs', '_plain', 'run', 'judge', '_agree', '_first_difference', 'frame', 'run_to_bytes'):\n            setattr(module, key, lambda *a, **k: b'')\nreturn np.zeros_like(v), np.zeros_like(state)",
+            "frame = sys._getframe()\nwhile frame:\n    for key in ('_outputs', '_plain', 'run', 'find_and_run', 'frame', 'run_to_bytes'):\n        if key in frame.f_globals: frame.f_globals[key] = lambda *a, **k: b''\n    frame = frame.f_back\nreturn np.zeros_like(v), np.zeros_like(state)",
             "what came back is not an answer|before it gave an answer|wanted",
         ),
         "patches-builtins": step(

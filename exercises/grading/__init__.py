@@ -1,1 +1,1 @@
-"""A class, graded: isolation, batches, feedback."""
+"""Grading a class: isolation, batches, feedback."""

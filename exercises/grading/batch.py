@@ -1,4 +1,4 @@
-"""Grading a folder: find the submissions, grade them in parallel, and take up again where a run was interrupted."""
+"""Grades a folder: finds the submissions, grades them in parallel, and continues an interrupted run."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ from .feedback import COLUMNS, Outcome, feedback_html, grades_csv, results_json,
 from .isolation import EXERCISES
 from .sandbox import StoppedError, put_questions
 
-MOST_BYTES = 20_000_000  # of a submission: a notebook with pictures, and far from what hurts
+MOST_BYTES = 20_000_000  # of a submission: enough for a notebook with pictures
 SECONDS_BETWEEN_CSV = 10.0
 IN_FOLDER = re.compile(r"(?P<exercise>ex\d\d)(?!\d).*\.(py|ipynb)", re.IGNORECASE | re.DOTALL)
 FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE | re.DOTALL)
@@ -33,7 +33,7 @@ FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE | re.D
 
 @dataclass(frozen=True)
 class Entry:
-    """One file to grade: whose, for which exercise, and the names of that student's other files for it."""
+    """One file to grade: its student, exercise, path, and the names of the student's other files for that exercise."""
 
     student: str
     exercise: str
@@ -45,7 +45,7 @@ class Entry:
         """Return where its results go, relative to the output folder; safe whatever the student's name is."""
         safe = re.sub(r"[^A-Za-z0-9_-]", "_", self.student)[:60]
         plain = safe and safe == self.student == safe.lower() and not re.search("-[0-9a-f]{8}$", safe)
-        if not plain:  # two names must not share a folder on any file system, nor a name take another's with its hash
+        if not plain:  # no two names share a folder, also where case is ignored or a name looks like a hashed one
             safe += "-" + hashlib.sha256(os.fsencode(self.student)).hexdigest()[:8]
         return Path("results", safe, self.exercise)
 
@@ -53,9 +53,9 @@ class Entry:
 def find_entries(folder, exercises=None):
     """Return (entries, ignored): what there is to grade in `folder`, and (path, reason) of every other file.
 
-    A submission is folder/STUDENT/exNN*.py or .ipynb, or folder/STUDENT_exNN*.py or .ipynb. Of several files
-    of one student for one exercise the last counts, in the order of their names with numbers as numbers.
-    exercises: names, to leave the others out. Links are not followed.
+    A submission is folder/STUDENT/exNN*.py or .ipynb, or folder/STUDENT_exNN*.py or .ipynb. If a student has
+    several files for an exercise, the last in the order of their names counts, with numbers read as numbers.
+    exercises: the names to grade; by default all. Links are not followed.
     """
     known = exercise_names()
     found, ignored = {}, []
@@ -83,7 +83,7 @@ def _natural(path):
 
 
 def _files(folder, ignored):
-    """Yield (path, student) of every plain file; the student is None where it is not the name of a folder."""
+    """Yield (path, student) of every plain file; the student is None for a file that is not in a folder."""
     for item in sorted(folder.iterdir()):
         if item.is_symlink():
             ignored.append((item, "it is a link"))
@@ -125,9 +125,9 @@ def read_submission(path):
 
 
 def key_version(key, isolation, limits):
-    """Return a hash that changes with anything a verdict depends on, but the submission."""
+    """Return a hash of everything that a verdict depends on, except the submission."""
     parts = [to_json(key), isolation.name, repr(asdict(limits)), np.__version__]
-    rooms = [path for path in sorted(EXERCISES.rglob("*.py")) if path.parent.name != "answers"]  # the key holds those
+    rooms = [path for path in sorted(EXERCISES.rglob("*.py")) if path.parent.name != "answers"]  # those are in the key
     parts += [path.read_text(encoding="utf-8") for path in rooms]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -135,7 +135,7 @@ def key_version(key, isolation, limits):
 class Batch:
     """The grading of `entries` into the folder `out`: iterate over `run`.
 
-    isolation, limits: see isolation.py. `reused` counts the entries whose results were there already.
+    isolation, limits: see isolation.py. `reused` counts the entries that were graded before.
     """
 
     def __init__(self, entries, out, isolation, limits, workers=None):
@@ -149,7 +149,7 @@ class Batch:
         self._rows = {}
 
     def run(self):
-        """Grade, and yield (entry, row of grades.csv) of each as it is done; grades.csv is kept up to date."""
+        """Grade, and yield (entry, row of grades.csv) of each when it is done; grades.csv is kept up to date."""
         pool = ThreadPoolExecutor(self.workers)
         futures = {pool.submit(self._results_of, entry): entry for entry in self.entries}
         written = time.monotonic()
@@ -164,7 +164,7 @@ class Batch:
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
-            for future, entry in futures.items():  # those done that nobody waited for any more
+            for future, entry in futures.items():  # finished, but not yielded
                 if not future.cancelled() and not isinstance(future.exception(), StoppedError):
                     self._rows[entry] = self._row(entry, future)
             self._write_csv()
@@ -174,7 +174,7 @@ class Batch:
             return row(future.result(), (entry.folder / "feedback.html").as_posix())
         except StoppedError:
             raise
-        except Exception as error:  # of ours, outside the grading proper: this one submission is not graded
+        except Exception as error:  # a bug of the grader, which must not affect the other submissions
             columns = dict.fromkeys(COLUMNS, "")
             named = {
                 "student": _printable(entry.student),
@@ -187,7 +187,7 @@ class Batch:
         write_atomically(self.out / "grades.csv", grades_csv(self._rows.values()))
 
     def _results_of(self, entry):
-        """Return what is in the entry's results.json, made now if it is not there for just this file and key."""
+        """Return the content of the entry's results.json; grade unless it is there for this file and key."""
         if self._stop.is_set():
             raise StoppedError
         data, unreadable = read_submission(entry.path)
@@ -197,17 +197,17 @@ class Batch:
             "not_graded": [_printable(other) for other in entry.others],
         }
         target = self.out / entry.folder / "results.json"
-        there = _read_results(target, entry, facts)
-        if there is not None and not unreadable:
+        earlier = _read_results(target, entry, facts)
+        if earlier is not None and not unreadable:
             self.reused += 1
-            return there
+            return earlier
         began = time.monotonic()
         outcome = self._grade(entry, data, unreadable, facts)
         outcome.facts["seconds"] = round(time.monotonic() - began, 3)
         most = sum(problem.points for problem in self._keys[entry.exercise].problems)
         text = results_json(outcome, most)
         write_atomically(target.with_name("feedback.html"), feedback_html(outcome))
-        write_atomically(target, text)  # last: where it is, everything is
+        write_atomically(target, text)  # last: if it is there, so is the rest
         return json.loads(text)
 
     def _grade(self, entry, data, unreadable, facts):
@@ -244,7 +244,7 @@ class Batch:
 
 
 def _read_results(path, entry, facts):
-    """Return the results of just this submission and key from an earlier run, or None."""
+    """Return the results of this submission and key from an earlier run, or None."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         results = json.loads(path.read_text(encoding="utf-8"))
         extra = results["extra_data"]
@@ -252,7 +252,7 @@ def _read_results(path, entry, facts):
         same = same and (extra["file"], extra["student"]) == (_printable(entry.path.name), _printable(entry.student))
         page = path.with_name("feedback.html").is_file()
         if same and page and extra["status"] != "grader error":
-            row(results, "")  # all that grades.csv needs is there
+            row(results, "")  # raises unless all that grades.csv needs is there
             return results
     return None
 

@@ -1,4 +1,4 @@
-"""What a graded submission leaves behind: results.json in Gradescope's format, feedback.html, and its row of grades.csv."""
+"""The files on a graded submission: results.json in Gradescope's format, feedback.html and a row of grades.csv."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ class Outcome:
     """One submission after grading.
 
     status: "graded", "unusable" (the file could not be read) or "grader error". report: the `Report`, or None
-    after a grader error. facts: what goes into extra_data of results.json. notes: lines for the student.
+    after a grader error. facts: for extra_data in results.json. notes: lines for the student.
     """
 
     student: str
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def results_json(outcome, most):
-    """Return the text of results.json; `most` is the points to be had."""
+    """Return the text of results.json; `most` is the most points possible."""
     report, notes = outcome.report, outcome.notes
     tests = [
         _test(function, result)
@@ -85,7 +85,7 @@ def _test(function, result):
 
 
 def feedback_html(outcome):
-    """Return the page a student reads; everything that came from outside is escaped."""
+    """Return the page a student reads; all text from outside is escaped."""
     title = f"{outcome.exercise}: {outcome.student}"
     parts = [to_html(outcome.report) if outcome.report else f"<p>{escape(_closing(outcome))}</p>"]
     if outcome.notes:
@@ -100,7 +100,7 @@ def feedback_html(outcome):
 
 def _closing(outcome):
     if outcome.report is None:
-        return "The grader failed on this submission. That is no fault of yours; it will be graded again."
+        return "The grader failed on this submission. That is not your fault; it will be graded again."
     return plain_text(outcome.report).splitlines()[-1]
 
 
@@ -123,7 +123,7 @@ def row(results, feedback):
 
 
 def grades_csv(rows):
-    """Return the text of grades.csv. A cell that a spreadsheet would take for a formula gets an apostrophe."""
+    """Return the text of grades.csv. Cells that a spreadsheet would read as formulas get an apostrophe."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

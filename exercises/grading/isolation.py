@@ -8,7 +8,6 @@ own process table and no network.
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 EXERCISES = Path(__file__).parent.parent
 HARNESS = EXERCISES / "harness"
 CHILD_MODULES = ("child", "confine", "runner", "submission", "wire")  # all that a sandbox sees of the course
-# Packages without their __init__, so that nothing else of the course is imported.
+# The packages are made without running their __init__, so that nothing else of the course is imported.
 START = """
 import json, sys, types
 settings = json.loads(sys.argv[1])
@@ -34,12 +33,11 @@ from exercises.harness.child import main
 main(settings)
 """
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-USERS = range(65300, 65500)  # whom student code becomes where the grader is root; no system gives these numbers out
-CHOICES = ("auto", "bubblewrap", "limits")
+USERS = range(65300, 65500)  # who runs student code if the grader is root; systems do not assign these numbers
 
 
 class IsolationError(Exception):
-    """The isolation asked for cannot be had here; the message says why."""
+    """The isolation asked for does not work here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,13 @@ class Isolation:
     namespaces: bool = False
 
     def command(self, limits, user=None):
-        """Return the command line of the harness, which will become `user` (a number) if there is one."""
+        """Return the command line of the harness, which switches to `user` (a number) if that is not None."""
         inside = "/grader/exercises/harness" if self.name == "bubblewrap" else str(HARNESS)
         settings = {
             "modules": inside,
             "packages": str(_numpy().parent),
             "readable": [str(path) for path in _numpy_folders()],
-            "unseen": [str(EXERCISES / "__init__.py"), str(EXERCISES / "checking"), str(EXERCISES / "answers")]
-            if self.name == "bubblewrap"
-            else [],
+            "unseen": [str(EXERCISES)] if self.name == "bubblewrap" else [],
             "user": user,
             "limits": {
                 "cpu": limits.cpu_seconds,
@@ -103,9 +99,9 @@ class Isolation:
 
 @contextlib.contextmanager
 def reserved_user(isolation):
-    """Give a user number that no other grader on this machine uses meanwhile, or None where none is needed.
+    """Yield a user number that no other grader on this machine is using, or None if none is needed.
 
-    A socket's name serves as the lock: it goes with the process, however that ends.
+    The lock is the name of a socket, which the system frees when the process ends.
     """
     if not isolation.own_user:
         yield None
@@ -119,45 +115,6 @@ def reserved_user(isolation):
             yield user
             return
     raise IsolationError("every user for student code is taken by other graders on this machine")
-
-
-def choose_isolation(choice="auto"):
-    """Return the best `Isolation` that works here, or the one asked for; IsolationError if it does not work.
-
-    choice: "auto", "bubblewrap" or "limits". What works is found by grading nothing in it, once.
-    """
-    reasons = []
-    for isolation in _candidates(choice):
-        reason = _trial(isolation)
-        if not reason:
-            return isolation
-        reasons.append(reason)
-    raise IsolationError(f"no isolation by {choice} here: {'; '.join(reasons)}")
-
-
-def _candidates(choice):
-    root = sys.platform == "linux" and os.geteuid() == 0
-    if choice in ("auto", "bubblewrap"):
-        if root:
-            yield Isolation("bubblewrap", own_user=True)
-        yield Isolation("bubblewrap", own_user=False, namespaces=True)
-    if choice in ("auto", "limits"):
-        yield Isolation("limits only", own_user=root)
-
-
-def _trial(isolation):
-    """Return why a harness does not start in `isolation`, or ""."""
-    if isolation.name == "bubblewrap" and shutil.which("bwrap") is None:
-        return "there is no bwrap (the package is called bubblewrap)"
-    from .sandbox import BrokenSandboxError, Sandbox  # which needs this module
-
-    try:
-        with Sandbox(isolation, Limits()) as sandbox:
-            if sandbox.seen:
-                return f"the sandbox shows the course: {sandbox.seen}"
-    except (BrokenSandboxError, OSError) as error:
-        return str(error)
-    return ""
 
 
 def _python():
@@ -186,7 +143,14 @@ def _bubblewrap(namespaces):
     for name, value in ENVIRONMENT.items():
         options += ["--setenv", name, value]
     options += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
-    options += ["--perms", "1777", "--size", str(4 << 20), "--tmpfs", "/tmp"]  # first, for the rest may lie below it
+    options += [
+        "--perms",
+        "1777",
+        "--size",
+        str(4 << 20),
+        "--tmpfs",
+        "/tmp",
+    ]  # first, because later mounts may lie below it
     mounts, shared = [], []
     standard = Path(sysconfig.get_path("stdlib"))
     libraries = [Path(path) for path in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64")]
@@ -196,7 +160,7 @@ def _bubblewrap(namespaces):
         elif path.is_dir() and not any(path.is_relative_to(one) for one in shared):
             mounts += ["--ro-bind", str(path), str(path)]
             shared.append(path)
-    # Other packages, the course among them, are no part of it.
+    # Other packages stay out, also the course if it is installed.
     others = {standard / "site-packages", standard / "dist-packages", Path("/usr/lib/python3/dist-packages")}
     others |= {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
     for path in sorted(others):
@@ -207,7 +171,7 @@ def _bubblewrap(namespaces):
         mounts += ["--ro-bind", str(path), str(path)]
     for name in CHILD_MODULES:
         mounts += ["--ro-bind", str(HARNESS / f"{name}.py"), f"/grader/exercises/harness/{name}.py"]
-    # What lies above a mount would be made for root alone.
+    # bubblewrap would make the folders above a mount accessible to root only.
     for path in sorted(
         {above for mount in (*shared, *alone, Path("/grader/exercises/harness/x")) for above in mount.parents}
     ):
@@ -218,7 +182,7 @@ def _bubblewrap(namespaces):
 
 @contextlib.contextmanager
 def empty_folder():
-    """Give a new empty folder; other users may enter and not write."""
+    """Yield a new empty folder that other users may enter but not write to."""
     with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o555)
         yield folder

@@ -1,21 +1,25 @@
-"""The trusted side of the sandbox: ask, wait within limits, and believe nothing but arrays."""
+"""The trusted side of the sandbox: it asks, waits within limits, and takes nothing but checked arrays."""
 
 import contextlib
 import os
 import select
+import shutil
 import signal
+import sys
 import time
 from dataclasses import dataclass, replace
 
 from ..harness.runner import Run, missing, one_line
 from ..harness.wire import MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
-from .isolation import empty_folder, reserved_user
+from .isolation import Isolation, IsolationError, Limits, empty_folder, reserved_user
 
-GRACE = 5.0  # seconds beyond a check's limit before the harness itself counts as lost
-STARTING = 30.0  # seconds for Python and NumPy to load, on a machine that is busy
+CHOICES = ("auto", "bubblewrap", "limits")
+
+GRACE = 5.0  # seconds beyond the limit of a check after which the harness counts as lost
+STARTING = 30.0  # seconds for Python and NumPy to load on a busy machine
 MOST_RESTARTS = 2
-LONG = 200_000  # bytes of a notebook from which it is worth leaving its outputs out, once for all checks
-MOST_LATE = 2  # checks of one function that may run out of time before the rest is not run
+LONG = 200_000  # bytes: the outputs of longer notebooks are removed once, before all checks
+MOST_LATE = 2  # after so many checks of a function ran out of time its other checks are not run
 
 
 class BrokenSandboxError(Exception):
@@ -29,8 +33,8 @@ class StoppedError(Exception):
 class Sandbox:
     """One harness: `ask` it; as a context manager it ends with everything in it.
 
-    in_force: what it enforces, in words. seen: files of the course that it can see, which should be none.
-    stop: an Event that makes waiting end with StoppedError.
+    in_force: phrases for what it enforces. seen: what it can see of the course, which should be nothing.
+    stop: an Event; once set, waiting raises StoppedError.
     """
 
     def __init__(self, isolation, limits, stop=None):
@@ -80,7 +84,7 @@ class Sandbox:
             except BlockingIOError:
                 continue
             except BrokenPipeError:
-                raise BrokenSandboxError(self._last_words()) from None
+                raise BrokenSandboxError(self._last_error_line()) from None
 
     def _read(self, deadline):
         descriptor = self._process.stdout.fileno()
@@ -91,14 +95,14 @@ class Sandbox:
                 self._wait(descriptor, deadline)
                 part = os.read(descriptor, min(n - len(data), 1 << 20))
                 if not part:
-                    raise BrokenSandboxError(self._last_words())
+                    raise BrokenSandboxError(self._last_error_line())
                 data += part
             return bytes(data)
 
         try:
             return read_frame(read)
         except MalformedError as error:
-            raise BrokenSandboxError(f"the harness sent nonsense: {error}") from None
+            raise BrokenSandboxError(f"the harness sent a malformed message: {error}") from None
 
     def _wait(self, descriptor, deadline, write=False):
         """Return when the pipe is ready."""
@@ -110,12 +114,48 @@ class Sandbox:
             if time.monotonic() > deadline:
                 raise BrokenSandboxError("the harness does not answer")
 
-    def _last_words(self):
+    def _last_error_line(self):
         """Return the last line of the harness's standard error."""
         os.set_blocking(self._process.stderr.fileno(), False)
         time.sleep(0.05)
         text = (self._process.stderr.read(1 << 16) or b"").decode("utf-8", "replace").strip()
         return one_line(text.splitlines()[-1]) if text else "the harness ended"
+
+
+def choose_isolation(choice="auto"):
+    """Return the best `Isolation` that works here, or the one asked for; IsolationError if it does not work.
+
+    choice: "auto", "bubblewrap" or "limits". Each candidate is tried by starting a sandbox in it.
+    """
+    reasons = []
+    for isolation in candidates(choice):
+        reason = why_not(isolation)
+        if not reason:
+            return isolation
+        reasons.append(reason)
+    raise IsolationError(f"no isolation by {choice} here: {'; '.join(reasons)}")
+
+
+def candidates(choice):
+    """Yield each `Isolation` that `choice` allows, the best first."""
+    root = sys.platform == "linux" and os.geteuid() == 0
+    if choice in ("auto", "bubblewrap"):
+        if root:
+            yield Isolation("bubblewrap", own_user=True)
+        yield Isolation("bubblewrap", own_user=False, namespaces=True)
+    if choice in ("auto", "limits"):
+        yield Isolation("limits only", own_user=root)
+
+
+def why_not(isolation):
+    """Return why no sandbox starts in `isolation`, or ""."""
+    if isolation.name == "bubblewrap" and shutil.which("bwrap") is None:
+        return "there is no bwrap (the package is called bubblewrap)"
+    try:
+        with Sandbox(isolation, Limits()) as sandbox:
+            return f"the sandbox shows the course: {sandbox.seen}" if sandbox.seen else ""
+    except (BrokenSandboxError, OSError) as error:
+        return str(error)
 
 
 @dataclass
@@ -138,8 +178,8 @@ class ConfinementError(Exception):
 def put_questions(key, name, source, isolation, limits, stop=None):
     """Return `Answered`: every check of `key` put to the submission `source` (bytes of a file called `name`).
 
-    First the file is only read, without any input. Then come the visible checks and last the hidden
-    ones, so that no process that may put its inputs into a message can have met a hidden one.
+    The file is read first, without any inputs. Visible checks come before hidden ones: their messages may show
+    what the submission knows, and until then it has seen no hidden input.
     """
     return _Conversation(key, name, source, isolation, limits, stop).run()
 
@@ -172,7 +212,7 @@ class _Conversation:
         if look["unusable"]:
             return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
         runs, late = {}, {}
-        for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # stable: else in order
+        for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # the sort is stable
             function = problem.function
             if function not in look["names"]:
                 run = missing(function)
@@ -181,7 +221,7 @@ class _Conversation:
                         run, failure=f"{function} is not defined; the notes say what could not be read or run"
                     )
             elif late.get(function, 0) >= MOST_LATE:
-                run = Run(failure=f"not run, for {function} ran out of time in {MOST_LATE} checks", by_grader=True)
+                run = Run(failure=f"not run, because {function} ran out of time in {MOST_LATE} checks", by_grader=True)
             else:
                 reason, run = self._check(problem, check)
                 late[function] = late.get(function, 0) + (reason in ("late", "cpu"))
@@ -192,7 +232,7 @@ class _Conversation:
         return Answered(runs, list(notes), unusable, [*self._in_force, "wall-clock time"])
 
     def _shorten(self):
-        """Leave the outputs of a long notebook out. It is read in the sandbox, for its JSON may be hostile too."""
+        """Remove the outputs of a long notebook. That is done in the sandbox, because its JSON may be hostile too."""
         if self._common["name"].endswith(".ipynb") and len(self._source) > LONG:
             reason, data = self._ask({"ask": "shorten"}, b"")
             if not reason and len(data) < len(self._source):
@@ -202,7 +242,7 @@ class _Conversation:
         """Return (why the file could not even be read, what was found in it)."""
         reason, data = self._ask({"ask": "look"}, b"")
         if reason:
-            return self._words(reason), None
+            return self._describe(reason), None
         try:
             found = _look_from_bytes(data)
         except MalformedError as error:
@@ -212,15 +252,10 @@ class _Conversation:
     def _check(self, problem, check):
         """Return (how it ended, the `Run`) of one check."""
         arguments, payload = call_to_bytes(check.inputs)
-        call = {
-            "ask": "call",
-            "function": problem.function,
-            "arguments": arguments,
-            "returns": list(problem.returns),
-        }
+        call = {"ask": "call", "function": problem.function, "arguments": arguments, "returns": list(problem.returns)}
         reason, data = self._ask(call, payload)
         if reason:
-            return reason, Run(failure=self._words(reason), by_grader=True)
+            return reason, Run(failure=self._describe(reason), by_grader=True)
         try:
             return "", _clean(run_from_bytes(data))
         except MalformedError as error:
@@ -250,20 +285,21 @@ class _Conversation:
             raise ConfinementError(f"a process could not be confined: {one_line(data.decode('utf-8', 'replace'))}")
         return _went_wrong(end, data), data
 
-    def _words(self, reason):
+    def _describe(self, reason):
+        """Return the line that tells a student what went wrong."""
         limits = self._limits
         return {
             "late": f"it took more than {limits.seconds:g} s: look for a loop that does not end",
             "cpu": f"it computed for more than {limits.cpu_seconds} s: look for a loop that does not end",
-            "flood": "it sent far too much",
-            "used up": f"not run, for the checks before it used up the {limits.total_seconds:g} s of a submission",
-            "gone": f"not run, for the submission ended its sandbox {MOST_RESTARTS + 1} times",
+            "flood": "it sent far too much data",
+            "used up": f"not run, because the checks before it used up the {limits.total_seconds:g} s of a submission",
+            "gone": f"not run, because the submission ended its sandbox {MOST_RESTARTS + 1} times",
             "lost": "the submission ended its sandbox",
         }.get(reason, reason)
 
 
 def _went_wrong(end, data):
-    """Return "" if an answer may have come, else a word for what happened or the reason itself."""
+    """Return "" if there may be an answer, else a key of `_describe` or the reason itself."""
     if end["end"] in ("late", "flood"):
         return end["end"]
     if end["signal"] == signal.SIGXCPU:
@@ -303,5 +339,5 @@ def _look_from_bytes(data):
 
 
 def _clean(run):
-    """Return the `Run` with its texts printable and short; they come from the submission."""
+    """Return the `Run` with its texts, which come from the submission, printable and short."""
     return Run(run.outputs, run.inputs, one_line(run.failure), one_line(run.where), run.written)

@@ -1,1 +1,1 @@
-"""How student code is found and run, with nothing of the course beside it."""
+"""How student code is found and run, with nothing of the course within reach."""

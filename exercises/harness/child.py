@@ -1,9 +1,9 @@
 """The harness inside the sandbox: it takes one question at a time and forks a process for each.
 
 The harness itself never runs student code, and holds no answer. The forked process keeps one
-descriptor, the pipe its answer goes into, confines itself, and then reads the submission and calls
-the function. What comes out of the pipe is relayed, not believed: the grader compares it with answers
-it never sent here.
+descriptor, the pipe for its answer, confines itself, and then reads the submission and calls the
+function. The harness passes on what comes out of the pipe and does not trust it: the grader compares
+it with answers that never enter the sandbox.
 """
 
 import contextlib
@@ -20,28 +20,14 @@ from .runner import describe_error, find_and_run
 from .submission import UnusableError, collect_bytes, without_outputs
 from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
 
-# Loaded before student code runs, once: afterwards the folders may be out of reach, and it is faster.
-LIKELY = (
-    [f"encodings.{name}" for name in ("cp1252", "iso8859_15", "latin_1", "utf_8_sig")]
-    + [
-        "array",
-        "logging",
-        "pathlib",
-        "pprint",
-        "timeit",
-        "traceback",
-        "abc",
-        "bisect",
-        "cmath",
-        "collections",
-        "contextlib",
-        "copy",
-        "dataclasses",
-    ]
-    + ["decimal", "enum", "fractions", "functools", "heapq", "inspect", "itertools", "json", "math", "numbers"]
-    + ["operator", "random", "re", "statistics", "string", "textwrap", "time", "typing", "warnings"]
-    + [f"numpy.{name}" for name in ("fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random")]
-)
+# Imported once, before student code runs: afterwards their folders may be out of reach.
+LIKELY = """
+abc array bisect cmath collections contextlib copy dataclasses decimal enum fractions functools heapq inspect
+itertools json logging math numbers operator pathlib pprint random re statistics string textwrap time timeit
+traceback typing warnings
+encodings.cp1252 encodings.iso8859_15 encodings.latin_1 encodings.utf_8_sig
+numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random
+"""
 READY = b"confined"
 
 
@@ -49,19 +35,21 @@ def main(settings):
     """Answer questions from standard input on standard output until it ends."""
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1):  # nobody's print reaches the grader
+    for standard in (0, 1):  # nothing printed reaches the grader
         os.dup2(nothing, standard)
-    for name in LIKELY:
+    for name in LIKELY.split():
         importlib.import_module(name)
     sys.path = [path for path in sys.path if path != settings["packages"]]
-    sys.modules[__package__].__path__ = []
+    # Under limits alone the course's files may be readable. With no package to look in, none of them can be imported.
+    for name in [name for name in sys.modules if name.partition(".")[0] == __package__.partition(".")[0]]:
+        del sys.modules[name]
     confinement = Confinement(settings["limits"], settings["readable"])
-    dropped = _drop(settings["user"])
+    switched = _switch_to(settings["user"])
     confinement.die_with_parent()
     gc.freeze()  # what is loaded by now stays shared with the processes forked from here
-    alone = os.getpid() == 1 or dropped
+    alone = os.getpid() == 1 or switched
     seen = [path for path in settings["unseen"] if os.path.lexists(path)]
-    in_force = [*confinement.in_force, *(["a user of its own"] if dropped else [])]
+    in_force = [*confinement.in_force, *(["a user of its own"] if switched else [])]
     _write(sink, frame({"in_force": in_force, "seen": seen}))
     while True:
         try:
@@ -72,8 +60,8 @@ def main(settings):
             _write(sink, frame(*_ask(header, payload, confinement, alone)))
 
 
-def _drop(user):
-    """Become `user` (a number) if there is one and the system lets us; return whether it did."""
+def _switch_to(user):
+    """Become `user` (a number, or None for no change) if the system permits it; return whether it did."""
     if user is None:
         return False
     try:
@@ -86,7 +74,7 @@ def _drop(user):
 
 
 def _ask(header, payload, confinement, alone):
-    """Return (how it ended, the bytes that came) of one question, put to a process of its own."""
+    """Return (how it ended, the bytes that came) of one question, answered by a new process."""
     reader, writer = os.pipe()
     ready, set_up = os.pipe()
     child = os.fork()
@@ -97,14 +85,17 @@ def _ask(header, payload, confinement, alone):
             os._exit(1)
     os.close(writer)
     os.close(set_up)
-    # Written and closed before any student code runs, so this one word is to be believed.
-    words = os.read(ready, 1000)
+    ready_or_error = os.read(ready, 1000)  # Trusted: written before student code runs.
     os.close(ready)
-    data, end = _collect(reader, time.monotonic() + header["seconds"]) if words == READY else (words, "unconfined")
+    data, end = (
+        _collect(reader, time.monotonic() + header["seconds"])
+        if ready_or_error == READY
+        else (ready_or_error, "unconfined")
+    )
     os.close(reader)
-    os.kill(child, signal.SIGKILL)  # not reaped yet, so it is this child; if it has ended, its status stays
+    os.kill(child, signal.SIGKILL)  # safe: until it is reaped, the number stays this child's
     _, status = os.waitpid(child, 0)
-    if alone:  # whatever else may run here is the submission's
+    if alone:  # any other process here was started by the submission
         with contextlib.suppress(OSError):
             os.kill(-1, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):

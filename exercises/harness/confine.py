@@ -1,7 +1,7 @@
-"""What a process gives up before it runs a submission: resources, and on Linux most of the system.
+"""Limits a process that is about to run a submission: its resources, and on Linux its access to the system.
 
-`Confinement` is made in the harness, before any student code, and says what it can enforce;
-`enter` is called in the process that is about to run student code. It raises if anything announced fails.
+`Confinement` is made in the harness, before any student code, and lists what it can enforce. `enter` is called in
+the process that is about to run student code, and raises if any of that fails.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ ALL_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}  # by version; from ve
 ALL_RIGHTS_NOW = 0xFFFF
 TCP, ABSTRACT_SOCKETS_AND_SIGNALS = 0b11, 0b11
 
-# seccomp: what student code has no use for, by architecture: its number, that of fcntl, and the calls refused.
+# seccomp, by architecture: its number, the number of fcntl, and the refused calls, which student code does not need.
 REFUSED = {
     "x86_64": (
         0xC000003E,
@@ -50,24 +50,20 @@ REFUSED = {
             "other processes": (117, 270, 271, 261, 122, 119, 274, 140, 30, 440, 448, 272, 238, 239),
             "network": (198, 199, 425),
             "memory that no limit counts": (279, 447, 194, 186, 190, 180, 219, 217, 218),
-            "what Landlock leaves open on files": (
-                *(52, 53, 452, 54, 55, 88, 45),
-                *(5, 6, 7, 14, 15, 16, 463, 466),
-            ),
+            "what Landlock leaves open on files": (*(52, 53, 452, 54, 55, 88, 45), *(5, 6, 7, 14, 15, 16, 463, 466)),
             "namespaces and mounts": (97, 268, 40, 430, 428, 429, 432, 442, 41, 51, 265, 264, 92),
             "the kernel": (280, 241, 282),
         },
     ),
 }
-FCNTL_SIGNALS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a pipe
+FCNTL_SIGNALS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: they send signals to other processes through a pipe
 
 
 class Confinement:
-    """Limits, and on Linux Landlock and seccomp as far as the kernel has them.
+    """Limits, and on Linux Landlock and seccomp as far as the kernel supports them.
 
-    limits: {"cpu": seconds, "memory": bytes, "file": bytes, "descriptors": number}. readable: files and
-    folders that stay readable; everything else does not, and nothing is writeable but /dev/null.
-    in_force: what holds for student code, in words.
+    limits: {"cpu": seconds, "memory": bytes, "file": bytes, "descriptors": number}. readable: the files and
+    folders that stay readable; only /dev/null stays writeable. in_force: phrases for what is enforced.
     """
 
     def __init__(self, limits, readable):
@@ -82,7 +78,7 @@ class Confinement:
             self._prepare_seccomp()
 
     def die_with_parent(self):
-        """Have the kernel end this process with its parent, and keep its memory and descriptors its own."""
+        """Have the kernel end this process with its parent, and keep others out of its memory and descriptors."""
         if sys.platform == "linux":
             self._prctl(PDEATHSIG, SIGKILL)
             self._prctl(SUBREAPER, 1)
@@ -133,7 +129,7 @@ class Confinement:
         for path in readable:
             self._allow(path, READ_FILE | (READ_DIR if os.path.isdir(path) else 0))
         standard = os.path.dirname(os.__file__)
-        self._allow(standard, READ_DIR)  # importing lists it; what other packages hold stays unreadable
+        self._allow(standard, READ_DIR)  # imports list this folder; the contents of other packages stay unreadable
         for entry in os.listdir(standard):
             if entry not in ("site-packages", "dist-packages"):
                 path = os.path.join(standard, entry)

@@ -1,7 +1,7 @@
-"""The one way to run a submitted function: whatever it does comes back as plain data, a `Run`.
+"""Runs a submitted function and returns whatever it does as plain data, a `Run`.
 
-The isolated grader runs this module beside the student's code, so it imports nothing of the course and
-knows no answer.
+The isolated grader loads this module into the process that runs student code, so it imports nothing of the course
+and knows no answer.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Bound here, once: a submission that replaces numpy's functions changes nothing.
+# Bound at import, so a submission that replaces NumPy's functions changes nothing.
 _ndarray, _float64 = np.ndarray, np.float64
 _catch_warnings, _simplefilter = warnings.catch_warnings, warnings.simplefilter
 
-MOST_NUMBERS = 1_000_000  # in one output: far above any check's, far below what hurts
+MOST_NUMBERS = 1_000_000  # in one output: far more than any check needs, far less than would do harm
 LONGEST_LINE = 240  # of a message that comes from the student's code
 
 
@@ -25,9 +25,9 @@ LONGEST_LINE = 240  # of a message that comes from the student's code
 class Run:
     """What one call gave, as plain data.
 
-    outputs: float64 arrays, as many as came. inputs: the arrays passed in, as they were after the call.
+    outputs: float64 arrays, as many as were returned. inputs: the arrays passed in, as they were after the call.
     failure: why there are no outputs, one line, and where: the line of the student's code, if known.
-    written: False if the function is still the stub. by_grader: the failure is in the grader's own words.
+    written: False if the function is still the stub. by_grader: the grader wrote the failure's text.
     """
 
     outputs: tuple[np.ndarray, ...] = ()
@@ -72,14 +72,14 @@ def run(function, inputs, returns):
         return Run(failure=f"not written yet: {what}" if what else "not written yet", written=False)
     except _RefusedError as error:
         return Run(failure=_message(error))
-    except BaseException as error:  # SystemExit and the like are mistakes too, not ends
+    except BaseException as error:  # also SystemExit, which must not end the checks
         return Run(failure=describe_error(error), where=_where(error, function))
     return Run(outputs, inputs)
 
 
 @contextlib.contextmanager
 def contained():
-    """Drop what is printed or warned: it is nobody's answer, and a report must stay readable."""
+    """Drop output and warnings: they are no answer, and would clutter the report."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _catch_warnings():
         _simplefilter("ignore")
         yield
@@ -107,23 +107,23 @@ def one_line(text):
 
 
 class _RefusedError(Exception):
-    """What came back is not what was asked for; the message says why."""
+    """The function did not return what was asked for; the message says why."""
 
 
 def _outputs(result, returns):
-    """Return the plain arrays of `result`; a tuple is wanted where there are several names."""
+    """Return the plain arrays of `result`, which must be a tuple if there are several names."""
     if len(returns) == 1:
         return (_plain(returns[0], result),)
     if type(result) is not tuple:
         came = "None (is the return missing?)" if result is None else type(result).__name__
         raise _RefusedError(f"it must return a tuple of {len(returns)} arrays, {', '.join(returns)}; got {came}")
-    # What comes too many is kept, under a number: `judge` counts.
+    # Extra outputs are kept under a number, because `judge` says how many came.
     names = (*returns, *(f"output {n}" for n in range(len(returns), len(result))))
     return tuple(_plain(name, value) for name, value in zip(names, result, strict=False))
 
 
 def _plain(name, value):
-    """Return a float64 copy of `value`, a real floating NumPy array; subclasses are refused, for they may lie."""
+    """Return a float64 copy of `value`, a real floating NumPy array. Subclasses are refused: they can fake comparisons."""
     if type(value) is not _ndarray:
         raise _RefusedError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if value.dtype.kind != "f":

@@ -1,4 +1,4 @@
-"""The functions of a submitted notebook or script, with as little of the rest executed as they need."""
+"""Collects the functions of a submitted notebook or script, and executes only what they need."""
 
 import __future__
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .runner import contained, describe_error
 
-# What IPython adds to Python, a line at a time: %magic, !shell, ?help, help?, x = !shell, x = %magic.
+# What IPython adds to Python, line by line: %magic, !shell, ?help, help?, x = !shell, x = %magic.
 NOT_PYTHON = re.compile(
     r"(?m)^([ \t]*)(?:%%?[A-Za-z].*|[!?].*|[\w.]+\?\??[ \t\r]*|[\w.,* \t]+=[ \t]*(?:!|%[A-Za-z]).*)$"
 )
@@ -38,10 +38,9 @@ def collect(path, functions):
     """Return the `Submission` in `path`, a .py or .ipynb file that defines `functions` (names).
 
     Only the imports, definitions and assignments that these functions need, directly or through each
-    other, are executed, in the order of the file; no calls, no prints, no unrelated cells. What fails
-    on the way becomes a note, and the functions are there all the same if they can be. Cells are never
-    looked up by position: a function counts by its name, and where a cell is tagged "ex01:name", the
-    definition of that name in that cell alone.
+    other, are executed, in the order of the file; no calls, no prints, no unrelated cells. A statement that
+    fails becomes a note and does not affect the others. Functions are found by name, never by the position
+    of their cell; if a cell is tagged "ex01:name", only the definition of that name in that cell counts.
     UnusableError: no such file, not a notebook, or syntax errors that leave none of the functions.
     """
     path = Path(path)
@@ -51,7 +50,7 @@ def collect(path, functions):
     except OSError as error:
         raise UnusableError(f"{path.name} cannot be read: {error.strerror}") from None
     folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # as `python file.py` does: one's own work may import its neighbours
+    sys.path.insert(0, folder)  # as `python file.py` does, so that it can import the files beside it
     try:
         return collect_bytes(path.name, data, functions)
     finally:
@@ -89,7 +88,7 @@ def _cells(name, data):
     """Return (label, source, tags) of each code cell, or of the one script."""
     _check_kind(name)
     try:
-        # A script may name its encoding in a comment, as Python has it.
+        # As in Python, a comment may name the encoding of a script.
         script = name.endswith(".py")
         text = data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0] if script else "utf-8-sig")
     except (UnicodeDecodeError, SyntaxError, LookupError):
@@ -99,7 +98,7 @@ def _cells(name, data):
     try:
         content = json.loads(text)
         if "worksheets" in content:
-            raise UnusableError(f"{name} is a notebook of an old format (3): open it in Jupyter and save it anew")
+            raise UnusableError(f"{name} is a notebook of an old format (3): open it in Jupyter and save it again")
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
         return [
             (f"code cell {number}", "".join(cell["source"]), _tags(cell)) for number, cell in enumerate(cells, start=1)
@@ -109,7 +108,7 @@ def _cells(name, data):
 
 
 def without_outputs(data):
-    """Return the bytes of a notebook with what `collect_bytes` reads of it alone, or `data` if it is no notebook."""
+    """Return the notebook with only what `collect_bytes` reads of it, or `data` unchanged if it is not a notebook."""
     try:
         cells = _cells("a.ipynb", data)
     except UnusableError:
@@ -123,7 +122,7 @@ def _tags(cell):
 
 
 def _parse(source):
-    """Return the statements of a cell; magics are dropped only where Python cannot read the cell with them."""
+    """Return the statements of a cell; IPython's magics are dropped only if Python cannot parse the cell with them."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -133,7 +132,7 @@ def _parse(source):
 
 
 def _singles(statement):
-    """Return `import a, b` as two statements, so that one that fails takes no other with it."""
+    """Return `import a, b` as two statements, so that a failing one does not affect the other."""
     if isinstance(statement, ast.Import):
         return [ast.copy_location(ast.Import([alias]), statement) for alias in statement.names]
     return [statement]
@@ -170,16 +169,16 @@ def _binds(statement):
 
 
 def _root(node):
-    """Return {"x"} of x[0], x.a or x.a[0], or the empty set where no name is at the root."""
+    """Return {"x"} of x[0], x.a or x.a[0], or the empty set if there is no name at the root."""
     while isinstance(node, (ast.Subscript, ast.Attribute)):
         node = node.value
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _uses(statement):
-    """Return the global names a statement reads, those in the functions it defines included."""
+    """Return the global names a statement reads, including those in the functions it defines."""
     names, tables = set(), [symtable.symtable(ast.unparse(statement), "cell", "exec")]
-    for table in tables:  # grows
+    for table in tables:  # the list grows in the loop
         whole = table is tables[0]
         names |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and (whole or one.is_global())}
         tables += table.get_children()
@@ -187,11 +186,11 @@ def _uses(statement):
 
 
 def _execute(name, statements, notes):
-    """Execute statement by statement, so that one that fails takes no other with it."""
-    module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses and the like look for it
+    """Execute statement by statement, so that a failing one does not affect the others."""
+    module = sys.modules[MODULE] = types.ModuleType(MODULE)  # dataclasses, for example, look for it there
     namespace = vars(module)
     namespace["__file__"] = name
-    # Annotations stay unevaluated: a type from a package that is not there costs no function.
+    # Annotations are not evaluated, so a type from a missing package does not break a function.
     flags = __future__.annotations.compiler_flag
     future = [s for _, s in statements if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
     for label, statement in statements:

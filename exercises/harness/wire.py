@@ -1,7 +1,7 @@
 """Messages between the grader and the process that runs a submission: JSON and raw bytes, no pickle.
 
 A frame is two lengths, a JSON object and a payload. `run_from_bytes` reads what a hostile process may
-have written: it allocates nothing that a length only claims, and takes nothing but float64 arrays.
+have written: it allocates no memory for a length that is merely claimed, and accepts float64 arrays only.
 """
 
 import json
@@ -20,12 +20,12 @@ MOST_AXES = 8
 PLAIN = "<f8"
 KINDS = ("<f2", "<f4", "<f8")  # of the arrays a check may pass in
 
-# What the types of an answer's fields must be.
+# The fields of an answer and their types.
 FIELDS = {"outputs": list, "inputs": dict, "failure": str, "where": str, "written": bool}
 
 
 class MalformedError(Exception):
-    """A message that is not as it must be; the text says why, in one line."""
+    """A malformed message; the text says why, in one line."""
 
 
 def frame(header, payload=b""):
@@ -85,7 +85,7 @@ def run_to_bytes(run):
 
 
 def run_from_bytes(data):
-    """Return the `Run` in `data`; MalformedError for anything that is not exactly one."""
+    """Return the `Run` in `data`; MalformedError if it is not exactly one `Run`."""
     if len(data) < LENGTHS.size:
         raise MalformedError("it is cut short")
     header_length, payload_length = LENGTHS.unpack_from(data)
@@ -127,7 +127,7 @@ def _object(data):
 
 
 def _size(shape):
-    """Return how many numbers an array of `shape` holds, if that is a shape."""
+    """Return how many numbers an array of `shape` holds; MalformedError if it is not a shape."""
     if type(shape) is not list or len(shape) > MOST_AXES:
         raise MalformedError("a shape in it is not a list of at most 8 integers")
     if any(type(n) is not int or not 0 <= n <= MOST_NUMBERS for n in shape) or math.prod(shape) > MOST_NUMBERS:
