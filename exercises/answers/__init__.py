@@ -1,1 +1,1 @@
-"""What is asked and what is right: an exercise a module."""
+"""Each exercise is a module: its checks, solutions and named wrong answers."""

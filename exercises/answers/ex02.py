@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.linalg import eigvals, inv, matrix_power
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
-from .inputs import small_numbers
+from ..checking.core import Exercise, problem
+from .inputs import one_head
+from .recurring import float32_arrays, keeps_arguments, swaps
 
 # Solutions.
 
@@ -63,98 +64,77 @@ def _sum_with(tokens=lambda n, _: range(n + 1), term=None, steps=lambda n: n + 1
     return function
 
 
-def _ignores_the_state(q, k, v, A, state):
-    return unrolled(q, k, v, A, None)
-
-
-UNROLLED_MISTAKES = (
-    WrongAnswer(
-        "leaves out the newest token",
+UNROLLED_MISTAKES = {
+    "leaves out the newest token": (
         _sum_with(tokens=lambda n, _: range(n)),
         "you leave out the newest token: the sum runs to m = n, and A^0 is the identity",
     ),
-    WrongAnswer(
-        "counts one step too many",
+    "counts one step too many": (
         _sum_with(term=lambda q, k, v, A, n, m: (q[n] @ matrix_power(A, n - m + 1) @ k[m]) * v[m]),
         "your power is one too high: token m is multiplied by A at the n - m tokens after it, not at its own",
     ),
-    WrongAnswer(
-        "takes powers of the entries",
+    "takes powers of the entries": (
         _sum_with(power=lambda A, j: A ** float(j)),
         "you raise each entry to the power (A ** j): A^j is the matrix product of A with itself, j times",
     ),
-    WrongAnswer(
-        "multiplies by A once",
+    "multiplies by A once": (
         _sum_with(term=lambda q, k, v, A, n, m: (q[n] @ matrix_power(A, min(n - m, 1)) @ k[m]) * v[m]),
         "you multiply older tokens by A once: it takes A^(n-m), once for each token since",
     ),
-    WrongAnswer(
-        "transposes A",
+    "transposes A": (
         _sum_with(term=lambda q, k, v, A, n, m: (k[m] @ matrix_power(A, n - m) @ q[n]) * v[m]),
         "you transposed A: it is q_n A^(n-m) k_m^T, q on the left; k A^(n-m) q^T is the same with A^T",
     ),
-    WrongAnswer(
-        "swaps the positions of q and k",
+    "swaps the positions of q and k": (
         _sum_with(term=lambda q, k, v, A, n, m: (q[m] @ matrix_power(A, n - m) @ k[n]) * v[m]),
         "you swapped positions: the query is that of the later token n, the key that of the earlier token m",
     ),
-    WrongAnswer(
-        "sees the future",
+    "sees the future": (
         _sum_with(tokens=lambda _, time: range(time)),
-        "you sum over all tokens: the output of token n takes m <= n alone, for later tokens n - m is negative",
+        "you sum over all tokens: the output of token n takes only m <= n; for later tokens n - m is negative",
     ),
-    WrongAnswer(
-        "ignores the state",
-        _ignores_the_state,
+    "ignores the state": (
+        lambda q, k, v, A, state: unrolled(q, k, v, A, None),
         "you ignored the state passed in: counted from 1, output n holds q_n A^n S_0 too; only None adds nothing",
     ),
-    WrongAnswer(
-        "fades the state one step too few",
+    "fades the state one step too few": (
         _sum_with(steps=lambda n: n),
         "S_0 needs one more A: the first token multiplies it once already, so output 1 holds q_1 A S_0",
     ),
-)
+}
 
 
 def _absorb_by(change_q, change_k):
     return lambda q, k, basis: (change_q(q, basis), change_k(k, basis))
 
 
-ABSORB_MISTAKES = (
-    WrongAnswer(
-        "multiplies rows of k by the inverse",
+ABSORB_MISTAKES = {
+    "multiplies rows of k by the inverse": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k @ inv(basis)),
         "your k is k Lambda^-1: in Lambda^-1 k^T the key is a column, so for rows the inverse is transposed",
     ),
-    WrongAnswer(
-        "takes the transpose for the inverse",
+    "takes the transpose for the inverse": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k @ basis),
         "you used Lambda^T for Lambda^-1: they are equal only if the eigenvectors are orthogonal and of length 1",
     ),
-    WrongAnswer(
-        "absorbs the wrong way round",
+    "absorbs the wrong way round": (
         _absorb_by(lambda q, basis: q @ inv(basis).T, lambda k, basis: k @ basis),
         "you gave Lambda to k and Lambda^-1 to q: in q Lambda diag(a) Lambda^-1 k^T, Lambda stands beside q",
     ),
-    WrongAnswer(
-        "takes rows for eigenvectors",
+    "takes rows for eigenvectors": (
         _absorb_by(lambda q, basis: q @ basis.T, lambda k, basis: k @ inv(basis)),
         "you transposed Lambda: its columns are the eigenvectors, so q_n Lambda is q @ basis",
     ),
-    WrongAnswer(
-        "leaves k as it was",
+    "leaves k as it was": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k.copy()),
         "you left k as it was: Lambda^-1 stands beside k^T and goes into it",
     ),
-    WrongAnswer(
-        "returns keys as columns",
+    "returns keys as columns": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: inv(basis) @ k.T),
-        "your k has a column a token: transpose Lambda^-1 k^T back, so that each row is a key, shape (T, K)",
+        "your k has a column per token: transpose Lambda^-1 k^T back, so that each row is a key, shape (T, K)",
     ),
-    WrongAnswer(
-        "swaps what it returns", lambda *arguments: absorb(*arguments)[::-1], "you returned (k, q): the order is (q, k)"
-    ),
-)
+    **swaps(absorb, "q", "k"),
+}
 
 
 def _diagonal_with(
@@ -178,53 +158,41 @@ def _diagonal_with(
     return function
 
 
-DIAGONAL_MISTAKES = (
-    WrongAnswer(
-        "decays columns",
+DIAGONAL_MISTAKES = {
+    "decays columns": (
         _diagonal_with(step=lambda decays, inner, k, v: decays * inner + k[:, None] * v),
         "you multiplied column j of the state by a_j: a belongs to the rows, diag(a) S is decays[:, None] * S",
     ),
-    WrongAnswer(
-        "does not change q and k",
+    "does not change q and k": (
         _diagonal_with(change=lambda q, k, basis: (q, k)),
         "you left q and k as they were: in the basis of A's eigenvectors they become q Lambda and Lambda^-1 k^T",
     ),
-    WrongAnswer(
-        "takes the state in as it is",
+    "takes the state in as it is": (
         _diagonal_with(enter=lambda basis, state: state),
-        "you started from S_0 itself: in the new basis it is Lambda^-1 S_0, as for the keys it was made of",
+        "you started from S_0 itself: in the new basis it is Lambda^-1 S_0, like the keys it was made of",
     ),
-    WrongAnswer(
-        "returns the inner state",
+    "returns the inner state": (
         _diagonal_with(leave=lambda basis, inner: inner),
         "you returned the state of the new basis: the caller's is Lambda times that",
     ),
-    WrongAnswer(
-        "leaves by the inverse",
+    "leaves by the inverse": (
         _diagonal_with(leave=np.linalg.solve),
         "you multiplied the state by Lambda^-1 on the way out too: the way back is Lambda",
     ),
-    WrongAnswer(
-        "reads before writing",
+    "reads before writing": (
         _diagonal_with(read_first=True),
         "you read the state before writing the new token: o_n takes S_n, not S_(n-1)",
     ),
-    WrongAnswer(
-        "decays the new token",
+    "decays the new token": (
         _diagonal_with(step=lambda decays, inner, k, v: decays[:, None] * (inner + k[:, None] * v)),
-        "you decay the new token too: a multiplies the state before it alone",
+        "you decay the new token too: a multiplies only the state before it",
     ),
-    WrongAnswer(
-        "ignores the state",
+    "ignores the state": (
         _diagonal_with(enter=lambda basis, state: 0 * state),
         "you ignored the state passed in: only None means zero",
     ),
-    WrongAnswer(
-        "swaps what it returns",
-        lambda *arguments: diagonal_recurrence(*arguments)[::-1],
-        "you returned (state, out): the order is (out, state)",
-    ),
-)
+    **swaps(diagonal_recurrence, "out", "state"),
+}
 
 
 def _of_eigenvalue(gamma, theta):
@@ -245,217 +213,134 @@ def _stretches(A):
     return np.linalg.norm(A, 2, axis=(1, 2)), decay_and_angle(A)[1]
 
 
-POLAR_MISTAKES = (
-    WrongAnswer(
-        "reads a column of A",
+POLAR_MISTAKES = {
+    "reads a column of A": (
         _reads_the_entries,
-        "you read gamma and theta off a column of A: that works for a scaled rotation alone; take the eigenvalues",
+        "you read gamma and theta off a column of A: that works only for a scaled rotation; take the eigenvalues",
     ),
-    WrongAnswer(
-        "takes the real part for the decay",
+    "takes the real part for the decay": (
         _of_eigenvalue(np.real, np.angle),
         "your gamma is the real part of the eigenvalue: the decay is its modulus",
     ),
-    WrongAnswer(
-        "takes the determinant for the decay",
+    "takes the determinant for the decay": (
         _of_eigenvalue(lambda x: np.abs(x) ** 2, np.angle),
         "your gamma is squared: the determinant is the product of both eigenvalues, gamma^2",
     ),
-    WrongAnswer(
-        "takes the stretch for the decay",
+    "takes the stretch for the decay": (
         _stretches,
-        "your gamma is the largest stretch of one step (a singular value): the eigenvalue rules the powers of A",
+        "your gamma is the largest stretch of one step (a singular value): the eigenvalues govern the powers of A",
     ),
-    WrongAnswer(
-        "loses the quadrant",
+    "loses the quadrant": (
         _of_eigenvalue(np.abs, lambda x: np.abs(np.arctan(x.imag / x.real))),
         "your angle is never above pi/2: arctan of a quotient loses the quadrant; take np.angle or np.arctan2",
     ),
-    WrongAnswer(
-        "takes the other eigenvalue",
+    "takes the other eigenvalue": (
         _of_eigenvalue(np.abs, lambda x: -np.angle(x)),
         "your theta is negative: of the two eigenvalues take the one with 0 <= theta <= pi",
     ),
-    WrongAnswer(
-        "counts in degrees",
+    "counts in degrees": (
         _of_eigenvalue(np.abs, lambda x: np.angle(x, deg=True)),
         "your theta is in degrees: radians are wanted",
     ),
-    WrongAnswer(
-        "forgets to divide by the decay",
+    "forgets to divide by the decay": (
         _of_eigenvalue(np.abs, lambda x: np.arccos(x.real)),
         "your theta is the arc cosine of half the trace: half the trace is gamma cos(theta), so divide by gamma first",
     ),
-    WrongAnswer(
-        "swaps what it returns",
-        lambda A: decay_and_angle(A)[::-1],
-        "you returned (theta, gamma): the order is (gamma, theta)",
-    ),
-)
+    **swaps(decay_and_angle, "gamma", "theta"),
+}
 
 
 # Checks.
 
 A = np.array([[0.5, -0.2], [0.4, 0.3]])
-SHEAR = np.array([[1.0, 1.0], [0.0, 1.0]])  # eigenvectors that are not orthogonal, with an inverse in the head
+SHEAR = np.array(
+    [[1.0, 1.0], [0.0, 1.0]]
+)  # eigenvectors that are not orthogonal, with an inverse that is easy to find by hand
 SKEW = np.array([[1.0, 0.5, 0.0], [0.0, 2.0, -1.0], [0.5, 0.0, 1.0]])
 TURN = np.array([[0.6, -0.8], [0.8, 0.6]])
 
 
-def _tokens(key_dim, value_dim, time, *, dtype=np.float64):
-    """q, k, v and a state; the same numbers for the same sizes."""
-    random = np.random.default_rng([key_dim, value_dim, time])
-    shapes = {"q": (time, key_dim), "k": (time, key_dim), "v": (time, value_dim), "state": (key_dim, value_dim)}
-    return {name: small_numbers(random, *shape, dtype=dtype) for name, shape in shapes.items()}
-
-
-def _sum(key_dim, value_dim, time, A, *, start="state", dtype=np.float64):
-    tokens = _tokens(key_dim, value_dim, time, dtype=dtype)
-    state = tokens.pop("state")
-    return {**tokens, "A": A.astype(dtype), "state": state if start == "state" else None}
+def _sum(key_dim, value_dim, time, A, *, state=True, dtype=np.float64):
+    q, k, v, _, state = one_head(key_dim, value_dim, time, state=state, dtype=dtype).values()
+    return {"q": q, "k": k, "v": v, "A": A.astype(dtype), "state": state}
 
 
 def _pair(time, basis, *, dtype=np.float64):
-    tokens = _tokens(len(basis), 1, time, dtype=dtype)
-    return {"q": tokens["q"], "k": tokens["k"], "basis": basis.astype(dtype)}
+    q, k, *_ = one_head(len(basis), 1, time, dtype=dtype).values()
+    return {"q": q, "k": k, "basis": basis.astype(dtype)}
 
 
-def _diagonal(value_dim, time, basis, decays, *, start="state", dtype=np.float64):
-    tokens = _tokens(len(basis), value_dim, time, dtype=dtype)
-    state = tokens.pop("state")
-    return {
-        **tokens,
-        "basis": basis.astype(dtype),
-        "decays": np.array(decays, dtype=dtype),
-        "state": state if start == "state" else None,
-    }
+def _diagonal(value_dim, time, basis, decays, *, state=True, dtype=np.float64):
+    q, k, v, _, state = one_head(len(basis), value_dim, time, state=state, dtype=dtype).values()
+    decays = np.array(decays, dtype=dtype)
+    return {"q": q, "k": k, "v": v, "basis": basis.astype(dtype), "decays": decays, "state": state}
 
 
 ONES = np.ones((3, 1))
 
-UNROLLED = Problem(
-    "unrolled",
-    ("out",),
+UNROLLED = problem(
     unrolled,
-    checks=(
-        Check(
-            "three ones, A = 1/2, from None",
+    ("out",),
+    visible={
+        "three ones, A = 1/2, from None": (
             {"q": ONES, "k": ONES, "v": ONES, "A": np.array([[0.5]]), "state": None},
             "by hand: 1, then 1/2 + 1 = 3/2, then 1/4 + 1/2 + 1 = 7/4",
         ),
-        Check(
-            "four tokens and a matrix, from None",
-            _sum(2, 3, 4, A, start="none"),
+        "four tokens and a matrix, from None": (
+            _sum(2, 3, 4, A, state=False),
             "each pair m <= n adds the number q_n A^(n-m) k_m^T times the row v_m",
         ),
-        Check(
-            "four tokens, going on from a state",
+        "four tokens, going on from a state": (
             _sum(2, 2, 4, A),
             "run Eq. 1 for two tokens on paper: how many times has A multiplied S_0 in the first output, and the second?",
         ),
-        Check(
-            "the arguments stay as they were",
-            _sum(3, 2, 3, 0.3 * SKEW),
-            "build a new array of zeros for the output",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no token at all (T = 0)",
-            _sum(2, 3, 0, A),
-            "with T = 0 out has shape (0, V)",
-            hidden=True,
-        ),
-        Check(
-            "a single token and a state",
-            _sum(3, 2, 1, 0.3 * SKEW),
-            "try T = 1 with a state: one step of Eq. 1",
-            hidden=True,
-        ),
-        Check(
-            "a matrix without an inverse",
+        **keeps_arguments(_sum(3, 2, 3, 0.3 * SKEW), "build a new array of zeros for the output"),
+    },
+    hidden={
+        "no token at all (T = 0)": (_sum(2, 3, 0, A), "with T = 0 out has shape (0, V)"),
+        "a single token and a state": (_sum(3, 2, 1, 0.3 * SKEW), "try T = 1 with a state: one step of Eq. 1"),
+        "a matrix without an inverse": (
             _sum(2, 3, 4, np.array([[0.0, 1.0], [0.0, 0.0]])),
             "A need not have an inverse or eigenvectors: only powers of 0 and above are needed",
-            hidden=True,
         ),
-        Check(
-            "a matrix that grows",
+        "a matrix that grows": (
             _sum(2, 2, 6, np.array([[0.9, 0.2], [0.3, 1.1]])),
-            "no power needs to be small: the sum is right for any A",
-            hidden=True,
+            "the sum holds for any A, also where its powers grow",
         ),
-        Check(
-            "float32 arrays",
-            _sum(3, 4, 8, 0.3 * SKEW, dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
+        **float32_arrays(_sum(3, 4, 8, 0.3 * SKEW, dtype=np.float32)),
+    },
     wrong_answers=UNROLLED_MISTAKES,
 )
 
-ABSORB = Problem(
-    "absorb",
-    ("q", "k"),
+ABSORB = problem(
     absorb,
-    checks=(
-        Check(
-            "one pair, a shear",
+    ("q", "k"),
+    visible={
+        "one pair, a shear": (
             {"q": np.array([[2.0, 3.0]]), "k": np.array([[5.0, 1.0]]), "basis": SHEAR},
             "by hand: q Lambda = (2, 2 + 3) = (2, 5); Lambda^-1 = [[1, -1], [0, 1]] takes the column (5, 1) to (4, 1)",
         ),
-        Check(
-            "four tokens, three channels",
-            _pair(4, SKEW),
-            "q_n . k_m must not change: q' @ k'.T equals q @ k.T",
-        ),
-        Check(
-            "orthogonal eigenvectors",
+        "four tokens, three channels": (_pair(4, SKEW), "q_n . k_m must not change: q' @ k'.T equals q @ k.T"),
+        "orthogonal eigenvectors": (
             _pair(3, TURN),
             "here Lambda^-1 is Lambda^T, and both q and k become q Lambda and k Lambda",
         ),
-        Check(
-            "the arguments stay as they were",
-            _pair(5, SKEW),
-            "return new arrays",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no token at all (T = 0)",
-            _pair(0, SKEW),
-            "with T = 0 both have shape (0, K)",
-            hidden=True,
-        ),
-        Check(
-            "a single channel",
-            _pair(3, np.array([[4.0]])),
-            "try K = 1: what q gains, k loses",
-            hidden=True,
-        ),
-        Check(
-            "as many tokens as channels",
-            _pair(3, SKEW),
-            "try T = K, where a forgotten transpose has the right shape",
-            hidden=True,
-        ),
-        Check(
-            "float32 arrays",
-            _pair(6, SKEW, dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
+        **keeps_arguments(_pair(5, SKEW), "return new arrays"),
+    },
+    hidden={
+        "no token at all (T = 0)": (_pair(0, SKEW), "with T = 0 both have shape (0, K)"),
+        "a single channel": (_pair(3, np.array([[4.0]])), "try K = 1: q is multiplied by what k is divided by"),
+        "as many tokens as channels": (_pair(3, SKEW), "try T = K, where a forgotten transpose has the right shape"),
+        **float32_arrays(_pair(6, SKEW, dtype=np.float32)),
+    },
     wrong_answers=ABSORB_MISTAKES,
 )
 
-DIAGONAL = Problem(
-    "diagonal_recurrence",
-    ("out", "state"),
+DIAGONAL = problem(
     diagonal_recurrence,
-    checks=(
-        Check(
-            "one token, a shear, from None",
+    ("out", "state"),
+    visible={
+        "one token, a shear, from None": (
             {
                 "q": np.array([[2.0, 3.0]]),
                 "k": np.array([[5.0, 1.0]]),
@@ -466,108 +351,68 @@ DIAGONAL = Problem(
             },
             "one token, nothing before it: no decay acts yet, out = (q . k) v = 13 v and the state is k^T v",
         ),
-        Check(
-            "four tokens, as many values as keys",
-            _diagonal(2, 4, SHEAR, [0.5, 0.25], start="none"),
+        "four tokens, as many values as keys": (
+            _diagonal(2, 4, SHEAR, [0.5, 0.25], state=False),
             "a_i multiplies row i of the state, the one that k'_i writes and q'_i reads",
         ),
-        Check(
-            "four tokens, going on from a state (V = 2)",
+        "four tokens, going on from a state (V = 2)": (
             _diagonal(2, 4, SKEW, [0.5, -0.25, 0.75]),
-            "a state has a row a channel, like the keys: it enters the new basis as they do",
+            "the state has a row per channel, like the keys, so it changes basis as they do",
         ),
-        Check(
-            "the arguments stay as they were",
-            _diagonal(3, 3, SHEAR, [0.9, 0.5]),
-            "build new arrays; *=, += and [...] = write into the caller's",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no token at all, from a state",
+        **keeps_arguments(_diagonal(3, 3, SHEAR, [0.9, 0.5])),
+    },
+    hidden={
+        "no token at all, from a state": (
             _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75]),
-            "without a token the state comes back as it went in, and out has shape (0, V)",
-            hidden=True,
+            "without a token, return the state unchanged and out of shape (0, V)",
         ),
-        Check(
-            "no token at all, from None",
-            _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75], start="none"),
+        "no token at all, from None": (
+            _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75], state=False),
             "the state is zeros of shape (K, V), out has shape (0, V)",
-            hidden=True,
         ),
-        Check(
-            "one eigenvalue of each kind",
+        "one eigenvalue of each kind": (
             _diagonal(4, 6, SKEW, [0.0, -1.0, 1.0]),
             "an eigenvalue may be 0, negative or 1: nothing may divide by it or take its logarithm",
-            hidden=True,
         ),
-        Check(
-            "a long sequence that fades fast",
-            _diagonal(1, 300, SHEAR, [1e-3, 0.9]),
-            "a^-m overflows: fade step by step",
-            hidden=True,
-        ),
-        Check(
-            "float32 arrays",
-            _diagonal(4, 20, SKEW, [0.5, -0.25, 0.75], dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
+        "a long sequence that fades fast": (_diagonal(1, 300, SHEAR, [1e-3, 0.9]), "a^-m overflows: fade step by step"),
+        **float32_arrays(_diagonal(4, 20, SKEW, [0.5, -0.25, 0.75], dtype=np.float32)),
+    },
     wrong_answers=DIAGONAL_MISTAKES,
 )
 
-POLAR = Problem(
-    "decay_and_angle",
-    ("gamma", "theta"),
+POLAR = problem(
     decay_and_angle,
-    checks=(
-        Check(
-            "a quarter turn that halves",
+    ("gamma", "theta"),
+    visible={
+        "a quarter turn that halves": (
             {"A": np.array([[[0.0, -0.5], [0.5, 0.0]]])},
             "by hand: the eigenvalues solve x^2 + 1/4 = 0, so they are i/2 and -i/2: gamma = 1/2, theta = pi/2",
         ),
-        Check(
-            "a matrix that is no scaled rotation",
+        "a matrix that is no scaled rotation": (
             {"A": np.array([[[0.4, -0.9], [0.1, 0.4]]])},
             "by hand: the trace is 0.8 and the determinant 0.25, so the eigenvalues are 0.4 + 0.3i and 0.4 - 0.3i",
         ),
-        Check(
-            "three matrices, one that turns by more than pi/2",
+        "three matrices, one that turns by more than pi/2": (
             {"A": np.array([[[-0.3, -0.4], [0.4, -0.3]], [[0.1, 0.4], [-0.3, 0.2]], [[0.9, -0.1], [0.2, 0.7]]])},
             "each matrix has one gamma and one theta, with 0 <= theta <= pi",
         ),
-        Check(
-            "the argument stays as it was",
-            {"A": np.array([[[0.6, -0.5], [0.8, 0.0]], [[0.2, -0.3], [0.5, 0.1]]])},
-            "return new arrays",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no matrix at all",
-            {"A": np.zeros((0, 2, 2))},
-            "with N = 0 both have shape (0,)",
-            hidden=True,
-        ),
-        Check(
-            "nothing but decay",
+        **keeps_arguments({"A": np.array([[[0.6, -0.5], [0.8, 0.0]], [[0.2, -0.3], [0.5, 0.1]]])}, "return new arrays"),
+    },
+    hidden={
+        "no matrix at all": ({"A": np.zeros((0, 2, 2))}, "with N = 0 both have shape (0,)"),
+        "nothing but decay": (
             {"A": 0.9 * np.eye(2)[None]},
             "try a multiple of the identity: its eigenvalue is real and positive",
-            hidden=True,
         ),
-        Check(
-            "a half turn",
+        "a half turn": (
             {"A": np.array([[[-0.5, 0.0], [0.0, -0.5]], [[0.3, 0.6], [-0.4, 0.1]]])},
             "try minus a multiple of the identity: what angle does a negative number have?",
-            hidden=True,
         ),
-        Check(
-            "large entries that do not grow",
+        "large entries that do not grow": (
             {"A": np.array([[[0.5, -1.0], [0.25, 0.5]], [[2.0, -1.0], [3.0, -1.0]]])},
             "gamma may be 1: then the powers of A neither grow nor fade, whatever its entries",
-            hidden=True,
         ),
-    ),
+    },
     wrong_answers=POLAR_MISTAKES,
 )
 

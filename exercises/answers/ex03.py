@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
+from ..checking.core import Exercise, problem
 from .inputs import small_numbers
+from .recurring import float32_arrays, keeps_arguments, swaps
 
 # Solutions.
 
@@ -83,68 +84,50 @@ def _rotates_in_place(x, theta, offset):
     return x
 
 
-ROTATE_MISTAKES = (
-    WrongAnswer(
-        "pairs the halves",
-        _pairs_halves,
-        "you paired channel i with i + K/2: a pair is channels 2i and 2i + 1",
-    ),
-    WrongAnswer(
-        "takes the partner from the other half",
+ROTATE_MISTAKES = {
+    "pairs the halves": (_pairs_halves, "you paired channel i with i + K/2: a pair is channels 2i and 2i + 1"),
+    "takes the partner from the other half": (
         _takes_the_partner_from_the_other_half,
         "your angles are right, but the partner of channel i is its neighbour in the pair, not channel i + K/2",
     ),
-    WrongAnswer(
-        "turns backwards",
+    "turns backwards": (
         _rotate_by(angles=lambda *arguments: -_angles(*arguments)),
         "you turned the other way: (1, 0) goes to (cos, sin), not to (cos, -sin)",
     ),
-    WrongAnswer(
-        "starts one position late",
+    "starts one position late": (
         _rotate_by(angles=lambda x, theta, offset: _angles(x, theta, offset + 1)),
-        "you turned the first row by one step too much: row 0 stands at position offset",
+        "you turned the first row by one step too much: row 0 is at position offset",
     ),
-    WrongAnswer(
-        "ignores the offset",
+    "ignores the offset": (
         _rotate_by(angles=lambda x, theta, _: _angles(x, theta, 0)),
-        "you ignored offset: row n stands at position offset + n",
+        "you ignored offset: row n is at position offset + n",
     ),
-    WrongAnswer(
-        "turns every token alike",
+    "turns every token alike": (
         _rotate_by(angles=lambda x, theta, _: np.broadcast_to(theta, (len(x), len(theta)))),
         "you turned every token by theta: the angle is the position times theta",
     ),
-    WrongAnswer(
-        "keeps the cosines alone",
+    "keeps the cosines alone": (
         _rotate_by(turn=lambda even, odd, angle: (even * np.cos(angle), odd * np.cos(angle))),
         "you only multiplied by cosines: a turn also carries part of each channel over to the other, with the sine",
     ),
-    WrongAnswer(
-        "uses the new even channel for the odd one",
+    "uses the new even channel for the odd one": (
         _rotate_by(turn=_uses_the_new_even),
         "you computed the odd channel from the even one after its turn: both need the old values",
     ),
-    WrongAnswer(
-        "puts the even channels first",
+    "puts the even channels first": (
         _rotate_by(join=lambda even, odd: np.concatenate((even, odd), axis=1)),
         "your channels come back in another order, even ones first: channel 2i + 1 belongs beside channel 2i",
     ),
-    WrongAnswer(
-        "gives the angles to the wrong pairs",
+    "gives the angles to the wrong pairs": (
         _tiles_the_angles,
         "you repeated the row of angles (tile): both channels of a pair take one angle, theta_0 twice, then theta_1 twice",
     ),
-    WrongAnswer(
-        "rounds the angles to float32",
+    "rounds the angles to float32": (
         _rotate_by(angles=_rounds_the_angles),
-        "you computed position * theta in float32, which far from 0 is off by a visible angle: form it in float64",
+        "you computed position * theta in float32, which is off by a visible angle far from 0: compute it in float64",
     ),
-    WrongAnswer(
-        "writes in place",
-        _rotates_in_place,
-        "you turned the caller's x in place: fill a new array",
-    ),
-)
+    "writes in place": (_rotates_in_place, "you turned the caller's x in place: fill a new array"),
+}
 
 
 def _as_complex(x):
@@ -162,43 +145,33 @@ def _scores_halves(q, k, theta, lag):
     return (np.exp(1j * lag[:, None] * theta) @ (q * k.conj())).real
 
 
-SCORE_MISTAKES = (
-    WrongAnswer(
-        "turns the wrong way",
+SCORE_MISTAKES = {
+    "turns the wrong way": (
         _score_by(lambda q, k, phase: (phase.conj() @ (q * k.conj())).real),
         "your lag has the wrong sign: the query is the later one, so it has turned further than the key",
     ),
-    WrongAnswer(
-        "turns both",
+    "turns both": (
         _score_by(lambda q, k, phase: ((phase * q * (phase * k).conj()).sum(axis=1)).real),
         "your score does not depend on lag: if q and k turn by the same angle nothing changes; turn q alone",
     ),
-    WrongAnswer(
-        "keeps the cosines alone",
+    "keeps the cosines alone": (
         _score_by(lambda q, k, phase: phase.real @ (q * k.conj()).real),
         "you left out the sines: the turned even channel of q holds part of the odd one, and the other way round",
     ),
-    WrongAnswer(
-        "does not conjugate k",
+    "does not conjugate k": (
         _score_by(lambda q, k, phase: (phase @ (q * k)).real),
         "you multiplied q by k: the dot product of two pairs is the real part of q times the conjugate of k",
     ),
-    WrongAnswer(
-        "takes the modulus",
+    "takes the modulus": (
         _score_by(lambda q, k, phase: np.abs(phase @ (q * k.conj()))),
         "you took the modulus of the complex sum: the dot product is its real part, and may be negative",
     ),
-    WrongAnswer(
-        "takes the distance for the lag",
+    "takes the distance for the lag": (
         lambda q, k, theta, lag: score_at_lag(q, k, theta, np.abs(lag)),
         "you used |lag|: before and after are not the same, a negative lag turns q back",
     ),
-    WrongAnswer(
-        "pairs the halves",
-        _scores_halves,
-        "you paired channel i with i + K/2: a pair is channels 2i and 2i + 1",
-    ),
-)
+    "pairs the halves": (_scores_halves, "you paired channel i with i + K/2: a pair is channels 2i and 2i + 1"),
+}
 
 
 def _ladders_by(released=None, rotary=None):
@@ -213,43 +186,33 @@ def _ladders_by(released=None, rotary=None):
     return function
 
 
-LADDER_MISTAKES = (
-    WrongAnswer(
-        "leaves out the last step of the released ladder",
+LADDER_MISTAKES = {
+    "leaves out the last step of the released ladder": (
         _ladders_by(released=lambda pairs: ladders(2 * pairs)[1]),
         "your released ladder is the rotary one: its exponents run from 0 to 1 with both ends, so its last is 1/10000",
     ),
-    WrongAnswer(
-        "takes the released ladder for both",
+    "takes the released ladder for both": (
         _ladders_by(rotary=lambda pairs: ladders(2 * pairs)[0]),
         "your rotary ladder is the released one: its exponents 2i/K stop short of 1",
     ),
-    WrongAnswer(
-        "divides i by K",
+    "divides i by K": (
         _ladders_by(rotary=lambda pairs: 10000.0 ** -(np.arange(pairs) / (2 * pairs))),
         "your rotary exponents are i/K, half of 2i/K: they must come close to 1",
     ),
-    WrongAnswer(
-        "doubles i twice",
+    "doubles i twice": (
         _ladders_by(rotary=lambda pairs: 10000.0 ** -(2 * np.arange(pairs) / pairs)),
         "your rotary exponents are 4i/K: np.arange(0, K, 2) holds 2i already",
     ),
-    WrongAnswer(
-        "climbs",
+    "climbs": (
         lambda key_dim: tuple(1 / one for one in ladders(key_dim)),
         "your angles grow from 1 to 10000: the exponent is negative, so that each pair turns slower than the one before",
     ),
-    WrongAnswer(
-        "goes down in equal steps",
+    "goes down in equal steps": (
         _ladders_by(released=lambda pairs: np.linspace(1.0, 1e-4, pairs)),
         "your released angles have equal differences: equal steps belong to the exponent, the angles have equal ratios",
     ),
-    WrongAnswer(
-        "swaps what it returns",
-        lambda key_dim: ladders(key_dim)[::-1],
-        "you returned (rotary, released): the order is (released, rotary)",
-    ),
-)
+    **swaps(ladders, "released", "rotary"),
+}
 
 
 # Checks.
@@ -267,80 +230,51 @@ def _two(theta, lag, *, dtype=np.float64):
     return {"q": q, "k": k, "theta": np.array(theta, dtype=dtype), "lag": np.array(lag, dtype=dtype)}
 
 
-ROTATE = Problem(
-    "rotate",
-    ("out",),
+ROTATE = problem(
     rotate,
-    checks=(
-        Check(
-            "a quarter turn a token",
+    ("out",),
+    visible={
+        "a quarter turn a token": (
             {"x": np.array([[1.0, 2.0]] * 4), "theta": np.array([np.pi / 2]), "offset": 0},
             "by hand: (1, 2) at position 0, then (-2, 1), (-1, -2), (2, -1)",
         ),
-        Check(
-            "two pairs, each with its own angle",
+        "two pairs, each with its own angle": (
             _rows(3, [0.5, 0.1], 0),
             "at position 2 channels 0 and 1 have turned by 2 * 0.5, channels 2 and 3 by 2 * 0.1",
         ),
-        Check(
-            "going on at position 5",
+        "going on at position 5": (
             _rows(3, [0.5, 0.1], 5),
-            "the first row stands at position 5, the last at position 7",
+            "the first row is at position 5, the last at position 7",
         ),
-        Check(
-            "float32 arrays a million tokens on",
+        "float32 arrays a million tokens on": (
             _rows(2, [0.7, 0.03], 1_000_000, dtype=np.float32),
-            "float32 knows a number near 700,000 to 1/16 alone: form position * theta in float64",
-            tolerance=1e-4,
+            "near 700,000 float32 numbers are 1/16 apart: compute position * theta in float64",
+            {"tolerance": 1e-4},
         ),
-        Check(
-            "the arguments stay as they were",
-            _rows(3, [1.0, 0.1, 0.01], 2),
-            "fill a new array; x[:, 0::2] = ... writes into the caller's",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no token at all (T = 0)",
-            _rows(0, [0.5, 0.1], 3),
-            "with T = 0 out has shape (0, K)",
-            hidden=True,
-        ),
-        Check(
-            "a position before 0",
+        **keeps_arguments(_rows(3, [1.0, 0.1, 0.01], 2), "fill a new array; x[:, 0::2] = ... writes into the caller's"),
+    },
+    hidden={
+        "no token at all (T = 0)": (_rows(0, [0.5, 0.1], 3), "with T = 0 out has shape (0, K)"),
+        "a position before 0": (
             _rows(4, [0.5, 0.1, 0.02], -2),
             "offset may be negative: rows at positions -2, -1, 0, 1",
-            hidden=True,
         ),
-        Check(
-            "an angle of 0",
-            _rows(3, [0.0, 0.3], 4),
-            "with theta = 0 a pair stays as it is",
-            hidden=True,
-        ),
-        Check(
-            "many pairs and tokens",
-            _rows(40, [0.9**i for i in range(8)], 7),
-            "try K = 16 and T = 40",
-            hidden=True,
-        ),
-        Check(
-            "float32 arrays near 0",
+        "an angle of 0": (_rows(3, [0.0, 0.3], 4), "with theta = 0 a pair stays as it is"),
+        "many pairs and tokens": (_rows(40, [0.9**i for i in range(8)], 7), "try K = 16 and T = 40"),
+        "float32 arrays near 0": (
             _rows(5, [0.5, 0.1], 0, dtype=np.float32),
-            "try x made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+            "try x made with dtype=np.float32: the answer must be right to float32 precision",
+            {"tolerance": 1e-5},
         ),
-    ),
+    },
     wrong_answers=ROTATE_MISTAKES,
 )
 
-SCORE = Problem(
-    "score_at_lag",
-    ("score",),
+SCORE = problem(
     score_at_lag,
-    checks=(
-        Check(
-            "a quarter turn a token",
+    ("score",),
+    visible={
+        "a quarter turn a token": (
             {
                 "q": np.array([1.0, 2.0]),
                 "k": np.array([0.0, 1.0]),
@@ -349,97 +283,43 @@ SCORE = Problem(
             },
             "by hand: q turns to (1, 2), (-2, 1), (-1, -2), (2, -1); its dot product with (0, 1) is 2, 1, -2, -1",
         ),
-        Check(
-            "two pairs, lags 0 to 4",
+        "two pairs, lags 0 to 4": (
             _two([0.5, 0.1], range(5)),
             "rotate q at position 7 and k at position 7 - lag with your rotate: the dot product is the score",
         ),
-        Check(
-            "a key after the query",
-            _two([0.8, 0.2], [-3, -1, 2]),
-            "lag is n - m and may be negative",
-        ),
-        Check(
-            "the arguments stay as they were",
-            _two([1.0, 0.1, 0.01], [1, 10]),
-            "make new arrays",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no lag at all (L = 0)",
-            _two([0.5, 0.1], []),
-            "with L = 0 score has shape (0,)",
-            hidden=True,
-        ),
-        Check(
-            "side by side",
-            _two([1.0, 0.3, 0.1], [0]),
-            "at lag 0 nothing has turned: the plain dot product",
-            hidden=True,
-        ),
-        Check(
-            "a million tokens apart",
+        "a key after the query": (_two([0.8, 0.2], [-3, -1, 2]), "lag is n - m and may be negative"),
+        **keeps_arguments(_two([1.0, 0.1, 0.01], [1, 10]), "make new arrays"),
+    },
+    hidden={
+        "no lag at all (L = 0)": (_two([0.5, 0.1], []), "with L = 0 score has shape (0,)"),
+        "side by side": (_two([1.0, 0.3, 0.1], [0]), "at lag 0 nothing has turned: the plain dot product"),
+        "a million tokens apart": (
             _two([1.0, 0.01, 0.0001], [999_999, 1_000_000]),
             "any lag costs the same: no loop over positions is needed",
-            tolerance=1e-8,
-            hidden=True,
+            {"tolerance": 1e-8},
         ),
-        Check(
-            "many pairs",
-            _two([0.8**i for i in range(16)], range(-5, 20)),
-            "try K = 32",
-            hidden=True,
-        ),
-        Check(
-            "float32 arrays",
-            _two([0.5, 0.1], range(10), dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
+        "many pairs": (_two([0.8**i for i in range(16)], range(-5, 20)), "try K = 32"),
+        **float32_arrays(_two([0.5, 0.1], range(10), dtype=np.float32)),
+    },
     wrong_answers=SCORE_MISTAKES,
 )
 
-LADDERS = Problem(
-    "ladders",
-    ("released", "rotary"),
+LADDERS = problem(
     ladders,
-    checks=(
-        Check(
-            "four pairs (K = 8)",
+    ("released", "rotary"),
+    visible={
+        "four pairs (K = 8)": (
             {"key_dim": 8},
             "by hand: the exponents are 0, 1/3, 2/3, 1 and 0, 1/4, 1/2, 3/4, so rotary is (1, 1/10, 1/100, 1/1000)",
         ),
-        Check(
-            "three pairs (K = 6)",
-            {"key_dim": 6},
-            "released has the exponents 0, 1/2 and 1, rotary 0, 1/3 and 2/3",
-        ),
-        Check(
-            "sixteen pairs (K = 32)",
-            {"key_dim": 32},
-            "both begin with 1 and fall by the same factor from pair to pair",
-        ),
-        Check(
-            "one pair alone",
-            {"key_dim": 2},
-            "try K = 2: both are 1, and nothing may divide by K/2 - 1",
-            hidden=True,
-        ),
-        Check(
-            "the width of the paper's heads",
-            {"key_dim": 256},
-            "try K = 256: 128 angles each",
-            hidden=True,
-        ),
-        Check(
-            "an odd number of pairs",
-            {"key_dim": 10},
-            "try K = 10: five angles each",
-            hidden=True,
-        ),
-    ),
+        "three pairs (K = 6)": ({"key_dim": 6}, "released has the exponents 0, 1/2 and 1, rotary 0, 1/3 and 2/3"),
+        "sixteen pairs (K = 32)": ({"key_dim": 32}, "both begin with 1 and fall by the same factor from pair to pair"),
+    },
+    hidden={
+        "one pair alone": ({"key_dim": 2}, "try K = 2: both are 1, and nothing may divide by K/2 - 1"),
+        "the width of the paper's heads": ({"key_dim": 256}, "try K = 256: 128 angles each"),
+        "an odd number of pairs": ({"key_dim": 10}, "try K = 10: five angles each"),
+    },
     wrong_answers=LADDER_MISTAKES,
 )
 

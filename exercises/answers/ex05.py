@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
+from ..checking.core import Exercise, problem
+from .recurring import keeps_arguments
 
 # Solutions.
 
@@ -43,58 +44,48 @@ def _past(gamma, lag):
     return np.tril(gamma ** np.abs(lag))
 
 
-MASK_MISTAKES = (
-    WrongAnswer(
-        "leaves out the diagonal",
+MASK_MISTAKES = {
+    "leaves out the diagonal": (
         _mask_by(lambda gamma, lag: np.tril(_past(gamma, lag), -1)),
         "your mask is strict: a token sees itself, D_nn = gamma^0 = 1",
     ),
-    WrongAnswer(
-        "sees the future",
+    "sees the future": (
         _mask_by(lambda gamma, lag: gamma ** np.abs(lag)),
         "your mask fades towards the future as towards the past: above the diagonal, where m > n, D is 0",
     ),
-    WrongAnswer(
-        "clips the lag and does not mask",
+    "clips the lag and does not mask": (
         _mask_by(lambda gamma, lag: gamma ** np.maximum(lag, 0)),
         "you set negative lags to 0 and stopped there: gamma^0 is 1, and above the diagonal D is 0; mask afterwards too",
     ),
-    WrongAnswer(
-        "transposes the mask",
+    "transposes the mask": (
         _mask_by(lambda gamma, lag: _past(gamma, lag).T),
         "you transposed D: rows are queries n, columns keys m, so what is kept lies below the diagonal",
     ),
-    WrongAnswer(
-        "counts one step too many",
+    "counts one step too many": (
         _mask_by(lambda gamma, lag: gamma * _past(gamma, lag)),
         "your power is one too high: on the diagonal nothing has faded yet, gamma^0 = 1",
     ),
-    WrongAnswer(
-        "fades with the position",
+    "fades with the position": (
         _mask_by(lambda gamma, lag: np.tril(gamma ** np.broadcast_to(np.arange(len(lag))[:, None], lag.shape))),
         "your weight depends on n alone: it is gamma to the number of tokens between, n - m",
     ),
-    WrongAnswer(
-        "multiplies by the lag",
+    "multiplies by the lag": (
         _mask_by(lambda gamma, lag: np.tril(gamma * lag + np.eye(len(lag)))),
         "you multiplied gamma by n - m: the decay is a power, gamma ** (n - m)",
     ),
-    WrongAnswer(
-        "uses the first head for all",
+    "uses the first head for all": (
         lambda gamma, time: decay_mask(np.broadcast_to(gamma[:1], gamma.shape), time),
         "you used the first gamma for all heads: mask[h] is made of gamma[h]",
     ),
-    WrongAnswer(
-        "puts the heads last",
+    "puts the heads last": (
         lambda gamma, time: np.moveaxis(decay_mask(gamma, time), 0, -1),
         "your heads are on the last axis: mask has shape (H, T, T); give gamma two axes behind, gamma[:, None, None]",
     ),
-    WrongAnswer(
-        "changes gamma",
+    "changes gamma": (
         lambda gamma, time: (decay_mask(gamma, time), gamma.fill(1.0))[0],
         "you changed the caller's gamma: leave it as it is",
     ),
-)
+}
 
 
 def _rows_by(make):
@@ -110,91 +101,75 @@ def _leaves_out_what_came_before(gamma, start, stop):
     return decay_mask(np.array([gamma]), stop - start)[0]
 
 
-ROW_MISTAKES = (
-    WrongAnswer(
-        "numbers the rows from 0",
+ROW_MISTAKES = {
+    "numbers the rows from 0": (
         _counts_rows_from_0,
         "you numbered the rows from 0: the first row of the block is that of token n = start",
     ),
-    WrongAnswer(
-        "leaves out what came before",
+    "leaves out what came before": (
         _leaves_out_what_came_before,
         "your columns begin at start: the tokens of the block also see those before it, the columns are m = 0 ... stop - 1",
     ),
-    WrongAnswer(
-        "includes stop",
+    "includes stop": (
         lambda gamma, start, stop: mask_rows(gamma, start, stop + 1),
         "you included token stop: like a slice, the rows end at stop - 1, and the columns too",
     ),
-    WrongAnswer(
-        "cuts the block along its own diagonal",
+    "cuts the block along its own diagonal": (
         _rows_by(lambda gamma, lag: np.tril(gamma ** np.abs(lag))),
         "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees start + 1 columns",
     ),
-    WrongAnswer(
-        "does not mask",
+    "does not mask": (
         _rows_by(lambda gamma, lag: gamma ** lag.astype(float)),
         "you did not mask: inside the block, too, a column m > n is the future and must be 0",
     ),
-    WrongAnswer(
-        "clips the lag and does not mask",
+    "clips the lag and does not mask": (
         _rows_by(lambda gamma, lag: gamma ** np.maximum(lag, 0)),
         "you set negative lags to 0 and stopped there: gamma^0 is 1, and where m > n the mask is 0",
     ),
-    WrongAnswer(
-        "leaves out the diagonal",
+    "leaves out the diagonal": (
         _rows_by(lambda gamma, lag: np.where(lag > 0, gamma ** np.abs(lag), 0.0)),
         "your rows are strict: a token sees itself, with weight gamma^0 = 1",
     ),
-    WrongAnswer(
-        "counts one step too many",
+    "counts one step too many": (
         _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** (np.abs(lag) + 1), 0.0)),
         "your power is one too high: the newest token of a row has not faded yet, gamma^0 = 1",
     ),
-    WrongAnswer(
-        "returns columns",
+    "returns columns": (
         lambda gamma, start, stop: mask_rows(gamma, start, stop).T,
         "you returned the block transposed: queries n go down the rows, keys m along the columns",
     ),
-)
+}
 
-LIFETIME_MISTAKES = (
-    WrongAnswer(
-        "rounds 1 - forgotten",
+LIFETIME_MISTAKES = {
+    "rounds 1 - forgotten": (
         lambda forgotten, eps: np.log(eps) / np.log(1 - forgotten),
-        "you formed 1 - forgotten, which rounds most digits of a small number away: np.log1p(x) is log(1 + x) without it",
+        "you formed 1 - forgotten, which loses most digits of a small number: np.log1p(x) is log(1 + x) without that loss",
     ),
-    WrongAnswer(
-        "takes forgotten for -log gamma",
+    "takes forgotten for -log gamma": (
         lambda forgotten, eps: -np.log(eps) / forgotten,
         "you used log(1 - x) = -x: close for slow heads, wrong for fast ones",
     ),
-    WrongAnswer(
-        "takes the window for the lifetime",
+    "takes the window for the lifetime": (
         lambda forgotten, eps: 1 / forgotten,
-        "1 / (1 - gamma) is the effective window, whatever eps is: wanted is the j at which gamma^j has fallen to eps",
+        "1 / (1 - gamma) is the effective window, whatever eps is: return the j at which gamma^j has fallen to eps",
     ),
-    WrongAnswer(
-        "takes forgotten for gamma",
+    "takes forgotten for gamma": (
         lambda forgotten, eps: np.log(eps) / np.log(forgotten),
         "you took the power of what is forgotten: what is left of a token at each step is gamma = 1 - forgotten",
     ),
-    WrongAnswer(
-        "divides the wrong way round",
+    "divides the wrong way round": (
         lambda forgotten, eps: np.log1p(-forgotten) / np.log(eps),
         "your quotient is upside down: from j log(gamma) = log(eps) follows j = log(eps) / log(gamma)",
     ),
-    WrongAnswer(
-        "mixes bases",
+    "mixes bases": (
         lambda forgotten, eps: np.log2(eps) / np.log1p(-forgotten),
         "you mixed logarithms of two bases (log1p is natural): take one base in both places",
     ),
-    WrongAnswer(
-        "rounds up to whole tokens",
+    "rounds up to whole tokens": (
         lambda forgotten, eps: np.ceil(np.log(eps) / np.log1p(-forgotten)),
-        "you rounded to whole tokens: return j as it comes, the caller may round",
+        "you rounded to whole tokens: return j unrounded, the caller may round it",
     ),
-)
+}
 
 
 # Checks.
@@ -212,173 +187,96 @@ def _life(*forgotten, eps, dtype=np.float64):
     return {"forgotten": np.array(forgotten, dtype=dtype), "eps": eps}
 
 
-MASK = Problem(
-    "decay_mask",
-    ("mask",),
+MASK = problem(
     decay_mask,
-    checks=(
-        Check(
-            "one head, three tokens, gamma = 1/2",
-            _heads(0.5, time=3),
-            "by hand: (1, 0, 0), (1/2, 1, 0), (1/4, 1/2, 1)",
-        ),
-        Check(
-            "two heads, four tokens",
-            _heads(0.5, 0.9, time=4),
-            "mask[h] is made of gamma[h] alone",
-        ),
-        Check(
-            "90 tokens at gamma = 1/10000",
+    ("mask",),
+    visible={
+        "one head, three tokens, gamma = 1/2": (_heads(0.5, time=3), "by hand: (1, 0, 0), (1/2, 1, 0), (1/4, 1/2, 1)"),
+        "two heads, four tokens": (_heads(0.5, 0.9, time=4), "mask[h] is made of gamma[h] alone"),
+        "90 tokens at gamma = 1/10000": (
             _heads(1e-4, time=90),
             "0.0001 ** -89 is inf, and inf * 0 is NaN: take one power of n - m, after setting n - m to 0 where n < m",
         ),
-        Check(
-            "the argument stays as it was",
-            _heads(0.9, 0.5, 0.75, time=5),
-            "build new arrays",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no token at all (T = 0)",
-            _heads(0.5, 0.9, time=0),
-            "with T = 0 mask has shape (H, 0, 0)",
-            hidden=True,
-        ),
-        Check(
-            "a sequence of a single token",
-            _heads(0.5, 0.9, 0.99, time=1),
-            "with T = 1 each head has the one weight 1",
-            hidden=True,
-        ),
-        Check(
-            "a head that never fades",
+        **keeps_arguments(_heads(0.9, 0.5, 0.75, time=5), "build new arrays"),
+    },
+    hidden={
+        "no token at all (T = 0)": (_heads(0.5, 0.9, time=0), "with T = 0 mask has shape (H, 0, 0)"),
+        "a sequence of a single token": (_heads(0.5, 0.9, 0.99, time=1), "with T = 1 each head has the one weight 1"),
+        "a head that never fades": (
             _heads(1.0, 0.5, time=5),
             "gamma = 1 is allowed: every past token keeps its weight",
-            hidden=True,
         ),
-        Check(
-            "as many heads as tokens",
+        "as many heads as tokens": (
             _heads(0.5, 0.6, 0.7, 0.8, time=4),
-            "try H = T, where heads on the wrong axis do no harm to the shape",
-            hidden=True,
+            "try H = T, where heads on the wrong axis still give the right shape",
         ),
-        Check(
-            "float32 gammas",
+        "float32 gammas": (
             _heads(0.125, 0.5, time=50, dtype=np.float32),
             "try gamma made with dtype=np.float32: at 1/8 a negative power overflows from the 43rd token on",
-            tolerance=1e-6,
-            hidden=True,
+            {"tolerance": 1e-6},
         ),
-    ),
+    },
     wrong_answers=MASK_MISTAKES,
 )
 
-ROWS = Problem(
-    "mask_rows",
-    ("rows",),
+ROWS = problem(
     mask_rows,
-    checks=(
-        Check(
-            "tokens 2 and 3 at gamma = 1/2",
-            _block(0.5, 2, 4),
-            "by hand: (1/4, 1/2, 1, 0) and (1/8, 1/4, 1/2, 1)",
-        ),
-        Check(
-            "from the first token on",
-            _block(0.75, 0, 3),
-            "with start = 0 the rows are the whole mask",
-        ),
-        Check(
-            "the last two of 3,000 tokens at gamma = 1/2",
+    ("rows",),
+    visible={
+        "tokens 2 and 3 at gamma = 1/2": (_block(0.5, 2, 4), "by hand: (1/4, 1/2, 1, 0) and (1/8, 1/4, 1/2, 1)"),
+        "from the first token on": (_block(0.75, 0, 3), "with start = 0 the rows are the whole mask"),
+        "the last two of 3,000 tokens at gamma = 1/2": (
             _block(0.5, 2998, 3000),
             "0.5 ** 2998 is 0 and 0.5 ** -2998 is inf: take one power, of n - m, not a product of two",
         ),
-        Check(
-            "no rows",
-            _block(0.5, 3, 3),
-            "try start = stop = 3: the shape is (0, 3)",
-            hidden=True,
-        ),
-        Check(
-            "an empty sequence",
-            _block(0.5, 0, 0),
-            "try start = stop = 0: the shape is (0, 0)",
-            hidden=True,
-        ),
-        Check(
-            "a block of four",
-            _block(0.9, 6, 10),
-            "try start = 6, stop = 10",
-            hidden=True,
-        ),
-        Check(
-            "one row alone",
-            _block(0.75, 6, 7),
-            "try start = 6, stop = 7: one row of seven weights, none of them 0",
-            hidden=True,
-        ),
-        Check(
-            "a slow head, far along",
+    },
+    hidden={
+        "no rows": (_block(0.5, 3, 3), "try start = stop = 3: the shape is (0, 3)"),
+        "an empty sequence": (_block(0.5, 0, 0), "try start = stop = 0: the shape is (0, 0)"),
+        "a block of four": (_block(0.9, 6, 10), "try start = 6, stop = 10"),
+        "one row alone": (_block(0.75, 6, 7), "try start = 6, stop = 7: one row of seven weights, none of them 0"),
+        "a slow head, far along": (
             _block(0.999, 1500, 1502),
-            "try start = 1500: only the rows that are asked for should be made",
-            hidden=True,
+            "try start = 1500: make only the rows that are asked for",
         ),
-    ),
+    },
     wrong_answers=ROW_MISTAKES,
 )
 
-LIFETIME = Problem(
-    "lifetime",
-    ("tokens",),
+LIFETIME = problem(
     lifetime,
-    checks=(
-        Check(
-            "half is forgotten at each token, an eighth is left",
+    ("tokens",),
+    visible={
+        "half is forgotten at each token, an eighth is left": (
             _life(0.5, eps=0.125),
             "by hand: 1/2, 1/4, 1/8 are left after 1, 2 and 3 tokens",
         ),
-        Check(
-            "the first four heads of Eq. 8, one in ten million",
+        "the first four heads of Eq. 8, one in ten million": (
             _life(1 / 32, 1 / 64, 1 / 128, 1 / 256, eps=1e-7),
             "gamma^j = eps, so j log(gamma) = log(eps)",
         ),
-        Check(
-            "a head that forgets 1e-12 of its state",
+        "a head that forgets 1e-12 of its state": (
             _life(1e-12, eps=0.1),
-            "1 - 1e-12 keeps four digits of the 1e-12: np.log1p takes what is forgotten itself",
+            "1 - 1e-12 keeps only four digits of 1e-12: np.log1p takes the forgotten share itself",
         ),
-        Check(
-            "the argument stays as it was",
-            _life(0.1, 0.25, 0.75, eps=0.01),
-            "build a new array",
-            keeps_inputs=True,
-        ),
-        Check(
-            "no heads",
-            _life(eps=0.5),
-            "with H = 0 tokens has shape (0,)",
-            hidden=True,
-        ),
-        Check(
-            "a head that forgets almost everything",
+        **keeps_arguments(_life(0.1, 0.25, 0.75, eps=0.01), "build a new array"),
+    },
+    hidden={
+        "no heads": (_life(eps=0.5), "with H = 0 tokens has shape (0,)"),
+        "a head that forgets almost everything": (
             _life(0.999, eps=1e-7),
             "forgotten may be near 1: no approximation for small numbers",
-            hidden=True,
         ),
-        Check(
-            "a head of a very wide model",
+        "a head of a very wide model": (
             _life(3e-16, eps=1e-3),
             "forgotten may be smaller than the gap between 1 and the next float64",
-            hidden=True,
         ),
-        Check(
-            "float32 heads",
+        "float32 heads": (
             _life(3e-6, 1e-5, eps=0.25, dtype=np.float32),
-            "try forgotten made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+            "try forgotten made with dtype=np.float32: the answer must be right to float32 precision",
+            {"tolerance": 1e-5},
         ),
-    ),
+    },
     wrong_answers=LIFETIME_MISTAKES,
 )
 

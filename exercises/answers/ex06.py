@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
+from ..checking.core import Exercise, problem
+from .inputs import one_head
+from .recurring import float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 RETURNS = ("out", "state")
 
@@ -61,51 +63,27 @@ def _chunk_with(
     return chunk
 
 
-def _chunk_in_place(q, k, v, gamma, state):
-    out, after = retention_chunk(q, k, v, gamma, state)
-    state[...] = after
-    return out, state
+def _loop_with(chunk_of=lambda start, chunk_size: retention_chunk, *, hand_on=True):
+    """The loop around another chunk, or around one that always starts from the first state.
 
-
-def _swaps(function):
-    return lambda *arguments: function(*arguments)[::-1]
-
-
-def _loop_with(chunk_of):
-    """The loop around another chunk, chunk_of(start, chunk_size): a mistake in the chunk shows in the loop too."""
+    chunk_of: a function of start and chunk_size that returns the chunk to use.
+    """
 
     def loop(q, k, v, gamma, state, chunk_size):
-        state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        state = first = np.zeros((q.shape[1], v.shape[1])) if state is None else state
         out = np.zeros(v.shape)
         for start in range(0, len(q), chunk_size):
-            one = slice(start, start + chunk_size)
-            out[one], state = chunk_of(start, chunk_size)(q[one], k[one], v[one], gamma, state)
+            one, chunk = slice(start, start + chunk_size), chunk_of(start, chunk_size)
+            out[one], state = chunk(q[one], k[one], v[one], gamma, state if hand_on else first)
         return out, state
 
     return loop
 
 
-def _full_chunks(q, chunk_size):
-    return len(q) // chunk_size * chunk_size
-
-
 def _drops_the_tail(q, k, v, gamma, state, chunk_size):
-    full, out = _full_chunks(q, chunk_size), np.zeros(v.shape)
+    full, out = len(q) // chunk_size * chunk_size, np.zeros(v.shape)
     out[:full], state = retention_chunks(q[:full], k[:full], v[:full], gamma, state, chunk_size)
     return out, state
-
-
-def _keeps_the_first_state(q, k, v, gamma, state, chunk_size):
-    state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
-    out, end = np.zeros(v.shape), state
-    for start in range(0, len(q), chunk_size):
-        one = slice(start, start + chunk_size)
-        out[one], end = retention_chunk(q[one], k[one], v[one], gamma, state)
-    return out, end
-
-
-def _starts_from_zero(q, k, v, gamma, state, chunk_size):
-    return retention_chunks(q, k, v, gamma, None, chunk_size)
 
 
 def _returns_too_early(q, k, v, gamma, state, chunk_size):
@@ -134,106 +112,75 @@ def _later_chunks(token, time, chunk_size):
 
 
 # These are told apart from those below only in longer chunks that start from a state.
-LONG_CHUNK_MISTAKES = (
-    WrongAnswer(
-        "no xi",
+LONG_CHUNK_MISTAKES = {
+    "no xi": (
         _chunk_with(xi=lambda gamma, j: 1.0),
-        "you forgot xi: token j sees the state before the chunk faded by gamma^j, for it is j tokens away",
+        "you forgot xi: token j sees the state before the chunk faded by gamma^j, because it is j tokens away",
     ),
-    WrongAnswer(
-        "xi for zeta",
+    "xi for zeta": (
         _chunk_with(zeta=lambda gamma, j, c: gamma**j),
         "you used xi where zeta belongs: gamma^j is what is left of the old state, zeta_j = gamma^(c-j) of token j",
     ),
-    WrongAnswer(
-        "counts from 0",
+    "counts from 0": (
         _chunk_with(xi=lambda gamma, j: gamma ** (j - 1), zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
         "xi and zeta are off by one: j counts from 1, so xi starts with gamma and zeta ends with 1",
     ),
-    WrongAnswer(
-        "decays along the channels",
+    "decays along the channels": (
         _chunk_with(xi=lambda gamma, j: gamma ** j[:, 0], zeta=lambda gamma, j, c: gamma ** (c - j[:, 0])),
-        "a table of decays meets the channels: xi and zeta have an entry a token, give them shape (c, 1)",
+        "your decays run along the channels: xi and zeta have an entry per token, give them shape (c, 1)",
     ),
-)
+}
 
-CHUNK_MISTAKES = (
-    WrongAnswer(
-        "no zeta",
+CHUNK_MISTAKES = {
+    "no zeta": (
         _chunk_with(zeta=lambda gamma, j, c: 1.0),
         "you left out zeta, as the paper's pseudocode does: token j fades by gamma^(c-j) before the chunk ends",
     ),
-    WrongAnswer(
-        "zeta one too far",
+    "zeta one too far": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
         "your zeta is off by one: zeta_j = gamma^(c-j) ends with 1, since the last token has not faded yet",
     ),
-    WrongAnswer(
-        "zeta in reverse",
+    "zeta in reverse": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (j - 1)),
         "your zeta runs backwards: the first token of the chunk fades most, zeta_1 = gamma^(c-1)",
     ),
-    WrongAnswer(
-        "xi one too near",
+    "xi one too near": (
         _chunk_with(xi=lambda gamma, j: gamma ** (j - 1)),
         "your xi is off by one: xi_1 = gamma, because the state before the chunk fades once before its first token",
     ),
-    WrongAnswer(
-        "gamma for gamma^c",
+    "gamma for gamma^c": (
         _chunk_with(whole=lambda gamma, c: gamma),
         "you faded the old state by gamma: c tokens pass in a chunk, so it fades by gamma^c",
     ),
-    WrongAnswer(
-        "the old state does not fade",
+    "the old state does not fade": (
         _chunk_with(whole=lambda gamma, c: 1.0),
         "you carry the old state over unfaded: c tokens pass in a chunk, so it fades by gamma^c",
     ),
-    WrongAnswer(
-        "reads the new state",
+    "reads the new state": (
         _chunk_with(reads=lambda before, after: after),
-        "you read the state after the chunk: Q_i reads the state before it, the chunk's own tokens come by the mask",
+        "you read the state after the chunk: Q_i reads the state before it, the chunk's own tokens come through the mask",
     ),
-    WrongAnswer(
-        "never reads the state",
+    "never reads the state": (
         _chunk_with(reads=lambda before, after: 0.0 * before),
         "out lacks what came before the chunk: add Q S, row j times xi_j, with the state passed in",
     ),
-    WrongAnswer(
-        "strict mask",
+    "strict mask": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag > 0, gamma ** abs(lag), 0.0)),
         "your mask leaves out the diagonal: a token sees itself, with weight gamma^0 = 1",
     ),
-    WrongAnswer(
-        "a mask that does not fade",
+    "a mask that does not fade": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, 1.0, 0.0)),
         "your mask is causal but does not fade: D_nm = gamma^(n-m) for n >= m",
     ),
-    WrongAnswer(
-        "a mask that sees the future",
+    "a mask that sees the future": (
         _chunk_with(mask=lambda gamma, lag: gamma ** abs(lag)),
         "your mask lets a token see later ones: D_nm = 0 for n < m",
     ),
-    WrongAnswer(
-        "writes in place",
-        _chunk_in_place,
-        "you changed the caller's state in place: make a new array, the caller may still need the old one",
-    ),
-)
+    **writes_in_place(retention_chunk),
+}
 
 
-# Checks. The numbers are small and rounded, so that a message can be followed by hand.
-
-
-def _arguments(key_dim, value_dim, time, *, gamma=0.5, start="state", dtype=np.float64, **more):
-    """Arguments of either retention; `more` is chunk_size for the loop. start: "state" or "none"."""
-    random = np.random.default_rng([key_dim, value_dim, time])
-
-    def draw(*shape):
-        return (random.integers(1, 20, shape) / 10 * random.choice([-1.0, 1.0], shape)).astype(dtype)
-
-    arguments = {"q": draw(time, key_dim), "k": draw(time, key_dim), "v": draw(time, value_dim)}
-    state = draw(key_dim, value_dim) if start == "state" else None
-    return arguments | {"gamma": gamma, "state": state} | more
+# Checks.
 
 
 def _counting(time, state, **more):
@@ -242,148 +189,90 @@ def _counting(time, state, **more):
     return {"q": ones, "k": ones, "v": np.cumsum(ones, axis=0), "gamma": 0.5, "state": state} | more
 
 
-CHUNK = Problem(
-    "retention_chunk",
-    RETURNS,
+CHUNK = problem(
     retention_chunk,
-    checks=(
-        Check(
-            "values 1 and 2 at gamma = 1/2, after a state of 4",
+    RETURNS,
+    visible={
+        "values 1 and 2 at gamma = 1/2, after a state of 4": (
             _counting(2, np.array([[4.0]])),
             "by hand: S_1 = 4/2 + 1 = 3 and S_2 = 3/2 + 2 = 7/2; out is 3 and 7/2, state 7/2",
         ),
-        Check(
-            "three tokens after a state (K = V = 2)",
-            _arguments(2, 2, 3),
+        "three tokens after a state (K = V = 2)": (
+            one_head(2, 2, 3),
             "Q S adds gamma^j of itself to row j of out; k_j^T v_j adds gamma^(c-j) of itself to the state",
         ),
-        Check(
-            "four tokens after a state (K = 2, V = 3)",
-            _arguments(2, 3, 4),
+        "four tokens after a state (K = 2, V = 3)": (
+            one_head(2, 3, 4),
             "out needs D and xi, state needs zeta and gamma^c; all four are powers of gamma",
         ),
-        Check(
-            "the arguments stay as they were",
-            _arguments(3, 3, 3, gamma=0.75),
-            "build new arrays; *=, += and [...] = write into the caller's",
-            keeps_inputs=True,
-        ),
-        Check(
-            "keys wider than values",
-            _arguments(5, 2, 4, gamma=0.9),
-            "try K = 5, V = 2, and look at the shapes",
-            hidden=True,
-        ),
-        Check(
-            "a memory that never fades",
-            _arguments(2, 3, 4, gamma=1.0),
+        **keeps_arguments(one_head(3, 3, 3, gamma=0.75)),
+    },
+    hidden={
+        "keys wider than values": (one_head(5, 2, 4, gamma=0.9), "try K = 5, V = 2, and look at the shapes"),
+        "a memory that never fades": (
+            one_head(2, 3, 4, gamma=1.0),
             "gamma = 1 is allowed: every power of it is 1, and nothing may divide by 1 - gamma",
-            hidden=True,
         ),
-        Check(
-            "a long chunk that fades fast",
-            _arguments(2, 2, 400, gamma=1e-3),
+        "a long chunk that fades fast": (
+            one_head(2, 2, 400, gamma=1e-3),
             "try c = 400 and gamma = 1e-3: no power of gamma may have a negative exponent, or it overflows",
-            hidden=True,
         ),
-        Check(
-            "float32 arrays",
-            _arguments(4, 3, 16, gamma=0.9, dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
-    wrong_answers=(
-        *LONG_CHUNK_MISTAKES,
-        *CHUNK_MISTAKES,
-        WrongAnswer(
-            "swaps what it returns", _swaps(retention_chunk), "you returned (state, out): the order is (out, state)"
-        ),
-    ),
+        **float32_arrays(one_head(4, 3, 16, gamma=0.9, dtype=np.float32)),
+    },
+    wrong_answers={**LONG_CHUNK_MISTAKES, **CHUNK_MISTAKES, **swaps(retention_chunk, "out", "state")},
 )
 
-CHUNKS = Problem(
-    "retention_chunks",
-    RETURNS,
+CHUNKS = problem(
     retention_chunks,
-    checks=(
-        Check(
-            "values 1 to 4 in chunks of two at gamma = 1/2, from None",
+    RETURNS,
+    visible={
+        "values 1 to 4 in chunks of two at gamma = 1/2, from None": (
             _counting(4, None, chunk_size=2),
             "by hand, token by token: out is 1, 5/2, 17/4, 49/8, and the state is 49/8; chunks change nothing",
         ),
-        Check(
-            "five tokens in chunks of two, after a state",
-            _arguments(2, 3, 5, chunk_size=2),
+        "five tokens in chunks of two, after a state": (
+            one_head(2, 3, 5, chunk_size=2),
             "the last chunk holds one token: it fades by its own length, c = 1",
         ),
-        Check(
-            "a chunk longer than the sequence, from None",
-            _arguments(2, 2, 3, start="none", chunk_size=8),
+        "a chunk longer than the sequence, from None": (
+            one_head(2, 2, 3, state=False, chunk_size=8),
             "with chunk_size = 8 and T = 3 there is one chunk, of c = 3 tokens",
         ),
-        Check(
-            "no token at all, from None (T = 0)",
-            _arguments(2, 3, 0, start="none", chunk_size=4),
+        "no token at all, from None (T = 0)": (
+            one_head(2, 3, 0, state=False, chunk_size=4),
             "out has shape (0, V), the state is all zeros: make both before the loop",
         ),
-        Check(
-            "the arguments stay as they were",
-            _arguments(3, 3, 6, gamma=0.75, chunk_size=4),
-            "build new arrays; *=, += and [...] = write into the caller's",
-            keeps_inputs=True,
-        ),
-        Check(
-            "chunks of a single token",
-            _arguments(2, 3, 5, gamma=0.75, chunk_size=1),
+        **keeps_arguments(one_head(3, 3, 6, gamma=0.75, chunk_size=4)),
+    },
+    hidden={
+        "chunks of a single token": (
+            one_head(2, 3, 5, gamma=0.75, chunk_size=1),
             "try chunk_size = 1: that is the recurrent form",
-            hidden=True,
         ),
-        Check(
-            "a single token",
-            _arguments(3, 2, 1, chunk_size=3),
-            "try T = 1 with a longer chunk_size, after a state",
-            hidden=True,
+        "a single token": (one_head(3, 2, 1, chunk_size=3), "try T = 1 with a longer chunk_size, after a state"),
+        "no token at all, after a state": (
+            one_head(3, 2, 0, chunk_size=3),
+            "without a token, return the state unchanged",
         ),
-        Check(
-            "no token at all, after a state",
-            _arguments(3, 2, 0, chunk_size=3),
-            "without a token the state comes back as it went in",
-            hidden=True,
-        ),
-        Check(
-            "a memory that never fades",
-            _arguments(2, 2, 7, gamma=1.0, chunk_size=3),
+        "a memory that never fades": (
+            one_head(2, 2, 7, gamma=1.0, chunk_size=3),
             "gamma = 1 is allowed: nothing may divide by 1 - gamma",
-            hidden=True,
         ),
-        Check(
-            "a long sequence that fades fast",
-            _arguments(2, 2, 1000, gamma=1e-3, chunk_size=300),
+        "a long sequence that fades fast": (
+            one_head(2, 2, 1000, gamma=1e-3, chunk_size=300),
             "try T = 1000, chunk_size = 300, gamma = 1e-3: no power of gamma may have a negative exponent",
-            hidden=True,
         ),
-        Check(
-            "float32 arrays, from None",
-            _arguments(4, 3, 50, gamma=0.9, start="none", dtype=np.float32, chunk_size=16),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+        **float32_arrays(
+            one_head(4, 3, 50, gamma=0.9, state=False, dtype=np.float32, chunk_size=16), "float32 arrays, from None"
         ),
-    ),
-    wrong_answers=(
-        *(
-            WrongAnswer(mistake.name, _loop_with(lambda *_, one=mistake.function: one), mistake.message)
-            for mistake in CHUNK_MISTAKES
-        ),
-        WrongAnswer(
-            "xi from the start of the sequence",
+    },
+    wrong_answers={
+        **mapped(lambda step: _loop_with(lambda *_, chunk=step: chunk), CHUNK_MISTAKES),
+        "xi from the start of the sequence": (
             _loop_with(lambda start, chunk_size: _chunk_with(xi=lambda gamma, j: gamma ** (start + j))),
-            "your xi counts from the start of the sequence: j counts from 1 in every chunk anew",
+            "your xi counts from the start of the sequence: j starts at 1 in every chunk",
         ),
-        WrongAnswer(
-            "the tail as a full chunk",
+        "the tail as a full chunk": (
             _loop_with(
                 lambda start, chunk_size: _chunk_with(
                     zeta=lambda gamma, j, c: gamma ** (chunk_size - j), whole=lambda gamma, c: gamma**chunk_size
@@ -391,121 +280,96 @@ CHUNKS = Problem(
             ),
             "you fade the short last chunk as if it had chunk_size tokens: use its own length c in zeta and gamma^c",
         ),
-        WrongAnswer(
-            "the old state fades by chunk_size",
+        "the old state fades by chunk_size": (
             _loop_with(lambda start, chunk_size: _chunk_with(whole=lambda gamma, c: gamma**chunk_size)),
             "before the short last chunk the old state fades by gamma^c, c its own length, not gamma^chunk_size",
         ),
-        WrongAnswer(
-            "drops the tail",
+        "drops the tail": (
             _drops_the_tail,
             "you dropped the last tokens: a last chunk shorter than chunk_size counts too",
         ),
-        WrongAnswer(
-            "never hands the state on",
-            _keeps_the_first_state,
+        "never hands the state on": (
+            _loop_with(hand_on=False),
             "you start every chunk from the same state: hand the state of each chunk on to the next",
         ),
-        WrongAnswer("ignores the state", _starts_from_zero, "you ignored the state passed in: only None means zero"),
-        WrongAnswer(
-            "returns the state too early",
+        "ignores the state": (
+            lambda q, k, v, gamma, state, size: retention_chunks(q, k, v, gamma, None, size),
+            "you ignored the state passed in: only None means zero",
+        ),
+        "returns the state too early": (
             _returns_too_early,
             "you returned the state of one chunk too early: return the state after the last chunk",
         ),
-        WrongAnswer(
-            "swaps what it returns", _swaps(retention_chunks), "you returned (state, out): the order is (out, state)"
-        ),
-    ),
+        **swaps(retention_chunks, "out", "state"),
+    },
 )
 
-WEIGHTS = Problem(
-    "state_weights",
-    ("with_zeta", "without_zeta"),
+WEIGHTS = problem(
     state_weights,
-    checks=(
-        Check(
-            "four tokens in chunks of two at gamma = 1/2",
+    ("with_zeta", "without_zeta"),
+    visible={
+        "four tokens in chunks of two at gamma = 1/2": (
             {"gamma": 0.5, "time": 4, "chunk_size": 2},
             "by hand: with zeta 1/8, 1/4, 1/2, 1; without it a chunk fades as a whole: 1/4, 1/4, 1, 1",
         ),
-        Check(
-            "five tokens in chunks of two at gamma = 1/2",
+        "five tokens in chunks of two at gamma = 1/2": (
             {"gamma": 0.5, "time": 5, "chunk_size": 2},
             "the last chunk holds one token, so the chunk before it fades by gamma once",
         ),
-        Check(
-            "eight tokens in chunks of three at gamma = 0.9",
+        "eight tokens in chunks of three at gamma = 0.9": (
             {"gamma": 0.9, "time": 8, "chunk_size": 3},
             "without zeta a token fades only by the tokens of the chunks after its own",
         ),
-        Check(
-            "chunks of a single token",
+    },
+    hidden={
+        "chunks of a single token": (
             {"gamma": 0.75, "time": 3, "chunk_size": 1},
             "try chunk_size = 1: zeta is 1 then, so leaving it out changes nothing",
-            hidden=True,
         ),
-        Check(
-            "one chunk, longer than the sequence",
+        "one chunk, longer than the sequence": (
             {"gamma": 0.5, "time": 3, "chunk_size": 8},
             "try T = 3 and chunk_size = 8: no chunk follows, so without zeta nothing fades",
-            hidden=True,
         ),
-        Check(
-            "no token at all",
+        "no token at all": (
             {"gamma": 0.5, "time": 0, "chunk_size": 4},
             "try T = 0: both arrays have shape (0,) and dtype float64",
-            hidden=True,
         ),
-        Check(
-            "a memory that never fades",
+        "a memory that never fades": (
             {"gamma": 1.0, "time": 6, "chunk_size": 4},
             "gamma = 1 is allowed: every token counts in full",
-            hidden=True,
         ),
-        Check(
-            "a long sequence that fades fast",
+        "a long sequence that fades fast": (
             {"gamma": 1e-3, "time": 1000, "chunk_size": 64},
             "try T = 1000 and gamma = 1e-3: no power of gamma may have a negative exponent",
-            hidden=True,
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "all one step older",
+    },
+    wrong_answers={
+        "all one step older": (
             _weights_with(with_zeta=lambda token, time, chunk_size: time - token),
             "with_zeta is off by one: the last token has just been written, with weight gamma^0 = 1",
         ),
-        WrongAnswer(
-            "oldest first",
+        "oldest first": (
             _weights_with(with_zeta=lambda token, time, chunk_size: token),
             "with_zeta runs backwards: the first token is the oldest and has faded most",
         ),
-        WrongAnswer(
-            "chunks do not fade",
+        "chunks do not fade": (
             _weights_with(without_zeta=lambda token, time, chunk_size: 0 * token),
             "gamma^C S_(i-1) is still there without zeta: each later chunk fades all that came before it",
         ),
-        WrongAnswer(
-            "gamma for gamma^c",
+        "gamma for gamma^c": (
             _weights_with(without_zeta=_later_chunks),
-            "you fade by gamma a later chunk: a later chunk of c tokens fades what came before it by gamma^c",
+            "you fade by gamma per later chunk: a later chunk of c tokens fades what came before it by gamma^c",
         ),
-        WrongAnswer(
-            "the tail as a full chunk",
+        "the tail as a full chunk": (
             _weights_with(without_zeta=lambda token, time, size: size * _later_chunks(token, time, size)),
             "you fade by gamma^chunk_size for the short last chunk too: it has c tokens, so it fades by gamma^c",
         ),
-        WrongAnswer(
-            "fades by its own chunk",
+        "fades by its own chunk": (
             _weights_with(without_zeta=lambda token, time, size: time - token // size * size),
             "without zeta a token is not faded by its own chunk: count only the tokens of later chunks",
         ),
-        WrongAnswer(
-            "swaps what it returns",
-            _swaps(state_weights),
-            "you returned (without_zeta, with_zeta): the order is (with_zeta, without_zeta)",
-        ),
-    ),
+        **swaps(state_weights, "with_zeta", "without_zeta"),
+    },
 )
 
 EXERCISE = Exercise("ex06", "Retention, chunk by chunk", (CHUNK, CHUNKS, WEIGHTS))

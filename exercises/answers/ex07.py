@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
+from ..checking.core import Exercise, problem
+from .recurring import float32_arrays, keeps_arguments, swaps
 
 # Solutions.
 
@@ -44,10 +45,6 @@ def _changed(change):
     return lambda num_heads: tuple(change(gamma) for gamma in head_gammas(num_heads))
 
 
-def _swaps(function):
-    return lambda *arguments: function(*arguments)[::-1]
-
-
 def _recall_with(*, token=lambda gamma, lag: gamma ** (2 * lag), everything=None, share=None, best=None):
     """Shares with another power of the token or of all tokens, another ratio of them, or another choice of gamma."""
 
@@ -61,11 +58,6 @@ def _recall_with(*, token=lambda gamma, lag: gamma ** (2 * lag), everything=None
     return recall
 
 
-def _transposes(gamma, lag, time):
-    share, best = recall_shares(gamma, lag, time)
-    return share.T, best
-
-
 def _sum_of_powers(gamma, lags):
     return np.sum(gamma ** (2 * lags[:, None]), axis=0)
 
@@ -75,309 +67,231 @@ def _sum_of_powers(gamma, lags):
 SCHEDULE = 1 - 2.0 ** np.arange(-5, -9, -1)  # 31/32, 63/64, 127/128, 255/256
 
 
-GAMMAS = Problem(
-    "head_gammas",
-    ("released", "paper"),
+GAMMAS = problem(
     head_gammas,
-    checks=(
-        Check(
-            "two heads",
+    ("released", "paper"),
+    visible={
+        "two heads": (
             {"num_heads": 2},
             "by hand: 31/32 and 63/64 in the released code, 31/32 and 511/512 in the paper",
         ),
-        Check(
-            "three heads",
+        "three heads": (
             {"num_heads": 3},
             "the paper's middle head forgets 1/128, the geometric mean of 1/32 and 1/512",
         ),
-        Check(
-            "eight heads",
+        "eight heads": (
             {"num_heads": 8},
             "released: each head forgets half of what the one before it forgets; paper: from 1/32 to 1/512 in 7 steps",
         ),
-        Check(
-            "a single head",
-            {"num_heads": 1},
-            "try num_heads = 1: both schedules begin with 31/32",
-            hidden=True,
-        ),
-        Check(
-            "five heads",
-            {"num_heads": 5},
-            "try five heads: there the two schedules are the same",
-            hidden=True,
-        ),
-        Check(
-            "32 heads",
+    },
+    hidden={
+        "a single head": ({"num_heads": 1}, "try num_heads = 1: both schedules begin with 31/32"),
+        "five heads": ({"num_heads": 5}, "try five heads: there the two schedules are the same"),
+        "32 heads": (
             {"num_heads": 32},
-            "try 32 heads and look at the last: it forgets 2^-36 a token, which float32 cannot tell from 0",
-            tolerance=1e-14,
-            hidden=True,
+            "try 32 heads and look at the last: it forgets 2^-36 per token, which float32 cannot tell from 0",
+            {"tolerance": 1e-14},
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "starts at h = 1",
+    },
+    wrong_answers={
+        "starts at h = 1": (
             _gammas_with(released=lambda num_heads: head_gammas(num_heads + 1)[0][1:]),
             "your released schedule starts at h = 1: heads count from 0, and head 0 has 1 - 2^-5 = 31/32",
         ),
-        WrongAnswer(
-            "returns what is forgotten",
+        "returns what is forgotten": (
             _changed(lambda gamma: 1 - gamma),
             "you returned the shares that are forgotten: gamma is what is kept, 1 minus that",
         ),
-        WrongAnswer(
-            "slowest first",
+        "slowest first": (
             _changed(lambda gamma: gamma[::-1].copy()),
             "your heads run from slow to fast: head 0 forgets fastest",
         ),
-        WrongAnswer(
-            "even steps of gamma",
+        "even steps of gamma": (
             _gammas_with(paper=lambda num_heads: np.linspace(1 / 32, 1 / 512, num_heads)),
             "you took even steps between 1/32 and 1/512: the paper takes even steps between their logarithms",
         ),
-        WrongAnswer(
-            "leaves out the end",
+        "leaves out the end": (
             _gammas_with(
                 paper=lambda num_heads: np.exp(np.linspace(np.log(1 / 32), np.log(1 / 512), num_heads, endpoint=False))
             ),
-            "your paper's schedule stops short: linspace holds both ends, so the last head forgets 1/512",
+            "your paper's schedule stops short: linspace includes both ends, so the last head forgets 1/512",
         ),
-        WrongAnswer(
-            "logarithms of two bases",
+        "logarithms of two bases": (
             _gammas_with(paper=lambda num_heads: np.exp(np.linspace(-5, -9, num_heads))),
             "you mixed two bases: log2 goes with 2**x, the natural log with exp",
         ),
-        WrongAnswer(
-            "one schedule for both",
+        "one schedule for both": (
             lambda num_heads: (head_gammas(num_heads)[0],) * 2,
             "you gave the released schedule twice: the paper's runs from 31/32 to 511/512 however many heads there are",
         ),
-        WrongAnswer(
-            "rounds to float32",
+        "rounds to float32": (
             _changed(lambda gamma: gamma.astype(np.float32)),
             "your gamma is rounded to float32: near 1 it has no digits to spare, compute and return float64",
         ),
-        WrongAnswer(
-            "swaps what it returns",
-            _swaps(head_gammas),
-            "you returned (paper, released): the order is (released, paper)",
-        ),
-    ),
+        **swaps(head_gammas, "released", "paper"),
+    },
 )
 
-SHARES = Problem(
-    "forgotten_shares",
-    ("share",),
+SHARES = problem(
     forgotten_shares,
-    checks=(
-        Check(
-            "half lives of 1, 2 and 4 tokens",
+    ("share",),
+    visible={
+        "half lives of 1, 2 and 4 tokens": (
             {"half_life": np.array([1.0, 2.0, 4.0])},
             "by hand: after 1 token half is left, so 1/2 is forgotten; for 2 tokens gamma^2 = 1/2",
         ),
-        Check(
-            "half lives of 10, 100 and 1000 tokens",
+        "half lives of 10, 100 and 1000 tokens": (
             {"half_life": np.array([10.0, 100.0, 1000.0])},
             "solve gamma^half_life = 1/2 for gamma, then take 1 - gamma",
         ),
-        Check(
-            "the argument stays as it was",
-            {"half_life": np.array([3.0, 30.0])},
-            "build a new array; /= and [...] = write into the caller's",
-            keeps_inputs=True,
+        **keeps_arguments(
+            {"half_life": np.array([3.0, 30.0])}, "build a new array; /= and [...] = write into the caller's"
         ),
-        Check(
-            "half lives in any order",
+    },
+    hidden={
+        "half lives in any order": (
             {"half_life": np.array([64.0, 0.5, 7.25])},
             "try half lives that are not sorted and not whole",
-            hidden=True,
         ),
-        Check(
-            "a head that forgets at once",
+        "a head that forgets at once": (
             {"half_life": np.array([1e-3])},
             "try a half-life of 0.001: a share is at most 1, and nothing may overflow",
-            hidden=True,
         ),
-        Check(
-            "float32",
+        "float32": (
             {"half_life": np.array([1e3, 2e3, 4e3], dtype=np.float32)},
             "try float32: at 1000 tokens 1 - gamma has four of seven digits left, if gamma was rounded first",
-            tolerance=1e-5,
-            hidden=True,
+            {"tolerance": 1e-5},
         ),
-        Check(
-            "a very long half-life",
+        "a very long half-life": (
             {"half_life": np.array([1e6])},
             "try 1e6: 1 - gamma loses six digits, because gamma was rounded first; find e^x - 1 in one step",
-            tolerance=1e-13,
-            hidden=True,
+            {"tolerance": 1e-13},
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "returns gamma",
+    },
+    wrong_answers={
+        "returns gamma": (
             lambda half_life: 0.5 ** (1 / half_life),
             "you returned gamma, what is kept: the share that is forgotten is 1 - gamma",
         ),
-        WrongAnswer(
-            "the effective window",
+        "the effective window": (
             lambda half_life: 1 / half_life,
-            "you took half_life for the window 1 / (1 - gamma): after that many tokens 1/e is left, about, not 1/2",
+            "you took half_life for the window 1 / (1 - gamma): after that many tokens about 1/e is left, not 1/2",
         ),
-        WrongAnswer(
-            "falls to 1/e",
+        "falls to 1/e": (
             lambda half_life: -np.expm1(-1 / half_life),
             "your weight falls to 1/e: after a half-life it is 1/2",
         ),
-        WrongAnswer(
-            "half of it shared out",
+        "half of it shared out": (
             lambda half_life: 0.5 / half_life,
             "you spread the loss of 1/2 evenly: each token takes a share of what is left, so gamma^half_life = 1/2",
         ),
-        WrongAnswer(
-            "the first order",
+        "the first order": (
             lambda half_life: np.log(2) / half_life,
             "log(2) / half_life is -log(gamma), near 1 - gamma for long half lives only: find gamma itself",
         ),
-        WrongAnswer(
-            "returns the logarithm",
+        "returns the logarithm": (
             lambda half_life: -np.log(2) / half_life,
             "you returned log(gamma): the share that is forgotten is 1 - gamma",
         ),
-        WrongAnswer(
-            "the power upside down",
+        "the power upside down": (
             lambda half_life: -np.expm1(-np.log(2) * half_life),
             "you took the half_life-th power of 1/2: from gamma^half_life = 1/2 follows gamma by a root",
         ),
-    ),
+    },
 )
 
-RECALL = Problem(
-    "recall_shares",
-    ("share", "best"),
+RECALL = problem(
     recall_shares,
-    checks=(
-        Check(
-            "gamma = 1/2 and 1, two tokens",
+    ("share", "best"),
+    visible={
+        "gamma = 1/2 and 1, two tokens": (
             {"gamma": np.array([0.5, 1.0]), "lag": np.array([0.0, 1.0]), "time": 2},
             "by hand: powers 1 and 1/4 for gamma = 1/2, so shares 4/5 and 1/5; for gamma = 1 both are 1/2",
         ),
-        Check(
-            "three heads, four lags",
+        "three heads, four lags": (
             {"gamma": np.array([0.5, 0.75, 0.875]), "lag": np.array([0.0, 1.0, 2.0, 6.0]), "time": 8},
             "share has a row for each lag and a column for each head; best has an entry for each lag",
         ),
-        Check(
-            "the released schedule, 512 tokens",
+        "the released schedule, 512 tokens": (
             {"gamma": SCHEDULE, "lag": np.array([5.0, 40.0, 300.0]), "time": 512},
-            "each lag has another best head: the fast one for the near past, the slow one for the far past",
+            "each lag has a different best head: the fast one for the near past, the slow one for the far past",
         ),
-        Check(
-            "the arguments stay as they were",
+        **keeps_arguments(
             {"gamma": np.array([0.5, 0.75]), "lag": np.array([1.0, 3.0, 2.0]), "time": 5},
             "build new arrays; *=, **= and [...] = write into the caller's",
-            keeps_inputs=True,
         ),
-        Check(
-            "a head that never fades",
+    },
+    hidden={
+        "a head that never fades": (
             {"gamma": np.array([1.0, 0.5]), "lag": np.array([0.0, 3.0]), "time": 4},
             "try gamma = 1: every token has the share 1/T, and nothing may divide by 1 - gamma",
-            hidden=True,
         ),
-        Check(
-            "heads that hardly fade",
+        "heads that hardly fade": (
             {"gamma": np.array([1 - 1e-6, 1 - 1e-12]), "lag": np.array([1.0, 90.0]), "time": 100},
             "try gamma = 1 - 1e-12: 1 - gamma^2 has lost its digits there, a sum of powers has not",
-            hidden=True,
         ),
-        Check(
-            "heads in any order",
+        "heads in any order": (
             {"gamma": np.array([0.9, 0.5, 0.99, 0.8]), "lag": np.array([20.0, 0.0, 2.0]), "time": 64},
             "try heads and lags that are not sorted",
-            hidden=True,
         ),
-        Check(
-            "a lag that the fast head has forgotten",
+        "a lag that the fast head has forgotten": (
             {"gamma": np.array([0.5, 31 / 32, 511 / 512]), "lag": np.array([2000.0]), "time": 4000},
             "try a lag of 2000: gamma^4000 is 0 in float64 for a fast head, and 0 is the right share for it",
-            hidden=True,
         ),
-        Check(
-            "float32 arrays",
-            {
-                "gamma": SCHEDULE[:2].astype(np.float32),
-                "lag": np.array([3.0, 70.0], dtype=np.float32),
-                "time": 200,
-            },
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+        **float32_arrays(
+            {"gamma": SCHEDULE[:2].astype(np.float32), "lag": np.array([3.0, 70.0], dtype=np.float32), "time": 200}
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "weights for powers",
+    },
+    wrong_answers={
+        "weights for powers": (
             _recall_with(token=lambda gamma, lag: gamma**lag),
             "you added weights: independent tokens add in power, the square of the weight, gamma^(2 lag)",
         ),
-        WrongAnswer(
-            "an endless past",
+        "an endless past": (
             _recall_with(everything=lambda gamma, time: 1 / np.maximum(1 - gamma**2, 1e-300)),
             "you summed over an endless past, 1 / (1 - gamma^2): only T tokens were read, at lags 0 to T - 1",
         ),
-        WrongAnswer(
-            "one token too many",
+        "one token too many": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time + 1))),
             "you summed over T + 1 tokens: the lags run from 0 to T - 1",
         ),
-        WrongAnswer(
-            "leaves out the newest",
+        "leaves out the newest": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(1, time))),
             "your sum starts at lag 1: the newest token has lag 0 and counts too",
         ),
-        WrongAnswer(
-            "signal to noise",
+        "signal to noise": (
             _recall_with(share=lambda token, everything: token / (everything - token)),
-            "you divided by the other tokens alone: a share is a part of all, the token itself included",
+            "you divided by the other tokens only: a share is a part of the total, which includes the token itself",
         ),
-        WrongAnswer(
-            "noise to signal",
+        "noise to signal": (
             _recall_with(share=lambda token, everything: everything / np.maximum(token, 1e-300)),
-            "your share is upside down: the power of the one token goes above that of all",
+            "your share is upside down: divide the power of the one token by that of all",
         ),
-        WrongAnswer(
-            "one lag too far",
+        "one lag too far": (
             _recall_with(
                 token=lambda gamma, lag: gamma ** (2 * (lag + 1)),
                 everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time)),
             ),
             "your lag is off by one: the newest token has lag 0 and has not faded, its weight is gamma^0 = 1",
         ),
-        WrongAnswer(
-            "the largest weight",
+        "the largest weight": (
             _recall_with(best=lambda gamma, lag, share: gamma[np.argmax(gamma ** lag[:, None], axis=1)]),
             "best is the gamma with the largest weight: a slow head keeps the noise too, take the largest share",
         ),
-        WrongAnswer(
-            "the smallest share",
+        "the smallest share": (
             _recall_with(best=lambda gamma, lag, share: gamma[np.argmin(share, axis=1)]),
             "best is the gamma with the smallest share: it should have the largest",
         ),
-        WrongAnswer(
-            "the number of the head",
+        "the number of the head": (
             _recall_with(best=lambda gamma, lag, share: np.argmax(share, axis=1)),
             "best holds the numbers of the heads: return their gammas",
         ),
-        WrongAnswer(
-            "transposes share",
-            _transposes,
+        "transposes share": (
+            lambda *arguments: (recall_shares(*arguments)[0].T, recall_shares(*arguments)[1]),
             "you transposed share: a row for each lag, a column for each head, shape (N, H)",
         ),
-        WrongAnswer(
-            "swaps what it returns", _swaps(recall_shares), "you returned (best, share): the order is (share, best)"
-        ),
-    ),
+        **swaps(recall_shares, "share", "best"),
+    },
 )
 
 EXERCISE = Exercise("ex07", "Many time scales", (GAMMAS, SHARES, RECALL))

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ..checking.core import Check, Exercise, Problem, WrongAnswer
+from ..checking.core import Exercise, problem
+from .inputs import small_numbers
+from .recurring import float32_arrays, keeps_arguments
 
 # Solutions.
 
@@ -37,22 +39,6 @@ def _norm_over(axis):
 def _norm_by(divide):
     """The norm with another divisor, a function of the mean square and eps."""
     return lambda y, eps: y / divide(np.mean(y * y, axis=-1, keepdims=True), eps)
-
-
-def _subtracts_the_mean(y, eps):
-    return group_norm(y - np.mean(y, axis=-1, keepdims=True), eps)
-
-
-def _divides_by_the_deviation(y, eps):
-    return y / np.sqrt(np.var(y, axis=-1, keepdims=True) + eps)
-
-
-def _divides_by_fewer(y, eps):
-    return y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) / (y.shape[-1] - 1) + eps)
-
-
-def _sums(y, eps):
-    return y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) + eps)
 
 
 def _norms_in_place(y, eps):
@@ -103,16 +89,11 @@ def _steps_in_place(q, k, v, gamma, state, row_sum):
     return out, state, row_sum
 
 
-# Checks. The numbers are small and rounded, so that a message can be followed by hand.
+# Checks.
 
 
-def _draw(random, shape, size=1.0, dtype=np.float64):
-    """Numbers between 0.1 and 1.9 times `size`, of either sign."""
-    return (size * random.integers(1, 20, shape) / 10 * random.choice([-1.0, 1.0], shape)).astype(dtype)
-
-
-def _values(*shape, **how):
-    return _draw(np.random.default_rng(shape), shape, **how)
+def _values(*shape, size=1.0, dtype=np.float64):
+    return (size * small_numbers(np.random.default_rng(shape), *shape)).astype(dtype)
 
 
 def _token(key_dim, value_dim, gamma, row_sum, *, dtype=np.float64):
@@ -120,257 +101,196 @@ def _token(key_dim, value_dim, gamma, row_sum, *, dtype=np.float64):
     gamma, row_sum = np.array(gamma, dtype=dtype), np.array(row_sum, dtype=dtype)
     heads, random = len(gamma), np.random.default_rng([len(gamma), key_dim, value_dim])
     shapes = (heads, key_dim), (heads, key_dim), (heads, value_dim), (heads, key_dim, value_dim)
-    q, k, v, state = (_draw(random, shape, dtype=dtype) for shape in shapes)
+    q, k, v, state = (small_numbers(random, *shape, dtype=dtype) for shape in shapes)
     state[row_sum == 0] = 0.0
     return {"q": q, "k": k, "v": v, "gamma": gamma, "state": state, "row_sum": row_sum}
 
 
-NORM = Problem(
-    "group_norm",
-    ("normed",),
+NORM = problem(
     group_norm,
-    checks=(
-        Check(
-            "one head, two tokens",
+    ("normed",),
+    visible={
+        "one head, two tokens": (
             {"y": np.array([[[1.0, 5.0, 7.0], [5.0, -5.0, 5.0]]]), "eps": 11.0},
             "by hand: the mean of 1, 25 and 49 is 25, 25 + 11 = 36, and its root is 6: 1/6, 5/6 and 7/6",
         ),
-        Check(
-            "two heads of different size",
+        "two heads of different size": (
             {"y": np.array([[[0.1, 0.5, 0.7]], [[10.0, 50.0, 70.0]]]), "eps": 0.01},
             "a loud head must not make a quiet one quieter: each head has its own mean square",
         ),
-        Check(
-            "two heads, three tokens, four values",
+        "two heads, three tokens, four values": (
             {"y": _values(2, 3, 4), "eps": 0.5},
             "y has shape (H, T, V): each head at each token is normalised by its own V values",
         ),
-        Check(
-            "the argument stays as it was",
-            {"y": _values(3, 2, 4), "eps": 0.1},
-            "build a new array; /=, -= and [...] = write into the caller's",
-            keeps_inputs=True,
+        **keeps_arguments(
+            {"y": _values(3, 2, 4), "eps": 0.1}, "build a new array; /=, -= and [...] = write into the caller's"
         ),
-        Check(
-            "no token at all",
+    },
+    hidden={
+        "no token at all": (
             {"y": _values(2, 0, 3), "eps": 1e-6},
             "try T = 0: the answer has the shape of y, (H, 0, V)",
-            hidden=True,
         ),
-        Check(
-            "a row of zeros",
+        "a row of zeros": (
             {"y": np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 6.0]]]), "eps": 1e-6},
             "try a row of zeros, as padding gives: zero divided by the root of eps is zero, not NaN",
-            hidden=True,
         ),
-        Check(
-            "values as small as the root of eps",
+        "values as small as the root of eps": (
             {"y": _values(2, 3, 8, size=1e-3), "eps": 1e-6},
             "try values of 0.001 with eps = 1e-6: eps counts as much as they do",
-            hidden=True,
         ),
-        Check(
-            "without eps",
+        "without eps": (
             {"y": _values(2, 2, 3, size=1e-9), "eps": 0.0},
             "try eps = 0: nothing else may be added to the mean square",
-            hidden=True,
         ),
-        Check(
-            "float32 arrays",
-            {"y": _values(4, 5, 16, dtype=np.float32), "eps": 1e-6},
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+        **float32_arrays({"y": _values(4, 5, 16, dtype=np.float32), "eps": 1e-6}),
+    },
+    wrong_answers={
+        "subtracts the mean": (
+            lambda y, eps: group_norm(y - np.mean(y, axis=-1, keepdims=True), eps),
+            "you subtracted the mean, as LayerNorm does: the released norm only divides by the root mean square",
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "subtracts the mean",
-            _subtracts_the_mean,
-            "you subtracted the mean, as LayerNorm does: the released norm divides by the root mean square alone",
-        ),
-        WrongAnswer(
-            "divides by the standard deviation",
-            _divides_by_the_deviation,
+        "divides by the standard deviation": (
+            lambda y, eps: y / np.sqrt(np.var(y, axis=-1, keepdims=True) + eps),
             "you divided by the standard deviation, which takes the mean off: use the mean of y squared",
         ),
-        WrongAnswer(
-            "divides by V - 1",
-            _divides_by_fewer,
+        "divides by V - 1": (
+            lambda y, eps: y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) / (y.shape[-1] - 1) + eps),
             "you divided the sum of squares by V - 1: this is a plain mean over all V values",
         ),
-        WrongAnswer(
-            "sums the squares",
-            _sums,
+        "sums the squares": (
+            lambda y, eps: y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) + eps),
             "you summed the squares: take their mean, or wider heads come out smaller",
         ),
-        WrongAnswer(
-            "loses the axis",
+        "loses the axis": (
             lambda y, eps: y / np.sqrt(np.mean(y * y, axis=-1) + eps),
             "your mean squares have shape (H, T) and meet the wrong axes of y: keep them as (H, T, 1), with keepdims",
         ),
-        WrongAnswer(
-            "all heads together",
-            _norm_over((0, 2)),
-            "you took one mean over all heads: each head is a group of its own",
-        ),
-        WrongAnswer(
-            "all tokens together",
+        "all heads together": (_norm_over((0, 2)), "you took one mean over all heads: each head is a group of its own"),
+        "all tokens together": (
             _norm_over((1, 2)),
             "you took one mean over all tokens, later ones too: each token is normalised by itself",
         ),
-        WrongAnswer(
-            "over the heads",
+        "over the heads": (
             _norm_over(0),
             "you averaged over the heads, axis 0: the values of one head lie along the last axis",
         ),
-        WrongAnswer(
-            "over time",
+        "over time": (
             _norm_over(1),
             "you averaged over the tokens, axis 1: the values of one head lie along the last axis",
         ),
-        WrongAnswer(
-            "eps outside the root",
+        "eps outside the root": (
             _norm_by(lambda mean_square, eps: np.sqrt(mean_square) + eps),
             "you added eps after the root: it belongs under it, to the mean square",
         ),
-        WrongAnswer(
-            "eps twice",
+        "eps twice": (
             _norm_by(lambda mean_square, eps: np.sqrt(mean_square + eps) + eps),
-            "you added eps twice, under the root and after it: it belongs under the root alone",
+            "you added eps twice, under the root and after it: it belongs only under the root",
         ),
-        WrongAnswer(
-            "without a root",
+        "without a root": (
             _norm_by(lambda mean_square, eps: mean_square + eps),
             "you forgot the root: divide by the root of the mean square plus eps",
         ),
-        WrongAnswer(
-            "forgets eps",
+        "forgets eps": (
             _norm_by(lambda mean_square, eps: np.sqrt(np.maximum(mean_square, 1e-300))),
             "you forgot eps: it is added to the mean square, under the root",
         ),
-        WrongAnswer(
-            "writes in place",
+        "writes in place": (
             _norms_in_place,
             "you changed the caller's y: make a new array, the caller may still need the old one",
         ),
-    ),
+    },
 )
 
-CHANGE = Problem(
-    "norm_change",
-    ("change",),
+CHANGE = problem(
     norm_change,
-    checks=(
-        Check(
-            "mean square 25, eps 11, divisor 2",
+    ("change",),
+    visible={
+        "mean square 25, eps 11, divisor 2": (
             {"y": np.array([[[1.0, 5.0, 7.0]]]), "divisor": np.array([[2.0]]), "eps": 11.0},
             "by hand: y becomes y/6, y/2 becomes y / sqrt(25 + 44), so the change is 6 / sqrt(69) - 1",
         ),
-        Check(
-            "two heads, three tokens",
+        "two heads, three tokens": (
             {"y": _values(2, 3, 4), "divisor": np.array([[1.0, 1.5, 1.75], [1.0, 2.0, 3.0]]), "eps": 0.25},
             "change has an entry for each head and token; where the divisor is 1 nothing changes",
         ),
-        Check(
-            "a divisor below 1",
+        "a divisor below 1": (
             {"y": _values(1, 2, 3), "divisor": np.array([[0.5, 0.25]]), "eps": 0.5},
-            "to divide by less than 1 is to enlarge: eps counts less, and the change is positive",
+            "dividing by less than 1 makes y larger: eps counts less, and the change is positive",
         ),
-        Check(
-            "the arguments stay as they were",
+        **keeps_arguments(
             {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.1},
             "build new arrays; /= and [...] = write into the caller's",
-            keeps_inputs=True,
         ),
-        Check(
-            "no eps",
+    },
+    hidden={
+        "no eps": (
             {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.0},
             "try eps = 0: the norm forgets any positive factor, so the change is 0",
-            hidden=True,
         ),
-        Check(
-            "values at the size of eps",
+        "values at the size of eps": (
             {"y": _values(2, 2, 8, size=4e-3), "divisor": np.array([[1.0, 5.5], [11.0, 22.5]]), "eps": 1e-5},
             "try values of 0.004 and eps = 1e-5: their mean square is as small as eps, and the change is large",
-            hidden=True,
         ),
-        Check(
-            "large values",
+        "large values": (
             {"y": _values(1, 3, 4, size=10.0), "divisor": np.array([[1.5, 2.0, 4.0]]), "eps": 1e-6},
-            "try values of 10 and eps = 1e-6: a ratio that close to 1, less 1, keeps half its digits; you need ten",
-            hidden=True,
+            "try values of 10 and eps = 1e-6: 1 subtracted from a ratio so close to 1 leaves half its digits; you need ten",
         ),
-        Check(
-            "float32 arrays",
+        **float32_arrays(
             {
                 "y": _values(2, 2, 4, dtype=np.float32),
                 "divisor": np.array([[1.5, 2.0], [3.0, 4.0]], dtype=np.float32),
                 "eps": 0.1,
-            },
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
+            }
         ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "believes in invariance",
+    },
+    wrong_answers={
+        "believes in invariance": (
             _change_with(lambda mean_square, divisor, eps: 0 * divisor),
-            "you returned no change: that holds for eps = 0 alone, since eps is not divided along with y",
+            "you returned no change: that is right only for eps = 0, because eps is not divided along with y",
         ),
-        WrongAnswer(
-            "returns the ratio",
+        "returns the ratio": (
             _change_with(_root_ratio),
             "you returned the ratio of the two norms: the change is that ratio minus 1",
         ),
-        WrongAnswer(
-            "drops the sign",
+        "drops the sign": (
             lambda y, divisor, eps: np.abs(norm_change(y, divisor, eps)),
             "you dropped the sign: a divisor above 1 makes the result smaller, a negative change",
         ),
-        WrongAnswer(
-            "multiplies by the divisor",
+        "multiplies by the divisor": (
             lambda y, divisor, eps: norm_change(y, 1 / divisor, eps),
             "you multiplied y by the divisor: y is divided by it",
         ),
-        WrongAnswer(
-            "compares the other way round",
+        "compares the other way round": (
             _change_with(lambda *arguments: 1 / _root_ratio(*arguments) - 1),
             "you compared the norm before dividing with the one after: divide by the one before",
         ),
-        WrongAnswer(
-            "the divisor not squared",
+        "the divisor not squared": (
             _change_with(
                 lambda mean_square, divisor, eps: np.sqrt((mean_square + eps) / (mean_square + eps * divisor)) - 1
             ),
             "you divided the mean square by the divisor: it is a square, so it falls by the divisor squared",
         ),
-        WrongAnswer(
-            "divides the mean square alone",
+        "divides the mean square alone": (
             _change_with(lambda mean_square, divisor, eps: divisor * _root_ratio(mean_square, divisor, eps) - 1),
-            "you divided y by the divisor under the root alone: above it stands y / divisor too",
+            "you divided y by the divisor only under the root: the numerator is y / divisor too",
         ),
-        WrongAnswer(
-            "without a root",
+        "without a root": (
             _change_with(lambda *arguments: _root_ratio(*arguments) ** 2 - 1),
             "you compared the mean squares: the norm divides by their roots",
         ),
-        WrongAnswer(
-            "against no eps",
+        "against no eps": (
             _change_with(lambda mean_square, divisor, eps: np.sqrt(mean_square / (mean_square + eps * divisor**2)) - 1),
             "you compared with a norm without eps: compare y / divisor with y, both with eps",
         ),
-    ),
+    },
 )
 
-STEP = Problem(
-    "normalised_step",
-    ("out", "state", "row_sum"),
+STEP = problem(
     normalised_step,
-    checks=(
-        Check(
-            "the third of three ones at gamma = 1/2",
+    ("out", "state", "row_sum"),
+    visible={
+        "the third of three ones at gamma = 1/2": (
             {
                 "q": np.array([[1.0]]),
                 "k": np.array([[1.0]]),
@@ -381,115 +301,85 @@ STEP = Problem(
             },
             "by hand: state and row sum are both 1.5/2 + 1 = 1.75, and out is 1.75 / sqrt(1.75)",
         ),
-        Check(
-            "the first token of two heads",
+        "the first token of two heads": (
             _token(2, 3, [0.5, 0.75], [0.0, 0.0]),
             "before the first token the row sum is 0, after it 1: divide by the root of the one after",
         ),
-        Check(
-            "a later token of two heads",
+        "a later token of two heads": (
             _token(3, 2, [0.5, 0.75], [1.5, 1.75]),
             "each head has its own gamma and its own row sum: r_n = gamma r_(n-1) + 1",
         ),
-        Check(
-            "the arguments stay as they were",
-            _token(2, 2, [0.5, 0.9], [1.75, 2.71]),
-            "build new arrays; *=, += and [...] = write into the caller's",
-            keeps_inputs=True,
-        ),
-        Check(
-            "as many heads as keys and values",
+        **keeps_arguments(_token(2, 2, [0.5, 0.9], [1.75, 2.71])),
+    },
+    hidden={
+        "as many heads as keys and values": (
             _token(3, 3, [0.5, 0.75, 0.875], [1.5, 1.75, 1.875]),
             "try H = K = V = 3: no shape gives away an axis mixed up with another",
-            hidden=True,
         ),
-        Check(
-            "a head that never fades",
+        "a head that never fades": (
             _token(2, 3, [1.0, 0.5], [3.0, 1.75]),
             "gamma = 1 is allowed: the row sum counts the tokens, and nothing may divide by 1 - gamma",
-            hidden=True,
         ),
-        Check(
-            "a head that fades at once",
+        "a head that fades at once": (
             _token(2, 2, [1e-12], [1.0]),
-            "with gamma near 0 the row sum stays near 1, and the new token is all there is",
-            hidden=True,
+            "with gamma near 0 the row sum stays near 1, and only the new token is left",
         ),
-        Check(
-            "float32 arrays",
-            _token(8, 16, [0.5, 0.75, 0.875, 0.9375], [1.5, 1.75, 1.875, 1.9375], dtype=np.float32),
-            "try arrays made with dtype=np.float32: the answer must be right to float32",
-            tolerance=1e-5,
-            hidden=True,
-        ),
-    ),
-    wrong_answers=(
-        WrongAnswer(
-            "does not normalise",
+        **float32_arrays(_token(8, 16, [0.5, 0.75, 0.875, 0.9375], [1.5, 1.75, 1.875, 1.9375], dtype=np.float32)),
+    },
+    wrong_answers={
+        "does not normalise": (
             _step_with(divide=lambda out, row_sum: out),
             "you did not normalise: divide q S_n by the root of the row sum",
         ),
-        WrongAnswer(
-            "without a root",
+        "without a root": (
             _step_with(divide=lambda out, row_sum: out / row_sum),
             "you divided by the row sum itself: divide by its root",
         ),
-        WrongAnswer(
-            "multiplies",
+        "multiplies": (
             _step_with(divide=lambda out, row_sum: out * np.sqrt(row_sum)),
             "you multiplied by the root of the row sum: divide by it",
         ),
-        WrongAnswer(
-            "the row sum does not fade",
+        "the row sum does not fade": (
             _step_with(sums=lambda gamma, before: before + 1),
             "your row sum counts the tokens: it fades like the state, r_n = gamma r_(n-1) + 1",
         ),
-        WrongAnswer(
-            "fades the new token too",
+        "fades the new token too": (
             _step_with(sums=lambda gamma, before: gamma * (before + 1)),
             "your row sum fades the new token too: D has ones on its diagonal, so 1 is added in full",
         ),
-        WrongAnswer(
-            "the sum of squares",
+        "the sum of squares": (
             _step_with(sums=lambda gamma, before: gamma**2 * before + 1),
             "you summed the squares of the row of D: sum the row itself, r_n = gamma r_(n-1) + 1",
         ),
-        WrongAnswer(
-            "hands on the normalised state",
+        "hands on the normalised state": (
             _step_with(keep=lambda state, row_sum: state / np.sqrt(row_sum)),
             "you handed on a state divided by the root: only out is divided, or the next token divides it again",
         ),
-        WrongAnswer(
-            "hands on the state divided by the row sum",
+        "hands on the state divided by the row sum": (
             _step_with(keep=lambda state, row_sum: state / row_sum),
             "you handed on a state divided by the row sum: hand on the state of Eq. 6 as it is",
         ),
-        WrongAnswer(
-            "hands on the root",
+        "hands on the root": (
             _step_with(keep_sum=np.sqrt),
             "you handed on the root of the row sum: the next token needs the row sum itself",
         ),
-        WrongAnswer(
-            "gamma along the values",
+        "gamma along the values": (
             _gamma_along_the_values,
             "gamma meets the wrong axis of the state: a head is the first of three axes, so make it gamma[:, None, None]",
         ),
-        WrongAnswer(
-            "the row sum along the values",
+        "the row sum along the values": (
             _step_with(divide=lambda out, row_sum: out / np.sqrt(row_sum[:, 0])),
             "the row sum meets the wrong axis of out: there is one for each head, the first axis of (H, V)",
         ),
-        WrongAnswer(
-            "reads before writing",
+        "reads before writing": (
             _reads_before_writing,
             "you read the state before writing the new token: o_n takes the new state S_n",
         ),
-        WrongAnswer(
-            "writes in place",
+        "writes in place": (
             _steps_in_place,
             "you changed the caller's state or row_sum in place (as *= and += do): make new arrays",
         ),
-    ),
+    },
 )
 
 EXERCISE = Exercise("ex08", "Group norm and normalised scores", (NORM, CHANGE, STEP))

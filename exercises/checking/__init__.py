@@ -1,1 +1,1 @@
-"""What a check is, how an answer is judged, and what its writer is told."""
+"""What a check is, how an answer is judged, and what the student is told."""

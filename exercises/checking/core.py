@@ -1,4 +1,4 @@
-"""What an exercise is: functions to write, the checks on them, their solutions and the mistakes that have a name."""
+"""What an exercise is: functions to write, the checks on them, their solutions and named mistakes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 class Check:
     """One call and how to compare what it gives; the wanted answer is the solution's.
 
-    inputs: argument names, in order, to float arrays, floats, integers or None. hint: one line for whoever fails.
+    inputs: argument names, in order, to float arrays, floats, integers or None. hint: one line, shown when the check fails.
     tolerance: the largest error allowed, relative to the largest wanted value of the same output.
     keeps_inputs: also demand that the call leaves every array it was given as it was.
     hidden: run by the grader, not by `check` in the notebook; its message shows no values.
@@ -27,7 +27,7 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class WrongAnswer:
-    """A mistake with a name: a function that makes it, and the one line that tells whoever made it."""
+    """A named mistake: a function that makes it, and the line shown to a student who made it."""
 
     name: str
     function: Callable
@@ -48,6 +48,21 @@ class Problem:
     def points(self):
         """Return the points of all checks, hidden ones too."""
         return sum(check.points for check in self.checks)
+
+
+def problem(solution, returns, *, visible, hidden, wrong_answers):
+    """Return the `Problem` of writing `solution`, from three tables.
+
+    visible, hidden: {name of the check: (inputs, hint)}; a third entry may hold other fields of `Check`.
+    wrong_answers: {name of the mistake: (function, message)}.
+    """
+    checks = tuple(
+        Check(name, inputs, hint, hidden=table is hidden, **(more[0] if more else {}))
+        for table in (visible, hidden)
+        for name, (inputs, hint, *more) in table.items()
+    )
+    mistakes = tuple(WrongAnswer(name, function, message) for name, (function, message) in wrong_answers.items())
+    return Problem(solution.__name__, returns, solution, checks, mistakes)
 
 
 @dataclass(frozen=True, eq=False)

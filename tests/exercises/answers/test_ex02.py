@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from one_head import assert_close, draw, of_package
 
 from exercises.answers import ex02
 from refimpl import retention_recurrent
 from refimpl.family import gla_recurrent
 
 RANDOM = np.random.default_rng(2)
-Q, K, V = (RANDOM.normal(size=(9, width)) for width in (3, 3, 4))
-STATE = RANDOM.normal(size=(3, 4))
+Q, K, V, _, STATE = draw(9)
 BASIS = RANDOM.normal(size=(3, 3)) + 2 * np.eye(3)
 DECAYS = np.array([0.9, 0.5, 0.3])
 
@@ -23,47 +23,34 @@ def recurrence(A, state):
     return out, state
 
 
-def assert_equal(got, wanted):
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
-
-
-def in_heads(*arrays):
-    return [one[None, None] for one in arrays]
-
-
 def test_the_sum_is_the_recurrence():
     A = RANDOM.normal(size=(3, 3)) / 2
-    assert_equal(ex02.unrolled(Q, K, V, A, STATE), recurrence(A, STATE)[0])
-    assert_equal(ex02.unrolled(Q, K, V, A, None), recurrence(A, np.zeros((3, 4)))[0])
+    assert_close(ex02.unrolled(Q, K, V, A, STATE), recurrence(A, STATE)[0])
+    assert_close(ex02.unrolled(Q, K, V, A, None), recurrence(A, np.zeros(STATE.shape))[0])
 
 
 def test_the_sum_with_one_gamma_is_the_retention_of_the_package():
-    out, _ = retention_recurrent(*in_heads(Q, K, V), np.array([0.8]), STATE[None, None])
-    assert_equal(ex02.unrolled(Q, K, V, 0.8 * np.eye(3), STATE), out[0, 0])
+    out, _ = of_package(retention_recurrent, Q, K, V, 0.8, STATE)
+    assert_close(ex02.unrolled(Q, K, V, 0.8 * np.eye(3), STATE), out)
 
 
 @pytest.mark.parametrize("j", [0, 1, 5])
 def test_absorbing_the_basis_changes_no_score(j):
     q, k = ex02.absorb(Q, K, BASIS)
     power = np.linalg.matrix_power(BASIS @ np.diag(DECAYS) @ np.linalg.inv(BASIS), j)
-    assert_equal(q @ np.diag(DECAYS**j) @ k.T, Q @ power @ K.T)
+    assert_close(q @ np.diag(DECAYS**j) @ k.T, Q @ power @ K.T)
 
 
 def test_the_diagonal_recurrence_is_the_recurrence_with_a():
     A = BASIS @ np.diag(DECAYS) @ np.linalg.inv(BASIS)
     out, state = ex02.diagonal_recurrence(Q, K, V, BASIS, DECAYS, STATE)
-    wanted, end = recurrence(A, STATE)
-    assert_equal(out, wanted)
-    assert_equal(state, end)
-    assert_equal(out, ex02.unrolled(Q, K, V, A, STATE))
+    assert_close((out, state), recurrence(A, STATE))
+    assert_close(out, ex02.unrolled(Q, K, V, A, STATE))
 
 
 def test_the_diagonal_recurrence_in_the_basis_it_has_is_a_gate_a_channel():
-    gate = np.broadcast_to(DECAYS, K.shape)
-    wanted, end = gla_recurrent(*in_heads(Q, K, V, gate), STATE[None, None])
-    out, state = ex02.diagonal_recurrence(Q, K, V, np.eye(3), DECAYS, STATE)
-    assert_equal(out, wanted[0, 0])
-    assert_equal(state, end[0, 0])
+    wanted = of_package(gla_recurrent, Q, K, V, np.broadcast_to(DECAYS, K.shape), STATE)
+    assert_close(ex02.diagonal_recurrence(Q, K, V, np.eye(3), DECAYS, STATE), wanted)
 
 
 def test_decay_and_angle_find_what_a_block_was_made_of():

@@ -1,0 +1,41 @@
+"""Checks and wrong answers that recur, as tables for `problem`."""
+
+import numpy as np
+
+
+def keeps_arguments(inputs, hint="build new arrays; *=, += and [...] = write into the caller's"):
+    """Return the check that a call leaves the arrays it was given as they were."""
+    arrays = sum(isinstance(value, np.ndarray) for value in inputs.values())
+    name = "the arguments stay as they were" if arrays > 1 else "the argument stays as it was"
+    return {name: (inputs, hint, {"keeps_inputs": True})}
+
+
+def float32_arrays(inputs, name="float32 arrays"):
+    """Return the check with float32 `inputs`, for the hidden ones."""
+    hint = "try arrays made with dtype=np.float32: the answer must be right to float32 precision"
+    return {name: (inputs, hint, {"tolerance": 1e-5})}
+
+
+def mapped(change, table):
+    """Return the table {name: (function, message)} with each function changed, such as by a loop around it."""
+    return {name: (change(function), message) for name, (function, message) in table.items()}
+
+
+def swaps(solution, first, second):
+    """Return the wrong answer that returns (second, first), the two results by name, for (first, second)."""
+    message = f"you returned ({second}, {first}): the order is ({first}, {second})"
+    return {"swaps what it returns": (lambda *arguments: solution(*arguments)[::-1], message)}
+
+
+def writes_in_place(solution):
+    """Return the wrong answer that writes the new state into the caller's array, the last argument."""
+
+    def function(*arguments):
+        out, state = solution(*arguments)
+        if arguments[-1] is None:
+            return out, state
+        arguments[-1][...] = state
+        return out, arguments[-1]
+
+    message = "you changed the caller's state in place (as *= and += do): make a new array, the caller may still need the old one"
+    return {"writes in place": (function, message)}

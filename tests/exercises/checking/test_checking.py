@@ -1,0 +1,346 @@
+"""Judging and reporting: whatever a student's function returns becomes a verdict with a reason."""
+
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exercises import check, load
+from exercises.checking.core import Check, Exercise, Problem, WrongAnswer
+from exercises.checking.judge import judge
+from exercises.checking.key import answer_key, grade
+from exercises.checking.report import plain_text, to_html
+from exercises.harness import runner
+from exercises.harness.runner import Run, run
+
+EX01 = load("ex01")
+STEP, LOOP = EX01.problems
+
+
+def results_of(exercise, problem, function):
+    return grade(exercise, {problem.function: function}, only=problem.function).results[problem.function]
+
+
+# What comes back from a student's function can be anything.
+
+
+class LyingArray(np.ndarray):
+    def __eq__(self, other):
+        return np.ones(self.shape, dtype=bool)
+
+    def __sub__(self, other):
+        return np.zeros(self.shape)
+
+    def __array_function__(self, *_):
+        return True
+
+    def tolist(self):
+        raise RuntimeError("no list")
+
+
+class LyingNumber(float):
+    def __eq__(self, other):
+        return True
+
+    def __sub__(self, other):
+        return 0.0
+
+    __hash__ = float.__hash__
+
+
+class RaisingText(Exception):  # noqa: N818
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class RaisingAttributes:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def raising(error):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+def right(*arguments):
+    return STEP.solution(*arguments)
+
+
+def with_out(change):
+    """The right answer, its out changed by `change`."""
+
+    def function(*arguments):
+        out, state = right(*arguments)
+        return change(out), state
+
+    return function
+
+
+def printing(*arguments):
+    print("\x1b[2Jall checks passed")
+    return right(*arguments)
+
+
+def closing_stdout(*arguments):
+    sys.stdout.close()
+
+
+def resizing(q, k, v, gamma, state):
+    answer = right(q, k, v, gamma, state)
+    state.resize((1, 1), refcheck=False)
+    return answer
+
+
+MALFORMED = {
+    "none": (lambda *_: None, "it must return a tuple of 2 arrays, out, state; got None (is the return missing?)"),
+    "one array": (lambda *a: right(*a)[0], "it must return a tuple of 2 arrays, out, state; got ndarray"),
+    "a list": (lambda *a: list(right(*a)), "it must return a tuple of 2 arrays, out, state; got list"),
+    "three": (lambda *a: (*right(*a), right(*a)[0]), "it must return 2 arrays, out, state; got 3"),
+    "empty tuple": (lambda *_: (), "it must return 2 arrays, out, state; got 0"),
+    "scalar out": (with_out(lambda out: float(out[0])), "out must be a NumPy array, got float"),
+    "list out": (with_out(lambda out: out.tolist()), "out must be a NumPy array, got list"),
+    "extra axis": (with_out(lambda out: out[None]), "out must have shape (2,), got (1, 2)"),
+    "broadcastable": (with_out(lambda out: out[:1]), "out must have shape (2,), got (1,)"),
+    "no axis": (with_out(lambda out: np.array(out[0])), "out must have shape (2,), got ()"),
+    "nan": (with_out(lambda out: out * np.nan), "out holds nan"),
+    "infinite": (with_out(lambda out: np.full(out.shape, np.inf)), "out holds inf"),
+    "complex": (with_out(lambda out: out + 0j), "out must hold real floating-point numbers, got dtype complex128"),
+    "integer": (with_out(lambda out: out.astype(int)), "out must hold real floating-point numbers, got dtype int64"),
+    "text": (with_out(lambda out: out.astype(str)), "out must hold real floating-point numbers, got dtype <U32"),
+    "objects": (
+        with_out(lambda out: np.array([LyingNumber(0)] * len(out), dtype=object)),
+        "out must hold real floating-point numbers, got dtype object",
+    ),
+    "lying array": (with_out(lambda out: np.zeros(2).view(LyingArray)), "out must be a NumPy array, got LyingArray"),
+    "masked": (with_out(lambda out: np.ma.masked_all(2)), "out must be a NumPy array, got MaskedArray"),
+    "huge": (with_out(lambda out: np.broadcast_to(0.0, (10**6, 10**6))), "far too many numbers"),
+    "slightly off": (with_out(lambda out: out * (1 + 1e-8)), "wanted"),
+    "raises": (raising(ZeroDivisionError("by\nzero")), "ZeroDivisionError: by"),
+    "raises without words": (raising(KeyError), "KeyError"),
+    "raises RaisingText": (raising(RaisingText()), "RaisingText: (its message cannot be shown)"),
+    "exits": (raising(SystemExit(0)), "SystemExit: 0"),
+    "raises GeneratorExit": (raising(GeneratorExit()), "GeneratorExit"),
+    "recursion": (lambda *a: MALFORMED["recursion"][0](*a), "RecursionError: "),
+    "no arguments": (lambda: None, "takes 0 positional arguments but 5 were given"),
+    "not a function": (3, "it must be a function, got int"),
+    "a bare object": (RaisingAttributes(), "it must be a function, got RaisingAttributes"),
+    "closes stdout": (closing_stdout, "it must return a tuple of 2 arrays, out, state; got None"),
+    "empty stub": (raising(NotImplementedError()), "not written yet"),
+}
+
+
+@pytest.mark.parametrize(("function", "reason"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_answers_fail_with_a_reason(function, reason):
+    visible = [result for result in results_of(EX01, STEP, function) if not result.check.hidden]
+    assert len(visible) == 4
+    assert not any(result.passed for result in visible)
+    assert reason in visible[0].reason
+    assert "\n" not in visible[0].reason
+    assert visible[0].reason.isprintable()
+    report = grade(EX01, {STEP.function: function})
+    assert not report.passed
+    assert reason in plain_text(report).replace("\n        ", " ")
+    assert "<table>" in to_html(report)
+
+
+def test_printing_neither_costs_nor_earns_anything(capsys):
+    assert all(result.passed for result in results_of(EX01, STEP, printing))
+    assert not any(result.passed for result in results_of(EX01, STEP, lambda *_: print("all checks passed")))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_resized_argument_counts_as_changed():
+    failed = [result for result in results_of(EX01, STEP, resizing) if not result.passed]
+    assert [result.reason for result in failed] == [
+        "the call changed its argument state: leave the caller's arrays as they are"
+    ]
+
+
+def test_only_the_learner_stops_a_run():
+    with pytest.raises(KeyboardInterrupt):
+        run(raising(KeyboardInterrupt), STEP.checks[0].inputs, STEP.returns)
+
+
+def test_error_names_the_line_of_the_function():
+    def retention_step(q, k, v, gamma, state):
+        new = gamma * state
+        return new.nothing
+
+    result = results_of(EX01, STEP, retention_step)[0]
+    assert result.reason.startswith("AttributeError: 'numpy.ndarray' object has no attribute 'nothing'")
+    assert result.reason.endswith("(line 3 of retention_step)")
+
+
+def test_replaced_numpy_functions_change_no_verdict(monkeypatch):
+    for name in ("allclose", "isclose", "array_equal", "abs", "max", "asarray", "isfinite", "all", "any"):
+        monkeypatch.setattr(np, name, lambda *_, **__: True)
+    for name in ("assert_allclose", "assert_array_equal"):
+        monkeypatch.setattr(np.testing, name, lambda *_, **__: None)
+    assert not any(result.passed for result in results_of(EX01, STEP, with_out(lambda out: out + 1)))
+    assert all(result.passed for result in results_of(EX01, STEP, right))
+
+
+def test_a_check_that_cannot_compute_its_answer_says_so(monkeypatch):
+    fresh = Exercise("ex01", "its key is not computed yet", (LOOP,))
+    monkeypatch.setattr(np, "zeros", raising(TypeError("replaced")))
+    first = grade(fresh, {LOOP.function: lambda q, k, v, gamma, state: (v, k)}).results[LOOP.function][0]
+    assert first.reason == "the check itself fails, restart and try again: TypeError: replaced"
+
+
+def test_the_key_is_computed_once():
+    calls = []
+
+    def solution(*arguments):
+        calls.append(arguments)
+        return STEP.solution(*arguments)
+
+    exercise = Exercise("ex01", "counting", (replace(STEP, solution=solution),))
+    for _ in range(3):
+        assert grade(exercise, {STEP.function: STEP.solution}).passed
+    assert len(calls) == len(STEP.checks)
+
+
+def test_neither_run_nor_judge_changes_the_inputs():
+    before = {
+        one.name: {name: np.copy(value) for name, value in one.inputs.items() if value is not None}
+        for one in STEP.checks
+    }
+
+    def vandal(q, k, v, gamma, state):
+        for array in (q, k, v, state):
+            array[...] = 7.0
+        return v, state
+
+    assert not any(result.passed for result in results_of(EX01, STEP, vandal))
+    for one in STEP.checks:
+        for name, value in before[one.name].items():
+            np.testing.assert_array_equal(one.inputs[name], value)
+
+
+def test_run_returns_plain_copies_and_judge_needs_nothing_else():
+    kept = []
+
+    def function(*arguments):
+        kept.extend(right(*arguments))
+        return tuple(kept)
+
+    key = answer_key(EX01).problems[0]
+    one, answers = key.checks[1], key.answers[1]
+    got = run(function, one.inputs, STEP.returns)
+    kept[0][...] = 0.0  # too late: the outputs are copies
+    assert judge(one, answers, got).passed
+    again = Run(outputs=tuple(np.array(x.tolist()) for x in got.outputs), inputs=got.inputs)  # as sent over a wire
+    assert judge(one, answers, again).passed
+    assert not judge(one, answers, Run()).passed
+    assert not judge(one, answers, Run(failure="the process ended without an answer")).passed
+    assert not judge(one, answers, Run(outputs=got.outputs, failure="killed")).passed
+    assert not judge(one, answers, Run(outputs=got.outputs, written=False)).passed
+    keeps, answers = key.checks[3], key.answers[3]
+    assert keeps.keeps_inputs
+    assert not judge(keeps, answers, Run(outputs=run(right, keeps.inputs, STEP.returns).outputs)).passed
+
+
+def test_a_single_return_value_needs_no_tuple():
+    double = Problem(
+        "double",
+        ("twice",),
+        lambda x: 2 * x,
+        (Check("a pair", {"x": np.array([1.0, 2.0])}, "add x to itself"),),
+        (WrongAnswer("squares", lambda x: x * x, "you squared x"),),
+    )
+    exercise = Exercise("ex00", "Doubling", (double,))
+    for function, reason in (
+        (lambda x: x + x, ""),
+        (lambda x: x**2, "you squared x"),
+        (lambda x: x, "twice[0] is 1, wanted 2"),
+    ):
+        assert grade(exercise, {"double": function}).results["double"][0].reason == reason
+
+
+def test_values_are_shown_for_visible_checks_alone():
+    results = results_of(EX01, STEP, with_out(lambda out: out + 1.0))
+    assert all(re.search(r"out\[0\] is \S+, wanted \S+", one.reason) for one in results if not one.check.hidden)
+    hidden = {one.reason for one in results if one.check.hidden}
+    assert hidden == {"out has the right shape, but other values than wanted"}
+
+
+def test_a_difference_in_late_digits_is_shown_in_full():
+    result = results_of(EX01, STEP, with_out(lambda out: out + 1e-8))[0]
+    came, wanted = re.search(r"is (\S+), wanted (\S+)", result.reason).groups()
+    assert came != wanted
+    assert float(came) - float(wanted) == pytest.approx(1e-8, rel=1e-6)
+
+
+# The tables.
+
+
+def test_report_says_a_repeated_reason_once_and_escapes():
+    report = grade(
+        EX01, {STEP.function: STEP.wrong_answers[1].function, LOOP.function: raising(ValueError("<b>[red]"))}
+    )
+    text, page = plain_text(report), to_html(report)
+    assert text.count("you forgot the decay") == page.count("you forgot the decay") == 1
+    one, two = "  FAIL  one token into a memory that holds something", "  FAIL  values wider than keys (K = 2, V = 3)"
+    assert f"{one}\n{two}\n" in text, "checks that fail for one reason stand together"
+    assert "ValueError: <b>[red]" in text
+    assert "ValueError: &lt;b&gt;[red]" in page
+    assert "<b>[red]" not in page
+    assert "2 of 8 points" in page
+    assert page.count("✓") == text.count("  ok ") == 2
+
+
+def test_a_half_written_function_keeps_what_it_earned():
+    def half(q, k, v, gamma, state):
+        if state is None:
+            raise NotImplementedError("ex01: see Eq. 6")
+        return LOOP.solution(q, k, v, gamma, state)
+
+    text = plain_text(grade(EX01, {LOOP.function: half}, hidden=False, only=LOOP.function))
+    assert "2 of 4 points" in text
+    assert text.count("  FAIL  ") == text.count("  ok    ") == 2
+    assert "not written yet: see Eq. 6" in text
+
+
+def test_check_finds_functions_where_it_is_called(capsys):
+    retention_step, retention_loop = STEP.solution, LOOP.wrong_answers[0].function
+    assert check("ex01") is None
+    out = capsys.readouterr().out
+    assert "retention_step: 4 of 4 points" in out
+    assert "you read the state before writing the new token" in out
+    namespace = {"check": check, "retention_loop": LOOP.solution}
+    exec('check("ex01", "retention_loop")', namespace)
+    out = capsys.readouterr().out
+    assert "retention_loop: 4 of 4 points" in out
+    assert "retention_step" not in out
+    assert retention_step is not retention_loop
+
+
+def test_check_refuses_unknown_names():
+    with pytest.raises(ValueError, match=r"exercise must be one of 'ex01'.*, got 'ex1'"):
+        check("ex1")
+    with pytest.raises(ValueError, match="problem must be one of 'retention_step', 'retention_loop', got 'step'"):
+        check("ex01", "step")
+
+
+def test_check_displays_a_table_in_ipython():
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell.instance()
+    try:
+        from IPython.utils.capture import capture_output
+
+        with capture_output() as captured:
+            shell.run_cell('from exercises import check\ncheck("ex01")')
+        (shown,) = captured.outputs
+        assert shown.data["text/html"].startswith("<table>")
+        assert "retention_step is not defined" in shown.data["text/plain"]
+    finally:
+        type(shell).clear_instance()
+
+
+def test_bounded_messages():
+    assert len(runner.one_line("x" * 10_000)) == runner.LONGEST_LINE
+    assert runner.one_line("\n\n") == ""
