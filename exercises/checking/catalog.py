@@ -1,4 +1,4 @@
-"""Which exercises there are. A students' release has a catalogue of its own, which reads answer keys from files."""
+"""The list of exercises. A students' release has its own catalogue, which reads answer keys from files."""
 
 import importlib
 import pkgutil

@@ -1,6 +1,6 @@
-"""The one way to judge a `Run`: data against data, so that it never calls a student's function.
+"""Compares a `Run` with the answer key. Only data is compared, so no student code is called.
 
-The notebook, the students' release and the isolated grader all judge here.
+The notebook, the students' release and the isolated grader all use this module.
 """
 
 import builtins
@@ -13,17 +13,17 @@ import numpy as np
 from ..harness.runner import Run
 from .core import Check
 
-# What decides over right and wrong is bound here, once: a submission that replaces numpy's functions
-# changes nothing. The comparison itself is arithmetic on Python floats.
+# Bound at import, so a submission that replaces NumPy's functions does not affect the verdict. The comparison itself
+# uses Python floats.
 _ndarray, _float64, _unravel_index = np.ndarray, np.float64, np.unravel_index
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What judging one check needs to know: the wanted `Run`, and those of the mistakes that fail it.
+    """What is needed to judge one check: the wanted `Run`, and the `Run` of each mistake that fails it.
 
     returns: the names of what the function returns. mistakes: (name, message, Run) of each wrong answer
-    that fails the check; where a mistake happens to give the right answer it explains nothing.
+    that fails the check; a wrong answer that passes it is left out.
     """
 
     returns: tuple[str, ...]
@@ -33,7 +33,7 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The verdict on one check: passed if there is no reason against it.
+    """The verdict on one check. It passed if `reason` is empty.
 
     mistake: the name of the wrong answer it is, or "". written: False if the function is a stub or missing.
     """
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def passed(self):
-        """Return whether nothing speaks against the check."""
+        """Return whether the check passed."""
         return not self.reason
 
     @property
@@ -56,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The results of every problem of the exercise `name` that was checked, and the points of the checks that were not run."""
+    """The results of the problems of exercise `name` that were checked, and the points of the checks that were not run."""
 
     name: str
     results: Mapping[str, tuple[Result, ...]]
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def most(self):
-        """Return the points to be had in the checks that were run."""
+        """Return the most points possible in the checks that were run."""
         return sum(result.check.points for results in self.results.values() for result in results)
 
     @property
@@ -81,9 +81,9 @@ class Report:
 def judge(check, answers, got):
     """Compare the `Run` of a student's function with the `Answers` and return a `Result`.
 
-    A failed check whose outputs (or error) are those of a wrong answer gets that one's message.
+    If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message.
     """
-    if answers.wanted.failure:  # as when a cell has replaced functions of numpy
+    if answers.wanted.failure:  # for example because a cell replaced functions of NumPy
         return Result(check, f"the check itself fails, restart and try again: {answers.wanted.failure}")
     if not got.written:
         told = not check.hidden or got.by_grader or re.fullmatch(r"not written yet: see Eq\. \d\d?", got.failure)
@@ -99,8 +99,8 @@ def judge(check, answers, got):
 def difference(check, answers, got):
     """Return in one line why `got` fails the check, or "".
 
-    What a hidden check says holds no text and no number that the submission could choose, for it could
-    write the hidden inputs there.
+    The reason of a hidden check contains no text and no number that the submission could choose, because it
+    could put the hidden inputs there.
     """
     returns = answers.returns
     if got.failure:
@@ -124,7 +124,7 @@ def difference(check, answers, got):
 
 
 def _without_values(failure, returns):
-    """Return what a failure in a hidden check may tell: the kind of error, in words that are ours."""
+    """Return what may be shown of a failure in a hidden check: the kind of error, in our own words."""
     for kind in (
         *(f"{name} must be a NumPy array" for name in returns),
         *(f"{name} must hold real floating-point numbers" for name in returns),
@@ -150,7 +150,7 @@ def _wrong_value(name, at, value, target, check, shape):
 
 
 def _same(check, wrong, got):
-    """Whether `got` is what this wrong answer gives: the same arrays, or the same error."""
+    """Return whether `got` is what this wrong answer gives: the same arrays, or the same error."""
     if wrong.failure or got.failure:
         return wrong.failure == got.failure
     if len(wrong.outputs) != len(got.outputs):

@@ -1,7 +1,7 @@
-"""The answer key of an exercise: its checks and what judging them needs, as data that JSON can hold.
+"""The answer key of an exercise: its checks and what is needed to judge them, as data that can be written as JSON.
 
-The trusted side computes it once from the solution and the wrong answers. A students' release brings
-the visible part as a file, in place of the solution.
+The trusted side computes it once, from the solution and the wrong answers. A students' release contains
+the visible part as a file instead of the solution.
 """
 
 import functools
@@ -28,7 +28,7 @@ class ProblemKey:
 
     @property
     def points(self):
-        """Return the points of all checks, those left out too."""
+        """Return the points of all checks, including those left out."""
         return sum(check.points for check in self.checks) + self.points_left_out
 
 
@@ -78,7 +78,7 @@ class AnswerKey:
 @functools.cache
 def answer_key(exercise):
     """Return the `AnswerKey` of an `Exercise`: this runs the solution and the wrong answers, once a process."""
-    if isinstance(exercise, AnswerKey):  # as a students' release has it
+    if isinstance(exercise, AnswerKey):  # in a students' release
         return exercise
     return AnswerKey(exercise.name, exercise.title, tuple(map(_problem_key, exercise.problems)))
 
@@ -97,7 +97,7 @@ def grade(exercise, namespace, *, hidden=True, only=None):
     """Check the functions of `namespace` (a dict), found by name, in this process; return a `Report`.
 
     exercise: an `Exercise` or `AnswerKey`. hidden: run the hidden checks too. only: the name of one
-    function, to leave the others out. The student's code runs here, with all rights: for one's own work.
+    function; by default all. The student's code runs in this process, with your rights: use it for your own work.
     """
     key = answer_key(exercise)
     key = key if hidden else key.visible()
@@ -112,7 +112,7 @@ def grade(exercise, namespace, *, hidden=True, only=None):
 
 
 def choose(name, value, choices):
-    """Return `value`; ValueError if it is none of `choices`. Here, for a students' release has no refimpl."""
+    """Return `value`; ValueError if it is none of `choices`. It is not taken from refimpl, which a students' release does not have."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
@@ -130,13 +130,13 @@ def from_json(text):
 
 
 def _plain(value):
-    """Return dataclasses, mappings, sequences and arrays as what JSON has."""
+    """Return dataclasses, mappings, sequences and arrays as types that JSON has."""
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.name, "shape": list(value.shape), "numbers": value.ravel().tolist()}
     if hasattr(value, "__dataclass_fields__"):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
-        # The order of the arguments counts, and sorted keys would lose it.
+        # Sorting the keys would lose the order of the arguments.
         return {"names": list(value), "values": [_plain(one) for one in value.values()]}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 

@@ -1,4 +1,4 @@
-"""`check` and `points`, as a notebook calls them: functions are looked up by name where the call stands."""
+"""`check` and `points` for notebooks. They look up functions by name where they are called."""
 
 import sys
 
@@ -23,7 +23,7 @@ def check(exercise, problem=None):
 
 
 def points(exercise, problem):
-    """Return the points of one function in all checks there are here, as nbgrader's test cells want them.
+    """Return the points of one function in all checks available here, for nbgrader's test cells.
 
     >>> points("ex01", "retention_step")
     0
@@ -36,7 +36,7 @@ def _names(frame):
 
 
 def _show(report):
-    """Display a table where there is an IPython to do it, print otherwise."""
+    """Display a table in IPython; print text elsewhere."""
     ipython = sys.modules.get("IPython")
     if ipython is None or ipython.get_ipython() is None:
         print(plain_text(report))

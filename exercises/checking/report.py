@@ -3,15 +3,15 @@
 import textwrap
 from html import escape
 
-# For each mark its sign in a notebook and its colour, readable on a light and on a dark page.
+# The sign of each mark in a notebook and its colour, readable on light and dark pages.
 SIGNS = {"ok": ("✓", "#2a9d4a"), "FAIL": ("✗", "#d9434e"), "todo": ("○", "#888888")}
 
 
 def rows(results):
-    """Return (mark, names, lines) for one problem: a row a passed check, a row for all that fail for one reason.
+    """Return (mark, names, lines) for one problem: one row per passed check, one row for all checks that fail for the same reason.
 
-    mark: "ok", "FAIL", or "todo" for a function that is not written yet. names: of the checks. lines: why
-    not, and the hint of the first of them, unless the reason names the mistake, which says more.
+    mark: "ok", "FAIL", or "todo" for a function that is not written yet. names: of the checks. lines: the
+    reason, and the hint of the first check unless the reason already names the mistake.
 
     >>> from .core import Check
     >>> from .judge import Result
@@ -72,7 +72,7 @@ def plain_text(report):
 
 
 def to_html(report):
-    """Return the report as an HTML table; everything that came from outside is escaped."""
+    """Return the report as an HTML table; all text from outside is escaped."""
     left = "text-align:left;vertical-align:top"
     parts = ["<table>"]
     for name, results in report.results.items():

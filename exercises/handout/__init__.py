@@ -1,1 +1,1 @@
-"""What students are given: the release, and notebooks for nbgrader."""
+"""What students get: the release, and notebooks for nbgrader."""

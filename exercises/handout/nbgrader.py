@@ -1,4 +1,4 @@
-"""The cell metadata of nbgrader, worked out from what the cells hold."""
+"""Adds the cell metadata of nbgrader, derived from the contents of the cells."""
 
 import re
 
@@ -17,8 +17,8 @@ def annotated(notebook, key, *, hidden_tests=False):
 
     A cell that defines a function to write is a solution; one that checks that function alone is its test,
     worth the function's points, and is added after the solution if there is none; text is locked.
-    hidden_tests: have each test end in the points of all checks, between nbgrader's marks, which takes them
-    out of what students get.
+    hidden_tests: let each test end with the points of all checks, between nbgrader's marks for hidden tests;
+    nbgrader removes those from the students' version.
     """
     tests = {f'check("{key.name}", "{problem.function}")': problem for problem in key.problems}
     sources = ["".join(cell["source"]).strip() for cell in notebook["cells"]]

@@ -9,12 +9,12 @@ from ..checking.catalog import load
 from ..checking.key import answer_key, to_json
 from .nbgrader import annotated
 
-# Copied as they are, so that a check says the same here and there.
+# Copied unchanged, so that a check says the same in the course and in the release.
 SHARED = (
     *(f"checking/{name}.py" for name in ("__init__", "core", "judge", "key", "notebook", "prompt", "report")),
     *(f"harness/{name}.py" for name in ("__init__", "runner", "submission")),
 )
-STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # in place of ours
+STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # instead of the course's
 EXERCISES = Path(__file__).parent.parent
 HAND_IN = "When all is green here, save and hand in this file. Its hidden checks are run when it is graded."
 
@@ -22,7 +22,7 @@ HAND_IN = "When all is green here, save and hand in this file. Its hidden checks
 def write_release(out, names):
     """Write the students' version of the exercises `names` into the new or empty folder `out`; return the paths.
 
-    In it: README.md, the notebooks, and a package `exercises` that needs NumPy alone.
+    It holds README.md, the notebooks, and a package `exercises` that needs only NumPy.
     """
     out = _empty(out)
     package = out / "exercises"
@@ -75,7 +75,7 @@ def _empty(out):
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
-        raise ValueError(f"{out} must be a new or empty folder, and holds something")
+        raise ValueError(f"{out} must be a new or empty folder, but it is not empty")
     return out
 
 

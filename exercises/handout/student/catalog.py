@@ -1,4 +1,4 @@
-"""Which exercises there are here: an answer key of the visible checks a file."""
+"""The list of exercises in this release. Each has a file: the answer key of its visible checks."""
 
 from pathlib import Path
 
