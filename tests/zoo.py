@@ -63,7 +63,7 @@ def returning(expression, told):
 
 
 def notebook(*cells, tags=()):
-    """A notebook of code cells; `tags` are pairs (cell number, tag)."""
+    """A notebook of code cells after a text that looks like code; `tags` are pairs (cell number, tag)."""
     cells = [
         {
             "cell_type": "code",
@@ -75,13 +75,14 @@ def notebook(*cells, tags=()):
         }
         for n, source in enumerate(cells)
     ]
+    cells.insert(0, {"cell_type": "markdown", "id": "text", "metadata": {}, "source": "def retention_step("})
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
 def with_outputs(content, lines):
-    """The notebook with a print of so many lines in its first cell."""
+    """The notebook with a print of so many lines in its first code cell."""
     data = json.loads(content)
-    data["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["0.5\n"] * lines}]
+    data["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["0.5\n"] * lines}]
     return json.dumps(data).encode()
 
 
@@ -268,7 +269,7 @@ def zoo(course):
         "latin-1": Animal("# é\n".encode("latin-1") + RIGHT.encode(), "it is not UTF-8 text"),
         "zero-bytes": Animal(b"a = 1\x00", "null byte"),
         "not-written": step('raise NotImplementedError("ex01: see Eq. 6")', "not written yet: see Eq. 6"),
-        # Not hostile: these must keep their points.
+        # Harmless: these must keep their points.
         "right": Animal(RIGHT.encode(), "", FULL),
         "right-with-windows-line-ends": Animal(b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode(), "", FULL),
         "right-prints": Animal(RIGHT.replace("    out = ", "    print('x' * 10**6)\n    out = ").encode(), "", FULL),

@@ -1,4 +1,4 @@
-"""Exercise 3: rotation, the scores that depend on n - m alone, the ladders of angles (Eq. 4, arXiv:2307.08621v4)."""
+"""Exercise 3: rotation, the scores that depend only on n - m, the ladders of angles (Eq. 4, arXiv:2307.08621v4)."""
 
 import numpy as np
 
@@ -106,7 +106,7 @@ ROTATE_MISTAKES = {
         _rotate_by(angles=lambda x, theta, _: np.broadcast_to(theta, (len(x), len(theta)))),
         "you turned every token by theta: the angle is the position times theta",
     ),
-    "keeps the cosines alone": (
+    "keeps only the cosines": (
         _rotate_by(turn=lambda even, odd, angle: (even * np.cos(angle), odd * np.cos(angle))),
         "you only multiplied by cosines: a turn also carries part of each channel over to the other, with the sine",
     ),
@@ -152,9 +152,9 @@ SCORE_MISTAKES = {
     ),
     "turns both": (
         _score_by(lambda q, k, phase: ((phase * q * (phase * k).conj()).sum(axis=1)).real),
-        "your score does not depend on lag: if q and k turn by the same angle nothing changes; turn q alone",
+        "your score does not depend on lag: if q and k turn by the same angle nothing changes; turn only q",
     ),
-    "keeps the cosines alone": (
+    "keeps only the cosines": (
         _score_by(lambda q, k, phase: phase.real @ (q * k.conj()).real),
         "you left out the sines: the turned even channel of q holds part of the odd one, and the other way round",
     ),
@@ -316,7 +316,7 @@ LADDERS = problem(
         "sixteen pairs (K = 32)": ({"key_dim": 32}, "both begin with 1 and fall by the same factor from pair to pair"),
     },
     hidden={
-        "one pair alone": ({"key_dim": 2}, "try K = 2: both are 1, and nothing may divide by K/2 - 1"),
+        "one pair only": ({"key_dim": 2}, "try K = 2: both are 1, and nothing may divide by K/2 - 1"),
         "the width of the paper's heads": ({"key_dim": 256}, "try K = 256: 128 angles each"),
         "an odd number of pairs": ({"key_dim": 10}, "try K = 10: five angles each"),
     },

@@ -9,7 +9,7 @@ from .recurring import keeps_arguments
 
 
 def decay_mask(gamma, time):
-    """D_nm = gamma^(n-m) for n >= m, else 0, a mask a head: gamma (H,) and T -> mask (H, T, T)."""
+    """D_nm = gamma^(n-m) for n >= m, else 0, one mask per head: gamma (H,) and T -> mask (H, T, T)."""
     lag = np.subtract.outer(np.arange(time), np.arange(time))
     visible = lag >= 0
     power = gamma[:, None, None] ** np.where(visible, lag, 0)  # masked before the power: gamma^-m would overflow
@@ -67,7 +67,7 @@ MASK_MISTAKES = {
     ),
     "fades with the position": (
         _mask_by(lambda gamma, lag: np.tril(gamma ** np.broadcast_to(np.arange(len(lag))[:, None], lag.shape))),
-        "your weight depends on n alone: it is gamma to the number of tokens between, n - m",
+        "your weight depends only on n: it is gamma to the number of tokens between, n - m",
     ),
     "multiplies by the lag": (
         _mask_by(lambda gamma, lag: np.tril(gamma * lag + np.eye(len(lag)))),
@@ -192,7 +192,7 @@ MASK = problem(
     ("mask",),
     visible={
         "one head, three tokens, gamma = 1/2": (_heads(0.5, time=3), "by hand: (1, 0, 0), (1/2, 1, 0), (1/4, 1/2, 1)"),
-        "two heads, four tokens": (_heads(0.5, 0.9, time=4), "mask[h] is made of gamma[h] alone"),
+        "two heads, four tokens": (_heads(0.5, 0.9, time=4), "mask[h] is made only of gamma[h]"),
         "90 tokens at gamma = 1/10000": (
             _heads(1e-4, time=90),
             "0.0001 ** -89 is inf, and inf * 0 is NaN: take one power of n - m, after setting n - m to 0 where n < m",
@@ -234,7 +234,7 @@ ROWS = problem(
         "no rows": (_block(0.5, 3, 3), "try start = stop = 3: the shape is (0, 3)"),
         "an empty sequence": (_block(0.5, 0, 0), "try start = stop = 0: the shape is (0, 0)"),
         "a block of four": (_block(0.9, 6, 10), "try start = 6, stop = 10"),
-        "one row alone": (_block(0.75, 6, 7), "try start = 6, stop = 7: one row of seven weights, none of them 0"),
+        "a single row": (_block(0.75, 6, 7), "try start = 6, stop = 7: one row of seven weights, none of them 0"),
         "a slow head, far along": (
             _block(0.999, 1500, 1502),
             "try start = 1500: make only the rows that are asked for",

@@ -271,7 +271,7 @@ CHANGE = problem(
             ),
             "you divided the mean square by the divisor: it is a square, so it falls by the divisor squared",
         ),
-        "divides the mean square alone": (
+        "divides only the mean square": (
             _change_with(lambda mean_square, divisor, eps: divisor * _root_ratio(mean_square, divisor, eps) - 1),
             "you divided y by the divisor only under the root: the numerator is y / divisor too",
         ),

@@ -125,8 +125,8 @@ def to_json(key):
 
 def from_json(text):
     """Return the `AnswerKey` of what `to_json` wrote."""
-    data = json.loads(text)
-    return AnswerKey(data["name"], data["title"], tuple(_read_problem(one) for one in data["problems"]))
+    data = json.loads(text, object_hook=_array_or_mapping)
+    return AnswerKey(data["name"], data["title"], tuple(map(_read_problem, data["problems"])))
 
 
 def _plain(value):
@@ -141,29 +141,21 @@ def _plain(value):
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
+def _array_or_mapping(data):
+    """Return the array or the mapping that `_plain` made this dictionary of, or else the dictionary."""
+    if data.keys() == {"dtype", "shape", "numbers"}:
+        return np.array(data["numbers"], dtype=data["dtype"]).reshape(data["shape"])
+    return dict(zip(data["names"], data["values"], strict=True)) if data.keys() == {"names", "values"} else data
+
+
 def _read_problem(data):
-    checks = tuple(Check(**one | {"inputs": _read_arrays(one["inputs"])}) for one in data["checks"])
-    answers = tuple(
-        Answers(
-            tuple(one["returns"]),
-            _read_run(one["wanted"]),
-            tuple((name, message, _read_run(gave)) for name, message, gave in one["mistakes"]),
-        )
-        for one in data["answers"]
-    )
-    return ProblemKey(data["function"], tuple(data["returns"]), checks, answers, data["points_left_out"])
+    checks = tuple(Check(**one) for one in data["checks"])
+    answers = []
+    for one in data["answers"]:
+        mistakes = tuple((name, message, _read_run(gave)) for name, message, gave in one["mistakes"])
+        answers.append(Answers(tuple(one["returns"]), _read_run(one["wanted"]), mistakes))
+    return ProblemKey(data["function"], tuple(data["returns"]), checks, tuple(answers), data["points_left_out"])
 
 
 def _read_run(data):
-    inputs = _read_arrays(data["inputs"])
-    return Run(**data | {"outputs": tuple(map(_read_array, data["outputs"])), "inputs": inputs})
-
-
-def _read_arrays(data):
-    return dict(zip(data["names"], map(_read_array, data["values"]), strict=True))
-
-
-def _read_array(value):
-    if not isinstance(value, dict):
-        return value
-    return np.array(value["numbers"], dtype=value["dtype"]).reshape(value["shape"])
+    return Run(**data | {"outputs": tuple(data["outputs"])})

@@ -1,6 +1,7 @@
 """The trusted side of the sandbox: it asks, waits within limits, and takes nothing but checked arrays."""
 
 import contextlib
+import io
 import os
 import select
 import shutil
@@ -317,15 +318,7 @@ def _went_wrong(end, data):
 
 def _look_from_bytes(data):
     """Return what was found in a file, from bytes that a hostile process may have written."""
-    parts = [data]
-
-    def read(n):
-        part, parts[0] = parts[0][:n], parts[0][n:]
-        if len(part) < n:
-            raise MalformedError("it is cut short")
-        return part
-
-    found, _ = read_frame(read)
+    found, _ = read_frame(io.BytesIO(data).read)
     if set(found) != {"unusable", "notes", "names"} or type(found["unusable"]) is not str:
         raise MalformedError("its fields are not those of an answer")
     for name in ("notes", "names"):

@@ -54,9 +54,8 @@ def missing(function):
 def run(function, inputs, returns):
     """Call `function` with fresh copies of `inputs`, in order, and return a `Run`.
 
-    returns: the names of what it should return, for the messages. Whatever the function does short of
-    ending the process comes back as data; only KeyboardInterrupt passes through, so that a learner can
-    stop an endless loop.
+    returns: the names of what it should return, for the messages. Unless the function ends the process, whatever
+    it does comes back as data. Only KeyboardInterrupt passes through, so that a learner can stop an endless loop.
     """
     inputs = {name: value.copy() if type(value) is _ndarray else value for name, value in inputs.items()}
     try:

@@ -35,11 +35,18 @@ def frame(header, payload=b""):
 
 
 def read_frame(read):
-    """Return (header, payload) of the next frame; `read(n)` returns n bytes or raises."""
-    header_length, payload_length = LENGTHS.unpack(read(LENGTHS.size))
+    """Return (header, payload) of the next frame, from `read(n)`; MalformedError where that gives fewer than n bytes."""
+
+    def exactly(n):
+        data = read(n)
+        if len(data) < n:
+            raise MalformedError("it is cut short")
+        return data
+
+    header_length, payload_length = LENGTHS.unpack(exactly(LENGTHS.size))
     if header_length > MOST_HEADER or payload_length > MOST_PAYLOAD:
         raise MalformedError("it is too long")
-    return _object(read(header_length)), read(payload_length)
+    return _object(exactly(header_length)), exactly(payload_length)
 
 
 def call_to_bytes(arguments):

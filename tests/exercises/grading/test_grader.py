@@ -1,4 +1,4 @@
-"""The grader: a zoo of hostile submissions changes nothing but its own results, and a killed batch goes on."""
+"""The grader: hostile submissions affect only their own results, and a killed batch can be continued."""
 
 import csv
 import functools
@@ -33,7 +33,7 @@ why_not = functools.cache(why_not)
 def way(request):
     if why_not(WAYS[request.param]):
         pytest.skip(
-            f"grading in {request.param} is not tested, for it does not work here: {why_not(WAYS[request.param])}"
+            f"grading in {request.param} is not tested because it does not work here: {why_not(WAYS[request.param])}"
         )
     return WAYS[request.param]
 
@@ -67,7 +67,7 @@ def graded(way, tmp_path_factory):
     """The zoo after one batch: (animals, rows, output folder, files ignored)."""
     with Sandbox(way, Limits()) as sandbox:
         if way.name != "bubblewrap" and not any("Landlock" in one for one in sandbox.in_force):
-            pytest.skip("the zoo stays locked: limits alone, without Landlock, keep nobody from the course's files")
+            pytest.skip("the zoo is not let loose: without Landlock, limits do not protect the course's files")
     folder = tmp_path_factory.mktemp("zoo")
     animals = write_zoo(folder, COURSE)
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
@@ -395,7 +395,7 @@ def as_submission(name, choose):
         return before + re.sub(r"^from \.[\w.]* import (\([^)]*\)|[^\n]*)$", "", text, flags=re.MULTILINE)
 
     source = inlined(COURSE / "answers" / f"{name}.py")
-    # In a namespace of its own, for a wrong answer may call the solution by the name that it takes here.
+    # In a namespace of its own, because a wrong answer may call the solution by the name that it takes here.
     source = f"def _load():\n    space = {{}}\n    exec({source!r}, space)\n    return space['EXERCISE']\n"
     source += "_exercise = _load()\n"
     for i, problem in enumerate(load(name).problems):

@@ -1,4 +1,4 @@
-"""The students' release: it checks as the course does, runs with NumPy alone, and gives nothing away; and nbgrader's notebooks."""
+"""The students' release: it checks as the course does, needs only NumPy, and gives nothing away; and nbgrader's notebooks."""
 
 import importlib.util
 import inspect
@@ -60,7 +60,7 @@ def leaves(data):
 
 
 def in_release(release, code, *options):
-    """Run `code` in the folder of the release, with no more than NumPy to be found beside Python."""
+    """Run `code` in the folder of the release, where Python finds NumPy and no other package."""
     packages = str(Path(np.__file__).parent.parent)
     start = f"""
 import sys

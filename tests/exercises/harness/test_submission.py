@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from typer.testing import CliRunner
+from zoo import notebook
 
 from exercises import exercise_names, load
 from exercises.__main__ import app
@@ -51,14 +52,6 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "100"})
 
 
-def write_notebook(path, *cells):
-    """Write a notebook of code cells, sources as lists of lines, as Jupyter writes them."""
-    cells = [{"cell_type": "code", "source": cell.splitlines(keepends=True), "metadata": {}} for cell in cells]
-    cells.insert(0, {"cell_type": "markdown", "source": "def retention_step(", "metadata": {}})
-    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
-    return path
-
-
 def test_command_line_passes_a_solved_script(tmp_path):
     file = tmp_path / "ex01_mine.py"
     file.write_text(SOLVED, encoding="utf-8")
@@ -80,8 +73,8 @@ def test_command_line_fails_a_wrong_script_and_names_the_mistake(tmp_path):
 
 def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
     half = SOLVED.index("def retention_loop")
-    file = write_notebook(
-        tmp_path / "ex01.ipynb",
+    file = tmp_path / "ex01.ipynb"
+    content = notebook(
         "%matplotlib inline\nimport numpy as np\n!ls",
         "def retention_loop(*_):\n    raise NotImplementedError",
         "1 / 0",
@@ -91,6 +84,7 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
         "check('ex01')",
         SOLVED[half:] + "\n    helper\n",
     )
+    file.write_bytes(content)
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
     assert "18 of 18 points" in result.output
@@ -99,15 +93,14 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
 
 
 def test_a_tag_decides_between_definitions(tmp_path):
-    file = write_notebook(tmp_path / "ex01.ipynb", SOLVED, "def retention_step(*_):\n    return 'a later attempt'")
+    file, mine = tmp_path / "ex01.ipynb", "ex01:retention_step"
+    later = "def retention_step(*_):\n    return 'a later attempt'"
+    file.write_bytes(notebook(SOLVED, later))
     assert "it must return a tuple of 2 arrays" in invoke("check", file).output
-    notebook = json.loads(file.read_text(encoding="utf-8"))
-    notebook["cells"][1]["metadata"]["tags"] = ["ex01:retention_step", "mine"]
-    file.write_text(json.dumps(notebook), encoding="utf-8")
+    file.write_bytes(notebook(SOLVED, later, tags=[(0, mine), (0, "other")]))
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
-    notebook["cells"][2]["metadata"]["tags"] = ["ex01:retention_step"]  # of two with the tag, the last
-    file.write_text(json.dumps(notebook), encoding="utf-8")
+    file.write_bytes(notebook(SOLVED, later, tags=[(0, mine), (1, mine)]))  # of two with the tag, the last
     assert invoke("check", file).exit_code == 1
 
 
