@@ -192,7 +192,8 @@ def from_fla(state_dict, *, num_heads=None, norm_eps=1e-6, shared_embedding=Fals
     if num_heads is None:
         if norm is None:
             raise ValueError("num_heads must be given, for the norm of the heads has no weight that would tell it")
-        num_heads, rest = divmod(_shape(weights, names["w_v"].format(0), 2)[0], max(norm.size, 1))
+        rows = _shape(weights, names["w_v"].format(0), 2)[0]
+        num_heads, rest = divmod(rows, norm.size) if norm.size else (0, rows)
         if rest or not num_heads:
             raise ValueError(
                 f"{names['group_norm'].format(0)} must have shape (value_dim,), a divisor of the rows of "
