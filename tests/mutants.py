@@ -3,22 +3,23 @@
 A mutant is refimpl with one idea broken by replacing text in its sources, most of them mistakes that
 public re-implementations have made. It is imported as a package of its own and put before every
 check there is, by kind of evidence: agreement of the forms, the oracle, properties, paper facts,
-the door. `only` names the one kind that must see it, for mutants that show why that kind is needed.
+validation. `only` names the one kind that must see it, for mutants that show why that kind is needed.
 """
 
 import contextlib
+import functools
 import importlib
+import re
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import contract
-import door
-import paper_facts
+from backends import BACKENDS
 from hypothesis import settings
 
 import refimpl
+from refimpl.conformance import contract, paper_facts, validation
 
 FORMS = ("parallel", "recurrent", "step", "chunkwise C=7")
 SOURCES = Path(refimpl.__file__).parent
@@ -105,7 +106,7 @@ MUTANTS = (
     ),
     _mutant("carried decay is rounded to float32", "decay.py", "return tuple(xp.astype(part, dtype)[:, None, None] for part in (whole, decay - whole))", "return xp.astype(decay, dtype)[:, None, None], xp.zeros((1, 1, 1), dtype=dtype)", only="oracle"),
     _mutant("tables are made of a gamma rounded to float32", "decay.py", "xp.astype(gamma, xp.float64), (-1,)", "xp.astype(xp.astype(gamma, xp.float32), xp.float64), (-1,)"),
-    _mutant("longdouble is computed in less", "checks.py", 'if f"{array.dtype}".rpartition(".")[2] not in DTYPES:', 'if not array_namespace(array).isdtype(array.dtype, "real floating"):', only="door"),
+    _mutant("longdouble is computed in less", "checks.py", 'if f"{array.dtype}".rpartition(".")[2] not in DTYPES:', 'if not array_namespace(array).isdtype(array.dtype, "real floating"):', only="validation"),
     # bugs that all forms share: they agree with one another and are all wrong
     _mutant(
         "every head decays like head 0",
@@ -159,16 +160,16 @@ MUTANTS = (
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
-    # the door
-    _mutant("NaN passes as a gamma", "checks.py", "inside = (gamma > 0) & (gamma <= 1)", "inside = ~((gamma <= 0) | (gamma > 1))", only="door"),
-    _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")', "pass", only="door"),
+    # validation
+    _mutant("NaN passes as a gamma", "checks.py", "inside = (gamma > 0) & (gamma <= 1)", "inside = ~((gamma <= 0) | (gamma > 1))", only="validation"),
+    _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")', "pass", only="validation"),
 )  # fmt: skip
 
 
 @contextlib.contextmanager
 def mutated_package(mutant, folder):
     """Import refimpl with the mutant's edits, from a copy in `folder`, under a name of its own."""
-    name = f"mutant_{MUTANTS.index(mutant)}"
+    name = "mutant_" + re.sub(r"\W+", "_", mutant.name)
     sources = {path.name: path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py")}
     for file, old, new in mutant.edits:
         assert sources[file].count(old) == 1, (
@@ -187,49 +188,53 @@ def mutated_package(mutant, folder):
             del sys.modules[module]
 
 
-def _every_check(package):
-    """(kind, name, call) of every check there is, bound to a package."""
+def every_check(package):
+    """(kind, label, call) of every check there is, bound to a package; checks of one label ask the same of several forms."""
     # One chunk size and, where a check runs on it, NumPy are enough to kill, and quick.
-    offered = {name: form for name, form in contract.forms(package).items() if name in FORMS}
-    for check, (kind, backends) in contract.RETENTION_CHECKS.items():
-        for backend in backends[:1]:
-            for form_name, form in offered.items():
-                yield kind, check.__name__, lambda c=check, f=form, b=backend: c(f, b), form_name
+    offered = [form for name, form in contract.forms(package).items() if name in FORMS]
+    for check, (kind, feature) in contract.RETENTION_CHECKS.items():
+        for form in offered:
+            yield kind, check.__name__, functools.partial(check, form, fitting(feature))
+    for check, (kind, feature) in contract.BACKEND_CHECKS.items():
+        yield kind, check.__name__, functools.partial(check, package, fitting(feature))
     for check, kind in contract.PACKAGE_CHECKS.items():
-        yield kind, check.__name__, lambda c=check: c(package), ""
+        yield kind, check.__name__, functools.partial(check, package)
     for fact in paper_facts.FACTS:
-        yield "paper facts", fact.__name__, lambda f=fact: f(package), ""
-    for name in door.RETENTION_REFUSALS:
-        yield (
-            "door",
-            f"refuses {name}",
-            lambda n=name: door.retention_refuses(package.retention_parallel, n),
-            "parallel",
-        )
-    for name in door.PACKAGE_REFUSALS:
-        yield "door", f"refuses {name}", lambda n=name: door.package_refuses(package, n), ""
+        yield "paper facts", fact.__name__, functools.partial(fact, package)
+    for refusal in validation.RETENTION_REFUSALS:
+        call = functools.partial(validation.retention_refuses, package.retention_parallel, refusal)
+        yield "validation", refusal.message, call
+    for refusal in validation.PACKAGE_REFUSALS:
+        yield "validation", refusal.message, functools.partial(validation.package_refuses, package, refusal)
 
 
-def killers(package):
-    """The checks a package fails by assertion, and those it crashes, each as {kind: [check (form), ...]}.
+def fitting(feature):
+    """The first array library that has a feature; NumPy, if none is asked for."""
+    return next(backend for backend in BACKENDS if backend.has(feature))
 
-    A crash is no proof that the check looked. One failing form a check is enough.
+
+def killers(checks, *, one_is_enough=False, failures=AssertionError):
+    """The checks, (kind, label, call), that fail by assertion and those that crash, each as {kind: [label]}.
+
+    A crash is no proof that the check looked; `failures` are the exceptions by which it says so. Of several checks of one label, the first failure is enough; with
+    one_is_enough, so is the first assertion of all.
     """
-    found, crashed, done = {}, {}, set()
+    found, crashed = {}, {}
     settings.load_profile("mutants")
     try:
-        for kind, name, call, form in _every_check(package):
-            if (kind, name) in done:
+        for kind, label, call in checks:
+            if label in (*found.get(kind, ()), *crashed.get(kind, ())):
                 continue
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     call()
-            except Exception as failure:  # a mutant may fail in any way there is
-                by_assertion = isinstance(failure, AssertionError)
-                label = f"{name} ({form})" if form else name
-                (found if by_assertion else crashed).setdefault(kind, []).append(label)
-                done.add((kind, name))
+            except failures:
+                found.setdefault(kind, []).append(label)
+                if one_is_enough:
+                    break
+            except Exception:  # a mutant may fail in any way there is
+                crashed.setdefault(kind, []).append(label)
     finally:
         settings.load_profile("tests")
     return found, crashed

@@ -1,9 +1,10 @@
 """Numbers worked by hand from arXiv:2307.08621v4, each citing its equation.
 
-None comes from running this package or the oracle. A fact is a function of a package that offers
-the names of refimpl, so that `mutants.py` can put broken copies before it.
+None comes from running this package or the oracle. A fact is a public function of a package that offers
+the names of refimpl, so that the tests can also call it with broken copies; FACTS holds all of them.
 """
 
+import inspect
 import math
 from fractions import Fraction
 
@@ -160,21 +161,8 @@ def eq8_layer_by_hand(package):
     np.testing.assert_allclose(state, np.full((1, 1, 2, 2), 2 * math.sqrt(2)), rtol=1e-14)
 
 
-FACTS = (
-    eq5_parallel_by_hand,
-    eq6_recurrent_by_hand,
-    eq7_chunkwise_by_hand,
-    eq7_xi_and_zeta_by_hand,
-    eq5_decay_mask_by_hand,
-    eq8_released_decays,
-    experiment_decays,
-    eq8_log_decays_survive_float32,
-    forgetting_times,
-    eq4_rotation_by_hand,
-    released_and_rotary_frequencies,
-    rotation_far_out,
-    table_of_sizes,
-    parameters_of_a_block,
-    released_initialisation,
-    eq8_layer_by_hand,
+FACTS = tuple(
+    value
+    for name, value in list(globals().items())
+    if inspect.isfunction(value) and value.__module__ == __name__ and not name.startswith("_")
 )

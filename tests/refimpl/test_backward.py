@@ -1,48 +1,67 @@
-"""Gradients by hand: against finite differences, against autograd of the same source, and form against form."""
+"""Gradients by hand, compiled or not: against finite differences, against autograd, and form against form."""
 
 import functools
-import re
 
-import contract
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from test_model import ABLATIONS, on
+from ablations import ABLATIONS
+from backends import TORCH, on, uncontiguous
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import refimpl
-from gpu.models.operations import TORCH
+from gpu.models import operations as torch_operations
 from refimpl import backward as bw
 from refimpl import layers
+from refimpl.compiled import kernels
+from refimpl.conformance import contract, validation
+from refimpl.conformance.contract import FULL, NUMPY, PRECISION, SMALL, Problem, all_close, close, problem, relative_rms
 from refimpl.tree import flatten
 
-FORMS = {
+
+def pair(form, backward, **options):
+    """A retention and its gradients, as functions of the same options."""
+    return functools.partial(form, **options), functools.partial(backward, **options)
+
+
+PLAIN = {
     "parallel": (refimpl.retention_parallel, bw.retention_parallel_backward),
     "recurrent": (refimpl.retention_recurrent, bw.retention_recurrent_backward),
     **{
-        f"chunkwise C={size}": (
-            functools.partial(refimpl.retention_chunkwise, chunk_size=size),
-            functools.partial(bw.retention_chunkwise_backward, chunk_size=size),
-        )
+        f"chunkwise C={size}": pair(refimpl.retention_chunkwise, bw.retention_chunkwise_backward, chunk_size=size)
         for size in (1, 3, 64)
     },
 }
+CHUNKWISE = (kernels.retention_chunkwise_numba, kernels.retention_chunkwise_backward_numba)
+COMPILED = {
+    "compiled recurrent": (kernels.retention_recurrent_numba, kernels.retention_recurrent_backward_numba),
+    **{f"compiled chunkwise C={size}": pair(*CHUNKWISE, chunk_size=size) for size in (1, 3, 7, 64, 300, 1000)},
+}
+FORMS = PLAIN | COMPILED
 forms = pytest.mark.parametrize(("form", "backward"), FORMS.values(), ids=FORMS)
 
 
 def upstream(case, seed=9):
     """Random gradients of out and of the state returned."""
     rng = np.random.default_rng(seed)
-    out, state = case.answer
-    return rng.standard_normal(out.shape), rng.standard_normal(state.shape)
+    return tuple(rng.standard_normal(x.shape) for x in case.answer)
+
+
+def gradients(backward, case, grad_out, grad_state):
+    """(dq, dk, dv, dstate) by hand."""
+    return backward(case.q, case.k, case.v, case.gamma, grad_out, case.state, grad_state)
 
 
 def autograd(retention, case, grad_out, grad_state):
-    """(dq, dk, dv, dstate) by torch, from a zero state if the case has none."""
-    q, k, v, gamma, state = case.arrays(contract.TORCH)
+    """(dq, dk, dv, dstate) by torch, an absent state or gradient being zero; a compiled form's by the parallel form."""
+    q, k, v, gamma, state = case.arrays(TORCH)
     state = torch.zeros(case.answer[1].shape, dtype=torch.float64) if state is None else state
     leaves = [x.requires_grad_() for x in (q, k, v, state)]
+    if any(retention is form for form, _ in COMPILED.values()):
+        retention = refimpl.retention_parallel
     results = retention(q, k, v, gamma, state)
+    grad_state = np.zeros(state.shape) if grad_state is None else grad_state
     grads = [torch.from_numpy(g) for g in (grad_out, grad_state)]
     # At T = 0 nothing depends on q, k and v: their gradients are empty.
     found = torch.autograd.grad(results, leaves, grads, allow_unused=True, materialize_grads=True)
@@ -54,92 +73,134 @@ def test_retention_gradients_are_autograd_s(form, backward):
     @given(contract.problems())
     def check(case):
         grads = upstream(case)
-        got = backward(case.q, case.k, case.v, case.gamma, grads[0], case.state, grads[1])
-        for ours, theirs in zip(got, autograd(form, case, *grads), strict=True):
-            contract.close(ours, theirs)
+        all_close(gradients(backward, case, *grads), autograd(form, case, *grads))
 
     check()
+
+
+@settings(max_examples=30)
+@given(contract.problems(), st.integers(1, 30))
+def test_compiled_gradients_of_any_chunk_size_are_autograd_s(case, size):
+    grads = upstream(case)
+    backward = functools.partial(kernels.retention_chunkwise_backward_numba, chunk_size=size)
+    all_close(gradients(backward, case, *grads), autograd(refimpl.retention_parallel, case, *grads))
+
+
+@forms
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("with_grad_state", [False, True])
+@pytest.mark.parametrize("time", [0, 1, 130])
+def test_gradients_at_the_edges_of_tiles_are_autograd_s(form, backward, with_state, with_grad_state, time):
+    case = problem(2, 3, time, 9, 17, with_state=with_state)
+    grad_out, grad_state = upstream(case)
+    grads = grad_out, grad_state if with_grad_state else None
+    for ours, theirs in zip(gradients(backward, case, *grads), autograd(form, case, *grads), strict=True):
+        close(ours, theirs, 1e-10 * np.abs(theirs).max(initial=1.0))
 
 
 @forms
 def test_retention_gradients_are_slopes(form, backward):
     """Central differences of the loss <out, G> + <state, R> along a random direction, to 1e-8."""
-    case = contract.problem(2, 2, 7, 4, 6, gamma=(0.9, 0.5))
-    arrays, grads, rng = case.arrays(contract.NUMPY), upstream(case), np.random.default_rng(4)
-    got = backward(*arrays[:4], grads[0], arrays[4], grads[1])
+    case = problem(2, 2, 7, 4, 6, gamma=(0.9, 0.5))
+    grads, rng = upstream(case), np.random.default_rng(4)
 
     def loss(q, k, v, state):
         return sum(np.sum(x * g) for x, g in zip(form(q, k, v, case.gamma, state), grads, strict=True))
 
-    at = [*arrays[:3], arrays[4]]
-    for i, grad in enumerate(got):
+    at = case.q, case.k, case.v, case.state
+    for i, grad in enumerate(gradients(backward, case, *grads)):
         step = 1e-5 * rng.standard_normal(grad.shape)
         ahead, behind = ([x + sign * step if i == j else x for j, x in enumerate(at)] for sign in (1, -1))
         assert np.isclose((loss(*ahead) - loss(*behind)) / 2, np.sum(grad * step), rtol=1e-8, atol=1e-13)
 
 
-def test_forms_give_the_same_gradients_at_full_size():
-    case = contract.FULL()
-    grads = upstream(case)
-    want = bw.retention_parallel_backward(case.q, case.k, case.v, case.gamma, grads[0], case.state, grads[1])
-    for _, backward in FORMS.values():
-        for got, other in zip(
-            backward(case.q, case.k, case.v, case.gamma, grads[0], case.state, grads[1]), want, strict=True
-        ):
-            contract.close(got, other)
+@forms
+def test_forms_give_the_same_gradients_at_full_size(form, backward):
+    grads = upstream(FULL())
+    want = gradients(bw.retention_parallel_backward, FULL(), *grads)
+    all_close(gradients(backward, FULL(), *grads), want)
 
 
 @forms
 def test_gradients_chain_over_a_split(form, backward):
     """The state's gradient carries the later part's gradients to the earlier part."""
-    case, n = contract.SMALL(), 8
-    grads = upstream(case)
-    whole = backward(case.q, case.k, case.v, case.gamma, grads[0], case.state, grads[1])
+    case, n = SMALL(), 8
+    grad_out, grad_state = upstream(case)
+    whole = gradients(backward, case, grad_out, grad_state)
     first, second = ([x[:, :, part] for x in (case.q, case.k, case.v)] for part in (slice(n), slice(n, None)))
     _, middle = form(*first, case.gamma, case.state)
-    *late, grad_middle = backward(*second, case.gamma, grads[0][:, :, n:], middle, grads[1])
-    *early, dstate = backward(*first, case.gamma, grads[0][:, :, :n], case.state, grad_middle)
-    for got, want in zip(map(lambda a, b: np.concatenate([a, b], axis=2), early, late), whole[:3], strict=True):
-        contract.close(got, want)
-    contract.close(dstate, whole[3])
+    *late, grad_middle = backward(*second, case.gamma, grad_out[:, :, n:], middle, grad_state)
+    *early, dstate = backward(*first, case.gamma, grad_out[:, :, :n], case.state, grad_middle)
+    all_close([*map(lambda *parts: np.concatenate(parts, axis=2), early, late), dstate], whole)
 
 
 @forms
-def test_narrow_inputs_keep_their_dtype_and_precision(form, backward):
-    case = contract.SMALL()
-    grads = upstream(case)
-    want = backward(case.q, case.k, case.v, case.gamma, grads[0], case.state, grads[1])
-    for dtype, bound in ((np.float32, 1e-6), (np.float16, 2e-3)):
-        qkvg = [x.astype(dtype) for x in (case.q, case.k, case.v, grads[0])]
-        got = backward(*qkvg[:3], case.gamma, qkvg[3], *(x.astype(np.float32) for x in (case.state, grads[1])))
-        assert [x.dtype for x in got] == [dtype] * 3 + [np.float32]
-        for ours, exact in zip(got, want, strict=True):
-            assert contract.relative_rms(ours.astype(np.float64), exact) < bound
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_narrow_gradients_are_precise(form, backward, dtype):
+    """Relative RMS error against float64 gradients of the rounded inputs; the dtypes are those of the inputs."""
+    case = FULL(gamma=(0.9991, 0.99913, 0.9997, 0.97))  # none is a float32 number
+    q, k, v, gamma, state = case.arrays(NUMPY, dtype)
+    grad_out, grad_state = (x.astype(y) for x, y in zip(upstream(case), (dtype, "float32"), strict=True))
+    got = backward(q, k, v, gamma, grad_out, state, grad_state)
+    wide = [x.astype(np.float64) for x in (q, k, v, gamma, state, grad_out, grad_state)]
+    want = autograd(refimpl.retention_parallel, Problem(*wide[:5]), *wide[5:])
+    for x, y, bound_of in zip(got, want, (dtype, dtype, dtype, "float32"), strict=True):
+        assert x.dtype == np.dtype(bound_of)
+        assert relative_rms(x.astype(np.float64), y) <= PRECISION[bound_of]
 
 
 @forms
-def test_empty_sequence_passes_the_gradient_through(form, backward):
-    case = contract.problem(2, 3, 0, 4, 6)
-    grad_state = np.ones((2, 3, 4, 6))
-    *grads, dstate = backward(case.q, case.k, case.v, case.gamma, case.v, case.state, grad_state)
-    assert [x.shape for x in grads] == [(2, 3, 0, 4), (2, 3, 0, 4), (2, 3, 0, 6)]
-    assert np.array_equal(dstate, grad_state)
-    assert dstate is not grad_state
+def test_gradients_leave_their_arguments_alone_and_own_what_they_return(form, backward):
+    """Without a token, the gradient of the state passes through, as a copy."""
+    for time in (0, 5):
+        case = problem(1, 2, time, 4, 6)
+        arguments = case.q, case.k, case.v, case.gamma, *upstream(case), case.state
+        before = [x.copy() for x in arguments]
+        q, k, v, gamma, grad_out, grad_state, state = arguments
+        grads = backward(q, k, v, gamma, grad_out, state, grad_state)
+        assert [x.shape for x in grads] == [x.shape for x in (q, k, v, state)]
+        assert time or np.array_equal(grads[3], grad_state)
+        for grad in grads:
+            grad[...] = 7.0
+        for x, y in zip(arguments, before, strict=True):
+            assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize(("form", "backward"), COMPILED.values(), ids=COMPILED)
+def test_compiled_gradients_are_those_of_contiguous_inputs(form, backward):
+    arrays = SMALL().q, SMALL().k, SMALL().v, SMALL().gamma, *upstream(SMALL()), SMALL().state
+    want, (q, k, v, gamma, grad_out, grad_state, state) = (
+        gradients(backward, SMALL(), *arrays[4:6]),
+        map(uncontiguous, arrays),
+    )
+    for x, y in zip(backward(q, k, v, gamma, grad_out, state, grad_state), want, strict=True):
+        assert np.array_equal(x, y)
+
+
+GOOD = validation.arguments() | {"grad_out": np.ones((2, 3, 5, 6)), "grad_state": np.ones((2, 3, 4, 6))}
+GRAD_STATE = "grad_state must have shape (2, 3, 4, 6) (batch, heads, key_dim, value_dim)"
 
 
 @forms
-def test_backward_refuses(form, backward):
-    q, v, gamma, state = np.ones((1, 2, 3, 4)), np.ones((1, 2, 3, 5)), np.array([0.5, 1.0]), np.zeros((1, 2, 4, 5))
-    for arguments, error, message in (
-        ((q, q, v, gamma, q), ValueError, "grad_out must have shape (1, 2, 3, 5) (that of v), got (1, 2, 3, 4)"),
-        ((q, q, v, gamma, v.astype(np.float32)), TypeError, "grad_out must have dtype float64 like q, got float32"),
-        ((q, q, v, gamma, v, state, state[..., :4]), ValueError, "grad_state must have shape (1, 2, 4, 5)"),
-        ((q, q, v, gamma, v, state, state.astype(np.float32)), TypeError, "grad_state must have dtype float64"),
-        ((q, q, v, gamma, torch.ones(1, 2, 3, 5)), TypeError, "grad_out must be a NumPy array, got Tensor"),
-        ((q, q, v, 2 * gamma, v), ValueError, "gamma must lie in (0, 1], got 2 at head 1"),
-    ):
-        with pytest.raises(error, match=re.escape(message)):
-            backward(*arguments)
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"gamma": np.array([0.9, 1.5, 1.0])}, ValueError, "gamma must lie in (0, 1], got 1.5 at head 1"),
+        ({"grad_out": GOOD["q"]}, ValueError, "grad_out must have shape (2, 3, 5, 6) (that of v), got (2, 3, 5, 4)"),
+        ({"grad_out": np.float32(GOOD["v"])}, TypeError, "grad_out must have dtype float64 like q, got float32"),
+        ({"grad_out": torch.ones(2, 3, 5, 6)}, TypeError, "grad_out must be a NumPy array, got Tensor"),
+        ({"grad_state": GOOD["grad_state"][..., :4]}, ValueError, f"{GRAD_STATE}, got (2, 3, 4, 4)"),
+        (
+            {"grad_state": np.float32(GOOD["grad_state"])},
+            TypeError,
+            "grad_state must have dtype float64 when q is float64, got float32",
+        ),
+        ({"grad_state": [0.0]}, TypeError, "grad_state must be a NumPy array, got list"),
+        ({"q": torch.ones(2, 3, 5, 4)}, TypeError, "q must be a NumPy array, got Tensor"),
+    ],
+)
+def test_backward_refuses(form, backward, changes, error, message):
+    validation.refused(lambda: backward(**(GOOD | changes)), error, message)
 
 
 def slope_is_right(function, x, grad, tolerance=1e-7):
@@ -147,9 +208,8 @@ def slope_is_right(function, x, grad, tolerance=1e-7):
     rng = np.random.default_rng(0)
     for _ in range(3):
         step = 1e-5 * rng.standard_normal(x.shape)
-        assert np.isclose(
-            (function(x + step) - function(x - step)) / 2, np.sum(grad * step), rtol=tolerance, atol=1e-13
-        )
+        slope = (function(x + step) - function(x - step)) / 2
+        assert np.isclose(slope, np.sum(grad * step), rtol=tolerance, atol=1e-13)
 
 
 @pytest.mark.parametrize("activation", ["swish", "gelu"])
@@ -187,7 +247,7 @@ def model_gradients(config, retention, backward, params, state, grad_state, grad
     return bw.backward(params, TOKENS, config, record, grad_logits, retention_backward=backward, grad_state=grad_state)
 
 
-@pytest.mark.parametrize("operations", [layers.REFERENCE, TORCH], ids=["plain", "torch"])
+@pytest.mark.parametrize("operations", [layers.REFERENCE, torch_operations.TORCH], ids=["plain", "torch"])
 @pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
 def test_model_gradients_are_autograd_s(options, operations):
     """Every parameter and the state, relative 1e-10, in every ablation, from and to a state, in every form."""
@@ -196,42 +256,32 @@ def test_model_gradients_are_autograd_s(options, operations):
     params = refimpl.init_params(config, dtype=np.float64)
     for name, array in flatten(params).items():  # so that no norm weight is one and no gradient vanishes
         array += 0.1 * rng.standard_normal(array.shape) * (1 if "norm" in name else 0.3)
-    state, position = None, 0
-    if config.score_norm is None:
-        position = 6
-        state = refimpl.State(6, tuple(rng.standard_normal((2, 2, config.num_heads, config.key_dim, config.value_dim))))
-    grad_logits = rng.standard_normal((2, 9, 11))
-    grad_state = refimpl.State(
-        0, tuple(rng.standard_normal((2, 2, config.num_heads, config.key_dim, config.value_dim)))
-    )
+    shape = (2, 2, config.num_heads, config.key_dim, config.value_dim)
+    # A divisor of scores needs the whole text, so nothing may come before it.
+    states = [] if config.score_norm is not None else list(rng.standard_normal(shape))
+    grad_logits, grad_states = rng.standard_normal((2, 9, 11)), rng.standard_normal(shape)
 
-    torch_params = on(contract.TORCH, params)
-    leaves = flatten(torch_params)
-    torch_state = None if state is None else refimpl.State(position, tuple(torch.from_numpy(s) for s in state.layers))
-    for leaf in (*leaves.values(), *(() if state is None else torch_state.layers)):
+    tree = on(TORCH, {"params": params, "states": states})
+    leaves = flatten(tree)
+    for leaf in leaves.values():
         leaf.requires_grad_()
+    before = refimpl.State(6, tuple(tree["states"])) if states else None
     logits, after = refimpl.forward(
-        torch_params, torch.from_numpy(TOKENS), config, state=torch_state, operations=operations
+        tree["params"], torch.from_numpy(TOKENS), config, state=before, operations=operations
     )
-    loss = torch.sum(logits * torch.from_numpy(grad_logits))
-    loss = loss + sum(torch.sum(s * torch.from_numpy(g)) for s, g in zip(after.layers, grad_state.layers, strict=True))
-    loss.backward()
+    torch.autograd.backward([logits, *after.layers], [torch.from_numpy(g) for g in (grad_logits, *grad_states)])
 
-    offered = FORMS.values() if config.score_norm is None else [FORMS["parallel"]]
-    for retention, backward in offered:
-        grads, dstate = model_gradients(config, retention, backward, params, state, grad_state, grad_logits)
-        named = flatten(grads)
+    before, grad_state = (refimpl.State(6, tuple(states)) if states else None), refimpl.State(0, tuple(grad_states))
+    for retention, backward in PLAIN.values() if states else [PLAIN["parallel"]]:
+        grads, dstate = model_gradients(config, retention, backward, params, before, grad_state, grad_logits)
+        named = flatten({"params": grads, "states": list(dstate.layers) if states else []})
         assert named.keys() == leaves.keys()
         for name, grad in named.items():
             want = leaves[name].grad.numpy()
             assert np.linalg.norm(want) > 0, name
             # Plain arithmetic cannot say that the sum of scores is to be a constant: torch goes through it.
-            if config.score_norm is None or operations is TORCH:
+            if config.score_norm is None or operations is torch_operations.TORCH:
                 assert np.linalg.norm(grad - want) <= 1e-10 * np.linalg.norm(want), name
-        if state is not None:
-            for grad, leaf in zip(dstate.layers, torch_state.layers, strict=True):
-                want = leaf.grad.numpy()
-                assert np.linalg.norm(grad - want) <= 1e-10 * np.linalg.norm(want)
 
 
 def test_model_gradients_are_slopes():
@@ -239,23 +289,20 @@ def test_model_gradients_are_slopes():
     config = refimpl.RetNetConfig(vocab_size=11, dim=8, num_layers=1, num_heads=2)
     params = refimpl.init_params(config, dtype=np.float64)
     grad_logits = np.random.default_rng(6).standard_normal((2, 9, 11))
-    grads, _ = model_gradients(config, *FORMS["recurrent"], params, None, None, grad_logits)
-    grads = flatten(grads)
+    grads = flatten(model_gradients(config, *PLAIN["recurrent"], params, None, None, grad_logits)[0])
     for name, array in flatten(params).items():
-        grad = grads[name]
         original = array.copy()
 
         def loss(x, array=array):
             array[...] = x
             return np.sum(refimpl.forward(params, TOKENS, config)[0] * grad_logits)
 
-        slope_is_right(loss, original, grad, tolerance=1e-4)
+        slope_is_right(loss, original, grads[name], tolerance=1e-4)
         array[...] = original
 
 
 def test_a_record_of_another_model_is_refused():
-    config = refimpl.RetNetConfig(num_layers=2)
-    with pytest.raises(
-        ValueError, match=re.escape("record must hold 3 entries, as forward(record=[]) leaves it, got 0")
-    ):
-        bw.backward({}, TOKENS, config, [], None)
+    message = "record must hold 3 entries, as forward(record=[]) leaves it, got 0"
+    validation.refused(
+        lambda: bw.backward({}, TOKENS, refimpl.RetNetConfig(num_layers=2), [], None), ValueError, message
+    )

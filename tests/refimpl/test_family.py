@@ -6,19 +6,21 @@ wrong. They run on refimpl.family, which must pass, and on broken copies of it, 
 
 import functools
 import inspect
+import itertools
 import types
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from contract import close, relative_rms
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from mutants import killers
 
 import refimpl
 from refimpl import family as FAMILY
+from refimpl.conformance import validation
+from refimpl.conformance.contract import close, relative_rms
 
 # ---------------------------------------------------------------- the oracles: sums as they are written
 
@@ -561,15 +563,6 @@ def test_family(check):
     check(FAMILY)
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-def test_forms_stay_short_and_say_what_they_take(member):
-    for form in [f for name, f in vars(FAMILY).items() if name.startswith(member) and not name.startswith("_")]:
-        doc = inspect.getdoc(form)
-        assert len(inspect.getsource(form).splitlines()) - len(form.__doc__.splitlines()) <= 25
-        assert "(B, H, T, V)" in doc or "Arguments and results are those of" in doc
-        assert "arXiv:" in doc or "Arguments and results are those of" in doc
-
-
 # ---------------------------------------------------------------- mutants: bugs on purpose, each of which must fail
 
 MUTANTS = {  # name: (what stands in family.py, what the mutant has instead)
@@ -636,33 +629,27 @@ def mutated(name):
     return module
 
 
+def every_check(module):
+    """(kind, label, call) of every check above, bound to a module."""
+    for check in FAMILY_CHECKS:
+        yield "family", check.__name__, functools.partial(check, module)
+    for check, member in itertools.product(CHECKS, MEMBERS):
+        yield "member", f"{check.__name__} {member}", functools.partial(check, module, member)
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_killed(name):
-    """By an assertion, or by an overflow where none may be: any other crash is no proof that a check looked."""
-    module, killer, crashes = mutated(name), None, []
-    calls = [functools.partial(check, module) for check in FAMILY_CHECKS]
-    calls += [functools.partial(check, module, member) for check in CHECKS for member in MEMBERS]
-    settings.load_profile("mutants")
-    try:
-        for call in calls:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    call()
-            except (AssertionError, FloatingPointError):
-                killer = call
-                break
-            except Exception as crash:
-                crashes.append(crash)
-    finally:
-        settings.load_profile("tests")
-    assert killer, f"nothing sees that {name}; crashes: {crashes}"
+    """By an assertion, or by an overflow where none may be."""
+    failures = AssertionError, FloatingPointError
+    found, crashed = killers(every_check(mutated(name)), one_is_enough=True, failures=failures)
+    assert found, f"nothing sees that {name}; crashes: {crashed}"
 
 
-# ---------------------------------------------------------------- what the door refuses
+# ---------------------------------------------------------------- refusals
 
 Q, V = np.ones((2, 3, 5, 4)), np.ones((2, 3, 5, 6))
 C = np.ones((3, 4))
+ONE = slice(0, 1)
 
 
 def with_value(shape, index, value):
@@ -672,205 +659,112 @@ def with_value(shape, index, value):
     return x
 
 
-REFUSALS = {  # name: (function, arguments, error, message)
-    "q a list": ("linear_attention_parallel", ([[1.0]], Q, V), TypeError, "q must be a NumPy array, got list"),
-    "v of torch": (
-        "linear_attention_recurrent",
-        (Q, Q, torch.ones(2, 3, 5, 6)),
-        TypeError,
-        "v must be a NumPy array, got Tensor",
-    ),
-    "q of rank 3": (
-        "gated_retention_parallel",
-        (Q[0], Q, V, Q[..., 0]),
-        ValueError,
-        "q must have 4 axes (batch, heads, time, key_dim), got shape (3, 5, 4)",
-    ),
-    "k of another time": (
-        "gla_parallel",
-        (Q, Q[:, :, 1:], V, Q),
-        ValueError,
-        "k must have shape (2, 3, 5, 4) (that of q), got (2, 3, 4, 4)",
-    ),
-    "v of another dtype": (
-        "softmax_attention",
-        (Q, Q, V.astype(np.float32)),
-        TypeError,
-        "v must have dtype float64 like q, got float32",
-    ),
-    "state of another shape": (
-        "rwkv_parallel",
-        (Q, Q, V, Q, C, np.zeros((2, 3, 6, 4))),
-        ValueError,
-        "state must have shape (2, 3, 4, 6) (batch, heads, key_dim, value_dim), got (2, 3, 6, 4)",
-    ),
-    "state of another dtype": (
-        "gla_recurrent",
-        (Q, Q, V, Q, np.zeros((2, 3, 4, 6), np.float32)),
-        TypeError,
-        "state must have dtype float64 when q is float64, got float32",
-    ),
-    "gate of GLA for gated retention": (
-        "gated_retention_recurrent",
-        (Q, Q, V, Q),
-        ValueError,
-        "gate must have shape (2, 3, 5) (batch, heads and time of q), got (2, 3, 5, 4)",
-    ),
-    "gate of gated retention for GLA": (
-        "gla_parallel",
-        (Q, Q, V, Q[..., 0]),
-        ValueError,
-        "gate must have shape (2, 3, 5, 4) (that of q), got (2, 3, 5)",
-    ),
-    "gate above 1": (
-        "gated_retention_parallel",
-        (Q, Q, V, with_value((2, 3, 5), (0, 2, 4), 1.5)),
-        ValueError,
-        "gate must lie in (0, 1], got 1.5 at index (0, 2, 4)",
-    ),
-    "gate zero": (
-        "gla_recurrent",
-        (Q, Q, V, with_value((2, 3, 5, 4), (1, 0, 0, 3), 0.0)),
-        ValueError,
-        "gate must lie in (0, 1], got 0 at index (1, 0, 0, 3)",
-    ),
-    "gate NaN": (
-        "rwkv_recurrent",
-        (Q, Q, V, with_value((2, 3, 5, 4), (0, 0, 1, 0), np.nan), C),
-        ValueError,
-        "gate must lie in (0, 1], got nan at index (0, 0, 1, 0)",
-    ),
-    "gate float16": (
-        "gla_parallel",
-        (Q, Q, V, Q.astype(np.float16)),
-        TypeError,
-        "gate must be float32 or float64, got float16",
-    ),
-    "gate a float": (
-        "gated_retention_parallel",
-        (Q, Q, V, 0.9),
-        TypeError,
-        "gate must be a NumPy array, got float",
-    ),
-    "bonus for one head": (
-        "rwkv_parallel",
-        (Q, Q, V, Q, C[:1]),
-        ValueError,
-        "bonus must have shape (3, 4) (heads and key_dim of q), got (1, 4)",
-    ),
-    "bonus of integers": (
-        "rwkv_recurrent",
-        (Q, Q, V, Q, C.astype(int)),
-        TypeError,
-        "bonus must have dtype float16, bfloat16, float32, float64, got int64",
-    ),
-    "several tokens in a step": (
-        "softmax_attention_step",
-        (Q, Q, V),
-        ValueError,
-        "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5",
-    ),
-    "a state for a cache": (
-        "softmax_attention",
-        (Q, Q, V, np.zeros((2, 3, 4, 6))),
-        TypeError,
-        "state must be a pair (keys, values) or None, got ndarray",
-    ),
-    "keys of another width": (
-        "softmax_attention",
-        (Q, Q, V, (V, V)),
-        ValueError,
-        "keys must have shape (2, 3, 5, 4) (the tokens before, else as q and v), got (2, 3, 5, 6)",
-    ),
-    "more keys than values": (
-        "softmax_attention_step",
-        (Q[:, :, :1], Q[:, :, :1], V[:, :, :1], (Q, V[:, :, 1:])),
-        ValueError,
-        "values must have shape (2, 3, 5, 6) (the tokens before, else as q and v), got (2, 3, 4, 6)",
-    ),
-    "keys of rank 3": (
-        "softmax_attention",
-        (Q, Q, V, (Q[0], V)),
-        ValueError,
-        "keys must have shape (2, 3, 'past', 4) (the tokens before, else as q and v), got (3, 5, 4)",
-    ),
-    "a cache of another dtype": (
-        "softmax_attention",
-        (Q, Q, V, (Q, V.astype(np.float32))),
-        TypeError,
-        "values must have dtype float64 when q is float64, got float32",
-    ),
-    "tokens of q for the diagonal SSM": (
-        "diagonal_ssm_parallel",
-        (Q, C, V, C),
-        ValueError,
-        "q must have 2 axes (heads, key_dim), got shape (2, 3, 5, 4)",
-    ),
-    "k of other heads for the diagonal SSM": (
-        "diagonal_ssm_recurrent",
-        (C, C[:2], V, C),
-        ValueError,
-        "k must have shape (3, 4) (heads of v, key_dim of q: the same for all tokens), got (2, 4)",
-    ),
-    "gate of integers for the diagonal SSM": (
-        "diagonal_ssm_parallel",
-        (C, C, V, C.astype(int)),
-        TypeError,
-        "gate must have a real floating or complex dtype, got int64",
-    ),
-    "gate of modulus above 1": (
-        "diagonal_ssm_parallel",
-        (C, C, V, 1j * with_value((3, 4), (1, 2), 1.25)),
-        ValueError,
-        "gate must have modulus in (0, 1], got 1.25 at index (1, 2)",
-    ),
-    "complex v": (
-        "diagonal_ssm_recurrent",
-        (C, C, V + 0j, C),
-        TypeError,
-        "v must have dtype float16, bfloat16, float32, float64, got complex128",
-    ),
-    "v of rank 2": (
-        "diagonal_ssm_recurrent",
-        (C, C, V[0, 0], C),
-        ValueError,
-        "v must have 4 axes (batch, heads, time, value_dim), got shape (5, 6)",
-    ),
-    "a real state for the diagonal SSM": (
-        "diagonal_ssm_parallel",
-        (C, C, V, C, np.zeros((2, 3, 4, 6))),
-        TypeError,
-        "state must have dtype complex128 when v is float64, got float64",
-    ),
-    "a growing mode": (
-        "discretise",
-        (with_value((3, 4), (0, 0), 2.0) - 1, C, np.ones(3)),
-        ValueError,
-        "a must have a real part of at most 0, got 1",
-    ),
-    "no step": (
-        "discretise",
-        (-C, C, np.array([1.0, 0.0, 1.0])),
-        ValueError,
-        "step must be positive, got 0",
-    ),
-    "one step for all heads": (
-        "discretise",
-        (-C, C, np.ones(1)),
-        ValueError,
-        "step must have shape (3,) (one step for each head of a), got (1,)",
-    ),
-    "costs of no token": ("costs", (0, 4, 6), ValueError, "time must be at least 1, got 0"),
+VALUE_ERRORS = {  # function: (arguments, message)
+    "gated_retention_parallel": [
+        ((Q[0], Q, V, Q[..., 0]), "q must have 4 axes (batch, heads, time, key_dim), got shape (3, 5, 4)"),
+        ((Q, Q, V, with_value((2, 3, 5), (0, 2, 4), 1.5)), "gate must lie in (0, 1], got 1.5 at index (0, 2, 4)"),
+    ],
+    "gated_retention_recurrent": [
+        ((Q, Q, V, Q), "gate must have shape (2, 3, 5) (batch, heads and time of q), got (2, 3, 5, 4)"),
+    ],
+    "gla_parallel": [
+        ((Q, Q[:, :, 1:], V, Q), "k must have shape (2, 3, 5, 4) (that of q), got (2, 3, 4, 4)"),
+        ((Q, Q, V, Q[..., 0]), "gate must have shape (2, 3, 5, 4) (that of q), got (2, 3, 5)"),
+    ],
+    "gla_recurrent": [
+        ((Q, Q, V, with_value(Q.shape, (1, 0, 0, 3), 0.0)), "gate must lie in (0, 1], got 0 at index (1, 0, 0, 3)"),
+    ],
+    "rwkv_parallel": [
+        (
+            (Q, Q, V, Q, C, np.zeros((2, 3, 6, 4))),
+            "state must have shape (2, 3, 4, 6) (batch, heads, key_dim, value_dim), got (2, 3, 6, 4)",
+        ),
+        ((Q, Q, V, Q, C[:1]), "bonus must have shape (3, 4) (heads and key_dim of q), got (1, 4)"),
+    ],
+    "rwkv_recurrent": [
+        (
+            (Q, Q, V, with_value(Q.shape, (0, 0, 1, 0), np.nan), C),
+            "gate must lie in (0, 1], got nan at index (0, 0, 1, 0)",
+        ),
+    ],
+    "softmax_attention": [
+        (
+            (Q, Q, V, (V, V)),
+            "keys must have shape (2, 3, 5, 4) (the tokens before, else as q and v), got (2, 3, 5, 6)",
+        ),
+        (
+            (Q, Q, V, (Q[0], V)),
+            "keys must have shape (2, 3, 'past', 4) (the tokens before, else as q and v), got (3, 5, 4)",
+        ),
+    ],
+    "softmax_attention_step": [
+        ((Q, Q, V), "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5"),
+        (
+            (Q[:, :, ONE], Q[:, :, ONE], V[:, :, ONE], (Q, V[:, :, 1:])),
+            "values must have shape (2, 3, 5, 6) (the tokens before, else as q and v), got (2, 3, 4, 6)",
+        ),
+    ],
+    "diagonal_ssm_parallel": [
+        ((Q, C, V, C), "q must have 2 axes (heads, key_dim), got shape (2, 3, 5, 4)"),
+        (
+            (C, C, V, 1j * with_value((3, 4), (1, 2), 1.25)),
+            "gate must have modulus in (0, 1], got 1.25 at index (1, 2)",
+        ),
+    ],
+    "diagonal_ssm_recurrent": [
+        (
+            (C, C[:2], V, C),
+            "k must have shape (3, 4) (heads of v, key_dim of q: the same for all tokens), got (2, 4)",
+        ),
+        ((C, C, V[0, 0], C), "v must have 4 axes (batch, heads, time, value_dim), got shape (5, 6)"),
+    ],
+    "discretise": [
+        ((with_value((3, 4), (0, 0), 2.0) - 1, C, np.ones(3)), "a must have a real part of at most 0, got 1"),
+        ((-C, C, np.array([1.0, 0.0, 1.0])), "step must be positive, got 0"),
+        ((-C, C, np.ones(1)), "step must have shape (3,) (one step for each head of a), got (1,)"),
+    ],
+    "costs": [((0, 4, 6), "time must be at least 1, got 0")],
 }
+TYPE_ERRORS = {
+    "linear_attention_parallel": [(([[1.0]], Q, V), "q must be a NumPy array, got list")],
+    "linear_attention_recurrent": [((Q, Q, torch.ones(2, 3, 5, 6)), "v must be a NumPy array, got Tensor")],
+    "gated_retention_parallel": [((Q, Q, V, 0.9), "gate must be a NumPy array, got float")],
+    "gla_parallel": [((Q, Q, V, Q.astype(np.float16)), "gate must be float32 or float64, got float16")],
+    "gla_recurrent": [
+        (
+            (Q, Q, V, Q, np.zeros((2, 3, 4, 6), np.float32)),
+            "state must have dtype float64 when q is float64, got float32",
+        ),
+    ],
+    "rwkv_recurrent": [
+        (
+            (Q, Q, V, Q, C.astype(int)),
+            "bonus must have dtype float16, bfloat16, float32, float64, got int64",
+        ),
+    ],
+    "softmax_attention": [
+        ((Q, Q, V.astype(np.float32)), "v must have dtype float64 like q, got float32"),
+        ((Q, Q, V, np.zeros((2, 3, 4, 6))), "state must be a pair (keys, values) or None, got ndarray"),
+        ((Q, Q, V, (Q, V.astype(np.float32))), "values must have dtype float64 when q is float64, got float32"),
+    ],
+    "diagonal_ssm_parallel": [
+        ((C, C, V, C.astype(int)), "gate must have a real floating or complex dtype, got int64"),
+        (
+            (C, C, V, C, np.zeros((2, 3, 4, 6))),
+            "state must have dtype complex128 when v is float64, got float64",
+        ),
+    ],
+    "diagonal_ssm_recurrent": [
+        ((C, C, V + 0j, C), "v must have dtype float16, bfloat16, float32, float64, got complex128"),
+    ],
+}
+REFUSALS = validation.refusals(ValueError, VALUE_ERRORS) + validation.refusals(TypeError, TYPE_ERRORS)
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_door_refuses(name):
-    function, arguments, error, message = REFUSALS[name]
-    with pytest.raises(error) as refusal:
-        getattr(FAMILY, function)(*arguments)
-    assert refusal.type is error
-    assert str(refusal.value) == message
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: f"{refusal.function}: {refusal.message}")
+def test_family_refuses(refusal):
+    call = functools.partial(getattr(FAMILY, refusal.function), *refusal.changes)
+    validation.refused(call, refusal.error, refusal.message)
 
 
 def test_a_modulus_of_one_may_be_rounded_up():

@@ -3,15 +3,18 @@
 import math
 from collections import Counter
 
-import contract
 import numpy as np
 import pytest
 import torch
+from ablations import ABLATIONS
+from backends import BACKENDS, on
 
 import refimpl
 from gpu.models.operations import TORCH
 from gpu.models.retnet import RetNet
 from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurrent_numba, retention_step_numba
+from refimpl.conformance import contract
+from refimpl.conformance.contract import all_close, close
 from refimpl.layers import REFERENCE, Operations, gelu, rms_norm, swish
 from refimpl.tree import flatten, map_tree
 
@@ -19,21 +22,14 @@ CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, 
 TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
 
 
-def on(backend, tree):
-    """A nested dict of NumPy arrays on another library."""
-    if isinstance(tree, dict):
-        return {name: on(backend, branch) for name, branch in tree.items()}
-    return [on(backend, branch) for branch in tree] if isinstance(tree, list) else backend.asarray(tree)
-
-
-@pytest.mark.parametrize("backend", contract.BACKENDS, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("form", contract.forms(refimpl).values(), ids=contract.forms(refimpl))
 def test_logits_are_those_of_numpy(backend, form):
     params = refimpl.init_params(CONFIG, seed=1, dtype=np.float64)
     want, _ = refimpl.forward(params, TOKENS, CONFIG)
     tokens = backend.namespace.asarray(TOKENS)
     got, state = refimpl.forward(on(backend, params), tokens, CONFIG, retention=form)
-    contract.close(backend.to_numpy(got), want)
+    close(backend.to_numpy(got), want)
     assert state.position == 17
     assert [tuple(layer.shape) for layer in state.layers] == [(2, 2, 12, 10)] * 3
 
@@ -42,7 +38,7 @@ def test_torch_module_is_the_same_model():
     model = RetNet(CONFIG, seed=1, dtype=torch.float64)
     want, _ = refimpl.forward(refimpl.init_params(CONFIG, seed=1, dtype=np.float64), TOKENS, CONFIG)
     got, _ = model(torch.from_numpy(TOKENS))
-    contract.close(got.detach().numpy(), want)
+    close(got.detach().numpy(), want)
     assert all(parameter.requires_grad for parameter in model.parameters())
     got.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
@@ -79,23 +75,6 @@ def test_norm_and_activation():
         rms_norm(x, np.ones(3))
 
 
-# The paper's ablations, what the released code does otherwise, and the rest of what a config can say.
-ABLATIONS = {
-    "default": {},
-    "no gate": {"gate": False},
-    "no group norm": {"group_norm": None},
-    "no decay": {"gamma_schedule": 1.0},
-    "one gamma": {"gamma_schedule": 127 / 128},
-    "smaller heads": {"num_heads": 4},
-    "no rotation": {"rotation": None},
-    "paper": {"ffn": "gelu", "group_norm": "mean", "gamma_schedule": "paper", "row_norm": True},
-    "torchscale": {"ffn": "geglu", "row_norm": True, "score_norm": "sum", "value_dim": 5, "embedding_scale": 4.0},
-    "absolute scores": {"score_norm": "absolute"},
-    "flash-linear-attention": {"rotation": "rotary", "group_norm_affine": True, "norm_eps": 1e-5},
-    "raw scores": {"scale_keys": False, "norm_eps": 0.0},
-}
-
-
 @pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
 def test_every_choice_holds_in_every_form(options):
     """Float64 logits of all forms, in two parts and in any mix, within 1e-10; and the choice changes the function."""
@@ -114,9 +93,8 @@ def test_every_choice_holds_in_every_form(options):
     for first, second in zip(offered, offered[::-1], strict=True):
         head, state = refimpl.forward(params, TOKENS[:, :7], config, retention=first)
         tail, state = refimpl.forward(params, TOKENS[:, 7:], config, retention=second, state=state)
-        contract.close(np.concatenate([head, tail], axis=1), want)
-        for got, layer in zip(state.layers, end.layers, strict=True):
-            contract.close(got, layer)
+        close(np.concatenate([head, tail], axis=1), want)
+        all_close(state.layers, end.layers)
 
 
 def test_every_choice_changes_something():
@@ -148,8 +126,7 @@ def test_full_model_at_full_length(prefill, step):
     for n in range(200, 300):
         logits, state = refimpl.forward(params, tokens[:, n : n + 1], config, retention=step, state=state)
         assert np.abs(logits[:, 0] - want[:, n]).max() < 1e-10
-    for got, layer in zip(state.layers, end.layers, strict=True):
-        contract.close(got, layer)
+    all_close(state.layers, end.layers)
 
 
 def test_row_norm_is_forgiven_and_score_norm_too_without_eps():
@@ -159,7 +136,7 @@ def test_row_norm_is_forgiven_and_score_norm_too_without_eps():
     want, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain))
     for options in ({"row_norm": True}, {"score_norm": "sum"}, {"score_norm": "absolute", "row_norm": True}):
         got, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain, **options))
-        contract.close(got, want)
+        close(got, want)
         loose, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | options | {"norm_eps": 1e-3}))
         tight, _ = refimpl.forward(params, TOKENS, refimpl.RetNetConfig(**plain | {"norm_eps": 1e-3}))
         if options.get("row_norm"):

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
 
-import contract
-import door
 import numpy as np
 import pytest
 import torch
 import typer
+from backends import STRICT, TORCH
 from torch.autograd import forward_ad
 
 import refimpl
 from refimpl.checks import values_trusted
+from refimpl.conformance import contract, validation
 from refimpl.tree import map_tree
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
@@ -585,19 +585,21 @@ def test_step_that_needs_gradients_has_them():
     agree(with_gradients(ours.retention_step_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
 
 
-# ---------------------------------------------------------------- the door and the table
+# ---------------------------------------------------------------- refusals and the table
 
 
-@pytest.mark.parametrize("name", door.RETENTION_REFUSALS)
+@pytest.mark.parametrize("refusal", validation.RETENTION_REFUSALS, ids=lambda refusal: refusal.message)
 @pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
-def test_kernel_refuses(entry, name):
-    door.retention_refuses(entry, name)
+def test_kernel_refuses(entry, refusal):
+    validation.retention_refuses(entry, refusal)
 
 
 @pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
-def test_kernel_refuses_other_devices_and_half_states(entry):
-    door.refuses_other_devices(entry)
-    door.refuses_half_states(entry)
+def test_kernel_refuses_other_libraries_devices_and_half_states(entry):
+    for backend in (TORCH, STRICT):
+        validation.refuses_other_libraries(entry, backend)
+    validation.refuses_other_devices(entry, TORCH)
+    validation.refuses_half_states(entry, TORCH)
 
 
 def refusals():
@@ -651,14 +653,14 @@ def refusals():
 
 def test_what_these_kernels_refuse():
     for call, error, message in refusals():
-        door._refused(call, error, message)
+        validation.refused(call, error, message)
 
 
 @pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
 def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
     monkeypatch.setattr(ours.common, "INTERPRETED", False)
     message = "q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device cpu"
-    door._refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
+    validation.refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
 
 
 def test_table_answers_for_every_width_and_dtype():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from contract import NUMPY, PRECISION, TORCH, close, problem, relative_rms, run
+from backends import TORCH
 from processes import in_processes
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import refimpl
 from gpu.models.retnet import RetNet
 from gpu.parallel.sequence import own_slice, retention_sequence_parallel
+from refimpl.conformance.contract import NUMPY, PRECISION, close, problem, relative_rms, run
 
 # Where the slices of 19 tokens end, for 2 and 3 processes: of unequal length, of one token, of none.
 STOPS = {2: ([11, 19], [1, 19], [19, 19], [0, 19]), 3: ([5, 6, 19], [7, 7, 19], [0, 0, 19], [19, 19, 19])}
