@@ -58,6 +58,17 @@ def test_encoding_takes_the_merges_in_their_order():
     assert Tokenizer(((98, 99), (97, 98))).encode("abcab").tolist() == [97, 256, 257]
 
 
+def test_byte_zero_is_a_token_like_any_other():
+    """It may stand on either side of a pair; below it there is none."""
+    assert learn_tokenizer("\0\0 \0\0", 257).merges == ((0, 0),)
+    tokenizer = Tokenizer(((0, 33), (256, 0)))
+    assert tokenizer.encode("\0!\0").tolist() == [257]
+    assert tokenizer.decode([257, 0]) == "\0!\0\0"
+    for pair in ((-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match="merges: merge 0 must be of tokens below 256"):
+            Tokenizer((pair,))
+
+
 def test_without_merges_it_is_the_byte_tokeniser():
     assert learn_tokenizer("anything") == Tokenizer()
     assert np.array_equal(Tokenizer().encode(ODD), encode(ODD))

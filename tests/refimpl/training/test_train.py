@@ -98,13 +98,14 @@ def corpus(tmp_path):
 
 def test_a_run_learns_and_is_seeded(corpus, tmp_path):
     config = tr.TrainConfig(corpus=corpus, steps=30, evaluate_every=10, **TINY)
-    params, log = tr.train(config, tmp_path / "run")
+    folder = tmp_path / "runs" / "of today"  # neither is there before
+    params, log = tr.train(config, folder)
     assert [line["step"] for line in log] == list(range(1, 31))
     held_out = {line["step"]: line["held_out"] for line in log if "held_out" in line}
     assert list(held_out) == [10, 20, 30]
     assert held_out[30] < 1.5
     assert held_out[30] < 0.7 * held_out[10]
-    assert [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == log
+    assert [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] == log
     seconds = [line.pop("seconds") for line in log]
     assert seconds == sorted(seconds)
     again, same = tr.train(config, tmp_path / "again")
@@ -125,6 +126,43 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):
         with pytest.raises(FloatingPointError, match=what):
             loop.fit(config, lambda *_, v=values: next(v), lambda *_, t=third: t, tmp_path, keep=kept.append)
         assert kept == []  # nothing of a broken run replaces what is good
+
+
+@pytest.mark.parametrize(("loss", "scale"), [(3.0, np.nan), (3.0, np.inf), (np.nan, 1.0), (np.inf, 1.0)])
+def test_a_step_that_is_not_finite_changes_no_parameter(loss, scale, monkeypatch):
+    config = tr.TrainConfig(**TINY)
+    params = refimpl.init_params(config.retnet)
+    before = {name: array.copy() for name, array in flatten(params).items()}
+    step, _ = tr.trainer(params, config)
+    monkeypatch.setattr(tr, "cross_entropy", lambda logits, _: (loss, scale * np.ones_like(logits)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        value, norm = step(np.zeros((1, 3), int), None, 0.1)
+    assert not (np.isfinite(value) and np.isfinite(norm))
+    for name, array in flatten(params).items():
+        assert np.array_equal(array, before[name]), name
+    monkeypatch.undo()
+    step(np.zeros((1, 3), int), np.zeros((1, 3), int), 0.1)
+    assert not np.array_equal(params["head"], before["head"])
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        *[(name, 1) for name in ("steps", "batch_size", "window", "evaluate_every", "sample_bytes")],
+        *[(name, 0) for name in ("warmup", "seed", "weight_decay")],
+        ("vocab_size", 256),
+    ],
+)
+def test_a_setting_has_a_least_value(name, least):
+    assert getattr(tr.TrainConfig(**{name: least}), name) == least
+    with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+        tr.TrainConfig(**{name: least - 1})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clip"])
+def test_a_setting_is_above_zero(name):
+    with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
+        tr.TrainConfig(**{name: 0.0})
 
 
 def test_weights_there_and_back_on_both_sides(tmp_path):
