@@ -15,5 +15,5 @@ keep_old_paths(__name__, {
     "generate": "sampling.generate", "prompt_cache": "sampling.prompt_cache", "train": "training.run",
     "trainer": "training.step", "config": "training.config", "checkpoint": "training.checkpoint",
     "stopping": "training.stopping", "study": "training.study", "sweep": "training.sweep",
-    "export": "training.export",
+    "export": "training.export", "kernel_ladder.timing": "bench.timing",
 })  # fmt: skip

@@ -19,6 +19,7 @@ from gpu.models.baseline import Baseline, BaselineConfig
 from refimpl import cli
 from refimpl.bench import forms as benchmark
 from refimpl.bench import steps as benchmark_steps
+from refimpl.bench import timing
 from refimpl.bench.forms import candidates, useful_flops
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
@@ -200,7 +201,7 @@ def test_refimpl_trains(tmp_path):
 def test_bench_measures_everything_there_is(monkeypatch, tmp_path):
     """All that is measured, in calls that are as short as they can be."""
     monkeypatch.setattr(benchmark, "MATRIX", 256)
-    monkeypatch.setattr(benchmark, "PAUSE", 0.0)
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
     monkeypatch.setattr(benchmark_steps, "STEPS_A_CALL", 2)
     monkeypatch.setattr(benchmark_steps, "TRAINING_SHAPES", ((2, 64), (1, 128)))
     arguments = ["bench", "--time", "128", "--long", "256", "--rounds", "1", "--out", str(tmp_path)]

@@ -30,6 +30,7 @@ from refimpl import head_decays
 from refimpl.bench.forms import useful_flops
 
 from ..kernels.registry import FLA, RETENTIONS, fused_step, has_fla, has_fused
+from .ceilings import floor_seconds
 from .decoding import Recorded, has_flash
 from .timing import MEASURED, Candidate, Work
 
@@ -101,8 +102,7 @@ def step_bytes(batch, heads, key_dim, value_dim):
 def roofline(row, peaks):
     """What follows from the seconds of a row and the ceilings: its floor, and for steps their rate."""
     seconds = row["seconds"]["median"]
-    rate, bandwidth = peaks["matrix_product"].get("flops_per_second"), peaks["copy"].get("bytes_per_second")
-    floor = max(row["flops"] / rate, row["moved_bytes"] / bandwidth) if rate and bandwidth else None
+    floor, bandwidth = floor_seconds(row["flops"], row["moved_bytes"], peaks), peaks["copy"].get("bytes_per_second")
     found = {"floor_seconds": floor, "share_of_roofline": floor and floor / seconds}
     if row["what"] == STEP:
         moved = row["moved_bytes"] / seconds

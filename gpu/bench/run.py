@@ -31,10 +31,11 @@ from ..training.run import describe
 from . import accuracy as benchmark_accuracy
 from . import kernels as benchmark_kernels
 from . import targets as benchmark_targets
+from .ceilings import ceilings
 from .compile_ahead import compile_ahead, jobs
 from .decoding import CPU_MEMORY, LARGEST, decoding_candidates, has_flash
 from .paper import paper_groups, setting
-from .timing import LEFT_OUT, MEASURED, Candidate, Deadline, Work, take_turns
+from .timing import LEFT_OUT, MEASURED, Deadline, time_candidates
 from .training import training_candidates
 
 WHAT = {
@@ -114,7 +115,7 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
         if not deadline.passed():
             progress(f"{group.section}: {where(group)}")
         with group.around(), values_trusted(), fresh_compiler() if group.compiled else nullcontext():
-            take_turns(
+            time_candidates(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda section=group.section: keep(section),
             )  # fmt: skip
@@ -201,30 +202,6 @@ def shares(row, peaks):
     floor = bandwidth and row["moved_bytes"] / bandwidth
     found = {"floor_seconds": floor, "share_of_copy_bandwidth": floor and floor / seconds}
     return found | ({"latency_seconds": seconds} if row["batch"] == 1 else {})
-
-
-def ceilings(rounds, device):
-    """The bandwidth of a large copy on the device, bytes read and written, and the rate of a large bfloat16 product."""
-    on_gpu = torch.device(device).type == "cuda"
-    size, side = (2**29, 8192) if on_gpu else (2**23, 512)
-
-    def copy():
-        source = torch.randn(size, device=device).bfloat16()
-        target = torch.empty_like(source)
-        return Work(lambda: target.copy_(source), 0, {"bytes": 2 * source.nbytes})
-
-    def product():
-        a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
-        out = torch.empty_like(a)
-        return Work(lambda: torch.mm(a, b, out=out), 0, {"flops": 2 * side**3})
-
-    candidates = [Candidate({"name": "copy"}, copy), Candidate({"name": "matrix_product", "side": side}, product)]
-    found = {row.pop("name"): row for row in take_turns(candidates, rounds, device)}
-    for row in found.values():
-        for amount in ("bytes", "flops"):
-            if row["status"] == MEASURED and amount in row:
-                row[f"{amount}_per_second"] = row[amount] / row["seconds"]["median"]
-    return found
 
 
 def missing(device, config):

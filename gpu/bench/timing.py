@@ -1,12 +1,12 @@
-"""Measuring: candidates of one process take turns, and one that fails or does not fit loses nothing but itself.
+"""Timing on a GPU or a CPU: candidates of one process, interleaved; one that fails does not affect the others.
 
-In every round each candidate has one turn, so whatever drifts (clocks, temperature) drifts for all. A turn is some calls
-in a row, timed by CUDA events on a GPU and by the wall clock on a CPU. Medians and spreads are over the rounds. Where some
-are compiled, one round that does not count comes first.
+`refimpl.bench.timing` says what a round is. A candidate is timed over some calls in a row, by CUDA events on a GPU and by
+the wall clock on a CPU. Medians and spreads are over the rounds.
 """
 
 import gc
 import math
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-TURN = 0.02  # seconds that a turn lasts at least, so that what starts and ends it does not count
+from refimpl.bench.timing import interleave, wall_seconds
+
+LEAST_SECONDS = 0.02  # of the calls timed together, so that starting and ending them does not count
 MOST_CALLS = 100
 
 MEASURED, NO_ROOM, FAILED, LEFT_OUT = "measured", "does not fit", "failed", "left out"
@@ -41,7 +43,7 @@ class LeftOutError(Exception):
 
 
 class Deadline:
-    """The moment after which nothing new is begun; None: never."""
+    """A time limit for starting new work; minutes from now, None for no limit."""
 
     def __init__(self, minutes=None):
         self.end = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -51,12 +53,12 @@ class Deadline:
         return time.monotonic() >= self.end
 
 
-def take_turns(candidates, rounds, device, *, deadline=None, rows=None, keep=lambda: None):
-    """Build the candidates one after another, then let them take turns; returns a row, a dict, for each.
+def time_candidates(candidates, rounds, device, *, deadline=None, rows=None, keep=lambda: None):
+    """Build the candidates one after another, then time each once a round; returns a row, a dict, for each.
 
     Args:
         candidates: `Candidate`s, which are all held in memory together.
-        rounds: turns of each that count.
+        rounds: how often each is timed.
         device: a torch device.
         deadline: a `Deadline`; candidates not built by then are left out, and of the rounds only the first is sure.
         rows: a list that receives the rows at once; they are filled as results come.
@@ -71,45 +73,43 @@ def take_turns(candidates, rounds, device, *, deadline=None, rows=None, keep=lam
     if rows is not None:
         rows += new
     keep()
-    playing = []
+    ready = {}
     # Streams, events and graphs are those of the current device.
     with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
-        for row, candidate in zip(new, candidates, strict=True):
+        for number, candidate in enumerate(candidates):
             if not deadline.passed():
-                player = _prepare(row, candidate, device)
-                playing += [player] if player else []
+                if prepared := _prepare(new[number], candidate, device):
+                    ready[number] = prepared
                 keep()
-        if len(playing) > 1 and any(player.row.get("compiled") for player in playing):
-            # What was compiled after it can make one compile again, in a turn that must not count.
-            playing = [player for player in playing if player.turn(device, counts=False)]
+        # Building one candidate can make a compiled one compile again, in a round that must not count.
+        warm = len(ready) > 1 and any(prepared.row.get("compiled") for prepared in ready.values())
+        for number, readings in enumerate(interleave(ready, rounds + warm, _Prepared.time)):
+            for name, reading in readings.items():
+                if isinstance(reading, dict):
+                    ready.pop(name).row.update(reading)
+                elif number >= warm:
+                    ready[name].record(reading)
             keep()
-        for n in range(rounds):
-            if n and deadline.passed():
+            if number >= warm and deadline.passed():
                 break
-            playing = [player for player in playing if player.turn(device)]
-            keep()
     return new
 
 
-class _Player:
-    """A candidate that was built, with its row and what its turns took."""
+class _Prepared:
+    """A candidate that was built: its row, its work, and the seconds of its rounds."""
 
-    def __init__(self, row, work, repeats):
-        self.row, self.work, self.repeats, self.seconds = row, work, repeats, []
+    def __init__(self, row, work, repeats, device):
+        self.row, self.work, self.repeats, self.device, self.seconds = row, work, repeats, device, []
 
-    def turn(self, device, *, counts=True):
-        """Take one; returns whether it went well."""
+    def time(self):
+        """Seconds of a call; or the fields that say how it failed, for the error itself would hold on to memory."""
         try:
-            seconds = seconds_of(self.work.call, self.repeats, device)
+            return seconds_of(self.work.call, self.repeats, self.device)
         except Exception as error:
-            self.row.update(what_happened(error))
-            return False
-        if counts:
-            self._count(seconds)
-        return True
+            return what_happened(error)
 
-    def _count(self, seconds):
-        """Put what a turn took into the row."""
+    def record(self, seconds):
+        """Add a round to the row."""
         self.seconds.append(seconds)
         median = float(np.median(self.seconds))
         self.row.update(
@@ -129,20 +129,58 @@ class _Player:
 
 
 def _prepare(row, candidate, device):
-    """Build and warm up one candidate; returns its `_Player`, or None with the reason in the row."""
+    """Build and warm up one candidate; returns it `_Prepared`, or None with the reason in the row."""
     start = time.perf_counter()
     try:
         before = start_of_peak(device)
         work = candidate.build()
         work.call()  # the first compiles, loads libraries and allocates what stays
         once = seconds_of(work.call, 1, device)
-        repeats = min(max(1, math.ceil(TURN / max(once, 1e-9))), MOST_CALLS)
+        repeats = min(max(1, math.ceil(LEAST_SECONDS / max(once, 1e-9))), MOST_CALLS)
         seconds_of(work.call, repeats, device)
         row.update(work.facts, peak_bytes=peak_since(before, device), preparing_seconds=time.perf_counter() - start)
     except Exception as error:
         row.update(what_happened(error))
         return None
-    return _Player(row, work, repeats)
+    return _Prepared(row, work, repeats, device)
+
+
+def milliseconds(calls, rounds=20, warm=3):
+    """{name: {"median", "spread"}} of GPU calls by name, in ms; the spread is from the 10th to the 90th percentile.
+
+    The CPU queues every call without waiting for the one before, so that the GPU stays busy. The inputs of a call should
+    be several times the L2 cache, or it is the cache that is timed.
+    """
+    for call in calls.values():
+        for _ in range(warm):
+            call()
+    readings = list(interleave(calls, rounds, events_around))
+    torch.cuda.synchronize()
+    found = {}
+    for name in calls:
+        times = sorted(start.elapsed_time(end) for start, end in (each[name] for each in readings))
+        spread = times[(9 * rounds) // 10] - times[rounds // 10]
+        found[name] = {"median": statistics.median(times), "spread": spread}
+    return found
+
+
+def events_around(call, repeats=1):
+    """Queue a call `repeats` times between two events of the GPU; returns the events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    return start, end
+
+
+def seconds_of(call, repeats, device):
+    """Seconds of one call, the mean of `repeats` in a row."""
+    if torch.device(device).type != "cuda":
+        return wall_seconds(call, repeats)
+    start, end = events_around(call, repeats)
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
 
 
 def what_happened(error):
@@ -156,7 +194,7 @@ def what_happened(error):
 
 
 def out_of_memory(error):
-    """Whether memory ran out, be it that another error followed from that, as when a graph was being recorded."""
+    """Whether memory ran out, also where another error followed from that, as while a graph was being recorded."""
     while error is not None:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             return True
@@ -164,27 +202,11 @@ def out_of_memory(error):
     return False
 
 
-def seconds_of(call, repeats, device):
-    """Seconds of one call, the mean of `repeats` in a row."""
-    if torch.device(device).type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(repeats):
-            call()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3 / repeats
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
-
-
 def start_of_peak(device):
-    """Give unused memory back and begin to watch; returns the bytes in use, None on a CPU."""
+    """Give unused memory back and start counting the peak; returns the bytes in use, None on a CPU."""
     if torch.device(device).type != "cuda":
         return None
-    gc.collect()  # models and graphs hold themselves in circles
+    gc.collect()  # models and graphs refer to themselves
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

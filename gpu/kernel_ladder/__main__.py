@@ -1,8 +1,7 @@
-"""python -m gpu.kernel_ladder: check every version against float64, time them in turn, and place them on the roofline.
+"""python -m gpu.kernel_ladder: check every version against float64, time them side by side, and compare with the roofline.
 
-The floor is what no version can pass on this machine, as `gpu.bench.kernels` counts it: the larger of the time to
-move every input and output once, at the rate of a copy measured in the same run, and the time of the products that must be
-made, at the rate of a matrix product measured in the same run.
+The floor is what no version can pass on this machine: the time that the least bytes and operations, as `gpu.bench.kernels`
+counts them, take at the rates of a copy and of a matrix product measured in the same run.
 """
 
 import json
@@ -17,25 +16,17 @@ import triton
 import typer
 
 from gpu.bench.accuracy import GAMMAS, poisoned, worst_head
+from gpu.bench.ceilings import ceilings, floor_seconds
 from gpu.bench.kernels import ATTENTION, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
-from gpu.kernel_ladder.timing import milliseconds
+from gpu.bench.timing import milliseconds
 from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
 from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
-FORESEEN = "large", 4096, 16384  # the shape, T and tokens that the predictions are of
+PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for
 ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
-
-
-def ceilings():
-    """(bytes a second of a copy, FLOP a second of a bfloat16 product of random matrices) of this GPU, now."""
-    source = torch.randn(2**29, device="cuda")
-    target = torch.empty_like(source)
-    a, b = torch.randn(2, 8192, 8192, dtype=torch.bfloat16, device="cuda")
-    times = milliseconds({"copy": lambda: target.copy_(source), "product": lambda: a @ b}, rounds=10)
-    return 2 * source.nbytes / times["copy"]["median"] * 1e3, 2 * 8192**3 / times["product"]["median"] * 1e3
 
 
 def error(retention, shape):
@@ -48,7 +39,7 @@ def error(retention, shape):
 
 
 def peers(shape, time, tokens):
-    """Calls of others' kernels for the same number of channels, as far as they run here."""
+    """Calls of other libraries' kernels with the same number of channels, as far as they run here."""
     calls = {}
     for name in (FLA, *ATTENTION):
         try:
@@ -62,9 +53,9 @@ def peers(shape, time, tokens):
 
 def main(
     out: Annotated[Path | None, typer.Option(help="write the results here, as JSON")] = None,
-    shape: Annotated[str, typer.Option(help=f"one of {', '.join(SHAPES)}")] = FORESEEN[0],
-    time: Annotated[int, typer.Option(help="tokens a sequence")] = FORESEEN[1],
-    tokens: Annotated[int, typer.Option(help="tokens altogether")] = FORESEEN[2],
+    shape: Annotated[str, typer.Option(help=f"one of {', '.join(SHAPES)}")] = PREDICTED[0],
+    time: Annotated[int, typer.Option(help="tokens a sequence")] = PREDICTED[1],
+    tokens: Annotated[int, typer.Option(help="tokens altogether")] = PREDICTED[2],
     rounds: Annotated[int, typer.Option(help="how often each is timed")] = 10,
 ):
     """Climb the ladder, forwards, in bfloat16."""
@@ -76,25 +67,29 @@ def main(
         raise typer.BadParameter("the ladder is timed on a CUDA GPU, and there is none here")
     heads, key_dim, value_dim = SHAPES[shape]
     q, k, v, _, gamma = inputs(SHAPES[shape], time, tokens)
-    rows, calls, foreseen = {}, {}, (shape, time, tokens) == FORESEEN
+    rows, calls, predicted = {}, {}, (shape, time, tokens) == PREDICTED
     with torch.no_grad(), values_trusted():
         for name in VERSIONS:
+            row = rows[name] = {}
             try:
                 version = import_module(f"gpu.kernel_ladder.{name}")
-                row = {"predicted_ms": version.PREDICTED_MS, "prediction": version.PREDICTION} if foreseen else {}
+                if predicted:
+                    row |= {"predicted_ms": version.PREDICTED_MS, "prediction": version.PREDICTION}
                 row["error"] = error(version.retention, shape)
                 if not row["error"] <= ALLOWED:
                     raise ArithmeticError(f"relative RMS error {row['error']}, allowed {ALLOWED}")
                 version.retention(q, k, v, gamma)
                 calls[name] = lambda version=version: version.retention(q, k, v, gamma)
-            except Exception as failure:  # a rung that breaks leaves the others standing
+            except Exception as failure:  # one that fails does not affect the others
                 row["failed"] = f"{type(failure).__name__}: {failure}"[:300]
-            rows[name] = row
         calls |= peers(shape, time, tokens)
         times = milliseconds(calls, rounds)
-    copy, product = ceilings()
+    peaks = ceilings(rounds, "cuda")
+    if failed := {name: row["remark"] for name, row in peaks.items() if row["remark"]}:
+        raise RuntimeError(f"the ceilings were not measured: {failed}")
+    copy, product = peaks["copy"]["bytes_per_second"], peaks["matrix_product"]["flops_per_second"]
     case = FORWARD, tokens // time, heads, time, key_dim, value_dim
-    least = 1e3 * max(least_bytes(*case) / copy, least_flops(*case) / product)
+    least = 1e3 * floor_seconds(least_flops(*case), least_bytes(*case), peaks)
     for name in calls:
         rows.setdefault(name, {}).update(times[name], share_of_roofline=least / times[name]["median"])
     result = {
@@ -107,13 +102,13 @@ def main(
         write_atomically(out, json.dumps(result, indent=1) + "\n")
     print(f"{'':40s}{'predicted':>10s}{'ms':>9s}{'spread':>8s}{'roofline':>10s}{'error':>9s}")
     for name, row in rows.items():
-        predicted = f"{row['predicted_ms']:10.2f}" if "predicted_ms" in row else " " * 10
+        guess = f"{row['predicted_ms']:10.2f}" if "predicted_ms" in row else " " * 10
         if "failed" in row:
-            print(f"{name:40s}{predicted}  failed: {row['failed'][:60]}")
+            print(f"{name:40s}{guess}  failed: {row['failed'][:60]}")
             continue
         off = f"{row['error']:9.1e}" if "error" in row else ""
         share = f"{row['share_of_roofline']:10.0%}" if name not in ATTENTION else " " * 10
-        print(f"{name:40s}{predicted}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}")
+        print(f"{name:40s}{guess}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}")
     print(f"floor {least:.3f} ms: copy {copy / 1e12:.2f} TB/s, bfloat16 product {product / 1e12:.0f} TFLOP/s")
 
 

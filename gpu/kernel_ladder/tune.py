@@ -21,7 +21,7 @@ import typer
 import gpu.kernels.triton_retention as ours
 from gpu.bench.decoding import Recorded
 from gpu.bench.kernels import SHAPES, inputs
-from gpu.kernel_ladder.timing import milliseconds
+from gpu.bench.timing import milliseconds
 from gpu.kernels.triton_states import fitting
 from gpu.kernels.triton_tiles import TABLE
 from refimpl.files import write_atomically

@@ -1,6 +1,11 @@
 """Version 3: one pass. A program walks the chunks with its columns of the state in registers, and writes outputs alone.
 
 No state but the last goes to memory; in return each program computes the scores of its head again.
+
+Found: half as long again as predicted. The compiler's report says why: state, mask and scores together need more than the
+255 registers of a thread, so 208 bytes of each go to memory and back at every chunk; and as nothing is read ahead, each
+chunk waits for its three tiles. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best there
+is: see `_walk_kernel` in gpu/kernels/triton_retention.py.
 """
 
 import triton
@@ -26,10 +31,6 @@ PREDICTION = """0.19 TFLOP with 128 columns a program (scores four times), 0.24 
 outputs. But the four products of a chunk wait for one another, and the state goes through shared memory in between: about
 3 us a chunk of 64 tokens. At T = 4,096 there are 256 programs for 132 multiprocessors that hold one each, so two rounds of
 64 chunks: 0.4 to 0.7 ms. At T = 16,384 there are 64 programs of 256 chunks, and half the GPU idles."""
-FOUND = """Half as long again as predicted. The compiler's report says why: state, mask and scores together need more than the 255 registers
-of a thread, so 208 bytes of each go to memory and back at every chunk; and as nothing is read ahead, each chunk waits for
-its three tiles. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best there is: see
-`_walk_kernel` in gpu/kernels/triton_retention.py."""
 
 
 @triton.jit(do_not_specialize=["T", "heads"])

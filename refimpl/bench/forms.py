@@ -8,7 +8,6 @@ import functools
 import importlib
 import json
 import platform
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from ..backward import retention_chunkwise_backward
 from ..checks import check_integer
 from ..decay import head_decays
 from ..files import write_atomically
+from .timing import time_calls
 
 HEADS, KEY_DIM, VALUE_DIM = 8, 64, 128
 LONGEST_PARALLEL, LONGEST_RECURRENT = 2048, 2048  # beyond, T^2 scores or T Python steps take too long to repeat
 MATRIX = 2048  # of the product that sets the peak
-PAUSE = 0.06  # seconds before a turn
 
 
 def useful_flops(form, heads, time, key_dim, value_dim, chunk_size=None):
@@ -68,7 +67,7 @@ def candidates(time):
         add(f"NumPy chunkwise C={size}", "chunkwise", retention_chunkwise, *inputs, chunk_size=size)
     add("NumPy backward C=128", "backward", retention_chunkwise_backward, *inputs, grad, chunk_size=128)
     if find_spec("numba"):
-        kernels = importlib.import_module(f"{__package__}.numba_kernels")
+        kernels = importlib.import_module("refimpl.numba_kernels")
         add("Numba recurrent", "recurrent", kernels.retention_recurrent_numba, *inputs)
         for size in (64, 128):
             add(f"Numba chunkwise C={size}", "chunkwise", kernels.retention_chunkwise_numba, *inputs, chunk_size=size)
@@ -124,7 +123,7 @@ def torchscale_candidates(torch, tensors, time):
 def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
     """Time every candidate at every length, in turn; returns what the results file holds.
 
-    rounds: as in `take_turns`. The fastest turn counts, of the peak as of the candidates, for other programs only ever
+    rounds: as in `time_calls`. The fastest turn counts, of the peak as of the candidates, for other programs only ever
     slow one down. progress: wraps the list of lengths, for a progress bar.
     """
     for each in times:
@@ -134,7 +133,7 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
     a, b = np.random.default_rng(1).standard_normal((2, MATRIX, MATRIX), dtype=np.float32)
     for length in progress(times):
         calls = {"peak": ("peak", None, functools.partial(np.matmul, a, b))} | candidates(length)
-        seconds = take_turns({name: call for name, (_, _, call) in calls.items()}, rounds)
+        seconds = time_calls({name: call for name, (_, _, call) in calls.items()}, rounds)
         peak = 2 * MATRIX**3 / min(seconds["peak"])
         for name, (form, size, _) in calls.items():
             if name == "peak":
@@ -157,25 +156,6 @@ def measure(times=(512, 2048, 8192), rounds=7, progress=lambda calls: calls):
         "versions": {name: _version(name) for name in ("python", "numpy", "numba", "torch", "torchscale")},
         "rows": rows,
     }
-
-
-def take_turns(calls, rounds):
-    """Seconds of every call of `calls`, functions by name, in each of `rounds` rounds: {name: [seconds]}.
-
-    All take a turn in every round; a first round is not counted. A turn is a pause, in which the threads of whoever
-    came before stop waiting for more (OpenBLAS's keep a core busy for tens of milliseconds), and two calls, of which
-    the second is timed: the first meets cold caches.
-    """
-    seconds = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            time.sleep(PAUSE)
-            call()
-            start = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def write(results, out):

@@ -15,7 +15,8 @@ from ..model import forward, init_params
 from ..retention import retention_chunkwise, retention_parallel, retention_step
 from ..training.train import TrainConfig, trainer
 from ..tree import flatten, map_tree
-from .forms import HEADS, KEY_DIM, VALUE_DIM, take_turns
+from .forms import HEADS, KEY_DIM, VALUE_DIM
+from .timing import time_calls
 
 DECODE_BATCHES = 1, 8, 64
 STEPS_A_CALL = 100  # decode steps, so that a call is long enough to time
@@ -63,7 +64,7 @@ def decoding(rounds):
         for name, step in _compiled(NumPy=retention_step, Numba="retention_step_numba").items():
             q, k, v, gamma = _inputs(batch, 1)
             calls[name] = functools.partial(_decode, step, q, k, v, gamma)
-        for name, seconds in take_turns(calls, rounds).items():
+        for name, seconds in time_calls(calls, rounds).items():
             states = batch * HEADS
             a_step = min(seconds) / STEPS_A_CALL
             rows.append({"name": name, "states": states, "seconds": a_step, "state_steps_per_second": states / a_step})
@@ -97,7 +98,7 @@ def training(rounds):
         if find_spec("torch"):
             for name, retention in (("torch parallel", retention_parallel), ("torch chunkwise", retention_chunkwise)):
                 calls[name] = _torch_step(config, retention, inputs, targets)
-        seconds = {name: min(each) for name, each in take_turns(calls, rounds).items()}
+        seconds = {name: min(each) for name, each in time_calls(calls, rounds).items()}
         torch = min((each for name, each in seconds.items() if name.startswith("torch")), default=None)
         rows += [
             {
@@ -141,7 +142,7 @@ def long_sequences(rounds, lengths):
     for time in lengths:
         inputs = _inputs(1, time)
         calls = {name: functools.partial(form, *inputs) for name, form in _chunkwise_forms().items()}
-        for name, seconds in take_turns(calls, rounds).items():
+        for name, seconds in time_calls(calls, rounds).items():
             with get_context("spawn").Pool(1) as fresh:  # here, memory given back earlier would be taken again unseen
                 memory = fresh.apply(memory_beyond, (name, time))
             rows.append(
@@ -183,7 +184,7 @@ def _inputs(batch, time):
 
 def _compiled(**named):
     """`named` with the names of compiled functions replaced by the functions; without Numba they are left out."""
-    kernels = importlib.import_module(f"{__package__}.numba_kernels") if find_spec("numba") else None
+    kernels = importlib.import_module("refimpl.numba_kernels") if find_spec("numba") else None
     if kernels is None:
         named = {name: value for name, value in named.items() if "Numba" not in name}
 

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import sys
-import time
 
 import matplotlib
 import numpy as np
@@ -17,11 +16,10 @@ from typer.testing import CliRunner
 from gpu.__main__ import app
 from gpu.bench import decoding as benchmark_decoding
 from gpu.bench import run as benchmark
-from gpu.bench import timing as turns
 from gpu.bench import training as benchmark_training
 from gpu.bench.config import BenchmarkConfig
 from gpu.bench.decoding import decoding_work, largest_work, past_bytes, random_memory
-from gpu.bench.timing import Candidate, Deadline, LeftOutError, Work, take_turns
+from gpu.bench.timing import Deadline, LeftOutError
 from gpu.bench.training import MOST_COMPILED_CHUNKS, training_candidates
 from gpu.kernels.registry import FLA
 from gpu.models.build import build, build_random
@@ -39,9 +37,9 @@ CONFIG = BenchmarkConfig(**TINY)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_turns():
+def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turns, "TURN", 0.0)
+        patch.setattr("gpu.bench.timing.LEAST_SECONDS", 0.0)
         patch.setattr(benchmark_decoding, "CPU_MEMORY", 2**18)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # for products this small, waiting for one another takes longest
@@ -50,7 +48,7 @@ def short_turns():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, short_turns):
+def run(tmp_path_factory, quick):
     """Results of a whole run on the CPU, its folder and what it printed."""
     out, lines = tmp_path_factory.mktemp("bench"), []
     results = benchmark.run(CONFIG, benchmark.SECTIONS, out, "cpu", command="the command", progress=lines.append)
@@ -270,112 +268,7 @@ def test_peers_share_memory_unless_they_are_large():
         assert sum(len(group.candidates) for group in found) == 2 * (5 + 4 + 2 * 5 * 3)
 
 
-# ---------------------------------------------------------------- turns
-
-
-def candidate(name, call=lambda: None, build=None):
-    return Candidate({"name": name}, build or (lambda: Work(call, 7, {"fact": name})))
-
-
-def raising(error, after=0):
-    calls = []
-
-    def call():
-        calls.append(1)
-        if len(calls) > after:
-            raise error
-
-    return call
-
-
-def test_a_candidate_that_fails_loses_nothing_but_itself():
-    def full():
-        raise torch.OutOfMemoryError("no room")
-
-    def while_recording():
-        try:
-            full()
-        except RuntimeError:
-            raise RuntimeError("the recording was invalidated") from None
-
-    rows = take_turns(
-        [
-            candidate("good"),
-            candidate("broken", build=raising(ValueError("this is wrong\nand more"))),
-            candidate("full", build=full),
-            candidate("full graph", build=while_recording),
-            candidate("fails later", raising(ZeroDivisionError("in a turn"), after=4)),
-            candidate("long", build=raising(LeftOutError("it takes minutes"))),
-            candidate("also good"),
-        ],
-        3,
-        "cpu",
-    )
-    assert [(row["status"], row["remark"]) for row in rows] == [
-        ("measured", ""),
-        ("failed", "ValueError: this is wrong"),
-        ("does not fit", "out of memory"),
-        ("does not fit", "out of memory"),
-        ("failed", "ZeroDivisionError: in a turn"),
-        ("left out", "it takes minutes"),
-        ("measured", ""),
-    ]
-    assert [row["rounds"] for row in rows if row["status"] == "measured"] == [3, 3]
-    assert rows[0]["fact"] == "good"
-
-
-def test_all_take_a_turn_in_every_round():
-    order = []
-    take_turns([candidate(name, lambda name=name: order.append(name)) for name in "ab"], 2, "cpu")
-    assert order[6:] == ["a", "b", "a", "b"]  # after three calls of each to warm up
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_what_others_compile_costs_no_turn_that_counts(monkeypatch, compiled):
-    """Each compiles again if another was built since its last call, and the time is over when all are built."""
-    built = []
-
-    def candidate_of(name):
-        def build():
-            built.append(name)
-            seen = [len(built)]
-
-            def call():
-                seen.append(len(built))
-                return 0.1 if seen[-1] == seen[-2] else 2.4
-
-            return Work(call, 0, {})
-
-        return Candidate({"name": name, "compiled": compiled}, build)
-
-    class WhenBuilt:
-        def passed(self):
-            return len(built) == 3
-
-    monkeypatch.setattr(turns, "seconds_of", lambda call, repeats, device: call())
-    rows = take_turns([candidate_of(name) for name in "abc"], 3, "cpu", deadline=WhenBuilt())
-    assert [row["rounds"] for row in rows] == [1, 1, 1]
-    assert [row["seconds"]["max"] for row in rows] == ([0.1] * 3 if compiled else [2.4, 2.4, 0.1])
-    (row,) = take_turns([candidate_of("alone")], 3, "cpu")
-    assert (row["seconds"]["max"], row["rounds"]) == (0.1, 3)
-
-
-def test_a_candidate_that_fails_in_the_turn_that_does_not_count_takes_no_other():
-    failing = candidate("fails", raising(ZeroDivisionError("compiled again"), after=3))
-    rows = take_turns(
-        [each._replace(row=each.row | {"compiled": True}) for each in (failing, candidate("b"))], 2, "cpu"
-    )
-    assert [(row["status"], row.get("rounds"), row["remark"]) for row in rows] == [
-        ("failed", None, "ZeroDivisionError: compiled again"), ("measured", 2, ""),
-    ]  # fmt: skip
-
-
-def test_seconds_are_those_of_one_call(monkeypatch):
-    monkeypatch.setattr(turns, "TURN", 0.03)
-    (row,) = take_turns([candidate("sleeps", lambda: time.sleep(0.01))], 3, "cpu")
-    assert 2 <= row["calls_a_turn"] <= 3
-    assert 0.01 <= row["seconds"]["min"] < 0.03
-    assert row["tokens_per_second"] == pytest.approx(7 / row["seconds"]["median"])
+# ---------------------------------------------------------------- time limits
 
 
 def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
@@ -385,21 +278,6 @@ def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
     assert len(lines) == len(results["decoding"]["rows"]) == 18
     assert lines[0] == "decoding: RetNet, 4 tokens: not reached"
     assert json.loads((tmp_path / "decoding.json").read_text())["rows"] == results["decoding"]["rows"]
-
-
-def test_rows_are_kept_as_they_come_so_that_a_kill_loses_no_more_than_a_round():
-    kept, rows = [], []
-    with pytest.raises(KeyboardInterrupt):
-        take_turns(
-            [candidate("good"), candidate("killed", raising(KeyboardInterrupt(), after=4))],
-            3,
-            "cpu",
-            rows=rows,
-            keep=lambda: kept.append(json.loads(json.dumps(rows))),
-        )
-    assert [row["status"] for row in kept[-1]] == ["measured", "measured"]
-    assert kept[-1][0]["rounds"] == 1
-    assert [row["status"] for row in kept[0]] == ["left out", "left out"]
 
 
 # ---------------------------------------------------------------- figures and the command

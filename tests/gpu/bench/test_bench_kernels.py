@@ -21,7 +21,6 @@ from gpu import (
     compile_ahead,
     report,
     retentions,
-    turns,
 )
 from gpu.bench.config import BenchmarkConfig
 from gpu.bench.decoding import Recorded
@@ -52,7 +51,7 @@ def run(tmp_path_factory):
         pytest.skip("where there is a GPU, kernels are compiled for it, and the interpreter is off")
     out, lines = tmp_path_factory.mktemp("kernels"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turns, "TURN", 0.0)
+        patch.setattr("gpu.bench.timing.LEAST_SECONDS", 0.0)
         for module in (benchmark, benchmark_kernels):
             patch.setattr(module, "has_fused", lambda device: True)
         patch.setattr(benchmark_kernels, "has_flash", lambda device: True)

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from gpu.__main__ import app
 from gpu.bench import paper as benchmark_paper
 from gpu.bench import run as benchmark
-from gpu.bench import timing as turns
 from gpu.bench.config import PAPER, QUICK, BenchmarkConfig
 from gpu.bench.decoding import random_state
 from gpu.bench.paper import TRAINING, UNFUSED, Setup, paper_groups, paper_training, unfused
+from gpu.bench.timing import time_candidates
 from gpu.kernels.registry import step_of
 from gpu.models import operations
 from gpu.models.attention import Attention
@@ -44,7 +44,7 @@ TINY = BenchmarkConfig(
 def rows(tmp_path_factory):
     """Those of a whole run on the CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turns, "TURN", 0.0)
+        patch.setattr("gpu.bench.timing.LEAST_SECONDS", 0.0)
         patch.setattr("gpu.bench.decoding.CPU_MEMORY", 2**19)
         before, alive = models_alive(), []
         results = benchmark.run(
@@ -147,7 +147,7 @@ def test_a_candidate_that_does_not_fit_is_a_result(monkeypatch):
 
     monkeypatch.setattr(benchmark_paper, "training_work", full)
     found = paper_training(TINY, Setup("tiny"), 16, False, "cpu")
-    assert {row["status"] for row in turns.take_turns(found, 1, "cpu")} == {"does not fit"}
+    assert {row["status"] for row in time_candidates(found, 1, "cpu")} == {"does not fit"}
 
 
 # ---------------------------------------------------------------- attention that is not fused
