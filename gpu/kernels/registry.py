@@ -1,84 +1,124 @@
-"""The retentions that a run can name, and the decode step that goes with each."""
+"""The retentions that a run can name, a row each. Torch is imported when one is made, and not before.
+
+A new kernel is one file with a function under the contract of `refimpl.retention`, and one row: settings, training, decoding,
+the benchmarks and what a machine is said to lack follow from it.
+"""
 
 import functools
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-
-import torch
+from typing import NamedTuple
 
 from refimpl import retention_chunkwise, retention_parallel, retention_step
 
 FLA = "flash-linear-attention"
+FEW_BLOCKS = 65535  # of a CUDA grid's second axis, along which kernels put sequences times heads
+MANY_BLOCKS = 2**31  # of its first axis
 
 
-def fused(chunk_size):
-    """`retention_chunkwise_triton` with chunks of its own choice; imported when asked for, as Triton is not everywhere."""
-    from .triton_retention import retention_chunkwise_triton
+class Retention(NamedTuple):
+    """A retention; called with a chunk size, it returns a function under the contract.
 
-    return retention_chunkwise_triton
-
-
-def fused_step(q, k, v, gamma, state=None):
-    """`retention_step_triton`, which writes the new state over the one it is given; for decoding: it has no gradient."""
-    if state is None:
-        from .triton_retention import retention_step_triton
-
-        return retention_step_triton(q, k, v, gamma)
-    return _step_in_place(q, k, v, gamma, state), state
-
-
-@torch.library.custom_op("retnet::step", mutates_args=("state",))  # so that a compiler need not look inside
-def _step_in_place(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor
-) -> torch.Tensor:
-    from .triton_retention import retention_step_triton
-
-    return retention_step_triton(q, k, v, gamma, state, out_state=state)[0]
-
-
-@_step_in_place.register_fake
-def _(q, k, v, gamma, state):
-    return torch.empty_like(v, memory_format=torch.contiguous_format)
-
-
-def fla(name):
-    """A function of flash-linear-attention under the contract, without a gradient for gamma.
-
-    Its axes are (B, T, H, width), its decays log(gamma), and chunks of its own choice.
+    make: what a call of the row does. label: beside the model's name in tables; kernel_label: of the kernel measured
+    alone, None if that is not done. step: returns its own decode step under the contract; None for the reference's.
+    needs: what a device where `available` is False lacks. fused: whether it is a kernel of its own, compiled at its first
+    call, which computes in a model's bfloat16; the others are torch operations in float32. chunked: whether it takes a
+    chunk size. longest, longest_alone: T beyond which training, and the kernel alone, are not measured; None for no limit.
+    most_blocks: sequences times heads that one step takes. paper: whether the paper's tables are measured with it. native,
+    native_step: the kernel in its own layout, for measuring it alone; see `gpu.kernels.fla`.
     """
-    if not find_spec("fla"):
-        raise ValueError("retention must not be 'fla' where flash-linear-attention is not installed")
-    kernel = getattr(import_module("fla.ops.simple_gla"), name)
 
-    def retention(q, k, v, gamma, state=None):
-        rows = (x.transpose(1, 2) for x in (q, k, v))
-        out, after = kernel(*rows, g_gamma=gamma.log().float(), scale=1.0, initial_state=state, output_final_state=True)
-        return out.transpose(1, 2), after
+    make: Callable
+    label: str
+    colour: str
+    kernel_label: str | None = None
+    step: Callable | None = None
+    available: Callable = lambda device: True
+    needs: str = ""
+    fused: bool = False
+    chunked: bool = False
+    longest: int | None = None
+    longest_alone: int | None = None
+    most_blocks: int = FEW_BLOCKS
+    paper: bool = False
+    native: Callable | None = None
+    native_step: Callable | None = None
 
-    return retention
+    def __call__(self, chunk_size):
+        """A function under the contract of `refimpl.retention`."""
+        return self.make(chunk_size)
 
 
-# Each takes a chunk size and returns a function under the contract of `refimpl.retention`.
+def lazily(path):
+    """A function that imports another, "file.name" of this folder, when it is called.
+
+    >>> lazily("registry.has_fused")("cpu")
+    False
+    """
+    file, name = path.split(".")
+    return lambda *args, **kwargs: getattr(import_module(f".{file}", __package__), name)(*args, **kwargs)
+
+
+def imported(path):
+    """A function that ignores its arguments and returns another, "file.name" of this folder."""
+    file, name = path.split(".")
+    return lambda *_: getattr(import_module(f".{file}", __package__), name)
+
+
 RETENTIONS = {
-    "parallel": lambda chunk_size: retention_parallel,
-    "chunkwise": lambda chunk_size: functools.partial(retention_chunkwise, chunk_size=chunk_size),
-    "triton": fused,
-    "fla": lambda chunk_size: fla("chunk_simple_gla"),
-}
+    "parallel": Retention(
+        lambda chunk_size: retention_parallel, "parallel", "#0072b2",
+        longest=2048,  # beyond, T^2 scores a head take most of the memory
+    ),
+    "chunkwise": Retention(
+        lambda chunk_size: functools.partial(retention_chunkwise, chunk_size=chunk_size), "chunkwise", "#0072b2",
+        kernel_label="torch reference", chunked=True,
+        longest_alone=2048,  # it is slow, and its gradients keep an array for nearly every line
+    ),
+    "triton": Retention(
+        imported("triton_retention.retention_chunkwise_triton"), "fused", "#56b4e9",
+        kernel_label="fused kernels", step=imported("fused_step.fused_step"), available=lambda device: has_fused(device),
+        needs="an NVIDIA GPU and Triton", fused=True, most_blocks=MANY_BLOCKS, paper=True,
+    ),
+    "fla": Retention(
+        lazily("fla.chunkwise"), FLA, "#cc79a7",
+        kernel_label=FLA, step=lazily("fla.step"), available=lambda device: has_fla(device),
+        needs="an NVIDIA GPU, Triton and its own package", fused=True,
+        native=lazily("fla.native"), native_step=lazily("fla.native_step"),
+    ),
+}  # fmt: skip
 
 
 def step_of(retention):
     """The decode step for a name of `RETENTIONS`."""
-    if retention == "fla":
-        return fla("fused_recurrent_simple_gla")
-    return fused_step if retention == "triton" else retention_step
+    make = RETENTIONS[retention].step
+    return make() if make else retention_step
 
 
 def has_fused(device):
     """Whether the fused kernels run on a device: an NVIDIA GPU with Triton beside torch."""
+    import torch
+
     return torch.device(device).type == "cuda" and torch.version.cuda is not None and find_spec("triton") is not None
 
 
 def has_fla(device):
     """Whether flash-linear-attention runs on a device: an NVIDIA GPU, and it is installed."""
     return has_fused(device) and find_spec("fla") is not None
+
+
+def has_flash(device):
+    """Whether flash attention runs on a device: a GPU of compute capability 8 or more."""
+    import torch
+
+    device = torch.device(device)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def __getattr__(name):
+    if name == "fused_step":  # it needs torch
+        from .fused_step import fused_step
+
+        return fused_step
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

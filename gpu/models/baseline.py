@@ -21,12 +21,10 @@ from refimpl.files import write_atomically
 from refimpl.model import param_shapes
 from refimpl.tree import flatten
 
-from .attention import Attention
-from .gru import GRU
-from .linear_attention import LinearAttention
 from .operations import TORCH
+from .registry import MODELS
 
-MIXERS = {"transformer": Attention, "linear": LinearAttention, "gru": GRU}
+MIXERS = {name: model.load_mixer() for name, model in MODELS.items() if model.mixer}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

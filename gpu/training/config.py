@@ -17,8 +17,8 @@ from refimpl.rotation import LADDERS
 from refimpl.training.train import TrainConfig
 
 from ..kernels.registry import RETENTIONS
+from ..models.registry import MODELS
 
-MODELS = ("retnet", "transformer", "linear", "gru")
 PARALLELISMS = ("data", "sharded", "sequence")
 
 

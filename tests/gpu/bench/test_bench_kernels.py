@@ -19,7 +19,6 @@ from gpu import (
     benchmark_kernels,
     benchmark_targets,
     compile_ahead,
-    report,
     retentions,
 )
 from gpu.bench.config import BenchmarkConfig
@@ -28,6 +27,7 @@ from gpu.bench.kernels import ATTENTION, BOTH, FORWARD, KERNELS, OURS, REFERENCE
 from gpu.bench.timing import Deadline
 from gpu.kernels.registry import FLA
 from gpu.models.build import build
+from gpu.report import page as report
 from gpu.training.config import RunConfig
 from gpu.training.step import Trainer
 from refimpl import head_decays, retention_chunkwise
@@ -269,7 +269,7 @@ def stand_in(monkeypatch):
     fake = type("fla", (), {name: staticmethod(kernel) for name in names})
     for name in ("fla", "fla.ops", "fla.ops.simple_gla"):
         monkeypatch.setitem(sys.modules, name, fake)
-    monkeypatch.setattr(retentions, "find_spec", lambda name: fake)
+    monkeypatch.setattr("gpu.kernels.fla.find_spec", lambda name: fake)
 
 
 def test_flash_linear_attention_is_called_under_the_contract(stand_in):
@@ -317,7 +317,8 @@ def test_a_run_trains_with_flash_linear_attention(stand_in):
 
 
 def test_flash_linear_attention_is_asked_for_by_name_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setattr(retentions, "find_spec", lambda name: None)
+    for module in ("fla", "registry"):
+        monkeypatch.setattr(f"gpu.kernels.{module}.find_spec", lambda name: None)
     for ask in (lambda: retentions.RETENTIONS["fla"](64), lambda: retentions.step_of("fla")):
         with pytest.raises(
             ValueError, match="retention must not be 'fla' where flash-linear-attention is not installed"

@@ -1,0 +1,94 @@
+"""The rows of benchmark results: which fields say what was measured, and the label made of them for a table or a figure.
+
+Code compares fields, never labels. `name`, the label without what is compiled, is kept in files for their old readers; files
+from before the fields were written have it alone, and `with_identity` fills in the rest.
+"""
+
+from ..kernels.registry import RETENTIONS
+from ..models.registry import MODELS
+
+# attention: None for what torch chooses, or the one that a candidate asks for.
+ATTENTION_LABELS = {"flash": "flash attention", "cudnn": "cuDNN attention"}
+ATTENTION_COLOURS = {"flash": "#d55e00", "cudnn": "#e69f00"}
+GROUPED_COLOUR = "#e69f00"
+
+# What tells the rows of one section apart besides their sizes. model is None for a kernel alone; retention, a name of
+# `RETENTIONS`, is None for the reference's decode step and for everything that is no retention.
+IDENTITY = {
+    "model": None, "retention": None, "chunk_size": None, "compiled": False, "cuda_graph": False, "recompute": False,
+    "grouped": False, "attention": None,
+}  # fmt: skip
+
+
+def new_row(section, **fields):
+    """A row: the identity by default, then `fields`, some of them sizes.
+
+    >>> row = new_row("training", model="retnet", retention="chunkwise", chunk_size=64, time=2048)
+    >>> row["section"], row["name"], row["compiled"], row["time"]
+    ('training', 'RetNet, C = 64', False, 2048)
+    """
+    row = IDENTITY | fields
+    return {"section": section, "name": label(row, compiled=False)} | row
+
+
+def label(row, *, compiled=True):
+    """The name of what a row measured; compiled: say so of rows that are.
+
+    >>> label(new_row("decoding", model="transformer", grouped=True, compiled=True))
+    'Transformer, grouped, compiled'
+    >>> label(new_row("kernels", retention="triton"))
+    'fused kernels'
+    """
+    if row["model"] is None:
+        retention = row["retention"]
+        return RETENTIONS[retention].kernel_label if retention else ATTENTION_LABELS[row["attention"]]
+    parts = [MODELS[row["model"]].label]
+    if row["chunk_size"]:
+        parts.append(f"C = {row['chunk_size']}")
+    elif row["retention"]:
+        parts.append(RETENTIONS[row["retention"]].label)
+    if row["grouped"]:
+        parts.append("grouped")
+    if row["attention"] == "unfused":
+        parts.append("unfused")
+    if compiled and row["compiled"]:
+        parts.append("compiled")
+    return ", ".join(parts)
+
+
+def colour(row):
+    """The colour of a row in figures: one for each model, retention and attention, whatever the chunk size.
+
+    >>> colour(new_row("training", model="retnet", retention="fla")) == colour(new_row("kernels", retention="fla"))
+    True
+    """
+    if row["grouped"]:
+        return GROUPED_COLOUR
+    if row["retention"]:
+        return RETENTIONS[row["retention"]].colour
+    return MODELS[row["model"]].colour if row["model"] else ATTENTION_COLOURS[row["attention"]]
+
+
+def with_identity(row):
+    """The row with every field of its identity; those that a file from before lacks are found by its name.
+
+    >>> old = {"section": "decoding", "name": "RetNet, fused", "model": "retnet", "compiled": False}
+    >>> with_identity(old)["retention"]
+    'triton'
+    """
+    return IDENTITY | _BY_NAME.get(row["name"], {}) | row
+
+
+def _known_names():
+    """{name: identity} of rows whose fields were not always written."""
+    found = [{"retention": retention} for retention, each in RETENTIONS.items() if each.kernel_label]
+    found += [{"attention": attention} for attention in ATTENTION_LABELS]
+    for model, each in MODELS.items():
+        found.append({"model": model} | ({"attention": "flash"} if each.cache else {}))
+        if each.grouped:
+            found += [{"model": model, "grouped": True, "attention": "flash"}, {"model": model, "attention": "unfused"}]
+    found += [{"model": "retnet", "retention": retention} for retention in RETENTIONS]
+    return {label(IDENTITY | each): each for each in found}
+
+
+_BY_NAME = _known_names()
