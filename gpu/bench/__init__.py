@@ -1,1 +1,1 @@
-"""What training, decoding and single retentions cost: candidates that take turns, in sections."""
+"""What training, decoding and single retentions cost: sections of candidates that are timed in turn."""

@@ -12,7 +12,8 @@ import torch
 from refimpl import retention_chunkwise
 
 from ..kernels.registry import RETENTIONS
-from .kernels import SHAPES
+from .kernel_floor import SHAPES
+from .section import table as section_table
 from .timing import LEFT_OUT, MEASURED, start_of_peak, what_happened
 
 RESULTS = ("out", "state", "dq", "dk", "dv", "dstate")
@@ -87,13 +88,11 @@ def poisoned():
 
 def table(rows):
     """Rows as (headings, texts)."""
-    headings = ("K, V", "dtype", "T", *RESULTS, "again")
-    texts = []
-    for row in rows:
-        line = [f"{row['key_dim']}, {row['value_dim']}", row["dtype"], f"{row['time']:,}"]
-        if row["status"] == MEASURED:
-            again = "same bits" if row["same_bits"] else "other bits"
-            texts.append([*line, *(f"{row[name]:.1e}" for name in RESULTS), again])
-        else:
-            texts.append([*line, f"{row['status']}: {row['remark']}", *[""] * len(RESULTS)])
-    return headings, texts
+    identity = (
+        ("K, V", lambda row: f"{row['key_dim']}, {row['value_dim']}"),
+        ("dtype", lambda row: row["dtype"]),
+        ("T", lambda row: f"{row['time']:,}"),
+    )
+    errors = [(name, lambda row, name=name: f"{row[name]:.1e}") for name in RESULTS]
+    again = "again", lambda row: "same bits" if row["same_bits"] else "other bits"
+    return section_table(identity, (*errors, again), rows)

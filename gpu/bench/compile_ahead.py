@@ -9,9 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from ..kernels.registry import FLA
+from ..kernels.registry import RETENTIONS
 from .accuracy import DTYPES, errors
-from .kernels import BOTH, OURS, SHAPES, kernel_work, kernels_here
+from .kernel_calls import kernel_work
+from .kernel_floor import BOTH, SHAPES
 
 TOKENS = 1024, 16384  # of which the first are few enough that time is cut into segments at the small shape
 
@@ -19,14 +20,17 @@ TOKENS = 1024, 16384  # of which the first are few enough that time is cut into 
 def jobs(device):
     """Arguments of `job`: the kernels that Triton compiles, at few and at many tokens, and what errors are measured of."""
     found = [
-        (name, shape, 1024, tokens, device)
-        for name in kernels_here(1024, device) if name in (OURS, FLA) for shape in SHAPES for tokens in TOKENS
-    ]  # fmt: skip
+        (retention.kernel_label, shape, 1024, tokens, device)
+        for retention in RETENTIONS.values()
+        if retention.kernel_label and retention.fused and retention.available(device)
+        for shape in SHAPES
+        for tokens in TOKENS
+    ]
     return found + [(dtype, shape, time, time, device) for dtype in DTYPES for shape in SHAPES for time in (1, 1000)]
 
 
 def job(name, shape, time, tokens, device):
-    """Run one, a kernel by its name or errors by their dtype; returns what went wrong, in words, or None."""
+    """Run one, a kernel by its name or errors by their dtype; returns what went wrong, or None."""
     try:
         if name in DTYPES:
             errors(*SHAPES[shape][1:], time, getattr(torch, name), device)
@@ -42,6 +46,6 @@ def compile_ahead(every, workers=None):
     workers = workers or max(1, min(len(every), (os.cpu_count() or 2) - 1))
     try:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return [words for words in pool.map(job, *zip(*every, strict=True)) if words]
+            return [failure for failure in pool.map(job, *zip(*every, strict=True)) if failure]
     except Exception as error:  # a process that was killed, say
         return [f"{type(error).__name__}: {error}"[:200]]

@@ -1,9 +1,10 @@
 """What a decoded token costs: steps of a batch that has read a context, its memory, and the floor of moving its bytes.
 
 Parameters are bfloat16 in every model. RetNet's states are float32, and so are its decays and the sums in its norms; the
-Transformer's cache is bfloat16. A step is a CUDA graph on a GPU. What the context was does not matter to the cost, so
-states and caches are random. The Transformer's graph is recorded at its context: its new token is the last of `context`,
-and flash attention reads that many keys and values from a view of the cache.
+Transformer's cache is bfloat16. Linear attention and the GRU keep states too, float32 and bfloat16. A step is a CUDA graph
+on a GPU. What the context was does not matter to the cost, so states and caches are random. The Transformer's graph is
+recorded at its context: its new token is the last of `context`, and flash attention reads that many keys and values from a
+view of the cache.
 """
 
 import dataclasses
@@ -15,51 +16,124 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refimpl import State
 
-from ..kernels.registry import FLA, has_fla, has_fused, step_of
+from ..kernels.registry import FEW_BLOCKS, MANY_BLOCKS, RETENTIONS, has_flash, step_of
 from ..models.baseline import Memory
 from ..models.build import build_random
-from ..numerics import layer_caller
-from ..sampling.generate import GraphedStep, Step, record
+from ..models.registry import MODELS
+from ..numerics import layer_caller, numerics
+from ..sampling.generate import GraphedStep, Step
+from .graph import Recorded
+from .rows import label, new_row
+from .section import Group, Section, is_large, speed_columns, together
 from .timing import Candidate, Work, out_of_memory, peak_since, start_of_peak
 
 LARGEST = "largest"  # a batch: as many sequences as memory holds
 CPU_MEMORY = 2**22  # bytes that count as free on a CPU, so that a look at the command stays short
-MOST_BLOCKS = 65535  # of a CUDA grid's second axis, along which kernels put sequences times heads
 TRIAL = 2**28  # bytes of state or cache, beside which what libraries allocate once is small
 
 
-def decoding_candidates(config, context, batch, compiled, device):
-    """The `Candidate`s at one context and batch, a number or `LARGEST`, for a `BenchmarkConfig`."""
-    kinds = [("RetNet", "retnet", {}), ("Transformer", "transformer", {})]
-    if has_fused(device):
-        kinds.append(("RetNet, fused", "retnet", {"retention": "triton"}))
-    if has_fla(device):
-        kinds.append((f"RetNet, {FLA}", "retnet", {"retention": "fla"}))
-    if config.grouped:
-        kinds.append(("Transformer, grouped", "transformer", {"kv_heads": config.attention_heads // 4}))
+class Decoding(Section):
+    """Steps at each context and batch, of every retention with a decode step of its own and of every baseline."""
+
+    name = "decoding"
+    what = (
+        "one decoding step of a batch that has read a context: median seconds over the rounds, tokens a second "
+        "by it, the most memory held, and the bytes that must move over the bandwidth of a copy as a share of that time"
+    )
+    identity = (
+        ("batch", lambda row: f"{row['batch'] or ''}{' most' if row['largest'] else ''}"),
+        ("context", lambda row: f"{row['context']:,}"),
+        ("", label),
+    )
+    measured = speed_columns(lambda row: row["share_of_copy_bandwidth"], "of copy")
+
+    def groups(self, config, device):
+        """One a batch and context; large models, and as many sequences as fit, one after another."""
+        settings = decoding_settings(config)
+        for compiled in (False, True) if config.compile else (False,):
+            for batch in batches(config):
+                for context in config.contexts:
+                    found = decoding_candidates(config, context, batch, compiled, device)
+                    for candidates in together(found, alone=is_large(config) or batch == LARGEST):
+                        yield Group(self.name, compiled, candidates, lambda: numerics(settings, device))
+
+    def describe(self, row):
+        """Its batch and context.
+
+        >>> SECTION.describe({"largest": True, "batch": 300, "context": 2048})
+        'batch as many as fit, context 2,048'
+        """
+        return f"batch {'as many as fit' if row['largest'] else row['batch']}, context {row['context']:,}"
+
+    def derived(self, row, peaks):
+        """The floor of moving its bytes, and its share of the bandwidth of a copy."""
+        seconds, bandwidth = row["seconds"]["median"], peaks["copy"].get("bytes_per_second")
+        floor = bandwidth and row["moved_bytes"] / bandwidth
+        found = {"floor_seconds": floor, "share_of_copy_bandwidth": floor and floor / seconds}
+        return found | ({"latency_seconds": seconds} if row["batch"] == 1 else {})
+
+    def figure(self, results):
+        """Tokens a second against context; below, memory, or how many sequences fit."""
+        from .figures import decoding_figure
+
+        return decoding_figure(results)
+
+
+SECTION = Decoding()
+
+
+def batches(config):
+    """The batches of a `BenchmarkConfig`, `LARGEST` at the end."""
+    return (*config.batches, *((LARGEST,) if config.largest else ()))
+
+
+def decoding_settings(config):
+    """A `RunConfig` for `numerics`: float32, for TF32 would round the state."""
+    return dataclasses.replace(config.run("retnet"), precision="float32")
+
+
+def decoding_candidates(config, context, batch, compiled, device, retentions=None):
+    """The `Candidate`s at one context and batch, a number or `LARGEST`, for a `BenchmarkConfig`.
+
+    retentions: names of `RETENTIONS`, and None for the reference's step; by default that and each that has its own.
+    """
+    if retentions is None:
+        retentions = (None, *(name for name, each in RETENTIONS.items() if each.step and each.available(device)))
     found = []
-    for label, model, settings in kinds:
-        if model not in config.models:
-            continue
-        run = config.run(model, compile=compiled, **settings)
-        heads = {"heads": run.num_heads, "kv_heads": None if model == "retnet" else run.kv_heads or run.num_heads}
-        row = {"section": "decoding", "name": label, "model": model, "compiled": compiled, "context": context}
-        row |= {"largest": batch == LARGEST, "batch": None if batch == LARGEST else batch, **heads}
+    for model in config.models:
+        for settings in settings_of(model, config, retentions):
+            run = config.run(model, compile=compiled, **settings)
+            attention = "flash" if MODELS[model].cache and has_flash(device) else None
+            row = new_row(
+                "decoding", model=model, retention=settings.get("retention"), compiled=compiled,
+                cuda_graph=torch.device(device).type == "cuda", grouped="kv_heads" in settings, attention=attention,
+                context=context, largest=batch == LARGEST, batch=None if batch == LARGEST else batch,
+                heads=run.num_heads if MODELS[model].heads else None,
+                kv_heads=(run.kv_heads or run.num_heads) if MODELS[model].cache else None,
+            )  # fmt: skip
 
-        def build(run=run, batch=batch):
-            if batch == LARGEST:
-                return largest_work(run, context, device, config.memory_share)
-            return decoding_work(run, context, batch, device)
+            def build(run=run):
+                if batch == LARGEST:
+                    return largest_work(run, context, device, config.memory_share)
+                return decoding_work(run, context, batch, device)
 
-        found.append(Candidate(row, build))
+            found.append(Candidate(row, build))
     return found
+
+
+def settings_of(model, config, retentions):
+    """What a model is decoded with: RetNet's retentions; attention with all heads of keys and values, and with a quarter."""
+    if model == "retnet":
+        return [{"retention": retention} if retention else {} for retention in retentions]
+    grouped = config.grouped and MODELS[model].grouped
+    return [{}, *([{"kv_heads": config.attention_heads // 4}] if grouped else [])]
 
 
 @torch.no_grad()
 def decoding_work(run, context, batch, device):
     """One step of `batch` sequences that have read context - 1 tokens each, for the model of a `RunConfig`."""
     model = build_random(run, device, torch.bfloat16)
-    on_gpu = torch.device(device).type == "cuda"
+    on_gpu, flash = torch.device(device).type == "cuda", MODELS[run.model].cache and has_flash(device)
     how = {"layer": layer_caller(run)}
     tokens = torch.randint(0, run.vocab_size, (batch,), device=device)
     if run.model == "retnet":
@@ -72,31 +146,22 @@ def decoding_work(run, context, batch, device):
             step = functools.partial(Step(model, past, **how), tokens)
     else:
         past = random_memory(model, context, batch)
-
-        @torch.no_grad()
-        def step():
-            return model(tokens[:, None], past, **how)[0]
-
+        step = functools.partial(baseline_step, model, tokens, past, **how)
         if on_gpu:
-            with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if has_flash(device) else nullcontext():
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if flash else nullcontext():
                 step = Recorded(step, device)
     call = (lambda: step.graph.replay()) if on_gpu else step  # it holds the step, whose memory the graph reads
-    facts = {"cuda_graph": on_gpu, "flash_attention": run.model == "transformer" and has_flash(device)}
-    return Work(call, batch, decoding_facts(model, past, run, batch) | facts)
+    return Work(call, batch, decoding_facts(model, past, run, batch) | {"cuda_graph": on_gpu, "flash_attention": flash})
 
 
-def has_flash(device):
-    """Whether flash attention is there: on a GPU of compute capability 8 or more."""
-    device = torch.device(device)
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-class Recorded:
-    """A call as a CUDA graph, kept together with the memory that the graph reads and writes."""
-
-    def __init__(self, call, device):
-        self.call = call
-        self.graph, self.result = record(call, device)
+@torch.no_grad()
+def baseline_step(model, tokens, memory, **how):
+    """Logits of the next tokens; a state moves on in its place, a cache is written where it was written before."""
+    logits, after = model(tokens[:, None], memory, **how)
+    for kept, new in zip(memory.layers, after.layers, strict=True):
+        if new is not kept:
+            kept.copy_(new)
+    return logits
 
 
 def random_state(config, context, batch, device):
@@ -107,25 +172,27 @@ def random_state(config, context, batch, device):
 
 
 def random_memory(model, context, batch):
-    """A `Memory` of that capacity, filled but for its last place."""
+    """A baseline's `Memory` after context - 1 tokens, random; a cache has room for one more."""
     memory = model.memory(batch, context)
-    for keys, values in memory.layers:
-        keys.normal_()
-        values.normal_()
+    for kept in tensors(memory):
+        kept.normal_()
     return Memory(context - 1, memory.layers)
+
+
+def tensors(past):
+    """All tensors of a `State` or `Memory`."""
+    return [x for layer in past.layers for x in (layer if isinstance(layer, tuple) else (layer,))]
 
 
 def past_bytes(run, context, batch):
     """Bytes of what `batch` sequences keep.
 
-    RetNet: a state of H K V float32 numbers a layer, at any context. Transformer: keys and values of each token in
-    kv_heads heads of dim / num_heads channels, a layer, in bfloat16.
+    RetNet: a state of H K V float32 numbers a layer, at any context. A baseline: its memory, without allocating it.
     """
     if run.model == "retnet":
         shape = run.retnet
         return 4 * batch * shape.num_layers * shape.num_heads * shape.key_dim * shape.value_dim
-    width = run.dim // run.num_heads
-    return 2 * 2 * batch * run.num_layers * (run.kv_heads or run.num_heads) * width * context
+    return sum(x.nbytes for x in tensors(build_random(run, "meta", torch.bfloat16).memory(batch, context)))
 
 
 def decoding_facts(model, past, run, batch):
@@ -134,22 +201,17 @@ def decoding_facts(model, past, run, batch):
     That is every parameter but the embedding, of which only the tokens' rows are read, and the past: a state is read and
     written, a cache is read.
     """
-    kept = sum(x.numel() * x.element_size() for layer in past.layers for x in _tensors(layer))
-    weights = sum(x.numel() * x.element_size() for x in model.parameters())
-    embedding = model.embedding if run.model == "retnet" else model.embedding.weight
-    table = embedding.numel() * embedding.element_size()
+    kept = sum(x.nbytes for x in tensors(past))
+    weights = sum(x.nbytes for x in model.parameters())
+    embedding = getattr(model.embedding, "weight", model.embedding)
     return {
         "batch": batch,
         "parameters": sum(x.numel() for x in model.parameters()),
         "weight_bytes": weights,
         "past_bytes": kept,
-        "moved_bytes": weights - table + kept * (2 if run.model == "retnet" else 1),
-        "dtypes": {"parameters": "bfloat16", "past": "float32" if run.model == "retnet" else "bfloat16"},
+        "moved_bytes": weights - embedding.nbytes + kept * (1 if MODELS[run.model].cache else 2),
+        "dtypes": {"parameters": "bfloat16", "past": str(tensors(past)[0].dtype).removeprefix("torch.")},
     }
-
-
-def _tensors(layer):
-    return layer if isinstance(layer, tuple) else (layer,)
 
 
 def largest_work(run, context, device, share):
@@ -179,8 +241,11 @@ def largest_work(run, context, device, share):
 
 
 def most_sequences(run):
-    """The most that a kernel takes at once, whatever the memory: the fused step's programs are on a grid's first axis."""
-    return 2**31 if (run.model, run.retention) == ("retnet", "triton") else MOST_BLOCKS // run.num_heads
+    """The most that a kernel takes at once, whatever the memory: it puts sequences times heads along an axis of its grid."""
+    if not MODELS[run.model].heads:
+        return MANY_BLOCKS
+    blocks = RETENTIONS[run.retention].most_blocks if run.model == "retnet" else FEW_BLOCKS
+    return blocks // run.num_heads
 
 
 def bytes_a_sequence(run, context, device):

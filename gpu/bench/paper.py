@@ -28,9 +28,13 @@ from typing import NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..kernels.registry import FLA, has_fused
+from ..kernels.registry import RETENTIONS, has_flash
+from ..numerics import numerics
+from . import decoding, training
 from .config import BenchmarkConfig
-from .decoding import LARGEST, decoding_candidates, has_flash
+from .decoding import batches, decoding_candidates, decoding_settings
+from .rows import label, new_row
+from .section import Group, Section, speed_columns
 from .timing import Candidate
 from .training import training_work
 
@@ -46,55 +50,89 @@ class Setup(NamedTuple):
 TRAINING = (Setup("1.3B"), Setup("1.3B", True), Setup("2.7B", True), Setup("6.7B", True, torch.bfloat16))
 TINY = (Setup("tiny"), Setup("tiny", True, torch.bfloat16))  # a look at what the command does
 TIME, COMPILED_CONTEXT = 8192, 8192
-UNFUSED = "Transformer, unfused"
+KINDS = {"training": training.SECTION, "decoding": decoding.SECTION}  # of its rows, by their field "section"
 
 
-def paper_groups(config, device):
-    """(section, compiled, candidates) of the paper's tables, for the `BenchmarkConfig` of the decoding one."""
-    small = config.size == "tiny"
-    setups, time = (TINY, config.times[-1]) if small else (TRAINING, TIME)
-    contexts = [context for context in config.contexts if context == COMPILED_CONTEXT] or config.contexts[-1:]
-    yield from _training(config, setups, time, False, device)
-    yield from _decoding(config, config.contexts, False, device)
-    if config.compile:  # the answers that matter most come first
-        smallest = [setup for setup in setups if setup.size == setups[0].size]
-        yield from _training(config, smallest[:1], time, True, device)
-        yield from _decoding(config, contexts, True, device)
-        yield from _training(config, smallest[1:], time, True, device)
+class Paper(Section):
+    """Rows of training and decoding, each with the memory to itself."""
+
+    name = "paper"
+    what = "the paper's cost tables at its sizes, random weights: training steps of one sequence, and decoding steps"
+    default = False
+    identity = (
+        ("size", lambda row: row["size"]),
+        ("", lambda row: KINDS[row["section"]].describe(row)),
+        ("", label),
+    )
+    measured = speed_columns(
+        lambda row: row.get("share_of_matrix_product", row.get("share_of_copy_bandwidth")), "of ceiling"
+    )
+
+    def groups(self, config, device):
+        """One a candidate; what is compiled last, and of that first the answers that matter most."""
+        small = config.size == "tiny"
+        setups, time = (TINY, config.times[-1]) if small else (TRAINING, TIME)
+        contexts = [context for context in config.contexts if context == COMPILED_CONTEXT] or config.contexts[-1:]
+        yield from self.training_groups(config, setups, time, False, device)
+        yield from self.decoding_groups(config, config.contexts, False, device)
+        if config.compile:
+            smallest = [setup for setup in setups if setup.size == setups[0].size]
+            yield from self.training_groups(config, smallest[:1], time, True, device)
+            yield from self.decoding_groups(config, contexts, True, device)
+            yield from self.training_groups(config, smallest[1:], time, True, device)
+
+    def training_groups(self, config, setups, time, compiled, device):
+        """Those of some `Setup`s."""
+        settings = config.run("retnet")
+        for setup in setups:
+            for candidate in training_candidates(config, setup, time, compiled, device):
+                yield Group(self.name, compiled, [candidate], lambda: numerics(settings, device))
+
+    def decoding_groups(self, config, contexts, compiled, device):
+        """Those of some contexts."""
+        settings = decoding_settings(config)
+        for batch in batches(config):
+            for context in contexts:
+                found = decoding_candidates(config, context, batch, compiled, device, retentions(device) or [None])
+                for each in found:
+                    candidate = each._replace(row=each.row | {"size": config.size})
+                    yield Group(self.name, compiled, [candidate], lambda: numerics(settings, device))
+
+    def describe(self, row):
+        """The size, and what the section of its kind says."""
+        return f"{row['size']}, {KINDS[row['section']].describe(row)}"
+
+    def derived(self, row, peaks):
+        """As in the section of its kind."""
+        return KINDS[row["section"]].derived(row, peaks)
 
 
-def _training(config, setups, time, compiled, device):
-    for setup in setups:
-        for candidate in paper_training(config, setup, time, compiled, device):
-            yield "training", compiled, [candidate]
+SECTION = Paper()
 
 
-def _decoding(config, contexts, compiled, device):
-    for batch in (*config.batches, *((LARGEST,) if config.largest else ())):
-        for context in contexts:
-            for candidate in decoding_candidates(config, context, batch, compiled, device):
-                if candidate.row["name"] in ("RetNet", f"RetNet, {FLA}") and has_fused(device):
-                    continue
-                yield "decoding", compiled, [candidate._replace(row=candidate.row | {"size": config.size})]
+def retentions(device):
+    """Names of the retentions that the tables are measured with, of those that run on the device."""
+    return [name for name, each in RETENTIONS.items() if each.paper and each.available(device)]
 
 
-def paper_training(config, setup, time, compiled, device):
+def training_candidates(config, setup, time, compiled, device):
     """The `Candidate`s of one `Setup`: one sequence of `time` tokens a step."""
     shape = BenchmarkConfig(size=setup.size, vocab_size=config.vocab_size, times=(time,), tokens=time)
-    fused = {"retention": "triton"} if has_fused(device) else {"retention": "chunkwise"}
-    kinds = [
-        (UNFUSED, "transformer", {}, unfused),
-        ("Transformer", "transformer", {}, flash if has_flash(device) else nullcontext),
-        ("RetNet, fused" if has_fused(device) else "RetNet", "retnet", fused, nullcontext),
+    flash_here = has_flash(device)
+    kinds = [  # model, attention, settings, context of a step
+        ("transformer", "unfused", {}, unfused),
+        ("transformer", "flash" if flash_here else None, {}, flash if flash_here else nullcontext),
+        *(("retnet", None, {"retention": name}, nullcontext) for name in retentions(device) or ["chunkwise"]),
     ]
     found = []
-    for name, model, settings, around in kinds[1:] if compiled else kinds:
+    for model, attention, settings, around in kinds[1:] if compiled else kinds:
         run = shape.run(model, compile=compiled, recompute=setup.recompute, batch_size=1, window=time, **settings)
         if setup.dtype is torch.bfloat16:  # nothing is left for autocast to do
             run = dataclasses.replace(run, precision="float32")
-        row = {"section": "training", "size": setup.size, "name": name, "model": model, "compiled": compiled}
-        row |= {"time": time, "recompute": setup.recompute, "vocab_size": config.vocab_size}
-        row["parameters_in"] = str(setup.dtype).removeprefix("torch.")
+        row = new_row(
+            "training", size=setup.size, model=model, attention=attention, compiled=compiled, recompute=setup.recompute,
+            time=time, vocab_size=config.vocab_size, parameters_in=str(setup.dtype).removeprefix("torch."), **settings,
+        )  # fmt: skip
 
         def build(run=run, around=around):
             work = training_work(run, device, dtype=setup.dtype, around=around)
@@ -103,14 +141,6 @@ def paper_training(config, setup, time, compiled, device):
 
         found.append(Candidate(row, build))
     return found
-
-
-def setting(row):
-    """What a row was measured at, in words."""
-    if row["section"] == "decoding":
-        batch = "as many as fit" if row["largest"] else f"{row['batch']}"
-        return f"batch {batch}, context {row['context']:,}"
-    return f"T = {row['time']:,}, {row['parameters_in']}" + ", again" * row["recompute"]
 
 
 @contextmanager

@@ -53,7 +53,9 @@ LENGTH = 1001  # not a multiple of the number of processes
 STEPS = 20
 WARM_UP = 3
 AMPLIFIED = 10
-HANGS_AFTER = timedelta(minutes=3)  # a process that waits so long for another gives up; the file has the rows before
+HANGS_AFTER = timedelta(
+    minutes=3
+)  # a process gives up after waiting this long for another; earlier rows are in the file
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -96,7 +98,7 @@ def check(
         ]
         rows = []
         for measure in measures:
-            named = {"what": measure.func.__name__, "with": [in_words(x) for x in measure.args[1:]]}
+            named = {"what": measure.func.__name__, "with": [describe(x) for x in measure.args[1:]]}
             on_first(write, out, [*rows, named | {"failed": "it did not come to an end"}])
             rows.append(attempt(measure, named))
             on_first(write, out, rows)
@@ -106,10 +108,10 @@ def check(
         raise typer.Exit(1)
 
 
-def in_words(argument):
+def describe(argument):
     """What tells a row from others that were given the same kind of argument.
 
-    >>> in_words(RunConfig(parallelism="sharded")), in_words(replicate), in_words(torch.float64)
+    >>> describe(RunConfig(parallelism="sharded")), describe(replicate), describe(torch.float64)
     ('sharded', 'replicate', 'torch.float64')
     """
     return getattr(argument, "parallelism", None) or getattr(argument, "__name__", f"{argument}")
@@ -186,7 +188,7 @@ def retention_row(device, dtype):
         f"{name} off": worst(difference(*pairs[name]) if name in pairs else 0.0)
         for name in ("out", "end", "dq", "dk", "dv", "dstate")
     }
-    return judged({"what": "sequence-parallel retention"} | off, dtype)
+    return evaluate({"what": "sequence-parallel retention"} | off, dtype)
 
 
 def model_row(device, config, share):
@@ -211,7 +213,7 @@ def model_row(device, config, share):
         "loss off": worst(difference(mean_over_processes(loss), want)),
         "gradients off": worst(off),
     }
-    return judged(row, torch.float64)
+    return evaluate(row, torch.float64)
 
 
 def training_row(device, config, dtype):
@@ -244,7 +246,7 @@ def training_row(device, config, dtype):
         f"{name} off": max(TOLERANCES[dtype], AMPLIFIED * row[f"{name} of one process in two parts"])
         for name in apart(one, one)
     }
-    return judged(row, dtype, allowed)
+    return evaluate(row, dtype, allowed)
 
 
 class Trained(NamedTuple):
@@ -352,7 +354,7 @@ def worst(value):
     return math.nan if math.isinf(number) else number
 
 
-def judged(row, dtype, allowed=None):
+def evaluate(row, dtype, allowed=None):
     """The row with its dtype, and if anything in it is off by more than that allows, with "failed", which says so.
 
     allowed: {name: bound} for those that the dtype alone does not bound.

@@ -40,8 +40,7 @@ def label(row, *, compiled=True):
     'fused kernels'
     """
     if row["model"] is None:
-        retention = row["retention"]
-        return RETENTIONS[retention].kernel_label if retention else ATTENTION_LABELS[row["attention"]]
+        return kernel_label(kernel_of(row))
     parts = [MODELS[row["model"]].label]
     if row["chunk_size"]:
         parts.append(f"C = {row['chunk_size']}")
@@ -54,6 +53,20 @@ def label(row, *, compiled=True):
     if compiled and row["compiled"]:
         parts.append("compiled")
     return ", ".join(parts)
+
+
+def kernel_of(row):
+    """The name of the kernel that a row of the section "kernels" measured: of a retention or of an attention."""
+    return row["retention"] or row["attention"]
+
+
+def kernel_label(name):
+    """The label of a kernel measured alone.
+
+    >>> kernel_label("triton"), kernel_label("cudnn")
+    ('fused kernels', 'cuDNN attention')
+    """
+    return ATTENTION_LABELS.get(name) or RETENTIONS[name].kernel_label
 
 
 def colour(row):

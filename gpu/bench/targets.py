@@ -1,9 +1,11 @@
 """What the kernels were to reach, and whether the rows of a run say so: ratios within the run, and errors."""
 
-from ..kernels.registry import FLA
 from .accuracy import OUTPUTS, RESULTS
-from .kernels import ATTENTION, BOTH, FORWARD, OURS, SHAPES, STEP
+from .kernel_floor import BOTH, FORWARD, SHAPES, STEP
+from .rows import kernel_label, kernel_of
 from .timing import MEASURED
+
+OURS, FLA, ATTENTION = "triton", "fla", ("flash", "cudnn")
 
 # shape, what, as CUDA graphs or launched from Python, peers of which the fastest counts, least T, how many times as fast;
 # then the same of what is only aimed at
@@ -14,10 +16,10 @@ SPEEDS = [
     ("small", BOTH, False, (FLA,), 1, 1.5, False),
     ("small", FORWARD, True, (FLA,), 1, 1.3, False),
     ("small", BOTH, True, (FLA,), 1, 1.5, False),
-    ("large", BOTH, False, tuple(ATTENTION), 4096, 1.0, False),
+    ("large", BOTH, False, ATTENTION, 4096, 1.0, False),
     ("large", FORWARD, False, (FLA,), 1, 2.5, True),
     ("large", BOTH, False, (FLA,), 1, 4.0, True),
-    ("large", BOTH, False, tuple(ATTENTION), 1, 1.0, True),
+    ("large", BOTH, False, ATTENTION, 1, 1.0, True),
 ]
 COPY_SHARE, STEP_SPEED = 0.85, 10.0
 # dtype, results, the most that their error may be
@@ -33,24 +35,24 @@ def targets(rows, accuracy):
     found = [speed(rows, *each) for each in SPEEDS]
     step = lambda kernel, batch, graph: [  # noqa: E731
         row for row in rows
-        if (row["what"], row["name"], row["batch"], row["cuda_graph"]) == (STEP, kernel, batch, graph)
+        if (row["what"], kernel_of(row), row["batch"], row["cuda_graph"]) == (STEP, kernel, batch, graph)
     ]  # fmt: skip
     shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
-    found.append(judged("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
+    found.append(evaluate("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
     # The one is about launching. In graphs both have little but bytes to move: the most there is the other's time over the
     # floor, and more only where the state stays in the L2 cache.
     for graph, how in ((False, "launched from Python"), (True, "in a CUDA graph too")):
         pairs = [ratio(ours, step(FLA, 1, graph)) for ours in step(OURS, 1, True)]
-        name = f"steps a second, batch 1, CUDA graph, over {FLA}'s {how}"
-        found.append(judged(name, "at least", STEP_SPEED, pairs, aim=graph))
+        name = f"steps a second, batch 1, CUDA graph, over {kernel_label(FLA)}'s {how}"
+        found.append(evaluate(name, "at least", STEP_SPEED, pairs, aim=graph))
     for dtype, results, bound in ERRORS:
         errors = [
             row[name] if row["status"] == MEASURED else None
             for row in accuracy if row["dtype"] == dtype for name in results
         ]  # fmt: skip
-        found.append(judged(f"relative RMS error, {dtype}, {', '.join(results)}", "at most", bound, errors))
+        found.append(evaluate(f"relative RMS error, {dtype}, {', '.join(results)}", "at most", bound, errors))
     same = [float(row["same_bits"]) if row["status"] == MEASURED else None for row in accuracy]
-    found.append(judged("share of checks that give the same bits again", "at least", 1.0, same))
+    found.append(evaluate("share of checks that give the same bits again", "at least", 1.0, same))
     return found
 
 
@@ -59,14 +61,16 @@ def speed(rows, shape, what, graph, peers, least_time, wanted, aim):
     ratios, times = [], []
     key = "shape", "what", "cuda_graph", "time", "batch"
     for ours in rows:
-        spoken_of = ours["name"] == OURS and [ours[name] for name in key[:3]] == [shape, what, graph]
-        if spoken_of and ours["time"] >= least_time:
-            same = [row for row in rows if row["name"] in peers and all(row[name] == ours[name] for name in key)]
+        concerned = kernel_of(ours) == OURS and [ours[name] for name in key[:3]] == [shape, what, graph]
+        if concerned and ours["time"] >= least_time:
+            same = [row for row in rows if kernel_of(row) in peers and all(row[name] == ours[name] for name in key)]
             ratios.append(ratio(ours, same))
             times.append(ours["time"])
     where = f", T {min(times):,} to {max(times):,}" if times else ""
-    name = f"{what}{', CUDA graph,' if graph else ''} over {' or '.join(peers)}, {SHAPES[shape]}{where}"
-    return judged(name, "at least", wanted, ratios, aim=aim)
+    name = (
+        f"{what}{', CUDA graph,' if graph else ''} over {' or '.join(map(kernel_label, peers))}, {SHAPES[shape]}{where}"
+    )
+    return evaluate(name, "at least", wanted, ratios, aim=aim)
 
 
 def ratio(ours, peers):
@@ -75,10 +79,10 @@ def ratio(ours, peers):
     return min(seconds) / ours["seconds"]["median"] if seconds and ours["status"] == MEASURED else None
 
 
-def judged(name, bound, wanted, values, *, aim=False):
+def evaluate(name, bound, wanted, values, *, aim=False):
     """The dict of a target whose values are these, None where one was not measured.
 
-    >>> [judged("", "at least", 2, values)["met"] for values in ([2, 3], [2, None], [1, None], [])]
+    >>> [evaluate("", "at least", 2, values)["met"] for values in ([2, 3], [2, None], [1, None], [])]
     [True, None, False, None]
     """
     known = [value for value in values if value is not None]

@@ -10,52 +10,88 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
-from ..kernels.registry import FLA, has_fla, has_fused
+from ..kernels.registry import RETENTIONS
 from ..models.build import build_random
+from ..numerics import numerics
 from ..training.step import Trainer
+from .rows import label, new_row
+from .section import Group, Section, is_large, speed_columns, together
 from .timing import Candidate, LeftOutError, Work
 
-LONGEST_PARALLEL = 2048  # beyond, T^2 scores a head take most of the memory
 MOST_COMPILED_CHUNKS = 32  # torch.compile unrolls the loop over chunks; more take minutes
+
+
+class Training(Section):
+    """Steps at each length, of every retention and baseline, all with as many tokens."""
+
+    name = "training"
+    what = (
+        "one training step (forward, backward, clipping, AdamW): median seconds over the rounds, tokens a second "
+        "by it, and the most memory held, parameters and optimizer included"
+    )
+    identity = ("T", lambda row: f"{row['time']:,}"), ("", label)
+    measured = speed_columns(lambda row: row["share_of_matrix_product"], "of product")
+
+    def groups(self, config, device):
+        """One a length; large models one after another."""
+        settings = config.run("retnet")
+        for compiled in (False, True) if config.compile else (False,):
+            for time in config.times:
+                for candidates in together(training_candidates(config, time, compiled, device), alone=is_large(config)):
+                    yield Group(self.name, compiled, candidates, lambda: numerics(settings, device))
+
+    def describe(self, row):
+        """The length, and what was changed to fit.
+
+        >>> SECTION.describe({"time": 8192, "parameters_in": "bfloat16", "recompute": True})
+        'T = 8,192, bfloat16, recomputed'
+        """
+        parts = [f"T = {row['time']:,}", row.get("parameters_in"), "recomputed" if row["recompute"] else None]
+        return ", ".join(filter(None, parts))
+
+    def derived(self, row, peaks):
+        """The share of the rate of a matrix product."""
+        peak = peaks["matrix_product"].get("flops_per_second")
+        return {"share_of_matrix_product": peak and row["flops"] / row["seconds"]["median"] / peak}
+
+    def figure(self, results):
+        """Tokens a second and memory, a panel a length."""
+        from .figures import training_figure
+
+        return training_figure(results)
+
+
+SECTION = Training()
 
 
 def training_candidates(config, time, compiled, device):
     """The `Candidate`s at one length, for a `BenchmarkConfig`."""
-    shapes = []  # model, label, settings
-    for model in config.models:
-        if model == "retnet":
-            shapes += [
-                (model, f"RetNet, C = {size}", {"retention": "chunkwise", "chunk_size": size})
-                for size in config.chunk_sizes
-            ]
-            if has_fused(device):
-                shapes.append((model, "RetNet, fused", {"retention": "triton"}))
-            if has_fla(device):
-                shapes.append((model, f"RetNet, {FLA}", {"retention": "fla"}))
-            if time <= LONGEST_PARALLEL:
-                shapes.append((model, "RetNet, parallel", {"retention": "parallel"}))
-        else:
-            shapes.append((model, {"gru": "GRU"}.get(model, model.capitalize()), {}))
     found = []
-    for model, label, settings in shapes:
-        row = {"section": "training", "name": label, "model": model, "compiled": compiled, "time": time}
-        row |= {"retention": None, "chunk_size": None} | settings
-        run = config.run(
-            model,
-            compile=compiled,
-            recompute=config.recompute,
-            batch_size=config.tokens // time,
-            window=time,
-            **settings,
-        )
-        found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
-    if compiled:  # what compiles fast goes first, for the time may be over
+    for model in config.models:
+        for settings in retentions(config, time, device) if model == "retnet" else ({},):
+            run = config.run(
+                model, compile=compiled, recompute=config.recompute, batch_size=config.tokens // time, window=time,
+                **settings,
+            )  # fmt: skip
+            row = new_row("training", model=model, compiled=compiled, recompute=config.recompute, time=time, **settings)
+            found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
+    if compiled:  # what compiles fast goes first, in case time runs out
         found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found]
 
 
+def retentions(config, time, device):
+    """Settings of a run for each of `RETENTIONS` that runs on the device and is worth its time at a length."""
+    for name, retention in RETENTIONS.items():
+        if retention.available(device) and time <= (retention.longest or time):
+            for chunk_size in config.chunk_sizes if retention.chunked else (None,):
+                yield {"retention": name} | ({"chunk_size": chunk_size} if chunk_size else {})
+
+
 def _chunks(run):
-    return math.ceil(run.window / run.chunk_size) if (run.model, run.retention) == ("retnet", "chunkwise") else 0
+    """How many chunks a compiler would unroll."""
+    chunked = run.model == "retnet" and RETENTIONS[run.retention].chunked
+    return math.ceil(run.window / run.chunk_size) if chunked else 0
 
 
 def training_work(run, device, *, dtype=torch.float32, around=nullcontext):
@@ -77,17 +113,15 @@ def training_work(run, device, *, dtype=torch.float32, around=nullcontext):
             raise FloatingPointError(f"the loss was {loss} and the norm of the gradient {norm}")
 
     parameters = sum(weight.numel() for weight in model.parameters())
+    dtypes = {"parameters": str(dtype).removeprefix("torch."), "products": "bfloat16"}
+    if run.model == "retnet":
+        dtypes["retention"] = "bfloat16" if RETENTIONS[run.retention].fused else "float32"
     facts = {
         "batch": run.batch_size,
         "tokens": targets.size,
         "parameters": parameters,
         # Of the products with parameters alone: 2 forward and 4 backward a token. What mixes tokens is not counted.
         "flops": 6 * parameters * targets.size,
-        "dtypes": {"parameters": str(dtype).removeprefix("torch."), "products": "bfloat16"}
-        | (
-            {"retention": "bfloat16" if run.retention in ("triton", "fla") else "float32"}
-            if run.model == "retnet"
-            else {}
-        ),
+        "dtypes": dtypes,
     }
     return Work(step, targets.size, facts)

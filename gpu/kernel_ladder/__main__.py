@@ -43,7 +43,7 @@ def peers(shape, time, tokens):
     calls = {}
     for name in (FLA, *ATTENTION):
         try:
-            function, leaves, _ = KERNELS[name](SHAPES[shape], time, tokens, "cuda")
+            function, leaves, _ = KERNELS[name].make(SHAPES[shape], time, tokens, "cuda")
             function(*leaves)
             calls[name] = lambda function=function, leaves=leaves: function(*leaves)
         except Exception as error:

@@ -19,8 +19,9 @@ import torch
 import typer
 
 import gpu.kernels.triton_retention as ours
-from gpu.bench.decoding import Recorded
-from gpu.bench.kernels import SHAPES, inputs
+from gpu.bench.graph import Recorded
+from gpu.bench.kernel_calls import inputs
+from gpu.bench.kernel_floor import SHAPES
 from gpu.bench.timing import milliseconds
 from gpu.kernels.triton_states import fitting
 from gpu.kernels.triton_tiles import TABLE

@@ -19,6 +19,7 @@ from ..bench import accuracy as benchmark_accuracy
 from ..bench import kernels as benchmark_kernels
 from ..bench import run as benchmark
 from ..bench import targets as benchmark_targets
+from ..bench.section import format_bytes
 from ..bench.timing import MEASURED
 from ..training.study import with_spread
 from . import figures as benchmark_figures
@@ -233,7 +234,7 @@ def set_aside(rows):
     if most:
         yield (
             "Memory includes what libraries set aside, in the rows in which they do so: rows of one model and batch that keep "
-            f"the same bytes at every context differ by up to {benchmark.in_words(most)}, probably such a workspace, or what "
+            f"the same bytes at every context differ by up to {format_bytes(most)}, probably such a workspace, or what "
             "Triton's tuner clears the cache with at a first call. Differences no larger than that say nothing of the models."
         )
 
@@ -264,16 +265,16 @@ def below_floor(rows, copy):
     for row in rows:
         if (row["share_of_roofline"] or 0) > 1:
             name = (
-                f"{row['name']}, {row['shape']}, {benchmark_kernels.in_words(row)}, at {row['share_of_roofline']:.1%}"
+                f"{row['name']}, {row['shape']}, {benchmark_kernels.describe(row)}, at {row['share_of_roofline']:.1%}"
             )
             if row["what"] == benchmark_kernels.STEP:
                 state = 4 * row["batch"] * row["heads"] * row["key_dim"] * row["value_dim"]  # float32
-                name += f" with a state of {benchmark.in_words(state)}"
+                name += f" with a state of {format_bytes(state)}"
             names.append(name)
     if names:
         yield (
             f"Above 100% of its floor: {'; '.join(names)}. A floor takes bytes to move as fast as in a copy of "
-            f"{benchmark.in_words(copy['bytes'] // 2)}, to memory and back; what stays in the L2 cache from one call to the "
+            f"{format_bytes(copy['bytes'] // 2)}, to memory and back; what stays in the L2 cache from one call to the "
             "next, as a small state can, moves faster."
         )
 

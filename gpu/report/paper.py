@@ -1,7 +1,6 @@
 """The section of gpu/results/README.md on the paper's cost tables, from paper.json: its ratios, ours, and why they differ."""
 
-from ..bench.paper import UNFUSED
-from ..bench.run import in_words
+from ..bench.section import format_bytes
 from ..bench.timing import MEASURED, NO_ROOM
 
 # arXiv:2307.08621v4: training at T = 8192 on eight A100, memory in GB and words a second, without and with flash
@@ -14,7 +13,7 @@ PAPER = {
     },
     "decoding": {"context": 8192, "speed": 8.4, "saved": 0.70},
 }
-TRANSFORMER = "Transformer"
+TRANSFORMER, UNFUSED = "Transformer", "Transformer, unfused"
 HEADS = {TRANSFORMER: "heads in full", "Transformer, grouped": "grouped heads"}
 
 
@@ -248,9 +247,9 @@ def why(by_name):
     kept = {name: row for name, row in by_name.items() if ran(row)}
     if TRANSFORMER not in kept or len(kept) < 2:
         return
-    parts = [f"{in_words(row['past_bytes'])} ({name})" for name, row in kept.items()]
+    parts = [f"{format_bytes(row['past_bytes'])} ({name})" for name, row in kept.items()]
     yield (
-        f"At that length a sequence keeps {', '.join(parts)}, beside {in_words(kept[TRANSFORMER]['weight_bytes'])} of "
+        f"At that length a sequence keeps {', '.join(parts)}, beside {format_bytes(kept[TRANSFORMER]['weight_bytes'])} of "
         "weights, which are held, and read at every step, by all alike: the more sequences share the weights, the more the "
         "ratio is that of what they keep."
     )
@@ -326,7 +325,7 @@ def cell(row, batch=None):
         return ""
     if not ran(row):
         return row["status"]
-    parts = [in_words(row["peak_bytes"]), f"{row['tokens_per_second']:,.0f}/s"]
+    parts = [format_bytes(row["peak_bytes"]), f"{row['tokens_per_second']:,.0f}/s"]
     if row["section"] == "decoding":
         parts.append(f"{row['seconds']['median'] * 1e3:.1f} ms")
     if batch == "most":

@@ -16,22 +16,24 @@ from typer.testing import CliRunner
 from gpu.__main__ import app
 from gpu.bench import decoding as benchmark_decoding
 from gpu.bench import run as benchmark
-from gpu.bench import training as benchmark_training
 from gpu.bench.config import BenchmarkConfig
 from gpu.bench.decoding import decoding_work, largest_work, past_bytes, random_memory
+from gpu.bench.rows import IDENTITY, colour, label, new_row, with_identity
 from gpu.bench.timing import Deadline, LeftOutError
 from gpu.bench.training import MOST_COMPILED_CHUNKS, training_candidates
-from gpu.kernels.registry import FLA
+from gpu.kernels.registry import RETENTIONS
+from gpu.models.baseline import Memory
 from gpu.models.build import build, build_random
+from gpu.models.registry import MODELS
 from gpu.report import figures as benchmark_figures
-from gpu.report.figures import COLOURS
+from gpu.report.page import FOLDER
 from gpu.sampling.generate import Step
 from refimpl.checks import values_trusted
 
 TINY = {
     "dim": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 256, "rounds": 3, "compile": False, "times": (8, 16),
     "tokens": 32, "chunk_sizes": (4,), "contexts": (4, 8), "batches": (1, 2), "grouped": True,
-    "models": ("retnet", "transformer", "gru"),
+    "models": tuple(MODELS),
 }  # fmt: skip
 CONFIG = BenchmarkConfig(**TINY)
 
@@ -67,18 +69,20 @@ def test_files_hold_what_was_measured_and_on_what(run):
         assert stored["settings"]["dim"] == 32
         assert stored["device"] == "cpu, 1 threads"
         assert [line.partition(":")[0] for line in stored["missing"]] == [
-            "CUDA graphs", "peak memory", "free memory", "flash attention", "fused kernels", "torch.compile",
+            "CUDA graphs", "peak memory", "free memory", "flash attention", "fused kernels", "flash-linear-attention",
+            "torch.compile",
         ]  # fmt: skip
 
 
 def test_every_row_is_there_with_a_median_between_its_extremes(run):
     results, _, _ = run
     names = {(row["name"], row["time"]) for row in results["training"]["rows"]}
-    assert names == {(name, t) for name in ("RetNet, C = 4", "RetNet, parallel", "Transformer", "GRU") for t in (8, 16)}
+    kinds = "RetNet, C = 4", "RetNet, parallel", "Transformer", "Linear attention", "GRU"
+    assert names == {(name, t) for name in kinds for t in (8, 16)}
     rows = results["decoding"]["rows"]
     assert {(row["name"], row["context"], "most" if row["largest"] else row["batch"]) for row in rows} == {
         (name, context, batch)
-        for name in ("RetNet", "Transformer", "Transformer, grouped")
+        for name in ("RetNet", "Transformer", "Transformer, grouped", "Linear attention", "GRU")
         for context in (4, 8)
         for batch in (1, 2, "most")
     }
@@ -120,15 +124,17 @@ def test_ceilings_are_measured_in_the_same_run(run):
 
 def test_states_and_caches_have_the_bytes_of_their_formulas(run):
     for row in run[0]["decoding"]["rows"]:
-        if row["model"] == "retnet":
-            wanted = 4 * 8 * 16 * 4 * 2 * row["batch"]  # H K V, four bytes, layers, B
-        else:
-            wanted = 2 * row["kv_heads"] * 8 * row["context"] * 2 * 2 * row["batch"]  # k and v, two bytes, layers, B
-        assert row["past_bytes"] == wanted
+        a_layer = {
+            "retnet": 4 * 8 * 16 * 4,  # H K V, four bytes
+            "transformer": 2 * (row["kv_heads"] or 0) * 8 * row["context"] * 2,  # k and v, two bytes
+            "linear": 4 * 8 * 9 * 4,  # H width (width + 1), four bytes
+            "gru": 32 * 2,  # d, two bytes
+        }[row["model"]]
+        assert row["past_bytes"] == a_layer * 2 * row["batch"]
         assert row["weight_bytes"] == 2 * row["parameters"]
         assert row["dtypes"] == {
             "parameters": "bfloat16",
-            "past": "float32" if row["model"] == "retnet" else "bfloat16",
+            "past": "float32" if row["model"] in ("retnet", "linear") else "bfloat16",
         }
 
 
@@ -148,7 +154,7 @@ def test_the_floor_is_the_bytes_that_must_move_over_the_bandwidth(run):
     bandwidth = run[0]["decoding"]["ceilings"]["copy"]["bytes_per_second"]
     for row in run[0]["decoding"]["rows"]:
         table = 256 * 32 * 2  # of the embedding, which is not read
-        passes = 2 if row["model"] == "retnet" else 1  # a state is written too
+        passes = 1 if row["model"] == "transformer" else 2  # a state is written too
         assert row["moved_bytes"] == row["weight_bytes"] - table + passes * row["past_bytes"]
         assert row["floor_seconds"] == row["moved_bytes"] / bandwidth
         assert row["share_of_copy_bandwidth"] == row["floor_seconds"] / row["seconds"]["median"]
@@ -199,6 +205,7 @@ def test_what_a_sequence_takes_is_asked_of_no_more_than_a_kernel_takes(monkeypat
             assert tried[-1] == 2 * tried[-2]
             assert 1 <= tried[-1] * run.num_heads <= 65535
     assert len(set(tried)) > 3
+    assert benchmark_decoding.most_sequences(CONFIG.run("gru")) > 65535  # which has no heads
     fused = dataclasses.replace(CONFIG, num_heads=16).run("retnet", retention="triton")  # whose grid has one axis
     benchmark_decoding.bytes_a_sequence(fused, 4, "cuda")
     assert tried[-1] * 16 > 65535
@@ -210,7 +217,7 @@ def test_what_a_sequence_takes_is_asked_of_no_more_than_a_kernel_takes(monkeypat
 @torch.no_grad()
 def test_decoding_in_bfloat16_keeps_states_in_float32_and_is_a_step_of_the_model():
     """What is timed is one step of `Step`, or of the baseline on its cache, with finite logits."""
-    for name in ("retnet", "transformer"):
+    for name in MODELS:
         work = decoding_work(CONFIG.run(name), 8, 3, "cpu")
         logits = work.call()
         assert logits.dtype == torch.bfloat16
@@ -222,6 +229,25 @@ def test_decoding_in_bfloat16_keeps_states_in_float32_and_is_a_step_of_the_model
     step(torch.zeros(3, dtype=torch.int64))
     assert {layer.dtype for layer in step.state.layers} == {torch.float32}
     assert step.state.position.tolist() == [8] * 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "retnet"])
+def test_a_baseline_s_step_goes_on_in_place(name):
+    """A state moves on in the memory that it had; a cache holds the new token at its last place."""
+    model = build_random(CONFIG.run(name), "cpu", torch.float32)
+    memory = random_memory(model, 8, 2)
+    kept = benchmark_decoding.tensors(memory)
+    before, tokens = [x.clone() for x in kept], torch.tensor([1, 2])
+    want, after = model(tokens[:, None], Memory(7, tuple(map(copy_of, memory.layers))))
+    torch.testing.assert_close(benchmark_decoding.baseline_step(model, tokens, memory), want)
+    for x, old, new in zip(kept, before, benchmark_decoding.tensors(after), strict=True):
+        torch.testing.assert_close(x, new)
+        assert not torch.equal(x, old)
+
+
+def copy_of(layer):
+    return tuple(x.clone() for x in layer) if isinstance(layer, tuple) else layer.clone()
 
 
 def test_a_cache_is_full_but_for_its_last_place():
@@ -275,8 +301,9 @@ def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
     results = benchmark.run(CONFIG, ["decoding"], tmp_path, "cpu", deadline=Deadline(0), progress=lambda _: None)
     assert {row["status"] for row in results["decoding"]["rows"]} == {"left out"}
     lines = benchmark.left_out(results)
-    assert len(lines) == len(results["decoding"]["rows"]) == 18
-    assert lines[0] == "decoding: RetNet, 4 tokens: not reached"
+    assert len(lines) == len(results["decoding"]["rows"]) == 30
+    assert lines[0] == "decoding: RetNet, batch 1, context 4: not reached"
+    assert lines[-1] == "decoding: GRU, batch as many as fit, context 8: not reached"
     assert json.loads((tmp_path / "decoding.json").read_text())["rows"] == results["decoding"]["rows"]
 
 
@@ -289,7 +316,7 @@ def test_the_decoding_figure_shows_the_numbers_of_the_file(run):
     assert len(figure.axes) == 6
     for panel, batch in zip(figure.axes[:3], (1, 2, "largest"), strict=True):
         lines = {each.get_label(): each.lines[0] for each in panel.containers}
-        assert set(lines) == {"RetNet", "Transformer", "Transformer, grouped"}
+        assert set(lines) == {"RetNet", "Transformer", "Transformer, grouped", "Linear attention", "GRU"}
         for name, line in lines.items():
             rows = [
                 row for row in results["rows"]
@@ -306,7 +333,7 @@ def test_the_decoding_figure_shows_the_numbers_of_the_file(run):
             else:
                 wanted = [row["past_bytes"] / 2**20 for row in rows if row["batch"] == batch and not row["largest"]]
             np.testing.assert_array_equal(line.get_ydata(), wanted)
-        assert len(panel.lines) == 3
+        assert len(panel.lines) == 5
 
 
 def test_the_training_figure_shows_the_numbers_of_the_file(run):
@@ -319,20 +346,33 @@ def test_the_training_figure_shows_the_numbers_of_the_file(run):
 
 def test_both_figures_give_a_model_the_same_colour_and_show_its_whole_name(run):
     results = json.loads(json.dumps(run[0]))
-    names = ["RetNet, fused", f"RetNet, {FLA}", "Transformer"]
-    for section, rows in (("training", results["training"]["rows"]), ("decoding", results["decoding"]["rows"])):
-        template = next(row for row in rows if row["status"] == "measured")
-        results[section]["rows"] = [template | {"name": name} for name in names]
+    who = [
+        {"model": "retnet", "retention": "triton"},
+        {"model": "retnet", "retention": "fla"},
+        {"model": "transformer"},
+    ]
+    for section in ("training", "decoding"):
+        template = next(row for row in results[section]["rows"] if row["status"] == "measured")
+        results[section]["rows"] = [template | IDENTITY | each for each in who]
     results["training"]["rows"].append(results["training"]["rows"][1] | {"compiled": True})
     figure = benchmark_figures.training_figure(results["training"])
     panel = figure.axes[0]
     colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in panel.patches]
     curves = benchmark_figures.decoding_figure(results["decoding"]).axes[0].containers
-    assert colours[:3] == [each.lines[0].get_color() for each in curves] == [COLOURS[name] for name in names]
+    assert colours[:3] == [each.lines[0].get_color() for each in curves] == [colour(IDENTITY | each) for each in who]
     assert len(set(colours[:3])) == 3
+    assert len({each.lines[0].get_marker() for each in curves}) == 3
     assert [bool(bar.get_hatch()) for bar in panel.patches] == [False, False, False, True]
     FigureCanvasAgg(figure).draw()
     assert min(label.get_window_extent().x0 for label in panel.get_yticklabels()) >= 0.1 * figure.dpi
+
+
+def test_training_panels_have_one_scale_and_say_what_was_not_measured(run):
+    results = json.loads(json.dumps(run[0]["training"]))
+    del results["rows"][0]
+    first, second = benchmark_figures.training_figure(results).axes
+    assert first.get_xlim() == second.get_xlim()
+    assert [sum("not measured" in text.get_text() for text in panel.texts) for panel in (first, second)] == [1, 0]
 
 
 def test_the_decoding_figure_says_what_else_ended_a_batch(run):
@@ -355,7 +395,8 @@ def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run):
     assert below.get_ylabel() == "peak memory, GiB"
     assert {tuple(line.get_ydata()) for line in below.lines} == {(8,), (4, 8)}
     shown = {each.get_label(): list(each.lines[0].get_xdata()) for each in above.containers}
-    assert shown == {"RetNet": [8], "Transformer": [4, 8], "Transformer, grouped": [4, 8]}
+    others = "Transformer", "Transformer, grouped", "Linear attention", "GRU"
+    assert shown == {"RetNet": [8]} | {name: [4, 8] for name in others}
 
 
 def test_figures_are_drawn_again_from_the_files_alone(run, tmp_path):
@@ -437,27 +478,52 @@ def test_on_a_gpu_graphs_run_and_memory_is_known(tmp_path):
         assert math.isfinite(row["share_of_copy_bandwidth"])
 
 
-def test_fused_kernels_are_measured_where_they_run(monkeypatch):
-    def names():
+def test_every_kernel_is_measured_where_it_runs(monkeypatch):
+    """Each row of the registry, in training and, with a decode step of its own, in decoding; elsewhere it is missing."""
+
+    def measured():
         return {
-            *(candidate.row["name"] for candidate in training_candidates(CONFIG, 16, False, "cpu")),
-            *(
-                candidate.row["name"]
-                for candidate in benchmark_decoding.decoding_candidates(CONFIG, 8, 1, False, "cpu")
-            ),
+            section: {each.row["retention"] for each in found}
+            for section, found in (
+                ("training", training_candidates(CONFIG, 16, False, "cpu")),
+                ("decoding", benchmark_decoding.decoding_candidates(CONFIG, 8, 1, False, "cpu")),
+            )
         }
 
-    assert "RetNet, fused" not in names()
-    assert "fused kernels: they need an NVIDIA GPU and Triton" in benchmark.missing("cpu", CONFIG)
-    for module in (benchmark_training, benchmark_decoding):
-        monkeypatch.setattr(module, "has_fused", lambda device: True)
-    assert "RetNet, fused" in names()
-    (row,) = (each.row for each in training_candidates(CONFIG, 16, False, "cpu") if each.row["name"] == "RetNet, fused")
-    assert row["retention"] == "triton"
-    assert f"RetNet, {FLA}" not in names()
-    for module in (benchmark_training, benchmark_decoding):
-        monkeypatch.setattr(module, "has_fla", lambda device: True)
-    assert f"RetNet, {FLA}" in names()
-    assert [
-        each.row["retention"] for each in training_candidates(CONFIG, 16, False, "cpu") if FLA in each.row["name"]
-    ] == ["fla"]
+    assert measured() == {"training": {None, "parallel", "chunkwise"}, "decoding": {None}}
+    assert "fused kernels: not measured without an NVIDIA GPU and Triton" in benchmark.missing("cpu", CONFIG)
+    for name in ("has_fused", "has_fla"):
+        monkeypatch.setattr(f"gpu.kernels.registry.{name}", lambda device: True)
+    steps = {name for name, each in RETENTIONS.items() if each.step}
+    assert measured() == {"training": {None, *RETENTIONS}, "decoding": {None, *steps}}
+    assert not any("without" in line for line in benchmark.missing("cpu", CONFIG))
+
+
+def test_every_model_has_a_row_in_every_section_of_models():
+    for found in (
+        training_candidates(CONFIG, 16, False, "cpu"),
+        benchmark_decoding.decoding_candidates(CONFIG, 8, 1, False, "cpu"),
+    ):
+        assert {each.row["model"] for each in found} == set(MODELS)
+
+
+@pytest.mark.parametrize("section", ["training", "decoding", "kernels", "paper"])
+def test_rows_of_old_files_get_their_identity_by_name(section):
+    """The recorded files say less than today's rows, and are labelled and drawn as before."""
+    rows = json.loads((FOLDER / f"{section}.json").read_text())["rows"]
+    for row in rows:
+        filled = with_identity({name: row[name] for name in row if name not in ("retention", "attention", "grouped")})
+        if not row.get("chunk_size"):
+            assert label(filled, compiled=False) == row["name"]
+        assert label(with_identity(row), compiled=False) == row["name"]
+        assert with_identity(row).keys() >= IDENTITY.keys()
+        assert colour(with_identity(row)).startswith("#")
+
+
+def test_a_new_row_and_the_row_of_an_old_file_are_the_same():
+    for fields in (
+        {"model": "retnet", "retention": "triton"}, {"model": "transformer", "grouped": True, "attention": "flash"},
+        {"model": "transformer", "attention": "unfused"}, {"model": "gru"}, {"retention": "fla"}, {"attention": "cudnn"},
+    ):  # fmt: skip
+        new = new_row("a section", **fields)
+        assert with_identity({"section": "a section", "name": new["name"]}) == new

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from gpu import (
-    benchmark,
-    benchmark_accuracy,
-    benchmark_figures,
-    benchmark_kernels,
-    benchmark_targets,
-    compile_ahead,
-    retentions,
-)
+from gpu.bench import accuracy as benchmark_accuracy
+from gpu.bench import compile_ahead, kernel_calls, kernel_floor
+from gpu.bench import kernels as benchmark_kernels
+from gpu.bench import run as benchmark
+from gpu.bench import targets as benchmark_targets
 from gpu.bench.config import BenchmarkConfig
-from gpu.bench.decoding import Recorded
-from gpu.bench.kernels import ATTENTION, BOTH, FORWARD, KERNELS, OURS, REFERENCE, SHAPES, STEP, Shape
+from gpu.bench.graph import Recorded
+from gpu.bench.kernel_calls import ATTENTION, KERNELS
+from gpu.bench.kernel_floor import BOTH, FORWARD, SHAPES, STEP, Shape
+from gpu.bench.kernels import kernel_row
 from gpu.bench.timing import Deadline
-from gpu.kernels.registry import FLA
+from gpu.kernels import registry as retentions
+from gpu.kernels.registry import FLA, RETENTIONS
 from gpu.models.build import build
+from gpu.report import figures as benchmark_figures
 from gpu.report import page as report
 from gpu.training.config import RunConfig
 from gpu.training.step import Trainer
@@ -41,6 +41,8 @@ CONFIG = BenchmarkConfig(
 )  # fmt: skip
 TINY = Shape(2, 64, 16)  # as many channels as one head of attention has
 FLASH, CUDNN = ATTENTION
+OURS, REFERENCE = (RETENTIONS[name].kernel_label for name in ("triton", "chunkwise"))
+IDENTITY = {name: kernel.identity for name, kernel in KERNELS.items()}
 ON_GPU = torch.cuda.is_available()
 
 
@@ -52,16 +54,17 @@ def run(tmp_path_factory):
     out, lines = tmp_path_factory.mktemp("kernels"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpu.bench.timing.LEAST_SECONDS", 0.0)
-        for module in (benchmark, benchmark_kernels):
+        for module in (retentions, benchmark_kernels):
             patch.setattr(module, "has_fused", lambda device: True)
-        patch.setattr(benchmark_kernels, "has_flash", lambda device: True)
-        patch.setattr(benchmark, "find_spec", lambda name: None)
-        patch.setattr(benchmark, "compile_ahead", lambda every: [f"{len(every)} jobs"])
+        patch.setattr(kernel_calls, "has_flash", lambda device: True)
+        patch.setattr(retentions, "find_spec", lambda name: None)
+        patch.setattr(benchmark_kernels, "compile_ahead", lambda every: [f"{len(every)} jobs"])
         patch.setitem(SHAPES, "large", TINY)
         patch.setitem(SHAPES, "small", TINY)
         patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
         patch.setattr(benchmark_kernels, "BATCHES", (1, 2))
-        patch.setattr(benchmark_kernels, "STEPS", 2)
+        for module in (benchmark_kernels, kernel_calls):
+            patch.setattr(module, "STEPS", 2)
         patch.setattr(benchmark_accuracy, "TIMES", (5, 1000))
         results = benchmark.run(CONFIG, ["kernels"], out, "cpu", command="the command", progress=lines.append)
         stored = json.loads((out / "kernels.json").read_text())
@@ -73,7 +76,7 @@ def run(tmp_path_factory):
 
 def test_operations_are_those_counted_by_hand():
     """One head, K 2, V 3: a token of chunks of one costs 2 (K + V) + 4 K V = 34; the parallel form T (T + 1) 5 in all."""
-    count = functools.partial(benchmark_kernels.least_flops, heads=1, key_dim=2, value_dim=3)
+    count = functools.partial(kernel_floor.least_flops, heads=1, key_dim=2, value_dim=3)
     assert count(FORWARD, 1, time=1) == 1 * 2 * 5
     assert count(FORWARD, 1, time=5) == 5 * 6 * 5
     assert count(FORWARD, 1, time=6) == 6 * 34 < 6 * 7 * 5
@@ -89,10 +92,10 @@ def test_floors_at_the_paper_s_shape_are_those_of_its_formulas():
     def floor(what, heads, time, key_dim, value_dim, **settings):
         sizes = what, 16384 // time, heads, time, key_dim, value_dim
         row = {
-            "what": what, "seconds": {"median": 1e-3}, "flops": benchmark_kernels.least_flops(*sizes, **settings),
-            "moved_bytes": benchmark_kernels.least_bytes(*sizes),
+            "what": what, "seconds": {"median": 1e-3}, "flops": kernel_floor.least_flops(*sizes, **settings),
+            "moved_bytes": kernel_floor.least_bytes(*sizes),
         }  # fmt: skip
-        found = benchmark_kernels.roofline(row, peaks)
+        found = kernel_floor.roofline(row, peaks)
         assert found["share_of_roofline"] == found["floor_seconds"] / 1e-3
         return found["floor_seconds"]
 
@@ -116,12 +119,13 @@ def _paper(time):
 def test_a_step_reads_and_writes_its_state():
     row = {
         "what": STEP,
+        "steps": 20,
         "seconds": {"median": 4e-6},
         "flops": 0,
-        "moved_bytes": 20 * benchmark_kernels.step_bytes(1, 16, 256, 512),
+        "moved_bytes": 20 * kernel_floor.step_bytes(1, 16, 256, 512),
     }
     assert row["moved_bytes"] == 20 * 16 * (2 * 4 * 256 * 512 + 2 * (2 * 256 + 2 * 512))
-    found = benchmark_kernels.roofline(
+    found = kernel_floor.roofline(
         row, {"matrix_product": {"flops_per_second": 1.0}, "copy": {"bytes_per_second": 1e14}}
     )
     assert found["step_seconds"] == 4e-6 / 20
@@ -132,7 +136,7 @@ def test_a_step_reads_and_writes_its_state():
 
 def test_without_ceilings_there_is_no_floor():
     row = {"what": FORWARD, "seconds": {"median": 1.0}, "flops": 1, "moved_bytes": 1}
-    assert benchmark_kernels.roofline(row, {"matrix_product": {}, "copy": {}}) == {
+    assert kernel_floor.roofline(row, {"matrix_product": {}, "copy": {}}) == {
         "floor_seconds": None, "share_of_roofline": None,
     }  # fmt: skip
 
@@ -143,8 +147,8 @@ def test_without_ceilings_there_is_no_floor():
 @pytest.mark.parametrize("name", [OURS, REFERENCE])
 def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
     device = "cuda" if ON_GPU else "cpu"
-    function, leaves, grad = KERNELS[name](TINY, 8, 16, device)
-    want, _, _ = KERNELS[REFERENCE](TINY, 8, 16, device)
+    function, leaves, grad = KERNELS[name].make(TINY, 8, 16, device)
+    want, _, _ = KERNELS[REFERENCE].make(TINY, 8, 16, device)
     assert all(x.transpose(1, 2).is_contiguous() for x in (*leaves, grad))
     assert [x.shape for x in leaves] == [(2, 2, 8, 64), (2, 2, 8, 64), (2, 2, 8, 16)]
     out, reference = function(*leaves).float(), want(*leaves).float()
@@ -164,8 +168,8 @@ def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
     fake = type("fla", (), {"chunk_retention": staticmethod(chunk_retention)})
     for name in ("fla", "fla.ops", "fla.ops.retention"):
         monkeypatch.setitem(sys.modules, name, fake)
-    function, leaves, grad = KERNELS[FLA](TINY, 8, 16, "cpu")
-    ours = benchmark_kernels.inputs(TINY, 8, 16, "cpu")
+    function, leaves, grad = KERNELS[FLA].make(TINY, 8, 16, "cpu")
+    ours = kernel_calls.inputs(TINY, 8, 16, "cpu")
     assert function(*leaves) is leaves[2]
     assert seen[0][3] == 1.0  # no scale inside
     for x, y in zip((*leaves, grad), ours[:4], strict=True):
@@ -183,17 +187,17 @@ def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
     fake = type("fla", (), {"fused_recurrent_retention": staticmethod(fused_recurrent_retention)})
     for name in ("fla", "fla.ops", "fla.ops.retention"):
         monkeypatch.setitem(sys.modules, name, fake)
-    benchmark_kernels.step_work(FLA, TINY, 3, False, "cpu").call()
-    assert len(seen) == benchmark_kernels.STEPS
+    kernel_calls.step_work("fla", TINY, 3, False, "cpu").call()
+    assert len(seen) == kernel_calls.STEPS
     for before, after in itertools.pairwise(seen):
         assert after[:4] == ((3, 1, 2, 64), (3, 1, 2, 16), 1.0, True)
         assert torch.equal(after[4], before[4] + 1)
 
     states = []
-    monkeypatch.setattr(benchmark_kernels, "fused_step", lambda *arguments: states.append(arguments[4]))
-    work = benchmark_kernels.step_work(OURS, TINY, 3, False, "cpu")
+    monkeypatch.setattr("gpu.kernels.fused_step.fused_step", lambda *xs: (states.append(xs[4]), xs[4]))
+    work = kernel_calls.step_work("triton", TINY, 3, False, "cpu")
     work.call()
-    assert work.tokens == 3 * len(states) == 3 * benchmark_kernels.STEPS
+    assert work.tokens == 3 * len(states) == 3 * kernel_calls.STEPS
     assert all(state is states[0] for state in states)  # in place
     assert states[0].shape == (3, 2, 64, 16)
     assert states[0].dtype == torch.float32
@@ -221,9 +225,9 @@ def test_a_graph_computes_what_the_call_does(monkeypatch, name, what):
         recorded.append((Recorded if ON_GPU else Repeated)(call, where))
         return recorded[-1]
 
-    monkeypatch.setattr(benchmark_kernels, "Recorded", record)
+    monkeypatch.setattr(kernel_calls, "Recorded", record)
     with values_trusted():
-        work = benchmark_kernels.kernel_work(name, what, TINY, 8, 16, device, cuda_graph=True)
+        work = kernel_calls.kernel_work(name, what, TINY, 8, 16, device, cuda_graph=True)
         (graph,) = recorded
         want = [x.detach().clone() for x in graph.call()]
         assert len(want) == (1 if what == FORWARD else 3)
@@ -246,8 +250,8 @@ def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
     fake = type("fla", (), {"chunk_simple_gla": staticmethod(chunk_simple_gla), "chunk_retention": None})
     for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
         monkeypatch.setitem(sys.modules, name, fake)
-    monkeypatch.setattr(benchmark_kernels, "Recorded", Repeated)
-    work = benchmark_kernels.kernel_work(FLA, FORWARD, TINY, 8, 16, "cpu", cuda_graph=True)
+    monkeypatch.setattr(kernel_calls, "Recorded", Repeated)
+    work = kernel_calls.kernel_work(FLA, FORWARD, TINY, 8, 16, "cpu", cuda_graph=True)
     work.call()
     assert seen[0][0] is seen[1][0]
     assert {scale for _, scale in seen} == {1.0}
@@ -343,7 +347,7 @@ def test_short_calls_are_measured_as_graphs_too(monkeypatch):
 
 
 def test_attention_has_as_many_channels():
-    function, leaves, grad = benchmark_kernels.attention(torch.nn.attention.SDPBackend.MATH, TINY, 8, 16, "cpu")
+    function, leaves, grad = kernel_calls.attention(torch.nn.attention.SDPBackend.MATH, TINY, 8, 16, "cpu")
     assert [x.shape for x in (*leaves, grad)] == [(2, 1, 8, 128)] * 4
     assert torch.equal(function(*leaves)[:, :, 0], leaves[2][:, :, 0])  # the first token sees itself alone
 
@@ -376,9 +380,9 @@ def test_the_file_holds_all_of_it(run):
     results, stored, _, lines = run
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
-    assert "kernels: large, 16 tokens, forward, T = 8" in lines
+    assert "kernels: large, forward, T = 8" in lines
     assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
-    assert "flash-linear-attention: it is not installed" in stored["missing"]
+    assert "flash-linear-attention: not measured without an NVIDIA GPU, Triton and its own package" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
     for _, (headings, texts) in benchmark.tables({"kernels": results}):
@@ -391,7 +395,7 @@ def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
     assert (results["kernels"]["rows"], results["kernels"]["accuracy"]) == ([], [])
     assert "kernels: nothing is measured, for the fused ones do not run here" in lines
     assert benchmark.tables(results) == []
-    assert "fused kernels: they need an NVIDIA GPU and Triton" in results["kernels"]["missing"]
+    assert "fused kernels: not measured without an NVIDIA GPU and Triton" in results["kernels"]["missing"]
 
 
 def test_kernels_are_compiled_by_running_them_once(monkeypatch):
@@ -452,7 +456,7 @@ def test_a_wrong_kernel_and_one_that_leaves_memory_unwritten_are_found(monkeypat
 
 
 def timed(name, what, time, seconds, shape="large", batch=1, graph=False, **more):
-    row = benchmark_kernels.row_of(name, what, shape, SHAPES[shape], batch, time, cuda_graph=graph)
+    row = kernel_row(IDENTITY[name], what, shape, SHAPES[shape], batch, time, cuda_graph=graph)
     return (
         row | {"status": "measured", "remark": "", "seconds": dict.fromkeys(("min", "median", "max"), seconds)} | more
     )

@@ -19,7 +19,7 @@ from gpu.bench import paper as benchmark_paper
 from gpu.bench import run as benchmark
 from gpu.bench.config import PAPER, QUICK, BenchmarkConfig
 from gpu.bench.decoding import random_state
-from gpu.bench.paper import TRAINING, UNFUSED, Setup, paper_groups, paper_training, unfused
+from gpu.bench.paper import SECTION, TRAINING, Setup, training_candidates, unfused
 from gpu.bench.timing import time_candidates
 from gpu.kernels.registry import step_of
 from gpu.models import operations
@@ -69,7 +69,9 @@ def test_all_of_a_setup_train_on_the_same_terms(rows):
     assert len(trained) == 6
     for first in (0, 3):
         trio = trained[first : first + 3]
-        assert [row["name"] for row in trio] == [UNFUSED, "Transformer", "RetNet"]
+        assert [(row["model"], row["attention"], row["retention"]) for row in trio] == [
+            ("transformer", "unfused", None), ("transformer", None, None), ("retnet", None, "chunkwise"),
+        ]  # fmt: skip
         for name in ("size", "time", "tokens", "batch", "recompute", "vocab_size", "parameters_in", "compiled"):
             assert len({row[name] for row in trio}) == 1, name
         counts = [row["parameters"] for row in trio]
@@ -96,15 +98,17 @@ def test_decoding_is_that_of_the_benchmark(rows):
 
 
 def test_the_paper_s_sizes_and_what_is_compiled(monkeypatch):
-    for module in ("benchmark_paper", "benchmark_decoding"):
-        monkeypatch.setattr(f"gpu.{module}.has_fused", lambda device: True)
-    monkeypatch.setattr("gpu.bench.decoding.has_fla", lambda device: True)  # which the tables leave out
-    found = [(section, compiled, *each) for section, compiled, each in paper_groups(BenchmarkConfig(**PAPER), "cpu")]
-    assert [compiled for _, compiled, _ in found] == sorted(compiled for _, compiled, _ in found)
+    for name in ("has_fused", "has_fla"):  # of which the tables leave out the latter
+        monkeypatch.setattr(f"gpu.kernels.registry.{name}", lambda device: True)
+    found = list(SECTION.groups(BenchmarkConfig(**PAPER), "cpu"))
+    assert {len(group.candidates) for group in found} == {1}
+    assert [group.compiled for group in found] == sorted(group.compiled for group in found)
+    rows = [group.candidates[0].row for group in found]
+    assert [row["compiled"] for row in rows] == [group.compiled for group in found]
     trained = {
-        (each.row["size"], each.row["recompute"], each.row["parameters_in"], compiled, each.row["name"])
-        for section, compiled, each in found
-        if section == "training"
+        (row["size"], row["recompute"], row["parameters_in"], row["compiled"], row["name"])
+        for row in rows
+        if row["section"] == "training"
     }
     assert trained == {
         (size, recompute, dtype, compiled, name)
@@ -112,10 +116,10 @@ def test_the_paper_s_sizes_and_what_is_compiled(monkeypatch):
             ("1.3B", False, "float32"), ("1.3B", True, "float32"), ("2.7B", True, "float32"), ("6.7B", True, "bfloat16")
         )
         for compiled in (False, True)
-        for name in (UNFUSED, "Transformer", "RetNet, fused")
-        if not (compiled and (name == UNFUSED or size != "1.3B"))
+        for name in ("Transformer, unfused", "Transformer", "RetNet, fused")
+        if not (compiled and ("unfused" in name or size != "1.3B"))
     }  # fmt: skip
-    decoded = [(compiled, each.row) for section, compiled, each in found if section == "decoding"]
+    decoded = [(row["compiled"], row) for row in rows if row["section"] == "decoding"]
     assert {row["name"] for _, row in decoded} == {"RetNet, fused", "Transformer", "Transformer, grouped"}
     assert {row["context"] for compiled, row in decoded if not compiled} == {2048, 8192, 32768, 65536}
     assert {row["context"] for compiled, row in decoded if compiled} == {8192}
@@ -146,7 +150,7 @@ def test_a_candidate_that_does_not_fit_is_a_result(monkeypatch):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(benchmark_paper, "training_work", full)
-    found = paper_training(TINY, Setup("tiny"), 16, False, "cpu")
+    found = training_candidates(TINY, Setup("tiny"), 16, False, "cpu")
     assert {row["status"] for row in time_candidates(found, 1, "cpu")} == {"does not fit"}
 
 
@@ -330,12 +334,12 @@ def decoded(name, batch, context, seconds, past, **change):
 
 
 MADE_UP = [
-    trained(UNFUSED, 1000.0, 80),
+    trained("Transformer, unfused", 1000.0, 80),
     trained("Transformer", 4000.0, 40),
     trained("RetNet, fused", 5000.0, 30),
     trained("Transformer", 4000.0, 40, compiled=True),
     trained("RetNet, fused", 3000.0, 50, compiled=True),
-    trained(UNFUSED, 0.0, 0, size="6.7B", status="does not fit", remark="out of memory"),
+    trained("Transformer, unfused", 0.0, 0, size="6.7B", status="does not fit", remark="out of memory"),
     trained("RetNet, fused", 700.0, 100, size="6.7B"),
     decoded("RetNet, fused", 1, 2048, 0.004, 0.25),
     decoded("RetNet, fused", 1, 8192, 0.004, 0.25),
@@ -453,7 +457,7 @@ def test_the_page_has_the_section_once_there_is_a_file(tmp_path, rows):
 def test_the_table_names_sizes_and_settings(rows):
     headings, lines = benchmark.table("paper", rows)
     assert {len(line) for line in lines} == {len(headings)}
-    assert lines[0][:3] == ["tiny", "T = 16, float32", UNFUSED]
+    assert lines[0][:3] == ["tiny", "T = 16, float32", "Transformer, unfused"]
     assert lines[-1][:3] == ["tiny", "batch as many as fit, context 8", "Transformer"]
 
 

@@ -14,7 +14,7 @@ from processes import in_processes
 from torch.distributed.tensor import DTensor
 
 import refimpl
-from gpu.bench.processes import TOLERANCES, attempt, judged, worst
+from gpu.bench.processes import TOLERANCES, attempt, evaluate, worst
 from gpu.models.retnet import RetNet
 from gpu.parallel import processes as distributed
 
@@ -53,14 +53,14 @@ def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
 
 def test_a_difference_is_a_failure():
     for off, why in ((1e-10, None), (2e-10, "out off by 2.0e-10"), (float("nan"), "out off by nan")):
-        assert judged({"what": "x", "out off": off}, torch.float64).get("failed") == why
+        assert evaluate({"what": "x", "out off": off}, torch.float64).get("failed") == why
 
 
 def test_a_row_may_allow_more_than_its_dtype_does():
-    row = judged({"first off": 2e-6, "losses off": 3e-4}, torch.float32, {"losses off": 4e-4})
+    row = evaluate({"first off": 2e-6, "losses off": 3e-4}, torch.float32, {"losses off": 4e-4})
     assert "failed" not in row
     assert row["allowed"] == {"first off": 1e-5, "losses off": 4e-4}
-    row = judged({"first off": 2e-5, "losses off": 5e-4}, torch.float32, {"losses off": 4e-4})
+    row = evaluate({"first off": 2e-5, "losses off": 5e-4}, torch.float32, {"losses off": 4e-4})
     assert row["failed"] == "first off by 2.0e-05, losses off by 5.0e-04"
 
 

@@ -1,0 +1,160 @@
+"""How a kernel is called when it is measured alone: retentions under the contract or in their own layout, and attention.
+
+All is bfloat16 and as a model has it, (B, T, H, width) in memory. That costs none of the candidates a copy: our kernels
+and attention read the transposed view, flash-linear-attention has these axes in this order.
+
+A call launched from Python takes at least as long as Python takes to launch it. Where that may be longer than the kernels
+themselves, a second row has the same call as a CUDA graph, gradients included. Gradients are computed in the thread that
+asks for them: to wake torch's own would cost a model once, and each call here.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from refimpl import head_decays
+
+from ..kernels.registry import RETENTIONS, has_flash
+from .graph import Recorded
+from .kernel_floor import FORWARD
+from .rows import ATTENTION_LABELS
+from .timing import Work
+
+HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
+CHUNK_SIZE = 256  # of retentions that take one
+STEPS = 20  # a call
+
+
+class Kernel(NamedTuple):
+    """A kernel to measure.
+
+    identity: fields of its rows. make: takes a `Shape`, T, tokens altogether, a device and whether it is for a CUDA graph;
+    returns a function of q, k and v, these, and the gradient of its result. available: whether it runs at T on a device and
+    is worth its time. graphs: whether it is measured as a CUDA graph too.
+    """
+
+    identity: dict
+    make: Callable
+    available: Callable
+    graphs: bool = True
+
+
+def inputs(shape, time, tokens, device="cuda"):
+    """q, k, v and a gradient of out as a model has them, (B, T, H, width) in memory, bfloat16, seeded; and gamma."""
+    heads, key_dim, value_dim = shape
+    draw = torch.Generator(device).manual_seed(0)
+    rows = lambda width: torch.randn(  # noqa: E731
+        (tokens // time, time, heads, width), dtype=torch.bfloat16, device=device, generator=draw
+    ).transpose(1, 2)
+    q, k = rows(key_dim), rows(key_dim)
+    return q * key_dim**-0.5, k, rows(value_dim), rows(value_dim), head_decays(heads, xp=torch, device=device)
+
+
+def retention(name, shape, time, tokens, device, cuda_graph=False):
+    """What a `Kernel`'s `make` returns, of a name of `RETENTIONS`."""
+    row, (*leaves, grad, gamma) = RETENTIONS[name], inputs(shape, time, tokens, device)
+    if row.native:  # which has decays of its own, and axes (B, T, H, width)
+        *leaves, grad = (x.transpose(1, 2) for x in (*leaves, grad))
+        return row.native(shape.heads, device, cuda_graph), leaves, grad
+    function = row(CHUNK_SIZE)
+    return lambda q, k, v: function(q, k, v, gamma)[0], leaves, grad
+
+
+def attention(backend, shape, time, tokens, device, cuda_graph=False):
+    """The same of causal attention over as many channels, H K, in heads of `HEAD_DIM`."""
+    sizes = 4, tokens // time, time, attention_heads(shape), HEAD_DIM
+    *leaves, grad = torch.randn(sizes, dtype=torch.bfloat16, device=device).transpose(2, 3)
+
+    def call(q, k, v):
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    return call, leaves, grad
+
+
+def attention_heads(shape):
+    """Heads of attention over H K channels.
+
+    >>> from gpu.bench.kernel_floor import SHAPES
+    >>> attention_heads(SHAPES["large"]), attention_heads(SHAPES["small"])
+    (32, 4)
+    """
+    return shape.heads * shape.key_dim // HEAD_DIM
+
+
+def retention_kernel(name):
+    """The `Kernel` of a name of `RETENTIONS`."""
+    row = RETENTIONS[name]
+    return Kernel(
+        {"retention": name, "chunk_size": CHUNK_SIZE if row.chunked else None},
+        functools.partial(retention, name),
+        lambda time, device: row.available(device) and time <= (row.longest_alone or time),
+        graphs=row.fused,
+    )
+
+
+def attention_kernel(name, backend):
+    """The `Kernel` of one of torch's backends."""
+    available = lambda time, device: has_flash(device)  # noqa: E731
+    return Kernel({"attention": name}, functools.partial(attention, backend), available)
+
+
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+ATTENTION = {ATTENTION_LABELS[name]: attention_kernel(name, backend) for name, backend in BACKENDS.items()}
+# By label, as the rows of the kernel ladder are.
+KERNELS = {row.kernel_label: retention_kernel(name) for name, row in RETENTIONS.items() if row.kernel_label} | ATTENTION
+
+
+def kernels_here(time, device):
+    """Names of `KERNELS` that run on a device and are worth their time at a length."""
+    return [name for name, kernel in KERNELS.items() if kernel.available(time, device)]
+
+
+def work_of(call, tokens, cuda_graph, device):
+    """The `Work` of a call of so many tokens, launched from Python or as a CUDA graph, which may not copy from the host."""
+    if cuda_graph:
+        recorded = Recorded(call, device)
+        return Work(lambda: recorded.graph.replay(), tokens, {})  # it holds the call, whose inputs the graph reads
+    return Work(call, tokens, {})
+
+
+def kernel_work(name, what, shape, time, tokens, device, *, cuda_graph=False):
+    """The `Work` of a name of `KERNELS`, `FORWARD` or `BOTH`; its call returns the output, or the three gradients."""
+    function, leaves, grad = KERNELS[name].make(shape, time, tokens, device, cuda_graph)
+    leaves = [x.detach().requires_grad_(what != FORWARD) for x in leaves]
+
+    def call():
+        out = function(*leaves)
+        if what == FORWARD:
+            return (out,)
+        with torch.autograd.set_multithreading_enabled(False):
+            return torch.autograd.grad(out, leaves, grad)
+
+    return work_of(call, grad.shape[0] * time, cuda_graph, device)
+
+
+@torch.no_grad()
+def step_work(name, shape, batch, cuda_graph, device):
+    """`STEPS` decode steps of a batch, one after another, of a name of `RETENTIONS` that has its own."""
+    row, (heads, key_dim, value_dim) = RETENTIONS[name], shape
+    draw = functools.partial(torch.randn, device=device, dtype=torch.bfloat16)
+    q, k, v = (draw(batch, heads, 1, width) for width in (key_dim, key_dim, value_dim))
+    gamma, state = head_decays(heads, xp=torch, device=device), draw(batch, heads, key_dim, value_dim).float()
+    if row.native_step:
+        q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+        advance = functools.partial(row.native_step(), q, k, v)
+    else:
+        step = row.step()
+        advance = lambda state: step(q, k, v, gamma, state)[1]  # noqa: E731
+
+    @torch.no_grad()
+    def steps():
+        after = state
+        for _ in range(STEPS):
+            after = advance(after)
+
+    return work_of(steps, STEPS * batch, cuda_graph, device)

@@ -1,0 +1,133 @@
+"""What a section of the benchmark is: what it measures, the fields derived from it, its tables and its figure."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from refimpl.model import param_shapes
+from refimpl.tree import flatten
+
+from .rows import with_identity
+from .timing import MEASURED
+
+LARGE = 200e6  # parameters; models with more are measured one after another, each with the memory to itself
+
+
+class Group(NamedTuple):
+    """Candidates that are timed in turn, the name of their section, and the context they run in."""
+
+    section: str
+    compiled: bool
+    candidates: list
+    around: Callable
+
+
+class Section:
+    """A section; a new one is a subclass in a file of its own, whose instance is listed in `gpu.bench.run.ALL`.
+
+    name: of the section and its file. what: what it measures, for that file. default: whether it is measured when no section
+    is named. lists: what its file holds besides rows. identity, measured: columns of its table as (heading, function of a row
+    that returns text); those in `measured` are filled for rows that were measured. figure: a function of the file's
+    contents, or None.
+    """
+
+    name = what = ""
+    default = True
+    lists = ()
+    identity = measured = ()
+    figure = None
+
+    def groups(self, config, device):
+        """Yield every `Group` for a `BenchmarkConfig`."""
+        raise NotImplementedError
+
+    def describe(self, row):
+        """At what sizes a row was measured, in words; `gpu.bench.rows.label` says what."""
+        raise NotImplementedError
+
+    def derived(self, row, peaks):
+        """Fields that follow from the seconds of a measured row and the ceilings."""
+        raise NotImplementedError
+
+    def prepare(self, device, deadline, progress):
+        """What comes before the first group."""
+
+    def finish(self, result, config, device, *, deadline, keep, progress):
+        """What is measured after the last group; it fills `result` and calls keep() to write it."""
+
+    def summary(self, result):
+        """Fields of the file that follow from its lists."""
+        return {}
+
+    def tables(self, result):
+        """(title, (headings, lines)) of each table."""
+        return [(f"{self.name}, {result['device']}", self.table(result["rows"]))]
+
+    def table(self, rows):
+        """Rows, old ones too, as (headings, lines of texts)."""
+        return table(self.identity, self.measured, map(with_identity, rows))
+
+
+def table(identity, measured, rows):
+    """Rows as (headings, lines of texts); a row that was not measured has its status in place of the `measured` columns."""
+    lines = []
+    for row in rows:
+        line = [text(row) for _, text in identity]
+        if row["status"] == MEASURED:
+            line += [text(row) for _, text in measured]
+        else:
+            line += [f"{row['status']}: {row['remark']}", *[""] * (len(measured) - 1)]
+        lines.append(line)
+    return tuple(heading for heading, _ in (*identity, *measured)), lines
+
+
+def speed_columns(share, heading):
+    """Columns of speed and memory, and of a share of a ceiling: the name of its field and its heading."""
+    return (
+        ("tokens/s", lambda row: f"{row['tokens_per_second']:,.0f}"),
+        ("spread", format_spread),
+        ("memory", lambda row: format_bytes(row["peak_bytes"])),
+        (heading, lambda row: format_share(share(row))),
+    )
+
+
+def format_spread(row):
+    """The largest deviation of a round from the median.
+
+    >>> format_spread({"seconds": {"min": 0.9, "median": 1.0, "max": 1.05}})
+    '± 10%'
+    """
+    seconds = row["seconds"]
+    return f"± {max(abs(seconds[end] / seconds['median'] - 1) for end in ('min', 'max')):.0%}"
+
+
+def format_share(share):
+    """A share in percent, or nothing if it is not known."""
+    return "" if share is None else f"{share:.0%}"
+
+
+def format_bytes(size):
+    """Bytes, in the unit that fits.
+
+    >>> format_bytes(3 * 2**30), format_bytes(1536), format_bytes(None)
+    ('3.0 GiB', '1.5 KiB', 'unknown')
+    """
+    if size is None:
+        return "unknown"
+    power = int(np.clip(np.log2(max(size, 1)) // 10, 0, 4))
+    return f"{size / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def together(candidates, alone):
+    """Lists of candidates that share memory and are timed in turn: all of them, or each alone."""
+    if alone:
+        return [[each] for each in candidates]
+    return [candidates] if candidates else []
+
+
+def is_large(config):
+    """Whether models of a `BenchmarkConfig` are measured one after another."""
+    shapes = flatten(param_shapes(config.run("retnet").retnet))
+    return sum(math.prod(shape) for shape in shapes.values()) > LARGE
