@@ -1,7 +1,7 @@
 """How far the fused kernels are from float64: relative RMS errors of outputs, states and gradients.
 
-For the fastest and the slowest head each on its own, the larger of the two counts: a slow head would hide a fast one.
-Memory that nobody has written to reads as NaN, and each case is computed twice, for the same bits.
+The error is the larger of two: of the fastest head alone and of the slowest alone, because a slow head would hide a fast
+one. Unwritten memory reads as NaN, and each case is computed twice to compare the bits.
 """
 
 import math
@@ -34,7 +34,7 @@ def measure(most_tokens, device, rows, *, deadline, keep):
     for row in rows:
         if deadline.passed():
             break
-        start_of_peak(device)  # gives back what the case before has used
+        start_of_peak(device)  # frees what the last case used
         try:
             row.update(errors(row["key_dim"], row["value_dim"], row["time"], getattr(torch, row["dtype"]), device))
             row.update(status=MEASURED, remark="")

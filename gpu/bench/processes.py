@@ -1,9 +1,9 @@
-"""torchrun --nproc-per-node 2 -m gpu.check_processes: several processes compute what one does, and how much faster.
+"""torchrun --nproc-per-node 2 -m gpu.check_processes: whether several processes compute what one does, and how fast.
 
 Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are each compared
-with one device, which every process has to itself beside the shared work. Then training is timed, on one process alone and
-on all. Tests run it small on two CPU processes; on GPUs it is run by hand and leaves a results file. A row that fails says
-why and does not keep the others from being measured; the exit status is 1 then.
+with one device: every process also computes the whole by itself. Then training is timed, on one process and on all. Tests
+run it small on two CPU processes; on GPUs it is run by hand and writes a results file. A row that fails says why, the others
+are still measured, and the exit status is 1.
 """
 
 import dataclasses
@@ -109,7 +109,7 @@ def check(
 
 
 def describe(argument):
-    """What tells a row from others that were given the same kind of argument.
+    """The part of an argument that tells its row from others.
 
     >>> describe(RunConfig(parallelism="sharded")), describe(replicate), describe(torch.float64)
     ('sharded', 'replicate', 'torch.float64')
@@ -183,7 +183,7 @@ def retention_row(device, dtype):
         pairs["dstate"] = (own["state"].grad, one["state"].grad)
     if rank == size - 1:
         pairs["end"] = (got_end, want_end)
-    # A narrow dtype is compared with float64 from the same rounded inputs: what is left is its own rounding.
+    # A narrow dtype is compared with float64 from the same rounded inputs, so that only its own rounding differs.
     off = {
         f"{name} off": worst(difference(*pairs[name]) if name in pairs else 0.0)
         for name in ("out", "end", "dq", "dk", "dv", "dstate")
@@ -203,7 +203,7 @@ def model_row(device, config, share):
     inputs, state = own_slice(text[:, :-1], config)
     targets, _ = own_slice(text[:, 1:], config)
     logits, _ = model(inputs, retention=retention_sequence_parallel, state=state)
-    # The mean over processes of this, which is what is taken of gradients, is the mean over all targets.
+    # Gradients are averaged over processes, and the average of this loss is the mean over all targets.
     loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
     loss = loss * dist.get_world_size() / text[:, 1:].numel()
     loss.backward()
@@ -219,9 +219,9 @@ def model_row(device, config, share):
 def training_row(device, config, dtype):
     """STEPS steps of processes together against one by itself: losses, gradient norms, and the weights after.
 
-    AdamW divides by the size of gradients, those that are all rounding included, so what begins as rounding grows from
-    step to step. The first loss must agree to rounding; of the rest AMPLIFIED times as much is allowed as one process
-    differs from itself when it computes the same batches in two parts.
+    AdamW divides by the size of gradients, even of those that are only rounding, so rounding grows from step to step. The
+    first loss must agree to rounding. The rest may differ AMPLIFIED times as much as one process differs from itself when it
+    computes the same batches in two parts.
     """
     tokens = torch.randint(
         config.vocab_size, (STEPS, config.batch_size, config.window + 1), generator=torch.Generator().manual_seed(2)
@@ -273,7 +273,7 @@ def trained(device, config, shared, tokens, dtype):
 
 
 def apart(got, want):
-    """How far a `Trained` is from another: {"losses", "norms", "weights": share of what is wanted}."""
+    """Relative differences of a `Trained` from another: {"losses", "norms", "weights"}."""
     losses, norms = (
         max(abs(a[i] - b[i]) / abs(b[i]) for a, b in zip(got.values, want.values, strict=True)) for i in range(2)
     )

@@ -1,5 +1,7 @@
 """What the kernels were to reach, and whether the rows of a run say so: ratios within the run, and errors."""
 
+from typing import NamedTuple
+
 from .accuracy import OUTPUTS, RESULTS
 from .kernel_floor import BOTH, FORWARD, SHAPES, STEP
 from .rows import kernel_label, kernel_of
@@ -7,19 +9,30 @@ from .timing import MEASURED
 
 OURS, FLA, ATTENTION = "triton", "fla", ("flash", "cudnn")
 
-# shape, what, as CUDA graphs or launched from Python, peers of which the fastest counts, least T, how many times as fast;
-# then the same of what is only aimed at
+
+class Speed(NamedTuple):
+    """How many times as fast as the fastest of some peers our kernels should be, from a length on; aim: not demanded."""
+
+    shape: str
+    what: str
+    wanted: float
+    peers: tuple = (FLA,)
+    cuda_graph: bool = False
+    least_time: int = 1
+    aim: bool = False
+
+
 SPEEDS = [
-    ("large", FORWARD, False, (FLA,), 1, 1.6, False),
-    ("large", BOTH, False, (FLA,), 1, 2.2, False),
-    ("small", FORWARD, False, (FLA,), 1, 1.3, False),
-    ("small", BOTH, False, (FLA,), 1, 1.5, False),
-    ("small", FORWARD, True, (FLA,), 1, 1.3, False),
-    ("small", BOTH, True, (FLA,), 1, 1.5, False),
-    ("large", BOTH, False, ATTENTION, 4096, 1.0, False),
-    ("large", FORWARD, False, (FLA,), 1, 2.5, True),
-    ("large", BOTH, False, (FLA,), 1, 4.0, True),
-    ("large", BOTH, False, ATTENTION, 1, 1.0, True),
+    Speed("large", FORWARD, 1.6),
+    Speed("large", BOTH, 2.2),
+    Speed("small", FORWARD, 1.3),
+    Speed("small", BOTH, 1.5),
+    Speed("small", FORWARD, 1.3, cuda_graph=True),
+    Speed("small", BOTH, 1.5, cuda_graph=True),
+    Speed("large", BOTH, 1.0, ATTENTION, least_time=4096),
+    Speed("large", FORWARD, 2.5, aim=True),
+    Speed("large", BOTH, 4.0, aim=True),
+    Speed("large", BOTH, 1.0, ATTENTION, aim=True),
 ]
 COPY_SHARE, STEP_SPEED = 0.85, 10.0
 # dtype, results, the most that their error may be
@@ -29,18 +42,18 @@ ERRORS = [("bfloat16", OUTPUTS, 5e-3), ("bfloat16", RESULTS[2:], 1e-2), ("float3
 def targets(rows, accuracy):
     """A dict for each target: name, bound ("at least" or "at most"), wanted, got, met and aim.
 
-    got is the worst over all rows that the target speaks of, of those measured; None if there is none. met is False if
-    one of them misses it, True if all were measured and none does, and None if nobody knows. aim: more than is demanded.
+    got is the worst of the measured rows that the target is about; None if there is none. met is False if one of them
+    misses it, True if all were measured and none does, and else None: not known. aim: more than is demanded.
     """
-    found = [speed(rows, *each) for each in SPEEDS]
+    found = [speed(rows, each) for each in SPEEDS]
     step = lambda kernel, batch, graph: [  # noqa: E731
         row for row in rows
         if (row["what"], kernel_of(row), row["batch"], row["cuda_graph"]) == (STEP, kernel, batch, graph)
     ]  # fmt: skip
     shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
     found.append(evaluate("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
-    # The one is about launching. In graphs both have little but bytes to move: the most there is the other's time over the
-    # floor, and more only where the state stays in the L2 cache.
+    # Launched from Python, the peer mostly waits for Python. In a graph both mostly move bytes, so our lead is at most the
+    # peer's time over the floor, unless the state stays in the L2 cache: that is only aimed at.
     for graph, how in ((False, "launched from Python"), (True, "in a CUDA graph too")):
         pairs = [ratio(ours, step(FLA, 1, graph)) for ours in step(OURS, 1, True)]
         name = f"steps a second, batch 1, CUDA graph, over {kernel_label(FLA)}'s {how}"
@@ -56,21 +69,22 @@ def targets(rows, accuracy):
     return found
 
 
-def speed(rows, shape, what, graph, peers, least_time, wanted, aim):
-    """How many times as fast as the fastest of some peers our kernels are, at the length where that is least."""
+def speed(rows, target):
+    """A `Speed`, at the length where our lead is least."""
     ratios, times = [], []
-    key = "shape", "what", "cuda_graph", "time", "batch"
+    same = "shape", "what", "cuda_graph", "time", "batch"
     for ours in rows:
-        concerned = kernel_of(ours) == OURS and [ours[name] for name in key[:3]] == [shape, what, graph]
-        if concerned and ours["time"] >= least_time:
-            same = [row for row in rows if kernel_of(row) in peers and all(row[name] == ours[name] for name in key)]
-            ratios.append(ratio(ours, same))
+        concerned = (ours["shape"], ours["what"], ours["cuda_graph"]) == (target.shape, target.what, target.cuda_graph)
+        if kernel_of(ours) == OURS and concerned and ours["time"] >= target.least_time:
+            peers = [
+                row for row in rows if kernel_of(row) in target.peers and all(row[name] == ours[name] for name in same)
+            ]
+            ratios.append(ratio(ours, peers))
             times.append(ours["time"])
     where = f", T {min(times):,} to {max(times):,}" if times else ""
-    name = (
-        f"{what}{', CUDA graph,' if graph else ''} over {' or '.join(map(kernel_label, peers))}, {SHAPES[shape]}{where}"
-    )
-    return evaluate(name, "at least", wanted, ratios, aim=aim)
+    graph, peers = ", CUDA graph," if target.cuda_graph else "", " or ".join(map(kernel_label, target.peers))
+    name = f"{target.what}{graph} over {peers}, {SHAPES[target.shape]}{where}"
+    return evaluate(name, "at least", target.wanted, ratios, aim=target.aim)
 
 
 def ratio(ours, peers):

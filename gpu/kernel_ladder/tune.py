@@ -1,9 +1,9 @@
 """python -m gpu.kernel_ladder.tune: time candidate tiles of the fused kernels and store the fastest.
 
 Compiling is what takes long, so worker processes do it first, each for a part of the candidates. A candidate that does
-not compile, asks for more memory than a multiprocessor has, or computes something else than the first one is left out, and
-said so. All are timed as CUDA graphs: from Python it is the host that short calls wait for. Chunk sizes and the tiles of
-float32 are not searched; states back in time are given the tiles of those forwards.
+not compile, needs more memory than a multiprocessor has, or disagrees with the first one is left out and reported. All are
+timed as CUDA graphs, because short calls from Python wait for the host. Chunk sizes and the tiles of float32 are not
+searched; states backward in time use the tiles of those forward.
 """
 
 import functools
@@ -49,7 +49,7 @@ OUTPUTS = {False: ("BM", "BK", "BV", "warps", "stages", "residents"), True: ("BV
 DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}
 ROLES = ("states", "outputs", "dq", "dk", "dv")
 MANY = 2**20  # programs, for which time is cut as often as it can be
-ALIKE = 1e-2  # relative RMS between candidates, whose sums are of another order
+ALIKE = 1e-2  # relative RMS difference allowed between candidates, which sum in another order
 SEARCHES = {
     "large": Search(
         False, 128, 16384, (2048, 16384), (128,),
@@ -80,12 +80,12 @@ class Job(NamedTuple):
 
 
 def names_of(search, role):
-    """What the numbers of a role's tiles are, as they are stored."""
+    """The names of the numbers in a role's tiles, as they are stored."""
     return STATES if role == "states" else OUTPUTS[search.one_pass]
 
 
 def parts_of(search, heads, length, programs):
-    """How one pass cuts time, as of `ours.cut`, and whether it walks as often as wanted."""
+    """How one pass cuts time, from `ours.cut`, and whether there are as many walks as wanted."""
     sequences = search.tokens // length * heads
     parts = ours.cut(sequences, -(-length // search.chunk), programs)
     return parts, sequences * parts[0] >= programs
@@ -97,13 +97,13 @@ def jobs(search, heads):
         for length in search.lengths:
             for role in ROLES:
                 if role == "states" and search.one_pass and parts_of(search, heads, length, programs)[0][0] == 1:
-                    continue  # there are none
+                    continue  # time is not cut, so no states are summed
                 for tiles in search.states if role == "states" else search.outputs:
                     yield Job(role, length, programs, tiles)
 
 
 def call_of(search, job, q, k, v, grad, gamma, kept):
-    """The launch of a job as a function of nothing; `kept` holds the states that several of them read."""
+    """The launch of a job as a function without arguments; `kept` holds the states that several of them read."""
     (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
     tiles = dict(zip(names_of(search, job.role), job.tiles, strict=True))
     chunk, chunks = search.chunk, -(-time // search.chunk)
@@ -144,14 +144,14 @@ def _kept(kept, shape, dtype, device):
 
 
 def compile_part(shape, part, parts):
-    """Launch each of a part of the kernels once on small inputs, which leaves it in Triton's cache; what failed, and why.
+    """Launch a part of the kernels once on small inputs, which leaves them in Triton's cache; returns {kernel: failure}.
 
-    What a kernel is compiled for are role and tiles, and whether time is cut.
+    A kernel is compiled anew for each role, for each choice of tiles, and for time that is cut or not.
     """
     search, (heads, *_) = SEARCHES[shape], SHAPES[shape]
     failed, kept, given = {}, {}, {}
-    several = {(job.role, job.tiles) for job in jobs(search, heads)}
-    for number, (role, tiles) in enumerate(sorted(several)):
+    kernels = {(job.role, job.tiles) for job in jobs(search, heads)}
+    for number, (role, tiles) in enumerate(sorted(kernels)):
         if number % parts == part:
             for length in (search.chunk, 8 * search.chunk):  # in one part, or several
                 if length not in given:
@@ -165,7 +165,7 @@ def compile_part(shape, part, parts):
 
 
 def measure(shape, workers):
-    """[(job, ms)] of all jobs that ran and agree with the first of their kind."""
+    """[(job, ms)] of all jobs that ran and agree with the first of their role."""
     if not torch.cuda.is_available():
         raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
     search, failed, rows = SEARCHES[shape], {}, []
@@ -192,20 +192,20 @@ def measure(shape, workers):
 
 
 def written(search, role, results):
-    """The arrays of a call's results without what it may leave unwritten: a state before the first, a sum after the last."""
+    """The arrays of a call's results, without the parts that it may leave unwritten: the first state, the last sum."""
     if role != "states":
         return [each for each in (results if search.one_pass else (results,)) if each is not None]
     return [results[:, :-1]] if search.one_pass else [results[0][:, 1:], results[1]]
 
 
 def difference(found, want):
-    """The largest relative RMS difference of arrays; NaN if one has it, which the largest of Python's numbers may not be."""
+    """The largest relative RMS difference of arrays; NaN if one of them has NaN."""
     off = [(x.float() - y.float()).norm() / y.float().norm() for x, y in zip(found, want, strict=True)]
-    return torch.stack(off).max().item()
+    return torch.stack(off).max().item()  # Python's max would drop a NaN
 
 
 def taken(search, shape, role, length, programs, choices):
-    """Which of some candidates the kernels take at a length if they are stored in this order."""
+    """Which candidate the kernels use at a length if the choices are stored in this order."""
     if search.one_pass:
         return choices[0 if parts_of(search, shape.heads, length, programs)[1] else -1]
     if role != "states":
@@ -217,9 +217,9 @@ def taken(search, shape, role, length, programs, choices):
 
 
 def fastest(search, shape, role, programs, rows):
-    """(ms, choices): one or two of a role's candidates whose sum over the lengths is least, each where it is taken.
+    """(ms, choices): the one or two candidates of a role with the least time, summed over the lengths where each is used.
 
-    States of two passes end with the fastest of the smallest tiles, for fewer heads and sequences than were timed.
+    The states of two passes end with the fastest of the smallest tiles, for fewer heads and sequences than were timed.
     """
     times = {(job.tiles, job.length): ms for job, ms in rows if (job.role, job.programs) == (role, programs)}
     lengths = {length for _, length in times}
@@ -237,7 +237,7 @@ def fastest(search, shape, role, programs, rows):
         sums = [times[taken(search, shape, role, length, programs, choices), length] for length in lengths]
         found.append((sum(sums), len(set(choices)), choices))
     ms, _, choices = min(found)
-    return ms, tuple(tiles for tiles, _ in itertools.groupby(choices))  # one that is meant twice in a row, once
+    return ms, tuple(tiles for tiles, _ in itertools.groupby(choices))  # without repeats
 
 
 def best(search, shape, rows):
