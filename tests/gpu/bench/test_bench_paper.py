@@ -1,4 +1,4 @@
-"""The paper's cost tables: equal terms for all, attention that is really unfused, arithmetic of what fits, and the page."""
+"""The paper's cost tables: equal terms for all, attention that is really unfused, and what fits."""
 
 import contextlib
 import dataclasses
@@ -28,8 +28,7 @@ from gpu.models.baseline import Baseline
 from gpu.models.build import build_random
 from gpu.models.retnet import RetNet
 from gpu.numerics import layer_caller
-from gpu.report import page as report
-from gpu.report import paper as report_paper
+from gpu.report import page, paper
 from gpu.sampling import generate
 from refimpl import retention_step
 from refimpl.checks import values_trusted
@@ -38,6 +37,8 @@ TINY = BenchmarkConfig(
     **QUICK
     | {"dim": 32, "num_layers": 2, "rounds": 1, "contexts": (4, 8), "times": (16,), "tokens": 16, "batches": (1,)}
 )
+
+CEILINGS = {"matrix_product": {"flops_per_second": 1e12}, "copy": {"bytes_per_second": 1e10}}
 
 
 @pytest.fixture(scope="module")
@@ -305,152 +306,11 @@ def test_the_fused_step_is_one_graph_and_writes_its_state_in_place(monkeypatch):
     assert step_of("triton")(*(torch.ones(1, 1, 1, 2),) * 3, torch.ones(1))[1].shape == (1, 1, 2, 2)
 
 
-# ---------------------------------------------------------------- the page
-
-GIB = 2**30
+# ---------------------------------------------------------------- the page and the table
 
 
-def trained(name, speed, memory, **change):
-    """A made-up row of training."""
-    row = {
-        "section": "training", "size": "1.3B", "name": name, "model": "retnet" if "RetNet" in name else "transformer",
-        "compiled": False, "time": 8192, "recompute": False, "vocab_size": 32768, "parameters_in": "float32",
-        "status": "measured", "remark": "", "tokens_per_second": speed, "peak_bytes": memory * GIB,
-        "parameters": 1_544_000_000 if "RetNet" in name else 1_547_000_000,
-    }  # fmt: skip
-    return row | change
-
-
-def decoded(name, batch, context, seconds, past, **change):
-    """A made-up row of decoding, beside 10 GiB of weights."""
-    row = {
-        "section": "decoding", "size": "6.7B", "name": name, "model": "retnet" if "RetNet" in name else "transformer",
-        "compiled": False, "context": context, "largest": False, "batch": batch, "status": "measured", "remark": "",
-        "seconds": {"median": seconds}, "tokens_per_second": batch / seconds, "past_bytes": past * GIB,
-        "weight_bytes": 10 * GIB, "peak_bytes": (10 + past) * GIB, "parameters": 5 * GIB, "limit": "memory",
-        "moved_bytes": (10 + past * (2 if "RetNet" in name else 1)) * GIB,
-    }  # fmt: skip
-    return row | {"share_of_copy_bandwidth": row["moved_bytes"] / 4e12 / seconds} | change
-
-
-MADE_UP = [
-    trained("Transformer, unfused", 1000.0, 80),
-    trained("Transformer", 4000.0, 40),
-    trained("RetNet, fused", 5000.0, 30),
-    trained("Transformer", 4000.0, 40, compiled=True),
-    trained("RetNet, fused", 3000.0, 50, compiled=True),
-    trained("Transformer, unfused", 0.0, 0, size="6.7B", status="does not fit", remark="out of memory"),
-    trained("RetNet, fused", 700.0, 100, size="6.7B"),
-    decoded("RetNet, fused", 1, 2048, 0.004, 0.25),
-    decoded("RetNet, fused", 1, 8192, 0.004, 0.25),
-    decoded("Transformer", 1, 2048, 0.005, 1),
-    decoded("Transformer", 1, 8192, 0.008, 4),
-    decoded("Transformer, grouped", 1, 8192, 0.005, 1),
-    decoded("RetNet, fused", 1, 32768, 0.0041, 0.25),
-    {"section": "decoding", "size": "6.7B", "name": "Transformer", "compiled": False, "largest": False, "batch": 1,
-     "context": 65536, "status": "does not fit", "remark": "out of memory"},
-    {"section": "decoding", "size": "6.7B", "name": "Transformer", "compiled": False, "largest": False, "batch": 1,
-     "context": 32768, "status": "does not fit", "remark": "out of memory"},
-    decoded("RetNet, fused", 100, 8192, 0.02, 25, largest=True),
-    decoded("Transformer", 20, 8192, 0.04, 80, largest=True),
-    decoded("Transformer", 5, 32768, 0.028, 80, largest=True),
-]  # fmt: skip
-
-
-@pytest.fixture
-def section():
-    results = {
-        "device": "a GPU", "what": "costs", "command": "the command", "rows": MADE_UP,
-        "ceilings": {"matrix_product": {"flops_per_second": 7e14}, "copy": {"bytes_per_second": 4e12}},
-    }  # fmt: skip
-    return "\n\n".join(report_paper.paper_section(results, report.measured_on(results), report.table))
-
-
-def test_training_against_the_paper(section):
-    assert "| 1.3B | paper † | 74.8 GB, 10,832/s | 38.8 GB, 63,965/s | 34.5 GB, 73,345/s |" in section
-    assert "| 1.3B | float32 | 80.0 GiB, 1,000/s | 40.0 GiB, 4,000/s | 30.0 GiB, 5,000/s |" in section
-    assert "| 1.3B | float32, compiled |  | 40.0 GiB, 4,000/s | 50.0 GiB, 3,000/s |" in section
-    assert "| 6.7B | float32 | does not fit |  | 100.0 GiB, 700/s |" in section
-    assert (
-        "At 1.3B RetNet trains 0.75 to 1.25 times as fast as the Transformer with flash attention and holds 0.75 to 1.25 of "
-        "its memory, no more in 1 of 2 settings; in the paper 1.15 and 0.89 †." in section
-    )
-    assert "5.00 times as fast as the Transformer without flash attention and holds 0.38 of its memory" in section
-    assert "At 6.7B" not in section
-
-
-def test_the_answer_to_8_4_times_and_70_percent(section):
-    assert "| paper † | Transformer | 8.4 |  |  | 70% |" in section
-    assert "| 1 | Transformer | 2.00 | 1.33 | 1.50 | 27% |" in section  # 14 / 10.5 bytes; 1 - 10.25 / 14
-    assert "| 1 | Transformer, grouped | 1.25 | 1.05 | 1.19 | 7% |" in section  # 11 / 10.5; 1 - 10.25 / 11
-    assert (
-        "| most | Transformer | 10.00 | 7.50 | 1.33 | 100 sequences fit, not 20 |" in section
-    )  # (90 / 20) / (60 / 100)
-    assert (
-        "With heads in full, 8,192 tokens of context, at equal batch: 2.00 times the Transformer's tokens a second and 27% "
-        "less memory; the paper's 8.4 times † is not reached, its 70% † is not reached." in section
-    )
-    assert (
-        "With heads in full, 8,192 tokens of context, as many sequences as fit, 100 against 20: 10.00 times the "
-        "Transformer's tokens a second; the paper's 8.4 times † is reached." in section
-    )
-    assert "With grouped heads, 8,192 tokens of context, at equal batch: 1.25 times" in section
-    assert "With grouped heads, 8,192 tokens of context, as many" not in section  # none was measured
-    assert (
-        "a sequence keeps 256.0 MiB (RetNet, fused), 4.0 GiB (Transformer), 1.0 GiB (Transformer, grouped)" in section
-    )
-    assert (
-        "That ratio is 16.0 with heads in full and 4.0 with grouped heads in memory, and half of it in bytes" in section
-    )
-    assert (
-        "With heads in full and as many sequences as fit, 10.00 times is 7.50 times fewer bytes a token, as more of its "
-        "sequences share the weights, times 1.33 in bandwidth: RetNet's step moves its bytes at 81% of the bandwidth of a "
-        "copy, the Transformer's at 60%. At another length the Transformer's reaches 86%; why not at this one is not known."
-        in section
-    )
-
-
-def test_without_a_bandwidth_there_is_no_ratio_of_it():
-    rows = [row | {"share_of_copy_bandwidth": None} for row in MADE_UP if row["section"] == "decoding"]
-    text = "\n\n".join(report_paper.decoding(rows, report.table))
-    assert "| most | Transformer | 10.00 | 7.50 |  | 100 sequences fit, not 20 |" in text
-    assert "in bandwidth:" not in text
-
-
-def test_each_model_has_its_own_range_of_contexts(section):
-    (line,) = (line for line in section.splitlines() if "A step at batch 1" in line)
-    assert line == (
-        "A step at batch 1 takes, by tokens of context: RetNet, fused 4.0 ms at 2,048 to 4.1 ms at 32,768; Transformer 5.0 ms "
-        "at 2,048 to 8.0 ms at 8,192, does not fit from 32,768 on."
-    )
-    assert report_paper.growth([{"context": 8, "status": "does not fit"}] * 2) == "does not fit from 8 on"
-
-
-def test_why_training_gains_another_factor_than_the_paper(section):
-    assert "In this gain RetNet has no part: it is 4.00 at 1.3B; in the paper 5.91 †." in section  # 4,000 / 1,000
-    assert "flash attention gains that Transformer" not in "".join(report_paper.training(MADE_UP[1:3], report.table))
-
-
-def test_the_page_says_how_many_parameters_a_size_has(section):
-    assert "have, in billions of parameters, 1.54 and 1.55 at 1.3B, 5.37 and 5.37 at 6.7B." in section
-
-
-def test_rows_that_ended_at_a_grid_are_named():
-    rows = [decoded("RetNet", 99, context, 0.01, 1, largest=True) for context in (512, 2048)]
-    assert list(report_paper.limits(rows)) == [
-        "Rows marked most decode as many sequences as fit, a number of its own for each."
-    ]
-    rows[0]["limit"] = "the grid of a kernel"
-    end = "99 sequences, the most that it takes, before memory was full: RetNet"
-    assert list(report_paper.limits(rows))[1] == f"These ended at the grid of a kernel, {end} (context 512)."
-    rows[1]["limit"] = "the grid of a kernel"
-    assert list(report_paper.limits(rows))[1] == f"These ended at the grid of a kernel, {end}."
-    assert list(report_paper.limits([decoded("RetNet", 9, 512, 0.01, 1)])) == []
-
-
-def test_the_page_has_the_section_once_there_is_a_file(tmp_path, rows):
-    assert "cost tables" not in report.page(report.FOLDER) or (report.FOLDER / "paper.json").exists()
-    text = "\n\n".join(report_paper.paper_section({"rows": rows}, "on a cpu", report.table))
+def test_the_page_has_room_for_rows_of_a_cpu(rows):
+    text = page.render("paper", paper.values({"device": "cpu", "command": "", "ceilings": CEILINGS, "rows": rows}))
     assert "| tiny | float32 | unknown, " in text
 
 

@@ -1,34 +1,24 @@
-"""The page of GPU results: it says what the files say, and no number in it is typed."""
+"""The page of GPU results: its values are what the files say, and the renderer fills every marker of every template."""
 
 import json
 import re
 import shutil
 import statistics
 
+import jinja2
+import jinja2.meta
 import pytest
 
-from gpu.report import page as report
+from gpu.report import costs, page, studies
+from gpu.report.results import read
 
 PICTURES = {"compare.png", "training.png", "decoding.png", "kernels.png"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    shutil.copytree(report.FOLDER, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "README.md"))
+    shutil.copytree(page.FOLDER, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "README.md"))
     return tmp_path / "results"
-
-
-def test_the_stored_page_is_that_of_the_stored_files():
-    assert (report.FOLDER / "README.md").read_text(encoding="utf-8") == report.page(report.FOLDER)
-
-
-def test_every_link_of_the_page_is_there(folder):
-    written = report.report(folder)
-    assert {path.name for path in written} == {"README.md", *PICTURES}
-    links = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
-    assert set(links) == {"../kernel_ladder", *PICTURES}
-    assert (report.FOLDER / "../kernel_ladder").is_dir()
-    assert all((folder / link).read_bytes().startswith(b"\x89PNG") for link in PICTURES)
 
 
 def change(folder, name, function):
@@ -37,73 +27,336 @@ def change(folder, name, function):
     (folder / name).write_text(json.dumps(results), encoding="utf-8")
 
 
-def test_other_results_make_another_page(folder):
-    def better(study):
-        first, other = study["rows"][:2]
-        other["held_out"] = [loss - 0.5 for loss in first["held_out"]]
-        other["mean"], other["over"], other["over_deviation"] = first["mean"] - 0.5, -0.5, 0.0
-
-    page = report.page(folder)
-    assert "no gate | 9,048,192" in page
-    assert "worse in 0 of 3" not in page
-    change(folder, "ablations.json", better)
-    page = report.page(folder)
-    (line,) = (line for line in page.splitlines() if line.startswith("| no gate"))
-    assert "| -0.500 ± 0.000 | worse in 0 of 3 seeds | 27.84 † | 3.509 † |" in line
-    assert "Not worse in every seed here, so not reproduced: no gate, no group norm. All others are worse" in page
+def section(text, title):
+    """The lines of one section of a page."""
+    (found,) = (part for part in text.split("\n## ") if part.startswith(f"{title}\n"))
+    return found.splitlines()[1:]
 
 
-def test_what_theirs_say_is_read_from_what_is_quoted(folder):
-    assert (
-        "Worse in the quoted figures too: no gate, no decay, one decay for all heads, narrow heads (perplexity, 200M †; loss, 400M †); "
-        "linear attention (perplexity, 200M †). Not among these: no rotation." in report.page(folder)
+# ---------------------------------------------------------------- the page
+
+
+def test_the_stored_page_is_that_of_the_stored_files():
+    assert (page.FOLDER / "README.md").read_text(encoding="utf-8") == page.page(page.FOLDER)
+
+
+def test_every_link_of_the_page_is_there(folder):
+    written = page.report(folder)
+    assert {path.name for path in written} == {"README.md", *PICTURES}
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^##+ (.+)$", text, re.MULTILINE)
+    anchors = {f"#{page.anchor(heading)}" for heading in headings}
+    assert len(anchors) == len(headings)
+    links = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert links <= anchors | PICTURES | {"../kernel_ladder"}
+    assert links >= PICTURES
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    contents = [line for line in section(text, "Contents") if line]
+    assert contents == [f"- [{title}](#{page.anchor(title)})" for title in titles if title != "Contents"]
+    assert (page.FOLDER / "../kernel_ladder").is_dir()
+    assert all((folder / picture).read_bytes().startswith(b"\x89PNG") for picture in PICTURES)
+
+
+def test_figures_come_first_and_long_tables_are_folded():
+    text = page.page()
+    assert sum(line.startswith("- ") for line in section(text, "Summary")) == 10
+    for part in text.split("\n## ")[1:]:
+        _, *lines = filter(None, part.splitlines())
+        assert lines[0].startswith("![") == ("![" in part)
+        shown = re.sub(r"<details>.*?</details>", "", part, flags=re.DOTALL)
+        assert sum(line.startswith("| ") for line in shown.splitlines()) <= 45
+        for table in re.findall(r"(?:^\|.*\n)+", shown, re.MULTILINE):
+            assert table.count("\n") <= 20
+
+
+def test_the_markdown_is_well_formed():
+    text = page.page()
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") > 3
+    assert not re.search(r"{[{%]|[%}]}|None|Undefined|\bnan\b| ,| \.\s|\n\n\n", text)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        heading, rule, *lines = table.splitlines()
+        assert set(rule) <= set("|:- ")
+        assert {line.count("|") for line in lines} == {heading.count("|")} == {rule.count("|")}, heading
+
+
+@pytest.mark.parametrize("name", ["compare", "ablations", "sweep_demo", "training", "decoding", "processes"])
+def test_a_file_that_is_missing_is_named(folder, name):
+    (folder / f"{name}.json").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"report: there is no {name}\.json in "):
+        page.report(folder)
+
+
+def test_sections_without_a_file_are_left_out(folder):
+    titles = re.findall(r"^## (.+)$", page.page(folder), re.MULTILINE)
+    for name in ("kernels", "ladder", "paper"):
+        (folder / f"{name}.json").unlink()
+    text = page.page(folder)
+    assert [title for title in titles if f"## {title}\n" not in text] == [
+        "Kernels", "The kernel ladder", "The paper's cost tables",
+    ]  # fmt: skip
+    assert "#kernels" not in text
+
+
+# ---------------------------------------------------------------- the renderer
+
+
+@pytest.mark.parametrize("compute", page.SECTIONS, ids=lambda compute: compute.__name__)
+def test_every_marker_is_filled_and_every_value_is_used(compute):
+    source = (page.TEMPLATES / f"{compute.__name__}.md").read_text(encoding="utf-8")
+    markers = jinja2.meta.find_undeclared_variables(page.environment().parse(source)) - {"macros"}
+    assert markers == compute(page.FOLDER).keys()
+
+
+def test_every_template_is_used():
+    names = {path.stem for path in page.TEMPLATES.iterdir()}
+    assert names == {compute.__name__ for compute in page.SECTIONS} | {"page", "summary", "macros"}
+
+
+def test_a_marker_without_a_value_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="'study' is undefined"):
+        page.render("comparison", {"rows": [], "gap": 0, "ahead": [], "behind": [], "lowest_step": 1, "last_step": 1})
+
+
+# ---------------------------------------------------------------- values of what was trained
+
+
+def test_the_comparison_is_that_of_the_file(folder):
+    retnet, transformer = read(folder, "compare.json")["rows"]
+    found = studies.comparison(folder)
+    assert found["gap"] == pytest.approx(
+        statistics.fmean(retnet["held_out"]) - statistics.fmean(transformer["held_out"])
     )
+    assert found["gap"] > 0
+    assert found["ahead"] == [250, 500, 750, 1000, 1250]
+    assert found["behind"] == [1500, 1750, 2000]
+    assert (found["lowest_step"], found["last_step"]) == (1500, 2000)
+    assert found["rows"][0]["lowest"][0] == pytest.approx(retnet["lowest"])
+    assert found["passes"] == found["tokens"] / found["corpus_bytes"]
+    for row in found["rows"]:
+        assert row["bytes_per_second"] * row["seconds"] == pytest.approx(found["tokens"])
+    for gap, words in ((0.25, "0.250 bits per byte behind"), (-0.25, "0.250 bits per byte ahead of")):
+        assert f"At the end RetNet is {words} the Transformer." in page.render("comparison", found | {"gap": gap})
 
-    def otherwise(study):
-        rows = {row["variant"]: row for row in study["rows"]}
-        rows["no gate"]["quoted"]["loss, 400M"] = rows["RetNet"]["quoted"]["loss, 400M"] - 0.1
-        rows["linear attention"]["quoted"] = {}
 
-    change(folder, "ablations.json", otherwise)
-    assert (
-        "Worse in the quoted figures too: no gate (perplexity, 200M †); no decay, one decay for all heads, narrow heads (perplexity, 200M "
-        "†; loss, 400M †). Not among these: no rotation, linear attention." in report.page(folder)
-    )
+def test_a_model_that_learns_no_better_is_nowhere_ahead(folder):
+    def flat(study):
+        for row in study["rows"]:
+            row["evaluations"] = [[[step, 2.0] for step, _ in each] for each in row["evaluations"]]
+
+    change(folder, "compare.json", flat)
+    found = studies.comparison(folder)
+    assert found["ahead"] == []
+    assert "is ahead" not in page.render("comparison", found)
 
 
-def test_what_it_says_of_the_comparison(folder):
-    study = report.read(folder, "compare.json")
-    retnet, transformer = study["rows"]
-    text = report.comparison(study)[-2]
-    gap = statistics.fmean(transformer["held_out"]) - statistics.fmean(retnet["held_out"])
-    assert gap < 0
-    assert f"At the end RetNet is {-gap:.3f} bits per byte behind the Transformer." in text
-    assert "ahead at steps 250" in text
-    for row in study["rows"]:  # one that learns no better from the first evaluation on
-        row["evaluations"] = [[[step, 2.0] for step, _ in each] for each in row["evaluations"]]
-    assert report.comparison(study)[-2].endswith("behind the Transformer.")
+def test_how_often_a_text_is_read_is_known_for_the_text_of_the_card_alone(folder):
+    change(folder, "compare.json", lambda study: study["settings"].update(corpus="another"))
+    found = studies.comparison(folder)
+    assert found["passes"] is None
+    assert "A run reads" not in page.render("comparison", found)
 
 
 def test_the_curves_are_the_evaluations(folder):
-    study = report.read(folder, "compare.json")
-    lines = report.curves(study).axes[0].lines
+    study = read(folder, "compare.json")
+    lines = page.curves(study).axes[0].lines
     assert [line.get_xydata().tolist() for line in lines] == [
         [list(map(float, point)) for point in each] for row in study["rows"] for each in row["evaluations"]
     ]
 
 
-def test_what_is_missing_is_named(folder):
-    (folder / "sweep_demo.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"report: there is no sweep_demo\.json in "):
-        report.report(folder)
+def variants(rows):
+    return [row["variant"] for row in rows]
 
 
-def test_rows_that_failed_are_shown(folder):
-    def fail(results):
-        results["rows"][0]["failed"] = "out by 3"
+def test_other_ablations_make_other_verdicts(folder):
+    found = studies.ablations(folder)
+    assert variants(found["not_reproduced"]) == ["no group norm"]
+    assert [row["worse_seeds"] for row in found["study"]["rows"]] == [0, 3, 2, 3, 3, 3, 3, 3]
+    assert variants(found["order"])[0] == variants(found["quoted_order"])[0] == "no decay"
+    assert "| no gate | 9,048,192 |" in page.page(folder)
 
-    change(folder, "processes.json", fail)
-    assert "Beyond what was allowed: sequence-parallel retention in float64: out by 3" in report.page(folder)
+    def better(study):
+        first, other = study["rows"][:2]
+        other["held_out"] = [loss - 0.5 for loss in first["held_out"]]
+        other["mean"], other["over"], other["over_deviation"] = first["mean"] - 0.5, -0.5, 0.0
+
+    change(folder, "ablations.json", better)
+    found = studies.ablations(folder)
+    assert variants(found["not_reproduced"]) == ["no gate", "no group norm"]
+    assert variants(found["order"])[-1] == "no gate"
+    (line,) = (line for line in page.page(folder).splitlines() if line.startswith("| no gate"))
+    assert line.endswith("| -0.500 ± 0.000 | 0 of 3 | 27.84 † | 3.509 † |")
+
+
+def test_what_is_reproduced_is_read_from_what_is_quoted(folder):
+    def reproduced():
+        found = studies.ablations(folder)
+        return [(names, variants(rows)) for names, rows in found["reproduced"]], variants(found["not_quoted"])
+
+    perplexity, loss = "perplexity, 200M", "loss, 400M"
+    assert reproduced() == (
+        [
+            ([perplexity, loss], ["no gate", "no decay", "one decay for all heads", "narrow heads"]),
+            ([perplexity], ["linear attention"]),
+        ],
+        ["no rotation"],
+    )
+
+    def otherwise(study):
+        rows = {row["variant"]: row for row in study["rows"]}
+        rows["no gate"]["quoted"][loss] = rows["RetNet"]["quoted"][loss] - 0.1
+        rows["linear attention"]["quoted"] = {}
+
+    change(folder, "ablations.json", otherwise)
+    assert reproduced() == (
+        [
+            ([perplexity], ["no gate"]),
+            ([perplexity, loss], ["no decay", "one decay for all heads", "narrow heads"]),
+        ],
+        ["no rotation", "linear attention"],
+    )
+
+
+def test_the_best_learning_rate_has_the_lowest_loss_and_a_run_may_diverge(folder):
+    def diverge(sweep):
+        sweep["rows"][1]["held_out"] = None
+
+    change(folder, "sweep_demo.json", diverge)
+    sweep = studies.learning_rates(folder)["sweeps"][2]
+    retnet = sweep["models"][0]
+    assert retnet["losses"][sweep["rates"][1]] is None
+    assert retnet["losses"][retnet["best"]] == min(filter(None, retnet["losses"].values()))
+    assert "| 0.5 M | retnet | 2.024 | - | **2.014** | 2.042 |" in page.page(folder)
+
+
+# ---------------------------------------------------------------- values of what it costs
+
+
+def test_retnet_is_compared_with_the_transformer_of_the_same_terms(folder):
+    found = costs.training(folder)
+    rows = found["results"]["rows"]
+    assert len(found["pairs"]) == 4
+    for pair in found["pairs"]:
+        retnet, other = pair["retnet"], pair["transformer"]
+        assert (retnet["model"], other["model"]) == ("retnet", "transformer")
+        assert (retnet["time"], retnet["compiled"]) == (other["time"], other["compiled"])
+        assert pair["speed"] == retnet["tokens_per_second"] / other["tokens_per_second"]
+        alike = [row for row in rows if (row["time"], row["compiled"]) == (other["time"], other["compiled"])]
+        rates = [row["tokens_per_second"] for row in alike if row["model"] == "retnet" and row["status"] == "measured"]
+        assert retnet["tokens_per_second"] == max(rates)
+    decoded = costs.decoding(folder)["pairs"]
+    assert len(decoded) == 15
+    assert all(pair["retnet"]["context"] == pair["transformer"]["context"] for pair in decoded)
+
+
+def test_what_a_spread_is_stands_once_on_the_page(folder):
+    assert page.page(folder).count("± is") == 1
+    change(folder, "training.json", lambda results: results["rows"][0].update(rounds=2))
+    assert set(costs.training(folder)["rounds"]) == {2, 7}
+    assert "median of 2 to 7 rounds" in page.page(folder)
+    change(folder, "training.json", lambda results: [row.update(status="failed") for row in results["rows"]])
+    assert "±" not in "\n".join(section(page.page(folder), "Training speed"))
+
+
+def test_workspace_is_the_difference_of_rows_that_keep_the_same_bytes(folder):
+    def peaks(results):
+        for row in results["rows"]:
+            row["peak_bytes"] = row["weight_bytes"] + row["past_bytes"]
+
+    change(folder, "decoding.json", peaks)
+    assert costs.decoding(folder)["workspace"] == 0
+    assert "libraries set aside" not in page.page(folder)
+
+    def one(results):
+        results["rows"][0]["peak_bytes"] += 3 * 2**20
+
+    change(folder, "decoding.json", one)
+    assert costs.decoding(folder)["workspace"] == 3 * 2**20
+    assert "3.0 MiB" in "\n".join(section(page.page(folder), "Decoding"))
+
+
+def test_rows_that_stopped_at_another_limit_than_memory_are_named(folder):
+    def limit(words):
+        def change(results):
+            for row in results["rows"]:
+                row |= {"limit": words} if row["largest"] else {}
+
+        return change
+
+    most = [row["batch"] for row in read(folder, "decoding.json")["rows"] if row["largest"]]
+    change(folder, "decoding.json", limit("the edge of a test"))
+    (found,) = costs.decoding(folder)["limits"]
+    assert found["limit"] == "the edge of a test"
+    assert sorted(found["batches"]) == sorted(most)
+    assert [model["contexts"] for model in found["models"]] == [None] * 4
+    assert f"{min(most):,} to {max(most):,} sequences" in page.page(folder)
+    change(folder, "decoding.json", limit("memory"))
+    assert costs.decoding(folder)["limits"] == []
+
+
+def test_a_row_above_its_floor_is_explained_and_only_then(folder):
+    def share(value):
+        def change(results):
+            for row in results["rows"]:
+                if (row["name"], row["what"], row["batch"]) == ("fused kernels", "step", 1) and row["cuda_graph"]:
+                    row["share_of_roofline"] = value
+                elif row["share_of_roofline"]:
+                    row["share_of_roofline"] = min(row["share_of_roofline"], 1.0)
+
+        return change
+
+    change(folder, "kernels.json", share(1.25))
+    (row,) = costs.kernels(folder)["above_floor"]
+    assert (row["share_of_roofline"], row["state_bytes"]) == (1.25, 8 * 2**20)
+    text = page.page(folder)
+    assert "- fused kernels, large, step, batch 1, CUDA graph, at 125.0%, with a state of 8.0 MiB\n" in text
+    change(folder, "kernels.json", share(1.0))
+    assert costs.kernels(folder)["above_floor"] == []
+    assert "above 100%" not in page.page(folder)
+
+
+def test_kernels_are_compared_with_peers_that_do_the_same(folder):
+    seconds = {}
+
+    def few(results):  # one case, by kernel
+        results["rows"] = [
+            row for row in results["rows"]
+            if (row["what"], row["shape"], row["time"], row["cuda_graph"]) == ("forward", "small", 8192, True)
+        ]  # fmt: skip
+        seconds.update((row["name"], row["seconds"]["median"]) for row in results["rows"])
+
+    change(folder, "kernels.json", few)
+    (found,) = costs.kernels(folder)["ratios"]
+    fused = seconds["fused kernels"]
+    assert found["what"] == "forward"
+    assert found["fla"] == [seconds["flash-linear-attention"] / fused]
+    assert found["attention"] == [min(seconds["flash attention"], seconds["cuDNN attention"]) / fused]
+
+
+def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
+    def fall(results):
+        results["versions"]["v3_fused"] = {"predicted_ms": 0.7, "prediction": "why", "failed": "ArithmeticError: off"}
+        results["versions"]["v2_chunks"] = {"failed": "at a shape that nothing was predicted of"}
+
+    results = read(folder, "ladder.json")
+    tuned = results["versions"]["v4_tuned"]
+    change(folder, "ladder.json", fall)
+    text = page.page(folder)
+    assert f"| v4_tuned | {tuned['predicted_ms']:g} | {tuned['median']:.3f} |" in text
+    assert "| v3_fused | 0.7 | failed: ArithmeticError: off |  |  |  |" in text
+    assert "| v2_chunks |  | failed: at a shape that nothing was predicted of |  |  |  |" in text
+    assert "| | predicted, ms | ms | spread, ms | of floor | error |" in text
+    assert "from the 10th to the 90th percentile" in " ".join(text.split())
+    assert results["floor_ms"] / tuned["median"] == pytest.approx(tuned["share_of_roofline"])
+
+
+# ---------------------------------------------------------------- values of several GPUs
+
+
+def test_checks_that_failed_are_named(folder):
+    change(folder, "processes.json", lambda results: results["rows"][0].update(failed="out by 3"))
+    assert [row["failed"] for row in costs.processes(folder)["off"]] == ["out by 3"]
+    assert "- sequence-parallel retention in float64: out by 3\n" in page.page(folder)
 
 
 def test_rows_that_raised_are_shown_with_their_words(folder):
@@ -119,26 +372,31 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
                 row |= {"what": kind, "with": ["data", "3"], "failed": "process 1: RuntimeError: two\nlines"}
 
     change(folder, "processes.json", raised)
-    page = report.page(folder)
-    assert "Failed: sequence-parallel retention, data, 3: process 1: RuntimeError: two lines; " in page
-    assert "; scaling, data, 3: process 1: RuntimeError: two lines.\n" in page
-    assert "| data | " not in page
-    rows = report.read(folder, "processes.json")["rows"]
-    (sharded,) = (row for row in rows if row["what"] == "scaling, sharded")
-    assert (
-        f"| sharded | {sharded['tokens/s, one process']:,.0f} | {sharded['tokens/s, 2 times the batch_size']:,.0f} ("
-        in page
-    )
-    assert "Beyond what was allowed: training, data in float64: norms off by 3.\n" in page
+    found = costs.processes(folder)
+    assert [row["what"] for row in found["off"]] == ["training, data"]
+    assert [row["what"] for row in found["raised"]] == ["sequence-parallel retention"] * 3 + ["scaling"]
+    assert [row["what"] for row in found["scaling"]] == ["sharded", "sequence"]
+    lines = section(page.page(folder), "Several GPUs")
+    assert "- sequence-parallel retention, data, 3: process 1: RuntimeError: two lines" in lines
+    assert "- scaling, data, 3: process 1: RuntimeError: two lines" in lines
+    assert "- training, data in float64: norms off by 3" in lines
+    (sharded,) = (row for row in read(folder, "processes.json")["rows"] if row["what"] == "scaling, sharded")
+    speeds = [sharded[f"tokens/s, {name}"] for name in ("one process", "2 times the batch_size", "same batch")]
+    shares = [f"{speed:,.0f} ({speed / speeds[0] / 2:.0%})" for speed in speeds[1:]]
+    assert f"| sharded | {speeds[0]:,.0f} | {shares[0]} | {shares[1]} |" in lines
 
     def all_raised(results):
         results["rows"] = [{"what": "scaling_row", "with": ["data", "3"], "failed": "it did not come to an end"}]
 
     change(folder, "processes.json", all_raised)
-    assert report.page(folder).endswith("`.\n\nFailed: scaling_row, data, 3: it did not come to an end.\n")
+    found = costs.processes(folder)
+    assert (found["scaling"], found["loss_errors"], found["apart"]) == ([], [], None)
+    text = page.page(folder)
+    assert "- scaling_row, data, 3: it did not come to an end" in section(text, "Several GPUs")
+    assert "|" not in "\n".join(section(text, "Several GPUs"))
 
 
-def test_the_page_says_how_far_measurements_of_one_gpu_are_apart(folder):
+def test_how_far_measurements_of_one_gpu_are_apart(folder):
     def alone(values):
         def change(results):
             rows = [row for row in results["rows"] if "tokens/s, one process" in row]
@@ -149,31 +407,18 @@ def test_the_page_says_how_far_measurements_of_one_gpu_are_apart(folder):
         return change
 
     change(folder, "processes.json", alone([100.0, 150.0]))
-    assert "the fastest of these is 50% above the slowest." in report.page(folder)
+    assert costs.processes(folder)["apart"] == pytest.approx(0.5)
+    assert "50%" in "\n".join(section(page.page(folder), "Several GPUs"))
     change(folder, "processes.json", alone([100.0]))
-    assert "above the slowest" not in report.page(folder)
+    assert costs.processes(folder)["apart"] is None
 
 
-def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
-    def fall(results):
-        results["versions"]["v3_fused"] = {"predicted_ms": 0.7, "prediction": "why", "failed": "ArithmeticError: off"}
-        results["versions"]["v2_chunks"] = {"failed": "at a shape that nothing was predicted of"}
-
-    results = report.read(folder, "ladder.json")
-    tuned = results["versions"]["v4_tuned"]
-    change(folder, "ladder.json", fall)
-    page = report.page(folder)
-    assert f"| v4_tuned | {tuned['predicted_ms']:g} | {tuned['median']:.3f} |" in page
-    assert "| v3_fused | 0.7 | failed: ArithmeticError: off |  |  |  |" in page
-    assert "| v2_chunks |  | failed: at a shape that nothing was predicted of |  |  |  |" in page
-    assert "|  | predicted, ms | ms | spread, ms | of floor | error |" in page
-    assert "The spread is from the 10th to the 90th percentile of the rounds." in page
-    assert results["floor_ms"] / tuned["median"] == pytest.approx(tuned["share_of_roofline"])
+# ---------------------------------------------------------------- the files
 
 
 def test_what_the_page_says_of_every_file_is_true_of_every_file(folder):
     for path in folder.glob("*.json"):
-        results = report.read(folder, path.name)
+        results = read(folder, path.name)
         assert results["device"]
         assert results.get("torch") or results["versions"]["torch"]
 
@@ -181,79 +426,15 @@ def test_what_the_page_says_of_every_file_is_true_of_every_file(folder):
 @pytest.mark.parametrize("name", ["ladder.json", "processes.json"])
 def test_a_command_is_that_of_the_file_where_it_is_kept(folder, name):
     change(folder, name, lambda results: results.update(command="typed in a test"))
-    assert "`typed in a test`" in report.page(folder)
-
-
-def test_each_table_with_a_spread_says_what_it_is(folder):
-    """Studies have seeds, the rest has rounds, and the ladder percentiles."""
-    sections = dict(part.split("\n", 1) for part in report.page(folder).split("\n## "))
-    seeds, rounds = "± is the standard deviation over seeds", "± is the largest deviation of a round's seconds"
-    for title, text in sections.items():
-        assert (seeds in text) == (title in ("RetNet and the Transformer", "Ablations")), title
-        assert (rounds in text) == (title in ("Training speed", "Decoding", "Kernels")), title
-        assert ("±" in text) == (seeds in text or rounds in text), title
-    change(folder, "training.json", lambda results: results["rows"][0].update(rounds=2))
-    assert f"{rounds} from their median, over 2 to 7 rounds." in report.page(folder)
-    change(folder, "training.json", lambda results: [row.update(status="failed") for row in results["rows"]])
-    (training,) = (part for part in report.page(folder).split("\n## ") if part.startswith("Training speed"))
-    assert "±" not in training
-
-
-def test_what_libraries_set_aside_is_the_difference_of_rows_that_keep_the_same_bytes(folder):
-    def peaks(results):
-        for row in results["rows"]:
-            row["peak_bytes"] = row["weight_bytes"] + row["past_bytes"]
-
-    change(folder, "decoding.json", peaks)
-    assert "libraries set aside" not in report.page(folder)
-
-    def one(results):
-        results["rows"][0]["peak_bytes"] += 3 * 2**20
-
-    change(folder, "decoding.json", one)
-    assert "keep the same bytes at every context differ by up to 3.0 MiB, probably such a workspace, or" in report.page(
-        folder
-    )
-
-
-def test_rows_that_ended_at_a_grid_are_named_beside_the_table(folder):
-    def limit(words):
-        def change(results):
-            for row in results["rows"]:
-                row |= {"limit": words} if row["largest"] else {}
-
-        return change
-
-    most = [row["batch"] for row in report.read(folder, "decoding.json")["rows"] if row["largest"]]
-    change(folder, "decoding.json", limit("the edge of a test"))
-    assert f"These ended at the edge of a test, {min(most):,} to {max(most):,} sequences" in report.page(folder)
-    change(folder, "decoding.json", limit("memory"))
-    assert "These ended at" not in report.page(folder)
-
-
-def test_a_row_above_its_floor_is_explained_and_only_then(folder):
-    def share(value):
-        def change(results):
-            for row in results["rows"]:
-                if (row["name"], row["what"], row["batch"]) == ("fused kernels", "step", 1) and row["cuda_graph"]:
-                    row["share_of_roofline"] = value
-                elif row["share_of_roofline"]:
-                    row["share_of_roofline"] = min(row["share_of_roofline"], 1.0)
-
-        return change
-
-    change(folder, "kernels.json", share(1.25))
-    assert (
-        "Above 100% of its floor: fused kernels, large, step, batch 1, CUDA graph, at 125.0% with a state of 8.0 MiB. A floor "
-        "takes bytes to move as fast as in a copy of 1.0 GiB" in report.page(folder)
-    )
-    change(folder, "kernels.json", share(1.0))
-    assert "of its floor:" not in report.page(folder)
+    assert "`typed in a test`" in page.page(folder)
+    change(folder, name, lambda results: results.pop("command"))
+    module = {"ladder.json": "gpu.kernel_ladder`", "processes.json": "gpu.check_processes`"}[name]
+    assert f"-m {module}" in page.page(folder)
 
 
 def test_the_readme_says_how_large_the_measured_models_are(folder):
-    readme = (report.FOLDER / "../../README.md").read_text(encoding="utf-8")
+    readme = (page.FOLDER / "../../README.md").read_text(encoding="utf-8")
     (said,) = re.findall(r"at about (\d+) M parameters", readme)
     for name in ("training.json", "decoding.json"):
-        counts = [row["parameters"] / 1e6 for row in report.read(folder, name)["rows"] if "parameters" in row]
+        counts = [row["parameters"] / 1e6 for row in read(folder, name)["rows"] if "parameters" in row]
         assert counts == pytest.approx([float(said)] * len(counts), rel=0.05)

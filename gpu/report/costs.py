@@ -1,0 +1,151 @@
+"""Values of the sections on cost: training steps, decoded tokens, single kernels, the ladder and several GPUs."""
+
+from ..bench.kernel_floor import STEP
+from ..bench.rows import ATTENTION_LABELS, label
+from ..bench.run import ALL, left_out
+from .results import (
+    batch_key,
+    by_key,
+    is_there,
+    measured,
+    read,
+    read_benchmark,
+    retnet_over_transformers,
+    unique,
+    variant,
+)
+
+ALONE = "tokens/s, one process"
+# What the fused kernels are compared with; of several rows, the fastest.
+PEERS = {"fla": lambda row: row["retention"] == "fla", "attention": lambda row: row["attention"] is not None}
+
+
+def training(folder):
+    """Training steps of the small models."""
+    return models_section("training", folder, lambda row: (row["time"], row["compiled"]))
+
+
+def decoding(folder):
+    """Decoded tokens of the small models."""
+    found = models_section("decoding", folder, lambda row: (batch_key(row), row["context"], row["compiled"]))
+    rows = measured(found["results"]["rows"])
+    return found | {"limits": limits(rows), "workspace": workspace(rows)}
+
+
+def models_section(name, folder, key):
+    """Values of a section on models: the table of all rows, and RetNet over the Transformer where `key` is the same."""
+    results = read_benchmark(folder, f"{name}.json")
+    rows = measured(results["rows"])
+    return {
+        "results": results,
+        "table": ALL[name].table(rows),
+        "rounds": [row["rounds"] for row in rows],
+        "pairs": [pair for pair in retnet_over_transformers(rows, key) if not pair["transformer"]["grouped"]],
+        "left_out": [text.split(": ", 1)[1] for text in left_out({name: results})],
+    }
+
+
+def limits(rows):
+    """What other than memory ended the largest batches: a dict for each limit, with its batches and models.
+
+    contexts of a model is None where it met the limit at every context.
+    """
+    largest = [row for row in rows if row["largest"]]
+    found = []
+    for limit in unique(row["limit"] for row in largest if row["limit"] != "memory"):
+        ended, models = [row for row in largest if row["limit"] == limit], []
+        for model in unique(map(variant, ended)):
+            rows_of_model = [row for row in largest if variant(row) == model]
+            here = [row for row in rows_of_model if row["limit"] == limit]
+            everywhere = len(here) == len(rows_of_model)
+            models.append({"row": here[0], "contexts": None if everywhere else unique(row["context"] for row in here)})
+        found.append({"limit": limit, "batches": [row["batch"] for row in ended], "models": models})
+    return found
+
+
+def workspace(rows):
+    """The most that peaks differ by between rows of one model that keep the same bytes; 0 if they do not differ."""
+    rows = [row for row in rows if not row["largest"] and row["peak_bytes"]]
+    kept = ("compiled", "batch", "weight_bytes", "past_bytes")
+    alike = by_key(rows, lambda row: (variant(row), *(row[field] for field in kept)))
+    peaks = ([row["peak_bytes"] for row in same] for same in alike.values())
+    return max((max(same) - min(same) for same in peaks), default=0)
+
+
+def kernels(folder):
+    """Retention alone; None where nothing was measured."""
+    if not is_there(folder, "kernels.json"):
+        return None
+    results = read_benchmark(folder, "kernels.json")
+    rows, tried = measured(results["rows"]), results["rows"] + results["accuracy"]
+    if not rows:
+        return None
+    times, accuracy, targets = (table for _, table in ALL["kernels"].tables(results | {"rows": rows}))
+    return {
+        "results": results,
+        "table": times,
+        "accuracy": accuracy,
+        "targets": targets,
+        "rounds": [row["rounds"] for row in rows],
+        "tried": len(tried),
+        "failed": len(tried) - len(measured(tried)),
+        "ratios": [
+            {"what": what} | {peer: fused_over([row for row in rows if row["what"] == what], peer) for peer in PEERS}
+            for what in unique(row["what"] for row in rows)
+        ],
+        "above_floor": [
+            row | {"state_bytes": state_bytes(row), "label": f"{label(row)}, {ALL['kernels'].describe(row)}"}
+            for row in rows
+            if (row["share_of_roofline"] or 0) > 1
+        ],
+    }
+
+
+def fused_over(rows, peer):
+    """How many times as fast as a peer the fused kernels are, for each shape, length and batch that measured both."""
+    ratios, case = [], ("shape", "time", "batch", "cuda_graph")
+    for group in by_key(rows, lambda row: tuple(row[field] for field in case)).values():
+        ours = [row["seconds"]["median"] for row in group if row["retention"] == "triton"]
+        theirs = [row["seconds"]["median"] for row in group if PEERS[peer](row)]
+        if ours and theirs:
+            ratios.append(min(theirs) / min(ours))
+    return ratios
+
+
+def state_bytes(row):
+    """Bytes of the float32 state that a decode step reads and writes; None for what is no step."""
+    if row["what"] != STEP:
+        return None
+    return 4 * row["batch"] * row["heads"] * row["key_dim"] * row["value_dim"]
+
+
+def ladder(folder):
+    """The versions of one kernel, with what was predicted of each; None where none was measured."""
+    if not is_there(folder, "ladder.json"):
+        return None
+    return {"results": read(folder, "ladder.json"), "attention": list(ATTENTION_LABELS.values())}
+
+
+def processes(folder):
+    """What several devices compute, how fast, and which checks failed."""
+    results = read(folder, "processes.json")
+    exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
+    scaling = [row for row in results["rows"] if ALONE in row]
+    failed = [row for row in results["rows"] if "failed" in row]
+    alone = [row[ALONE] for row in scaling]
+    return {
+        "results": results,
+        "steps": max((row.get("steps", 1) for row in exact), default=0),
+        "loss_errors": [row[name] for row in exact for name in ("loss off", "losses off") if name in row],
+        "scaling": [
+            {
+                "what": row["what"].removeprefix("scaling, "),
+                "alone": row[ALONE],
+                "shared": [value for name, value in row.items() if name.startswith("tokens/s") and name != ALONE],
+            }
+            for row in scaling
+        ],
+        "apart": max(alone) / min(alone) - 1 if len(alone) > 1 else None,
+        "off": [row for row in failed if "dtype" in row],
+        "raised": [row for row in failed if "dtype" not in row],  # all that these hold is what they were given
+    }
