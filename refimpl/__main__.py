@@ -9,19 +9,17 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from . import (
-    benchmark,
-    benchmark_steps,
     head_decays,
     retention_chunkwise,
     retention_parallel,
     retention_recurrent,
     rotate,
 )
+from .bench.commands import bench
 from .cli import run
 from .oracle import retention_oracle
 from .training.text import VOCAB_SIZE, encode, load_corpus
@@ -101,43 +99,7 @@ def train(
     )
 
 
-@app.command()
-def bench(
-    out: Annotated[Path, typer.Option(help="folder for results.json and results.png")] = Path("runs/bench"),
-    times: Annotated[list[int] | None, typer.Option("--time", min=1, help="length T; may be given again")] = None,
-    long: Annotated[list[int] | None, typer.Option(min=1, help="length of a long sequence; may be given again")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="calls of each that count")] = 7,
-):
-    """Time every form, compiled or not, and the peers installed, against the matrix-product peak of the same rounds.
-
-    Then whole steps: decoding, training, and a token of a long sequence with the memory it takes.
-    """
-    console = Console()
-
-    def progress(lengths):
-        return track(lengths, description="lengths", console=console)
-
-    results = benchmark.measure(tuple(times or (512, 2048, 8192)), rounds, progress)
-    results |= benchmark_steps.measure_steps(rounds, tuple(long or benchmark_steps.LONG))
-    benchmark.write(results, out)
-    for length in dict.fromkeys(row["time"] for row in results["rows"]):
-        rows = [row for row in results["rows"] if row["time"] == length]
-        table = Table(title=f"T {length}, sgemm peak {rows[0]['peak_gflops']:.0f} GFLOP/s")
-        for heading in ("", "time", "GFLOP/s", "of peak"):
-            table.add_column(heading, justify="right" if heading else "left")
-        for row in rows:
-            table.add_row(
-                row["name"], f"{row['seconds'] * 1e3:.1f} ms", f"{row['gflops']:.1f}", f"{row['share_of_peak']:.0%}"
-            )
-        console.print(table)
-    for title, rows in benchmark_steps.tables(results):
-        table = Table(title=title)
-        for heading in rows[0]:
-            table.add_column(heading, justify="right" if heading else "left")
-        for row in rows:
-            table.add_row(*row.values())
-        console.print(table)
-    console.print(f"written to {out}", markup=False)
+app.command()(bench)
 
 
 def embed(tokens, seed, dtype):

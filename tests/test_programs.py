@@ -17,10 +17,6 @@ import refimpl
 import refimpl.__main__ as program
 from gpu.models.baseline import Baseline, BaselineConfig
 from refimpl import cli
-from refimpl.bench import forms as benchmark
-from refimpl.bench import steps as benchmark_steps
-from refimpl.bench import timing
-from refimpl.bench.forms import candidates, useful_flops
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
 
@@ -196,92 +192,3 @@ def test_refimpl_trains(tmp_path):
     assert "bits per byte on held-out text" in result.stdout
     params, config = load_params(tmp_path / "run" / "weights.safetensors")
     assert params["head"].shape == (config.dim, 256)
-
-
-def test_bench_measures_everything_there_is(monkeypatch, tmp_path):
-    """All that is measured, in calls that are as short as they can be."""
-    monkeypatch.setattr(benchmark, "MATRIX", 256)
-    monkeypatch.setattr(timing, "PAUSE", 0.0)
-    monkeypatch.setattr(benchmark_steps, "STEPS_A_CALL", 2)
-    monkeypatch.setattr(benchmark_steps, "TRAINING_SHAPES", ((2, 64), (1, 128)))
-    arguments = ["bench", "--time", "128", "--long", "256", "--rounds", "1", "--out", str(tmp_path)]
-    result = CliRunner().invoke(program.app, arguments, env={"COLUMNS": "120"})
-    assert result.exit_code == 0, result.output
-    results = json.loads((tmp_path / "results.json").read_text())
-    rows = {row["name"]: row for row in results["rows"]}
-    for name in (
-        "NumPy parallel",
-        "Numba chunkwise C=64",
-        "torch SDPA",
-        "torchscale parallel",
-        "torchscale chunkwise C=64",
-    ):
-        row = rows[name]
-        assert row["gflops"] * row["seconds"] * 1e9 == pytest.approx(
-            useful_flops(row["form"], 8, 128, 64, 128, row["chunk_size"])
-        )
-        assert row["share_of_peak"] == pytest.approx(row["gflops"] / row["peak_gflops"])
-        assert name in result.stdout
-    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
-    for row in results["decode"]:
-        assert row["state_steps_per_second"] == pytest.approx(row["states"] / row["seconds"])
-    steps = {row["name"]: row for row in results["training"] if row["window"] == 64}
-    torch = min(row["seconds"] for name, row in steps.items() if name.startswith("torch"))
-    assert steps["Numba chunkwise"]["of_fastest_torch"] == pytest.approx(steps["Numba chunkwise"]["seconds"] / torch)
-    assert {(row["name"], row["time"]) for row in results["long"]} == {("NumPy", 256), ("Numba", 256)}
-    assert {(row["name"], row["states"]) for row in results["decode"]} == {
-        (name, 8 * batch) for name in ("NumPy", "Numba") for batch in (1, 8, 64)
-    }
-    assert {row["window"] for row in results["training"]} == {64, 128}
-    for title, rows in benchmark_steps.tables(results):
-        assert title in " ".join(result.stdout.split())
-        assert rows
-
-
-def test_a_share_beyond_the_figure_is_drawn():
-    """As where something else kept the machine busy while the peak was measured: labels leave the panel its place."""
-    row = {"name": "NumPy parallel", "time": 128, "seconds": 1.0}
-    results = {"rows": [row | {"share_of_peak": 20.0}], "machine": {"cores": 1}}
-    results["shape"] = {"heads": 8, "key_dim": 64, "value_dim": 128}
-    assert benchmark.figure(results).startswith(b"\x89PNG")  # matplotlib's warning would be an error
-
-
-def test_memory_beyond_the_outputs_is_seen():
-    """The NumPy form keeps its outputs twice, once in parts and once whole; the compiled one writes them in place."""
-    outputs, length = 8 * 8192 * 128 * 4 / 2**20, 8192
-    numpy, numba = (fresh_memory(form, length) for form in ("NumPy", "Numba"))
-    if numpy is None:
-        pytest.skip("this system does not tell how much memory a process holds")
-    assert 0.5 * outputs < numpy < 2 * outputs
-    assert numba < 0.2 * outputs
-
-
-def fresh_memory(form, length):
-    """What `memory_beyond` says in a process of its own: in this one, memory given back earlier is taken again unseen."""
-    program = (
-        f"import json; from refimpl.benchmark_steps import *; print(json.dumps(memory_beyond({form!r}, {length})))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
-    return json.loads(done.stdout)
-
-
-def test_peers_compute_what_we_compute():
-    """The calls that are timed give one another's numbers (torchscale's up to the factors its norm forgives)."""
-    calls = candidates(128)
-    want = calls["NumPy parallel"][2]()[0]
-    for name, (form, _, call) in calls.items():
-        if name == "torch SDPA" or form == "backward":
-            continue
-        got = call()
-        if name.startswith("torchscale"):
-            got = got.detach().numpy().reshape(1, 128, 8, 128).transpose(0, 2, 1, 3)
-            got, target = (x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) for x in (got, want))
-        else:
-            got, target = np.asarray(got[0]), want
-        np.testing.assert_allclose(got, target, atol=2e-3, err_msg=name)
-
-
-def test_useful_operations_are_counted():
-    assert useful_flops("parallel", 1, 2, 1, 1) == 12  # three scores, each a product of two and a product with v
-    assert useful_flops("chunkwise", 1, 2, 1, 1, 2) == 20  # those and the state: four products a token
-    assert useful_flops("backward", 1, 2, 1, 1, 2) == 50

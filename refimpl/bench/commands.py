@@ -1,0 +1,63 @@
+"""The command `python -m refimpl bench`."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ..files import write_atomically
+from . import figure
+from .peers import load_peers
+from .run import LONG, TIMES, measure, versions
+from .tables import tables
+
+
+def bench(
+    out: Annotated[Path, typer.Option(help="folder for results.json and results.png")] = Path("runs/bench"),
+    times: Annotated[list[int] | None, typer.Option("--time", min=1, help="length T; may be given again")] = None,
+    long: Annotated[list[int] | None, typer.Option(min=1, help="length of a long sequence; may be given again")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="how often each is timed; the fastest counts")] = 7,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="module that times other libraries, such as gpu.bench.cpu_peers; may be given again"),
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(help="measure nothing; draw this results file again, beside it")] = None,
+):
+    """Time every form, compiled or not, and the peers installed, against the matrix-product peak of the same rounds.
+
+    Then whole steps: decoding, training, and a token of a long sequence with the memory it takes.
+    """
+    console, can_draw = Console(), find_spec("matplotlib") is not None
+    if draw is not None:
+        if not can_draw:
+            raise ValueError("draw must not be given where Matplotlib is not installed")
+        console.print(f"figure: {figure.draw(draw)}", markup=False, soft_wrap=True)
+        return
+    peers, missing = load_peers(peer or ())
+    missing += [f"{name}: not installed" for name, version in versions(peers).items() if version is None]
+    if not can_draw:
+        missing.append("figure: Matplotlib is not installed; with it, --draw makes the figure from the results file")
+    for line in missing:
+        console.print(f"missing here: {line}", markup=False, soft_wrap=True)
+
+    def progress(lengths):
+        return track(lengths, description="lengths", console=console)
+
+    results = measure(tuple(times or TIMES), tuple(long or LONG), rounds, peers, progress)
+    path = out / "results.json"
+    write_atomically(path, json.dumps(results, indent=1) + "\n")
+    for title, rows in tables(results):
+        table = Table(title=title)
+        for heading in rows[0]:
+            table.add_column(heading, justify="right" if heading else "left")
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+    if can_draw:
+        figure.draw(path)
+    console.print(f"written to {out}", markup=False)
