@@ -148,8 +148,6 @@ def test_refimpl_has_no_torch_code():
     """It is mathematics on arrays of any library; words about torch are no code."""
     assert not torch_code('"""Arrays of NumPy or torch."""\nimport torchscale_stub\nhasattr(os, "fork")')
     for path in (ROOT / "refimpl").rglob("*.py"):
-        if path.parent.name == "bench":
-            continue  # to go: these still time torch where it is installed
         assert torch_code(path.read_text()) == [], f"{path.relative_to(ROOT)} has code for torch"
 
 
