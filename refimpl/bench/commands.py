@@ -19,8 +19,10 @@ from .tables import tables
 
 def bench(
     out: Annotated[Path, typer.Option(help="folder for results.json and results.png")] = Path("runs/bench"),
-    times: Annotated[list[int] | None, typer.Option("--time", min=1, help="length T; may be given again")] = None,
-    long: Annotated[list[int] | None, typer.Option(min=1, help="length of a long sequence; may be given again")] = None,
+    times: Annotated[list[int], typer.Option("--time", min=1, help="length T in tokens; may be given again")] = TIMES,
+    long: Annotated[
+        list[int], typer.Option(min=1, help="length of a long sequence in tokens; may be given again")
+    ] = LONG,
     rounds: Annotated[int, typer.Option(min=1, help="how often each is timed; the fastest counts")] = 7,
     peer: Annotated[
         list[str] | None,
@@ -48,7 +50,7 @@ def bench(
     def progress(lengths):
         return track(lengths, description="lengths", console=console)
 
-    results = measure(tuple(times or TIMES), tuple(long or LONG), rounds, peers, progress)
+    results = measure(tuple(times), tuple(long), rounds, peers, progress)
     path = out / "results.json"
     write_atomically(path, json.dumps(results, indent=1) + "\n")
     for title, rows in tables(results):
