@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -158,6 +159,12 @@ def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
         assert function(*leaves).stride() == grad.stride()
 
 
+def fake_fla(monkeypatch, **functions):
+    """Let the modules of flash-linear-attention, which wants a GPU, hold these functions."""
+    for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**functions))
+
+
 def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
     seen = []
 
@@ -165,9 +172,7 @@ def test_others_get_the_same_numbers_in_their_own_layout(monkeypatch):
         seen.append((q, k, v, scale))
         return v, None
 
-    fake = type("fla", (), {"chunk_retention": staticmethod(chunk_retention)})
-    for name in ("fla", "fla.ops", "fla.ops.retention"):
-        monkeypatch.setitem(sys.modules, name, fake)
+    fake_fla(monkeypatch, chunk_retention=chunk_retention)
     function, leaves, grad = KERNELS[FLA].make(TINY, 8, 16, "cpu")
     ours = kernel_calls.inputs(TINY, 8, 16, "cpu")
     assert function(*leaves) is leaves[2]
@@ -184,9 +189,7 @@ def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
         seen.append((q.shape, v.shape, scale, output_final_state, initial_state))
         return v, initial_state + 1
 
-    fake = type("fla", (), {"fused_recurrent_retention": staticmethod(fused_recurrent_retention)})
-    for name in ("fla", "fla.ops", "fla.ops.retention"):
-        monkeypatch.setitem(sys.modules, name, fake)
+    fake_fla(monkeypatch, fused_recurrent_retention=fused_recurrent_retention)
     kernel_calls.step_work("fla", TINY, 3, False, "cpu").call()
     assert len(seen) == kernel_calls.STEPS
     for before, after in itertools.pairwise(seen):
@@ -247,9 +250,7 @@ def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
         seen.append((g_gamma, scale))
         return v * 2, None
 
-    fake = type("fla", (), {"chunk_simple_gla": staticmethod(chunk_simple_gla), "chunk_retention": None})
-    for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
-        monkeypatch.setitem(sys.modules, name, fake)
+    fake_fla(monkeypatch, chunk_simple_gla=chunk_simple_gla)
     monkeypatch.setattr(kernel_calls, "Recorded", Repeated)
     work = kernel_calls.kernel_work(FLA, FORWARD, TINY, 8, 16, "cpu", cuda_graph=True)
     work.call()
@@ -269,11 +270,8 @@ def stand_in(monkeypatch):
         out, state = retention_chunkwise(q, k, v, g_gamma.exp(), initial_state, chunk_size=64)
         return out.transpose(1, 2), state
 
-    names = "chunk_simple_gla", "fused_recurrent_simple_gla"
-    fake = type("fla", (), {name: staticmethod(kernel) for name in names})
-    for name in ("fla", "fla.ops", "fla.ops.simple_gla"):
-        monkeypatch.setitem(sys.modules, name, fake)
-    monkeypatch.setattr("gpu.kernels.fla.find_spec", lambda name: fake)
+    fake_fla(monkeypatch, chunk_simple_gla=kernel, fused_recurrent_simple_gla=kernel)
+    monkeypatch.setattr("gpu.kernels.fla.find_spec", lambda name: True)
 
 
 def test_flash_linear_attention_is_called_under_the_contract(stand_in):
