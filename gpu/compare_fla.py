@@ -1,8 +1,10 @@
 """`python -m gpu.compare_fla`; it lives in `gpu.bench.fla_logits`."""
 
-from refimpl.cli import run
+from refimpl.cli import one_command, run
 
-from .bench.fla_logits import app
+from .bench.commands import compare_fla
+
+app = one_command(compare_fla)
 
 if __name__ == "__main__":
     run(app, "python -m gpu.compare_fla")

@@ -1,18 +1,126 @@
-"""How the programs of this project report a mistake of the user's: one line, exit status 2."""
+"""What the programs of this project share: options from config classes, errors in one line, --version."""
 
+import dataclasses
+import functools
+import inspect
+import os
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from . import __version__
 
-def run(app, name, quiet=False):
-    """Run a typer app; ValueError, TypeError and OSError become a line on standard error.
+OWN = ("refimpl", "gpu", "exercises")
 
-    Those are what our checks raise, and their messages name the argument, what came and what is
-    wanted. Anything else is a bug and keeps its traceback. quiet: print no line, for another process does.
+
+def show_version(wanted):
+    """Print the version and end the program, if that is wanted."""
+    if wanted:
+        typer.echo(f"retnet-reference {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+]
+
+
+def program(text, commands=(), **options):
+    """A typer app with the help `text`, the functions `commands` as its commands, and --version."""
+    app = typer.Typer(help=text, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, **options)
+
+    @app.callback()
+    def main(version: Version = False):
+        pass
+
+    for command in commands:
+        app.command()(command)
+    return app
+
+
+def one_command(command):
+    """A typer app of one function, whose options follow the program's name directly."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    return app
+
+
+def run(app, name):
+    """Run a typer app; a mistake of the user's becomes one line on standard error, with exit status 2.
+
+    Our checks raise ValueError, TypeError and OSError, and their messages name the argument, what came and what is
+    wanted. A package that is not installed is also reported in one line. Anything else is a bug and keeps its traceback.
+    Of the processes that torchrun starts only the first prints.
     """
     try:
         app(prog_name=name)
     except (ValueError, TypeError, OSError) as error:
-        # As Text: what a user typed may hold brackets, which rich would read as markup.
-        Console(stderr=True, quiet=quiet).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
-        raise SystemExit(2) from None
+        message = f"{error}"
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] in OWN:
+            raise
+        message = f"this needs {error.name}, which is not installed; the extras cpu and gpu bring what commands need"
+    else:
+        return
+    # As Text: what a user typed may hold brackets, which rich would read as markup.
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+    console.print(Text.assemble(("error:", "red"), f" {message}"), soft_wrap=True)
+    raise SystemExit(2)
+
+
+def with_options(config, leave_out=()):
+    """Give a typer command an option for every field of a dataclass; it receives those that were given as `settings`.
+
+    A field is annotated Annotated[kind, help], or Annotated[kind, help, "--name"] where the option has another name. An
+    option of a tuple may be given again. No option is made for the names in leave_out, nor for a field that the command
+    has a parameter for.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     steps: Annotated[int, "optimizer steps"] = 900
+    >>> @with_options(Config)
+    ... def train(*, settings):
+    ...     print(settings)
+    >>> one_command(train)(["--steps", "5"], standalone_mode=False)
+    {'steps': 5}
+    """
+
+    def decorate(command):
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+        hints = get_type_hints(config, include_extras=True)
+        fields = {
+            field.name: _parameter(field, hints[field.name])
+            for field in dataclasses.fields(config)
+            if field.name not in {*leave_out, *(parameter.name for parameter in own)}
+        }
+
+        @functools.wraps(command)
+        def wrapped(typer_context, **arguments):
+            settings = {}
+            for name in fields:
+                value = arguments.pop(name)
+                if typer_context.get_parameter_source(name).name != "DEFAULT":
+                    settings[name] = tuple(value) if isinstance(value, list) else value
+            return command(**arguments, settings=settings)
+
+        context = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        wrapped.__signature__ = inspect.Signature([context, *own, *fields.values()])
+        wrapped.__annotations__ = {p.name: p.annotation for p in wrapped.__signature__.parameters.values()}
+        return wrapped
+
+    return decorate
+
+
+def _parameter(field, hint):
+    """The parameter of a typer command for a field of a dataclass."""
+    kind, text, *names = get_args(hint)
+    default = field.default
+    if get_origin(kind) is tuple:
+        kind, text = list[get_args(kind)[0]], f"{text}; may be given again"
+        default = list(default)
+    option = typer.Option(*names, help=text, rich_help_panel="Settings")
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )

@@ -46,14 +46,14 @@ def test_refimpl_fails_when_a_form_is_wrong(monkeypatch):
         out, state = refimpl.retention_parallel(q, k, v, gamma, state)
         return out * (1 + 1e-12), state
 
-    monkeypatch.setattr(program, "retention_recurrent", wrong)
+    monkeypatch.setattr("refimpl.compare.retention_recurrent", wrong)
     result = CliRunner().invoke(program.app, ["compare", "--time", "20"])
     assert result.exit_code == 1
     assert "The forms disagree: oracle and recurrent in float64 by 1e-12 of the largest output" in result.output
 
 
 def test_nan_is_a_disagreement(monkeypatch):
-    monkeypatch.setattr(program, "retention_recurrent", lambda *args: (np.full_like(args[2], np.nan), None))
+    monkeypatch.setattr("refimpl.compare.retention_recurrent", lambda *args: (np.full_like(args[2], np.nan), None))
     assert CliRunner().invoke(program.app, ["compare", "--time", "20"]).exit_code == 1
 
 
@@ -148,7 +148,7 @@ def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
     for arguments, message in (
         (["--resume", "--steps", "5"], "steps must be 1000000 as in the checkpoint, got 5"),
         (["--resume", "--fresh"], "resume must not be given together with fresh"),
-        ([str(tmp_path / "run.toml")], f"holds one, at step {step}: resume it, or start afresh"),
+        ([str(tmp_path / "run.toml")], f"holds one, at step {step}: --resume (resume=True) goes on with it, --fresh"),
     ):
         result = runner.invoke(gpu.__main__.app, ["train", *arguments, "--out", str(out), "--device", "cpu"])
         assert isinstance(result.exception, ValueError)
@@ -192,3 +192,13 @@ def test_refimpl_trains(tmp_path):
     assert "bits per byte on held-out text" in result.stdout
     params, config = load_params(tmp_path / "run" / "weights.safetensors")
     assert params["head"].shape == (config.dim, 256)
+
+
+def test_ctrl_c_in_refimpl_train_says_what_is_kept(monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("refimpl.training.commands.train_model", interrupted)
+    result = CliRunner().invoke(program.app, ["train", "--out", str(tmp_path)])
+    assert result.exit_code == 130
+    assert f"stopped: the weights are lost, {tmp_path / 'log.jsonl'} keeps the losses" in result.output

@@ -1,6 +1,7 @@
 """What `python -m gpu bench` measures: sizes, lengths and batches, and their presets."""
 
 import dataclasses
+from typing import Annotated
 
 from refimpl.checks import check_choice, check_integer, check_number
 
@@ -30,37 +31,35 @@ PAPER = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """The settings of a benchmark; refuses impossible ones with a ValueError or TypeError.
+    """The settings of a benchmark, each with its meaning; refuses impossible ones with a ValueError or TypeError.
 
-    size: a name of `SIZES`; dim, num_layers and num_heads replace its entries. num_heads is of RetNet; attention has
-    heads of 128 channels where dim allows it, as is usual, and else num_heads. models: what is measured, the baselines
-    with as many parameters as RetNet. rounds: turns that count. compile: measure everything a second time with
-    torch.compile. recompute: compute layers again in the backward pass of training.
-
-    Training: one step of `tokens` tokens in sequences of each length in `times`; chunk_sizes: of chunkwise retention.
-    Decoding: one step at each length in `contexts`, for `batches` sequences and, with `largest`, for as many as
-    memory_share of the free memory holds; grouped: also attention with a quarter of the key and value heads.
-    Kernels: kernel_tokens, the most that one is given.
+    num_heads is of RetNet: attention has heads of 128 channels where dim allows it, as is usual, and else num_heads.
     """
 
-    size: str = "25M"
-    dim: int | None = None
-    num_layers: int | None = None
-    num_heads: int | None = None
-    vocab_size: int = 1024
-    models: tuple = ("retnet", "transformer")
-    rounds: int = 7
-    compile: bool = True
-    recompute: bool = False
-    times: tuple = (2048, 8192)
-    tokens: int = 65536
-    chunk_sizes: tuple = (64, 128, 256)
-    contexts: tuple = (512, 2048, 8192, 32768, 65536)
-    batches: tuple = (1, 8)
-    largest: bool = True
-    memory_share: float = 0.9
-    grouped: bool = False
-    kernel_tokens: int = 65536
+    size: Annotated[str, f"width, depth and heads of the models: {', '.join(SIZES)}"] = "25M"
+    dim: Annotated[int | None, "width in channels; by default the size's"] = None
+    num_layers: Annotated[int | None, "number of layers; by default the size's"] = None
+    num_heads: Annotated[int | None, "heads of retention; by default the size's"] = None
+    vocab_size: Annotated[int, "number of tokens that the models know"] = 1024
+    models: Annotated[
+        tuple[str, ...], f"one of {', '.join(MODELS)}; the baselines have as many parameters as retnet", "--model"
+    ] = ("retnet", "transformer")
+    rounds: Annotated[int, "timed rounds, in each of which every candidate is timed once"] = 7
+    compile: Annotated[bool, "measure everything a second time with torch.compile"] = True
+    recompute: Annotated[bool, "training: compute layers again in the backward pass"] = False
+    times: Annotated[tuple[int, ...], "training: length T of the sequences in tokens", "--time"] = (2048, 8192)
+    tokens: Annotated[int, "training: tokens of a step"] = 65536
+    chunk_sizes: Annotated[tuple[int, ...], "training: chunk of chunkwise retention in tokens", "--chunk-size"] = (
+        64, 128, 256,
+    )  # fmt: skip
+    contexts: Annotated[tuple[int, ...], "decoding: tokens that were read before the step", "--context"] = (
+        512, 2048, 8192, 32768, 65536,
+    )  # fmt: skip
+    batches: Annotated[tuple[int, ...], "decoding: number of sequences side by side", "--batch"] = (1, 8)
+    largest: Annotated[bool, "decoding: measure as many sequences as fit, too"] = True
+    memory_share: Annotated[float, "decoding: share of free memory that as many as fit may take, in (0, 1]"] = 0.9
+    grouped: Annotated[bool, "decoding: measure attention with a quarter of the key and value heads, too"] = False
+    kernel_tokens: Annotated[int, "kernels: the most tokens of a call"] = 65536
 
     def __post_init__(self):
         check_choice("size", self.size, tuple(SIZES))
@@ -97,9 +96,7 @@ class BenchmarkConfig:
     def run(self, model, **settings):
         """The `RunConfig` of a model of this size."""
         heads = self.attention_heads if model == "transformer" else self.num_heads
-        config = RunConfig(
+        return RunConfig(
             model=model, dim=self.dim, num_layers=self.num_layers, num_heads=heads, vocab_size=self.vocab_size,
             precision="bfloat16", deterministic=False, **settings,
         )  # fmt: skip
-        config.retnet  # noqa: B018  the shape is checked there
-        return config

@@ -6,26 +6,21 @@ Its kernels need a GPU, so this is no test: it runs once by hand and leaves a re
 import json
 import platform
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 
 from refimpl import forward
 from refimpl.files import write_atomically
 from refimpl.interop import from_fla, to_fla
 from refimpl.tree import map_tree
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SHAPE = {"hidden_size": 256, "num_hidden_layers": 3, "num_heads": 4, "vocab_size": 512}
 BATCH, TIME = 2, 200  # not a multiple of its chunk size
 
 
-@app.command(help=__doc__)
-def compare(out: Annotated[Path, typer.Option(help="file to write")] = Path("gpu/results/fla_logits.json")):
-    """Compare in float32 and bfloat16, in both of its modes; ours is the NumPy model in float64."""
+def compare(out):
+    """Compare in float32 and bfloat16, in both of its modes; ours is the NumPy model in float64. Writes the file `out`."""
     from fla.models import RetNetConfig, RetNetForCausalLM
 
     rows = []

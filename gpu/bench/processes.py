@@ -16,12 +16,10 @@ import statistics
 import sys
 import time
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import typer
 from torch.nn.functional import cross_entropy
 
 from refimpl import RetNetConfig, head_decays, retention_chunkwise
@@ -57,23 +55,10 @@ HANGS_AFTER = timedelta(
     minutes=3
 )  # a process gives up after waiting this long for another; earlier rows are in the file
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command(help=__doc__)
-def check(
-    out: Annotated[Path, typer.Option(help="file to write")] = Path("runs/processes.json"),
-    dim: Annotated[int, typer.Option(min=8, help="width of the models")] = 512,
-    layers: Annotated[int, typer.Option(min=1)] = 8,
-    tokens: Annotated[int, typer.Option(min=64, help="length of the sequence to time a retention over")] = 131_072,
-    window: Annotated[int, typer.Option(min=16, help="length of the windows of timed training")] = 2048,
-    batch: Annotated[int, typer.Option(min=1, help="and how many one process trains on")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="and how many steps are timed")] = 10,
-    precision: Annotated[str, typer.Option(help="and in which precision")] = "bfloat16",
-    device: Annotated[str, typer.Option(help="cuda, cpu, or empty for what there is")] = "",
-):
-    """Compare and time, print a row a comparison, and write them all."""
-    with processes(device or None, timeout=HANGS_AFTER) as here:
+def check(out, dim, layers, tokens, window, batch, steps, precision, device=None):
+    """Compare and time as `gpu.bench.commands.check_processes` says; returns whether no row failed."""
+    with processes(device, timeout=HANGS_AFTER) as here:
         shape = {"dim": dim, "num_layers": layers, "num_heads": 4}
         config = RetNetConfig(**shape)
         size = dist.get_world_size()
@@ -104,8 +89,7 @@ def check(
             on_first(write, out, rows)
             if is_first():
                 print(rows[-1], flush=True)
-    if any("failed" in row for row in rows):
-        raise typer.Exit(1)
+    return not any("failed" in row for row in rows)
 
 
 def describe(argument):

@@ -1,13 +1,11 @@
-"""The models that can be trained: RetNet and its baselines."""
-
-import torch
-
-from .baseline import Baseline, BaselineConfig, matched
-from .retnet import RetNet
+"""The models that can be trained: RetNet and its baselines. Torch is imported when one is built."""
 
 
 def build(config):
     """The model of a `RunConfig`, on the CPU; baselines have as many parameters as the RetNet, within 1 %."""
+    from .baseline import Baseline
+    from .retnet import RetNet
+
     kind = RetNet if config.model == "retnet" else Baseline
     return kind(_shape(config), seed=config.seed)
 
@@ -18,6 +16,11 @@ def build_random(config, device, dtype):
     Nothing passes through NumPy or float64, so that a model of billions of parameters is there at once. Matrices are
     normal with deviation dim^-0.5, vectors 1.
     """
+    import torch
+
+    from .baseline import Baseline
+    from .retnet import RetNet
+
     with torch.device("meta"):
         model = RetNet(config.retnet, seed=None) if config.model == "retnet" else Baseline(_shape(config))
     model = model.to(dtype).to_empty(device=device)
@@ -29,6 +32,8 @@ def build_random(config, device, dtype):
 
 def _shape(config):
     """The `RetNetConfig` or `BaselineConfig` of a `RunConfig`'s model."""
+    from .baseline import BaselineConfig, matched
+
     if config.model == "retnet":
         return config.retnet
     shape = BaselineConfig(

@@ -2,15 +2,11 @@
 
 import dataclasses
 import difflib
-import functools
-import inspect
 import json
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, get_type_hints
-
-import typer
 
 from refimpl.checks import check_choice, check_integer
 from refimpl.rotation import LADDERS
@@ -24,36 +20,30 @@ PARALLELISMS = ("data", "sharded", "sequence")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(TrainConfig):
-    """What `TrainConfig` says, and how torch computes it; refuses impossible values with a ValueError or TypeError.
+    """The settings of a run on torch, each with its meaning; refuses impossible ones with a ValueError or TypeError.
 
-    model: "retnet", or one of the baselines "transformer", "linear" (attention) and "gru" with as many parameters.
-    gamma_schedule, rotation, gate, group_norm, row_norm: the RetNet's choices, as in `RetNetConfig`, "none" for None; a
-    number as gamma_schedule is one gamma for all heads. A baseline ignores them, but is as large as that RetNet.
-    kv_heads: key and value heads of the transformer, as many as num_heads if not given. retention: "parallel",
-    "chunkwise" with chunks of chunk_size, "triton", the fused kernels for an NVIDIA GPU, or "fla", those of
-    flash-linear-attention.
-    precision: "float32", or "bfloat16" for matrix products, everything else staying float32. accumulation: parts that a
-    batch is computed in. compile: torch.compile each layer. recompute: compute each layer again in the backward pass
-    rather than keep it. deterministic: the same run gives the same losses, to the bit, on the same device. parallelism: what
-    the processes that torchrun starts share out, "data" (each has a model and takes some of the windows), "sharded" (the
-    parameters too, by FSDP2) or "sequence" (each takes a slice of every window; RetNet alone).
+    A baseline ignores the choices of the RetNet, gamma_schedule to row_norm, but is as large as that RetNet.
     """
 
-    model: str = "retnet"
-    gamma_schedule: str = "released"
-    rotation: str = "released"
-    gate: bool = True
-    group_norm: str = "rms"
-    row_norm: bool = False
-    kv_heads: int | None = None
-    retention: str = "parallel"
-    chunk_size: int = 64
-    precision: str = "float32"
-    accumulation: int = 1
-    compile: bool = False
-    recompute: bool = False
-    deterministic: bool = True
-    parallelism: str = "data"
+    model: Annotated[str, f"one of {', '.join(MODELS)}; the baselines have as many parameters as retnet"] = "retnet"
+    gamma_schedule: Annotated[str, "decays of the heads: released, paper, or one gamma in (0, 1] for all"] = "released"
+    rotation: Annotated[str, f"rotation of queries and keys: {', '.join(LADDERS)} or none"] = "released"
+    gate: Annotated[bool, "multiply the output of retention by a gate (Eq. 8)"] = True
+    group_norm: Annotated[str, "norm of each head's output: rms, mean (also subtracts the mean) or none"] = "rms"
+    row_norm: Annotated[bool, "divide the output of retention by the root of the row sums of D"] = False
+    kv_heads: Annotated[int | None, "key and value heads of the transformer; by default num_heads"] = None
+    retention: Annotated[
+        str, f"how retention is computed: {', '.join(RETENTIONS)}; fused kernels need an NVIDIA GPU"
+    ] = "parallel"
+    chunk_size: Annotated[int, "chunkwise retention: tokens of a chunk"] = 64
+    precision: Annotated[str, "of matrix products: float32 or bfloat16; everything else stays float32"] = "float32"
+    accumulation: Annotated[int, "number of parts that a batch is computed in, to save memory"] = 1
+    compile: Annotated[bool, "compile each layer with torch.compile"] = False
+    recompute: Annotated[bool, "compute each layer again in the backward pass, to save memory"] = False
+    deterministic: Annotated[bool, "give the same losses, to the bit, in every run on the same device"] = True
+    parallelism: Annotated[
+        str, "what processes share out: data (windows), sharded (parameters too) or sequence (parts of each window)"
+    ] = "data"
 
     def __post_init__(self):
         if isinstance(self.gamma_schedule, (int, float)) and not isinstance(self.gamma_schedule, bool):
@@ -90,20 +80,17 @@ class RunConfig(TrainConfig):
     @property
     def retnet(self):
         """The `RetNetConfig` of the run's model, or of the one that a baseline is as large as."""
-        choices = {name: getattr(self, name) for name in ("rotation", "group_norm")}
+        names = ("gamma_schedule", "rotation", "gate", "group_norm", "row_norm")
+        choices = {name: None if getattr(self, name) == "none" else getattr(self, name) for name in names}
         with suppress(ValueError):
             choices["gamma_schedule"] = float(self.gamma_schedule)
-        return dataclasses.replace(
-            super().retnet,
-            **{"gamma_schedule": self.gamma_schedule, "gate": self.gate, "row_norm": self.row_norm}
-            | {name: None if choice == "none" else choice for name, choice in choices.items()},
-        )
+        return dataclasses.replace(super().retnet, **choices)
 
 
 def read_settings(path):
     """The keys and values of a TOML file.
 
-    Raises FileNotFoundError, or ValueError if it is no TOML or holds a key that `RunConfig` has not.
+    Raises FileNotFoundError, or ValueError if it is not TOML or holds an unknown key.
     """
     settings = read_toml(path)
     check_keys(settings, path)
@@ -136,24 +123,14 @@ def to_toml(config):
     return "".join(f"{name} = {json.dumps(x, ensure_ascii=False)}\n" for name, x in values.items() if x is not None)
 
 
-def with_settings(command):
-    """Give a typer command an option for every key of `RunConfig`; it receives those that were given as `settings`."""
+def run_config(file, out, resume, settings):
+    """The `RunConfig` of options over a file, or None, over those of the run in `out`, if that is to be resumed.
 
-    @functools.wraps(command)
-    def wrapped(**arguments):
-        given = {name: value for name in kinds if (value := arguments.pop(name)) is not None}
-        return command(**arguments, settings=given)
-
-    kinds = get_type_hints(RunConfig)
-    parameters = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-    kinds = {name: kind for name, kind in kinds.items() if name not in {p.name for p in parameters}}
-    for name, kind in kinds.items():
-        default = getattr(RunConfig, name)
-        shown = f"{default}" if default is not None else "as num_heads"
-        option = typer.Option(help=f"default: {shown}", rich_help_panel="Settings, as keys of the file")
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        annotation = Annotated[kind | None, option]
-        parameters.append(inspect.Parameter(name, keyword, default=None, annotation=annotation))
-    wrapped.__signature__ = inspect.Signature(parameters)
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapped
+    Raises:
+        FileNotFoundError: there is no such file or run.
+        TypeError, ValueError: from `RunConfig` or `read_settings`.
+    """
+    echo = out / "run.toml"
+    if resume and not echo.exists():
+        raise FileNotFoundError(f"resume: there is no run in {str(out)!r}")
+    return RunConfig(**(read_settings(echo) if resume else {}) | (read_settings(file) if file else {}) | settings)

@@ -109,7 +109,7 @@ def _begin(out, config, text, fingerprint, resume, fresh):
     if kept is not None and not resume and not fresh and not (out / "result.json").exists():
         raise ValueError(
             f"out must be a folder without an unfinished run; {str(out)!r} holds one, at step {kept.progression.step}: "
-            "resume it, or start afresh"
+            "--resume (resume=True) goes on with it, --fresh (fresh=True) replaces it"
         )
     if not resume:
         kept = None

@@ -228,3 +228,19 @@ def with_spread(mean, deviation, sign=""):
     if mean is None:
         return "failed"
     return f"{mean:{sign}.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+
+
+def study_table(rows):
+    """Rows of `summary` as (headings, lines of texts), for printing."""
+    names = list(dict.fromkeys(name for row in rows for name in row["quoted"]))
+    lines = [
+        (
+            row["variant"],
+            f"{row['parameters'] or 0:,}",
+            with_spread(row["mean"], row["deviation"]),
+            with_spread(row["over"], row["over_deviation"], sign="+"),
+            *(f"{row['quoted'][name]} †" if name in row["quoted"] else "" for name in names),
+        )
+        for row in rows
+    ]
+    return ("variant", "parameters", "bits per byte", "over the first", *names), lines

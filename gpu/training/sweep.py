@@ -64,3 +64,12 @@ def _mark_best(rows, rates):
         at_end = len(rates) > 1 and row["learning_rate"] in (rates[0], rates[-1])
         best_remark = "best, at an end of the range: widen it" if at_end else "best"
         row["remark"] = best_remark if row is best else ""
+
+
+def sweep_table(rows):
+    """Rows of `sweep` as (headings, lines of texts), for printing."""
+    lines = []
+    for row in rows:
+        loss = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
+        lines.append((row["model"], f"{row['learning_rate']:g}", loss, row["remark"]))
+    return ("model", "learning rate", "bits per byte", ""), lines

@@ -26,9 +26,16 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="how often each is timed; the fastest counts")] = 7,
     peer: Annotated[
         list[str] | None,
-        typer.Option(help="module that times other libraries, such as gpu.bench.cpu_peers; may be given again"),
+        typer.Option(
+            help="module that times other libraries, such as gpu.bench.cpu_peers; may be given again; by default those "
+            "that installed packages name",
+            show_default=False,
+        ),
     ] = None,
-    draw: Annotated[Path | None, typer.Option(help="measure nothing; draw this results file again, beside it")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="results file to draw again, beside it; by default none: measure", show_default=False),
+    ] = None,
 ):
     """Time every form, compiled or not, and the peers installed, against the matrix-product peak of the same rounds.
 

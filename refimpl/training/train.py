@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -17,30 +18,24 @@ from .text import VOCAB_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run; refuses impossible ones with a ValueError or TypeError.
+    """The settings of a run, each with its meaning; refuses impossible ones with a ValueError or TypeError."""
 
-    corpus: "kjv", a file or a folder. vocab_size: 256 for bytes, more for byte pairs learnt from the training text.
-    dim, num_layers, num_heads: the model. steps of batch_size windows of `window` tokens, by AdamW with `warmup` steps and a cosine to a tenth of learning_rate, decoupled weight_decay, and gradients
-    clipped to the norm `clip`. The held-out loss is taken every evaluate_every steps. prompt and sample_bytes: the
-    sample at the end. seed: of parameters and batches.
-    """
-
-    corpus: str = "kjv"
-    vocab_size: int = VOCAB_SIZE
-    dim: int = 128
-    num_layers: int = 2
-    num_heads: int = 4
-    steps: int = 900
-    batch_size: int = 16
-    window: int = 64
-    learning_rate: float = 5e-3
-    warmup: int = 50
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    evaluate_every: int = 100
-    sample_bytes: int = 400
-    prompt: str = "And the LORD said unto"
-    seed: int = 0
+    corpus: Annotated[str, "text to train on: kjv (the King James Bible), a text file or a folder"] = "kjv"
+    vocab_size: Annotated[int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text"] = VOCAB_SIZE
+    dim: Annotated[int, "width of the model in channels"] = 128
+    num_layers: Annotated[int, "number of layers"] = 2
+    num_heads: Annotated[int, "heads of a layer"] = 4
+    steps: Annotated[int, "optimizer steps of the run"] = 900
+    batch_size: Annotated[int, "windows of text in a step"] = 16
+    window: Annotated[int, "length of a window in tokens"] = 64
+    learning_rate: Annotated[float, "highest learning rate of AdamW; a cosine lowers it to a tenth"] = 5e-3
+    warmup: Annotated[int, "first steps, in which the learning rate rises"] = 50
+    weight_decay: Annotated[float, "decoupled weight decay of AdamW"] = 0.05
+    clip: Annotated[float, "largest norm of a gradient; longer ones are scaled down to it"] = 1.0
+    evaluate_every: Annotated[int, "steps between two losses on held-out text"] = 100
+    sample_bytes: Annotated[int, "length of the sample at the end in tokens"] = 400
+    prompt: Annotated[str, "text that the sample continues"] = "And the LORD said unto"
+    seed: Annotated[int, "seed of the parameters and the batches"] = 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "window", "evaluate_every", "sample_bytes"):

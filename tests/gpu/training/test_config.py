@@ -8,6 +8,7 @@ import typing
 import pytest
 from paths import ROOT
 
+from gpu.bench.config import BenchmarkConfig
 from gpu.training.config import RunConfig, read_settings, to_toml
 from refimpl.training.train import TrainConfig
 
@@ -92,10 +93,11 @@ def test_wrong_values_are_named(name):
 
 
 def test_every_key_is_explained():
-    doc = RunConfig.__doc__ + RunConfig.__mro__[1].__doc__
-    for field in dataclasses.fields(RunConfig):
-        assert re.search(rf"\b{field.name}\b", doc), field.name
-    assert set(typing.get_type_hints(RunConfig)) == {field.name for field in dataclasses.fields(RunConfig)}
+    for config in (RunConfig, BenchmarkConfig):
+        hints = typing.get_type_hints(config, include_extras=True)
+        assert set(hints) == {field.name for field in dataclasses.fields(config)}
+        for name, hint in hints.items():
+            assert hint.__metadata__[0], name
 
 
 def test_the_readme_s_run_is_one():

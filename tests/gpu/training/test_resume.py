@@ -122,7 +122,9 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(number, config, whole, 
     step = len(lines(out))
     assert load_checkpoint(out).progression.step == step < 40
     assert not (out / "result.json").exists()
-    with pytest.raises(ValueError, match=f"holds one, at step {step}: resume it, or start afresh"):
+    with pytest.raises(
+        ValueError, match=f"holds one, at step {step}: --resume .* goes on with it, --fresh .* replaces it"
+    ):
         train(config, out)
     assert finish(start(config, out, resume=True)) == 0
     same_run(out, whole)

@@ -1,0 +1,81 @@
+"""The command `python -m exercises grade`."""
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ..checking.commands import Names, chosen_exercises, refuse
+from ..checking.key import choose
+from .batch import Batch, find_entries
+from .isolation import IsolationError, Limits
+from .sandbox import CHOICES, choose_isolation
+
+LIMITS_ALONE = ". README.md in exercises says what that does not protect against; bubblewrap would."
+
+
+def grade(
+    folder: Annotated[Path, typer.Argument(help="Submissions: STUDENT/exNN*.ipynb or STUDENT_exNN*.ipynb, or .py.")],
+    out: Annotated[Path, typer.Option(help="Where results go; the same folder again takes up where it was.")],
+    exercise: Names = None,
+    isolation: Annotated[
+        str, typer.Option(help="auto, bubblewrap or limits; auto takes bubblewrap where it works.")
+    ] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Submissions at a time. 0: one a core.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Most seconds a check may take.")] = Limits.seconds,
+    cpu_seconds: Annotated[int, typer.Option(min=1, help="Most seconds a check may compute.")] = Limits.cpu_seconds,
+    total_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Most seconds a submission may take.")
+    ] = Limits.total_seconds,
+):
+    """Grade every submission in FOLDER, isolated from the course, from the answers and from each other.
+
+    Writes OUT/grades.csv and, for each submission, OUT/results/.../results.json (Gradescope's format) and
+    feedback.html. What is graded already and has not changed is not graded again.
+
+    Exit code: 0 all are graded, 1 the grader failed on some, 2 it cannot start, 130 it was stopped.
+    """
+    limits = Limits(cpu_seconds=cpu_seconds, seconds=seconds, total_seconds=total_seconds)
+    try:
+        names = chosen_exercises(exercise)
+        choose("isolation", isolation, CHOICES)
+        entries, ignored = find_entries(folder, names)
+        chosen = choose_isolation(isolation)
+    except (IsolationError, ValueError, OSError) as error:
+        refuse(f"Cannot grade: {error}")
+    console = Console(stderr=True, highlight=False)
+    say(console, f"Isolation: {chosen.name}" + ("" if chosen.name == "bubblewrap" else LIMITS_ALONE))
+    for path, reason in ignored:
+        say(console, f"Ignored {path.relative_to(folder)}: {reason}")
+    for entry in (entry for entry in entries if entry.others):
+        say(console, f"{entry.student}, {entry.exercise}: {entry.path.name} counts, not {', '.join(entry.others)}")
+    batch = Batch(entries, out, chosen, limits, workers)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    statuses = Counter()
+    try:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        ) as bar:
+            task = bar.add_task("grading", total=len(entries))
+            for _, row in batch.run():
+                statuses[row["status"]] += 1
+                if row["status"] != "graded":
+                    say(bar.console, f"{row['student']}, {row['exercise']}: {row['status']}: {row['note']}")
+                bar.advance(task)
+    except KeyboardInterrupt:
+        say(console, f"Stopped after {statuses.total()} of {len(entries)}. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    counts = ", ".join(f"{statuses[status]} {status}" for status in ("graded", "unusable", "grader error"))
+    say(console, f"{len(entries)} submissions: {counts}; {batch.reused} of them graded before.")
+    typer.echo(out / "grades.csv")
+    raise typer.Exit(1 if statuses["grader error"] else 0)
+
+
+def say(console, line):
+    """Print a line without markup; what is not printable in names of files and students is replaced."""
+    console.print(Text("".join(c if c.isprintable() else "�" for c in line)), soft_wrap=True)

@@ -1,0 +1,108 @@
+"""The commands that measure: `python -m gpu bench`, `python -m gpu.check_processes` and `python -m gpu.compare_fla`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refimpl.cli import with_options
+
+from ..parallel.launch import Device, check_device, print_table, say, typed_command
+from .config import PAPER, QUICK, BenchmarkConfig
+
+
+@with_options(BenchmarkConfig)
+def bench(
+    *,
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="training, decoding, kernels, by default all three; or paper: its cost tables", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="folder for the results, SECTION.json and, but for paper, SECTION.png")
+    ] = Path("runs/bench"),
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="folder of results to draw again; by default none: they are measured", show_default=False),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="use tiny sizes, as by default where there is no GPU")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="time in minutes after which nothing new begins; by default no limit", show_default=False),
+    ] = None,
+    remark: Annotated[
+        str, typer.Option(help="sentence for the files, such as what else ran meanwhile; by default none")
+    ] = "",
+    device: Device = None,
+    settings,
+):
+    """Measure what training steps, decoded tokens and retentions cost, baselines in the same rounds; draw the figures.
+
+    Defaults of the settings are those of a GPU; --quick and the section paper have their own.
+    """
+    from ..report import figures
+    from . import run as benchmark
+    from .timing import MEASURED, Deadline
+
+    if draw is not None:
+        for path in figures.draw(draw):
+            say(f"figure: {path}")
+        return
+    device = check_device(device)
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0, got {minutes:g}")
+    if "paper" in (sections or ()) and len(sections) > 1:
+        raise ValueError(f"sections: paper must be the only one, got {', '.join(sections)}")
+    preset = PAPER if "paper" in (sections or ()) else {}
+    if quick or not device.startswith("cuda"):
+        preset = QUICK
+    config = BenchmarkConfig(**preset | settings)
+    for line in benchmark.missing(device, config):
+        say(f"missing here: {line}")
+    results = benchmark.run(
+        config, sections or benchmark.SECTIONS, out, device, deadline=Deadline(minutes),
+        command=typed_command(remark), remark=remark, progress=say,
+    )  # fmt: skip
+    for title, (headings, lines) in benchmark.tables(results):
+        print_table(headings, lines, title)
+    for line in benchmark.left_out(results):
+        say(f"left out: {line}")
+    drawn = [result["rows"] for section, result in results.items() if section in figures.FIGURES]
+    if any(row["status"] == MEASURED for rows in drawn for row in rows):
+        figures.draw(out)
+    say(f"results and figures: {out}")
+
+
+def check_processes(
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("runs/processes.json"),
+    dim: Annotated[int, typer.Option(min=8, help="width of the models in channels")] = 512,
+    layers: Annotated[int, typer.Option(min=1, help="number of layers of the models")] = 8,
+    tokens: Annotated[int, typer.Option(min=64, help="length in tokens that one retention is timed over")] = 131_072,
+    window: Annotated[int, typer.Option(min=16, help="timed training: length of a window in tokens")] = 2048,
+    batch: Annotated[int, typer.Option(min=1, help="timed training: windows of one process in a step")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="timed training: number of timed steps")] = 10,
+    precision: Annotated[str, typer.Option(help="timed training: float32 or bfloat16")] = "bfloat16",
+    device: Annotated[
+        str | None, typer.Option(help="cuda or cpu; by default cuda where there is a GPU, else cpu", show_default=False)
+    ] = None,
+):
+    """Compare several processes, started by torchrun, with one, and time them; print a row a comparison, write them all.
+
+    Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are
+    each compared with one device. A row that fails says why, and the others are still measured; the exit status is 1 then.
+    """
+    from .processes import check
+
+    if not check(out, dim, layers, tokens, window, batch, steps, precision, device):
+        raise typer.Exit(1)
+
+
+def compare_fla(
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("gpu/results/fla_logits.json"),
+):
+    """Compare logits of flash-linear-attention's RetNet, in float32, bfloat16 and both its modes, with the NumPy model's."""
+    from .fla_logits import compare
+
+    compare(out)

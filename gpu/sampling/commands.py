@@ -1,0 +1,95 @@
+"""The command `python -m gpu generate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from refimpl.training.bpe import Tokenizer
+from refimpl.weights import PRETRAINED
+
+from ..parallel.launch import Device, check_device
+
+DEMO_WEIGHTS = Path("runs/demo/weights.safetensors")
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT...", help="texts to continue; with --state by default none", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="file that train wrote; by default that of runs/demo, else the model that ships", show_default=False
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=0, help="number of tokens to write; 0 only reads PROMPT")] = 400,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="what logits are divided by; 0 takes the likeliest token")
+    ] = 0.7,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="draw from the k likeliest tokens; by default from all", show_default=False),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            help="draw from the likeliest tokens that reach this probability; by default from all", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the draws; the same one writes the same text")] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="file that --save-state wrote, to go on from; by default none", show_default=False),
+    ] = None,
+    save_state: Annotated[
+        Path | None,
+        typer.Option(help="file for the state after PROMPT, of one size; by default none", show_default=False),
+    ] = None,
+    stream: Annotated[bool, typer.Option(help="print the text as it comes; for one PROMPT")] = False,
+    device: Device = None,
+):
+    """Continue each PROMPT with a trained model, in the recurrent form."""
+    import torch
+
+    from ..models.retnet import RetNet
+    from .generate import prefill, stream_text
+    from .prompt_cache import load_past, save_past
+
+    device = check_device(device)
+    prompts = prompts or [""]
+    if not state and "" in prompts:
+        raise ValueError("prompt must hold at least one character, got ''")
+    if stream and len(prompts) > 1:
+        raise ValueError(f"stream must go with one prompt, got {len(prompts)}")
+    if weights is None:
+        weights = DEMO_WEIGHTS if DEMO_WEIGHTS.exists() else PRETRAINED
+    for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
+    # What ships is stored in float16, and was trained in float32.
+    model, merges = RetNet.load(weights, device).float(), weights.with_name("tokenizer.json")
+    tokenizer = Tokenizer.load(merges) if merges.exists() else Tokenizer()
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"weights must be of a model over {tokenizer.vocab_size} tokens, as {str(merges)!r} says or bytes are, "
+            f"got {model.config.vocab_size}"
+        )
+    past = load_past(state, model) if state else None
+    read = [torch.from_numpy(tokenizer.encode(prompt).astype(np.int64)).to(device) for prompt in prompts]
+    past = prefill(model, read, past)
+    if save_state:
+        save_past(save_state, past, model)
+    pieces = stream_text(
+        model, past, tokens, pieces=tokenizer.pieces, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    )
+    if stream:
+        print(prompts[0], end="", flush=True)
+        for (piece,) in pieces:
+            print(piece, end="", flush=True)
+        print()
+    else:
+        texts = ("".join(row) for row in zip(*pieces, strict=True))
+        print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))

@@ -1,0 +1,149 @@
+"""The commands that train: `python -m gpu train`, `sweep`, `study` and `export`."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from refimpl.cli import with_options
+from refimpl.training.loop import StoppedError
+
+from ..parallel import launch
+from ..parallel.launch import Device, Devices, check_device, console, say
+from .config import MODELS, RunConfig, read_settings, run_config
+from .study import read_study, run_study, study_table
+from .sweep import sweep as sweep_rates
+from .sweep import sweep_table
+
+File = Annotated[
+    Path | None,
+    typer.Argument(help="settings as TOML, by default none; options override single keys", show_default=False),
+]
+
+
+@with_options(RunConfig)
+def train(
+    *,
+    file: File = None,
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
+    device: Device = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="replace a run in that folder, also an unfinished one")
+    ] = False,
+    settings,
+):
+    """Train in the parallel form, sample in the recurrent one, and assert that they agree.
+
+    On several GPUs: torchrun --nproc-per-node 2 --no-python retnet gpu train ...
+    """
+    if resume and fresh:
+        raise ValueError("resume must not be given together with fresh")
+    from ..parallel.processes import joined, on_first
+    from .run import LOGIT_TOLERANCE
+    from .run import train as train_model
+
+    with joined(device or launch.default_device()) as device:
+        check_device(device)
+        config = on_first(run_config, file, out, resume, settings)
+        try:
+            result = train_model(config, out, device, console, resume=resume, fresh=fresh)
+        except StoppedError as stopped:
+            say(f"{stopped}; python -m gpu train --out {out} --resume goes on")
+            raise typer.Exit(128 + stopped.signal) from None
+        except FloatingPointError as error:
+            Console(stderr=True, quiet=console.quiet).print(f"stopped: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+    say(
+        f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
+        f"{result['seconds']:.0f} s on {result['device']}"
+    )
+    if result["sample"] is not None:
+        say(
+            f"{config.sample_bytes} tokens sampled recurrently; the parallel form gives the same logits to "
+            f"{result['decoding_disagreement']:.0e} of the largest, NumPy to {result['numpy_disagreement']:.0e} "
+            f"(asserted: below {LOGIT_TOLERANCE:.0e})"
+        )
+        console.print(Panel(result["sample"], title="sample", expand=False), markup=False)
+    say(f"loss curve: {out / 'loss.png'}   log, weights, sample, result: {out}")
+
+
+@with_options(RunConfig)
+def sweep(
+    *,
+    learning_rate: Annotated[list[float], typer.Option(help="learning rate to try; may be given again")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"one of {', '.join(MODELS)}; may be given again; by default the file's", show_default=False),
+    ] = None,
+    file: File = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs and of sweep.json")] = Path("runs/sweep"),
+    device: Devices = None,
+    settings,
+):
+    """Train with each learning rate, each model with all of them; the same command goes on with a stopped sweep."""
+    config = RunConfig(**(read_settings(file) if file else {}) | settings)
+    models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
+    with same_command_goes_on():
+        rows = sweep_rates(config, learning_rate, models, out, devices, console, command)
+    launch.print_table(*sweep_table(rows), left=("model", ""))
+    say(f"results: {out / 'sweep.json'}")
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder of the runs and of study.json; by default runs/ and FILE's name", show_default=False),
+    ] = None,
+    device: Devices = None,
+):
+    """Train every variant of FILE with every seed; the same command goes on with a stopped study."""
+    out = out or Path("runs") / file.stem
+    with same_command_goes_on():
+        rows = run_study(read_study(file), out, launch.check_devices(device), console, launch.typed_command())
+    launch.print_table(*study_table(rows), left=("variant",))
+    if any(row["quoted"] for row in rows):
+        say("† quoted, not measured here: see the file")
+    say(f"results: {out / 'study.json'}")
+
+
+@contextmanager
+def same_command_goes_on():
+    """Within, a request to stop ends the program with the signal's exit code, and says how to go on."""
+    try:
+        yield
+    except StoppedError as stopped:
+        say(f"{stopped}; the same command goes on")
+        raise typer.Exit(128 + stopped.signal) from None
+
+
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run of a RetNet over bytes")],
+    out: Annotated[Path, typer.Option(help="folder of retnet.safetensors and retnet.json")] = Path(
+        "refimpl/pretrained"
+    ),
+    weights: Annotated[str, typer.Option(help="which weights of the run: best or last")] = "best",
+    prompt: Annotated[
+        str | None, typer.Option(help="text that the greedy sample continues; by default the run's", show_default=False)
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="where the run's corpus is now; by default where it was", show_default=False)
+    ] = None,
+    device: Device = None,
+):
+    """Round the weights of a RUN to float16, and write them with a card of what the rounded ones do."""
+    from .export import export as export_run
+
+    device = check_device(device)
+    card = export_run(run_folder, out, weights=weights, prompt=prompt, corpus=corpus, device=device)
+    losses, text = card["bits_per_byte"], card["text"]
+    say(
+        f"{card['parameters']:,} parameters in {card['bytes']:,} bytes; held-out text {losses['float32']:.4f} bits per "
+        f"byte as trained, {losses['float16']:.4f} as rounded; torch writes the same {text['bytes']} bytes as NumPy"
+    )
+    console.print(Panel(text["prompt"] + text["continuation"], title="greedy", expand=False), markup=False)
+    say(f"weights and card: {out}")

@@ -1,0 +1,127 @@
+"""The commands of all programs: every option is explained, --help needs no torch, errors are one line."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import typer
+from paths import ROOT
+from typer.testing import CliRunner
+
+import exercises.__main__
+import gpu.__main__
+import gpu.check_processes
+import gpu.compare_fla
+import refimpl.__main__
+from gpu.bench.run import SECTIONS, WHAT
+from gpu.parallel.launch import typed_command
+from refimpl import cli
+
+PROGRAMS = {
+    "refimpl": refimpl.__main__.app,
+    "gpu": gpu.__main__.app,
+    "exercises": exercises.__main__.app,
+    "gpu.check_processes": gpu.check_processes.app,
+    "gpu.compare_fla": gpu.compare_fla.app,
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def leaves(name, command):
+    """(name, command) of a command without commands of its own, and of all in a group."""
+    yield name, command
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from leaves(f"{name} {word}", inner)
+
+
+COMMANDS = dict(pair for name, app in PROGRAMS.items() for pair in leaves(name, typer.main.get_command(app)))
+
+
+def test_no_command_is_lost():
+    words = {
+        "refimpl": "compare train bench",
+        "gpu": "train sweep study generate bench report export",
+        "exercises": "list check release grade",
+    }
+    assert set(COMMANDS) == set(PROGRAMS) | {f"{name} {word}" for name in words for word in words[name].split()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_does_and_its_default(name):
+    assert COMMANDS[name].help
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, f"{name}: {parameter.name} has no help"
+        if not parameter.required and parameter.default in (None, "", [], ()):
+            assert "default" in parameter.help.lower(), f"{name}: {parameter.name} does not say its default"
+
+
+def test_bench_names_every_section():
+    (sections,) = (parameter for parameter in COMMANDS["gpu bench"].params if parameter.name == "sections")
+    names, paper = sections.help.split(", by default all three; or ")
+    assert names == ", ".join(SECTIONS)
+    assert {*SECTIONS, paper.partition(":")[0]} == set(WHAT)
+
+
+def test_help_of_every_command_imports_neither_torch_nor_matplotlib():
+    code = (
+        "import contextlib, importlib, io, sys\nimport typer\n"
+        "for line in sys.argv[1:]:\n"
+        "    name, *words = line.split()\n"
+        "    module = importlib.import_module(name if '.' in name else f'{name}.__main__')\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as printed:\n"
+        "        typer.main.get_command(module.app)([*words, '--help'], standalone_mode=False)\n"
+        "    assert 'Usage' in printed.getvalue()\n"
+        "print(*{'torch', 'triton', 'matplotlib'} & set(sys.modules))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert result.stdout == "\n"
+
+
+@pytest.mark.parametrize("name", ["refimpl", "gpu", "exercises"])
+def test_version(name):
+    output = CliRunner().invoke(PROGRAMS[name], ["--version"]).output
+    assert output == f"retnet-reference {PROJECT['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "want"), [("/bin/retnet", "retnet gpu bench"), ("gpu/__main__.py", "python -m gpu bench")]
+)
+def test_results_files_say_what_was_typed(monkeypatch, start, want):
+    words = want.split()[1 if start == "/bin/retnet" else 3 :]
+    monkeypatch.setattr(sys, "argv", [start, *words, "--dim", "8", "--remark", "a word"])
+    assert typed_command("a word") == f"{want} --dim 8"
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return cli.one_command(command)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("dim must be [1]"), "error: dim must be [1]"),
+        (ModuleNotFoundError("No module", name="torch.cuda"), "error: this needs torch.cuda, which is not installed; "),
+    ],
+)
+def test_a_mistake_is_one_line_of_the_first_process(monkeypatch, capsys, error, message):
+    monkeypatch.setattr(sys, "argv", ["program"])
+    for rank, printed in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as ended:
+            cli.run(raising(error), "program")
+        assert ended.value.code == 2
+        line = capsys.readouterr().err
+        assert line.startswith(message) if printed else line == ""
+        assert line.count("\n") == printed
+
+
+def test_a_module_of_ours_that_is_not_there_is_a_bug(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(raising(ModuleNotFoundError("No module", name="gpu.training.none")), "program")
