@@ -1,7 +1,7 @@
 """What a user would pick instead of RetNet, at the same width, depth and number of parameters.
 
 A residual language model with a mixer of `gpu.models.attention`, `gpu.models.linear_attention` or `gpu.models.gru` in each block. The
-feed-forward (SwiGLU), the norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers
+feed-forward, the norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers
 of parameters equal.
 """
 
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from refimpl.checks import check_choice, check_integer
+from refimpl.config import FEED_FORWARDS
 from refimpl.files import write_atomically
 from refimpl.model import param_shapes
 from refimpl.tree import flatten
@@ -32,7 +33,8 @@ class BaselineConfig:
     """A baseline's shape; refuses impossible ones with a ValueError or TypeError.
 
     mixer: "transformer", "linear" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each
-    key and value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward.
+    key and value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward; ffn: its kind, as
+    in `RetNetConfig`.
     """
 
     mixer: str = "transformer"
@@ -42,10 +44,12 @@ class BaselineConfig:
     num_heads: int = 4
     kv_heads: int | None = None
     ffn_dim: int = 344
+    ffn: str = "swiglu"
     norm_eps: float = 1e-6
 
     def __post_init__(self):
         check_choice("mixer", self.mixer, tuple(MIXERS))
+        check_choice("ffn", self.ffn, FEED_FORWARDS)
         if self.kv_heads is None:
             object.__setattr__(self, "kv_heads", self.num_heads)
         for name in ("vocab_size", "dim", "num_layers", "num_heads", "kv_heads", "ffn_dim"):
@@ -75,17 +79,19 @@ class RMSNorm(nn.RMSNorm):
 
 
 class FeedForward(nn.Module):
-    """(silu(x W_1) * x W_gate) W_2."""
+    """(f(x W_1) * x W_gate) W_2, f being silu for swiglu and gelu for geglu; gelu(x W_1) W_2 for gelu."""
 
     def __init__(self, config):
         super().__init__()
         self.w_1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.w_gate = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.w_gate = None if config.ffn == "gelu" else nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.activation = F.silu if config.ffn == "swiglu" else F.gelu
         self.w_2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
 
     def forward(self, x):
         """(B, T, d) -> (B, T, d)."""
-        return self.w_2(F.silu(self.w_1(x)) * self.w_gate(x))
+        inner = self.activation(self.w_1(x))
+        return self.w_2(inner if self.w_gate is None else inner * self.w_gate(x))
 
 
 class Block(nn.Module):

@@ -43,5 +43,6 @@ def _shape(config):
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         kv_heads=config.kv_heads,
+        ffn=config.ffn,
     )
     return matched(shape, config.retnet)

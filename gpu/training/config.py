@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 from refimpl.checks import check_choice, check_integer
+from refimpl.config import FEED_FORWARDS
 from refimpl.rotation import LADDERS
 from refimpl.training.train import TrainConfig
 
@@ -31,6 +32,7 @@ class RunConfig(TrainConfig):
     gate: Annotated[bool, "multiply the output of retention by a gate (Eq. 8)"] = True
     group_norm: Annotated[str, "norm of each head's output: rms, mean (also subtracts the mean) or none"] = "rms"
     row_norm: Annotated[bool, "divide the output of retention by the root of the row sums of D"] = False
+    ffn: Annotated[str, f"feed-forward: {', '.join(FEED_FORWARDS)}; gelu alone has no gate"] = "swiglu"
     kv_heads: Annotated[int | None, "key and value heads of the transformer; by default num_heads"] = None
     retention: Annotated[
         str, f"how retention is computed: {', '.join(RETENTIONS)}; fused kernels need an NVIDIA GPU"
@@ -59,6 +61,7 @@ class RunConfig(TrainConfig):
             ("precision", ("float32", "bfloat16")),
             ("rotation", (*LADDERS, "none")),
             ("group_norm", ("rms", "mean", "none")),
+            ("ffn", FEED_FORWARDS),
             ("parallelism", PARALLELISMS),
         ):
             check_choice(name, getattr(self, name), choices)
@@ -80,7 +83,7 @@ class RunConfig(TrainConfig):
     @property
     def retnet(self):
         """The `RetNetConfig` of the run's model, or of the one that a baseline is as large as."""
-        names = ("gamma_schedule", "rotation", "gate", "group_norm", "row_norm")
+        names = ("gamma_schedule", "rotation", "gate", "group_norm", "row_norm", "ffn")
         choices = {name: None if getattr(self, name) == "none" else getattr(self, name) for name in names}
         with suppress(ValueError):
             choices["gamma_schedule"] = float(self.gamma_schedule)

@@ -28,7 +28,7 @@ from refimpl.checks import check_integer
 from refimpl.files import write_atomically
 from refimpl.training.loop import StoppedError
 
-from .config import RunConfig, check_keys, read_toml, to_toml
+from .config import RunConfig, check_keys, read_settings, read_toml, to_toml
 from .stopping import stop_on_signals
 
 PAUSE = 0.2  # seconds between looks at the processes
@@ -169,8 +169,14 @@ def _start(folder, config, device, threads):
 
 def _same(folder, config):
     """Whether the folder holds a run of these settings, finished or not."""
-    echo = folder / "run.toml"
-    return echo.exists() and echo.read_text(encoding="utf-8") == to_toml(config)
+    try:
+        return RunConfig(**read_settings(folder / "run.toml")) == config
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+    ):  # none yet, or of another version, with keys or values of its own
+        return False
 
 
 def _result(folder, config):

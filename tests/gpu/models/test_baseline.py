@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from gpu.models.attention import turn
-from gpu.models.baseline import Baseline, BaselineConfig, matched, parameters
+from gpu.models.baseline import Baseline, BaselineConfig, FeedForward, matched, parameters
 from gpu.models.build import build
 from gpu.training.config import RunConfig
 from refimpl import RetNetConfig, init_params, rotate
+from refimpl.config import FEED_FORWARDS
 from refimpl.family import softmax_attention
+from refimpl.layers import feed_forward
 from refimpl.tree import flatten
 
 SHAPES = {
@@ -54,6 +56,14 @@ def test_grouped_heads_give_their_parameters_to_the_feed_forward():
     assert max(counts) / min(counts) < 1.02
     room = [model.memory(1, 10).layers[0][0].numel() for model in (full, grouped)]
     assert room == [10 * 128, 10 * 32]
+
+
+@pytest.mark.parametrize("kind", FEED_FORWARDS)
+def test_the_feed_forward_is_the_reference_s(kind):
+    layer = FeedForward(BaselineConfig(dim=8, ffn_dim=12, num_heads=2, ffn=kind)).double()
+    x = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    params = {name.removesuffix(".weight"): weight.detach().numpy().T for name, weight in layer.named_parameters()}
+    np.testing.assert_allclose(layer(x).detach().numpy(), feed_forward(params, x.numpy(), kind), atol=1e-13)
 
 
 def test_no_room_for_a_feed_forward_is_an_error():

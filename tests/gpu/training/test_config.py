@@ -1,15 +1,22 @@
 """The run file: what it says is what runs, and a mistake in it has a name."""
 
 import dataclasses
+import json
 import re
 import tomllib
 import typing
 
 import pytest
+import safetensors.torch
+import torch
 from paths import ROOT
 
 from gpu.bench.config import BenchmarkConfig
-from gpu.training.config import RunConfig, read_settings, to_toml
+from gpu.models import build
+from gpu.training.checkpoint import NAME, load_checkpoint
+from gpu.training.config import MODELS, RunConfig, read_settings, to_toml
+from refimpl.config import FEED_FORWARDS
+from refimpl.training.loop import Progression
 from refimpl.training.train import TrainConfig
 
 
@@ -67,6 +74,7 @@ WRONG = {
     ),
     "rotation": ("xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
     "gate": (1, TypeError, "gate must be a bool, got 1"),
+    "ffn": ("relu", ValueError, "ffn must be one of 'swiglu', 'geglu', 'gelu', got 'relu'"),
     "group_norm": ("layer", ValueError, "group_norm must be one of 'rms', 'mean', 'none', got 'layer'"),
 }
 
@@ -98,6 +106,30 @@ def test_every_key_is_explained():
         assert set(hints) == {field.name for field in dataclasses.fields(config)}
         for name, hint in hints.items():
             assert hint.__metadata__[0], name
+
+
+def test_runs_from_before_the_key_ffn_still_load(tmp_path):
+    settings = {name: value for name, value in dataclasses.asdict(RunConfig(dim=16)).items() if name != "ffn"}
+    lines = to_toml(RunConfig(dim=16)).splitlines(keepends=True)
+    (tmp_path / "run.toml").write_text("".join(line for line in lines if not line.startswith("ffn ")))
+    assert len(read_settings(tmp_path / "run.toml")) == len(lines) - 1
+    assert RunConfig(**read_settings(tmp_path / "run.toml")) == RunConfig(dim=16)
+    metadata = {"config": json.dumps(settings), "progression": Progression().to_json(), "text": ""}
+    (tmp_path / NAME).write_bytes(safetensors.torch.save({}, metadata))
+    assert load_checkpoint(tmp_path).config == RunConfig(dim=16)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("ffn", FEED_FORWARDS)
+def test_every_model_takes_the_feed_forward(model, ffn):
+    config = RunConfig(model=model, ffn=ffn, dim=16, num_layers=1, num_heads=2)
+    assert config.retnet.ffn == ffn
+    built = build(config)
+    assert built.config.ffn == ffn
+    gates = [name for name, _ in built.named_parameters() if "w_gate" in name]
+    assert len(gates) == (ffn != "gelu")
+    logits, _ = built(torch.zeros(1, 3, dtype=torch.int64))
+    assert logits.isfinite().all()
 
 
 def test_the_readme_s_run_is_one():
