@@ -1,9 +1,10 @@
-"""What the programs of this project share: options from config classes, errors in one line, --version."""
+"""What the programs of this project share: options from config classes, errors in one line, the `retnet` command."""
 
 import dataclasses
 import functools
 import inspect
 import os
+from importlib.metadata import entry_points
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import typer
@@ -124,3 +125,11 @@ def _parameter(field, hint):
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+def retnet():
+    """Run the `retnet` command: every program that an installed package lists as an entry point "retnet.programs"."""
+    app = program("The programs of the RetNet reference; `python -m PROGRAM` runs the same.")
+    for entry in sorted(entry_points(group="retnet.programs"), key=lambda entry: entry.name):
+        app.add_typer(entry.load(), name=entry.name)
+    run(app, "retnet")

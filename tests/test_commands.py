@@ -1,5 +1,7 @@
-"""The commands of all programs: every option is explained, --help needs no torch, errors are one line."""
+"""The commands of all programs: every option is explained, --help needs no torch, `retnet` finds them, errors are one line."""
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -80,9 +82,51 @@ def test_help_of_every_command_imports_neither_torch_nor_matplotlib():
     assert result.stdout == "\n"
 
 
-@pytest.mark.parametrize("name", ["refimpl", "gpu", "exercises"])
-def test_version(name):
-    output = CliRunner().invoke(PROGRAMS[name], ["--version"]).output
+@pytest.fixture
+def installed(tmp_path):
+    """The environment of a process that finds the entry points of pyproject.toml, as an installation leaves them."""
+    folder = tmp_path / "installed" / "retnet_reference-0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: retnet-reference\nVersion: 0\n")
+    groups = {"console_scripts": PROJECT["scripts"], **PROJECT["entry-points"]}
+    lines = (
+        line for group, rows in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in rows.items()))
+    )
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+    return os.environ | {"PYTHONPATH": f"{folder.parent}{os.pathsep}{ROOT}"}
+
+
+def retnet(environment, folder, *arguments):
+    """What `retnet` prints in a folder: its script runs without that folder on the path."""
+    module, function = PROJECT["scripts"]["retnet"].split(":")
+    code = f"import sys; sys.argv[0] = 'retnet'; from {module} import {function}; {function}()"
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_retnet_runs_our_programs_where_a_folder_has_their_name(installed, tmp_path):
+    for name in ("gpu", "refimpl", "exercises"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    result = retnet(installed, tmp_path, "gpu", "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Usage: retnet gpu" in result.stdout
+    assert "train" in result.stdout
+    result = retnet(installed, tmp_path, "--help")
+    assert all(re.search(rf"\b{name}\b", result.stdout) for name in ("exercises", "gpu", "refimpl"))
+    result = retnet(installed, tmp_path, "gpu", "train", "no.toml")
+    assert (result.returncode, result.stderr) == (2, "error: config: there is no file 'no.toml'\n")
+    assert "All agree" in retnet(installed, tmp_path, "refimpl").stdout
+
+
+@pytest.mark.parametrize("name", ["refimpl", "gpu", "exercises", "retnet"])
+def test_version(name, installed, tmp_path):
+    if name == "retnet":
+        output = retnet(installed, tmp_path, "--version").stdout
+    else:
+        output = CliRunner().invoke(PROGRAMS[name], ["--version"]).output
     assert output == f"retnet-reference {PROJECT['version']}\n"
 
 

@@ -32,6 +32,7 @@ from .config import RunConfig, check_keys, read_settings, read_toml, to_toml
 from .stopping import stop_on_signals
 
 PAUSE = 0.2  # seconds between looks at the processes
+PACKAGES = Path(__file__).parents[2]  # the folder that this package is in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,14 +157,16 @@ def _start(folder, config, device, threads):
     """The process of one run; what it prints goes to output.txt in its folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "study-run.toml", to_toml(config))
-    command = [sys.executable, "-m", "gpu", "train", "--out", f"{folder}", "--device", device]
+    # -P and PYTHONPATH: this very package is run, also where the working folder holds one called gpu.
+    command = [sys.executable, "-P", "-m", "gpu", "train", "--out", f"{folder}", "--device", device]
+    path = os.pathsep.join(filter(None, (f"{PACKAGES}", os.environ.get("PYTHONPATH"))))
     begun = _same(folder, config)
     command += ["--resume"] if begun else [f"{folder / 'study-run.toml'}", "--fresh"]
     with open(folder / "output.txt", "ab" if begun else "wb") as output:
         # A group of its own: Ctrl-C reaches this process alone, which then asks every run to stop.
         return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, process_group=0,
-            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160"},
+            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160", "PYTHONPATH": path},
         )  # fmt: skip
 
 

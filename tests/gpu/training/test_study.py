@@ -54,8 +54,10 @@ def file(tmp_path, corpus):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus):
-    """Folder and output of the program with all of the study."""
+    """Folder and output of the program with all of the study, run in a folder that holds one called gpu."""
     folder = tmp_path_factory.mktemp("study")
+    (folder / "gpu").mkdir()
+    (folder / "gpu" / "__init__.py").touch()
     (folder / "small.toml").write_text(STUDY.format(corpus=corpus))
     arguments = [
         "study",
@@ -67,7 +69,9 @@ def finished(tmp_path_factory, corpus):
         "--device",
         "cpu",
     ]
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
     return folder / "out", result.output
 
