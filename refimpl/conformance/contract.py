@@ -528,7 +528,7 @@ RETENTION_CHECKS = {  # check: (kind of evidence, what the backend must be or ha
     keeps_dtypes: ("property", None),
     leaves_inputs_alone: ("property", None),
     owns_its_results: ("property", None),
-    survives_fast_and_long: ("property", "numpy"),
+    survives_fast_and_long: ("oracle", "numpy"),
     gradients_are_right: ("property", "autograd"),
 }
 BACKEND_CHECKS = {  # of a package and a backend: the same
