@@ -19,7 +19,7 @@ from paths import ROOT
 import refimpl
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"pytorch": "torch"}  # conda's name: PyPI's
+CONDA_NAMES = {"python-build": "build", "pytorch": "torch"}  # conda's name: PyPI's
 
 
 def requirements(lines):
