@@ -1,5 +1,5 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make data/sotu: fetch the larger corpus.   make lint / make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make lab: open the course.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ lab: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -52,4 +53,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

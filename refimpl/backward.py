@@ -1,97 +1,146 @@
 """Gradients by hand, in NumPy: of each form of retention, of each layer, and of the whole model.
 
-Every function takes what the forward took and the gradient of what it gave, and returns the gradients of what it took,
-in the order of the forward mirrored. The three forms give the same gradients, as they give the same outputs: with
-A = (Q K^T) * D and W = (G V^T) * D, dV = A^T G, dQ = W K, dK = W^T Q, which is a retention run backwards in time.
-B batch, H heads, T time, K key_dim, V value_dim. Equations: arXiv:2307.08621v4.
+Every function takes the arguments of the forward function and the gradients of its results, and returns the gradients of
+its arguments. The functions stand in the order of their forward counterparts. The three forms of retention give the same
+gradients, as they give the same outputs: with A = (Q K^T) * D and W = (G V^T) * D, dV = A^T G, dQ = W K, dK = W^T Q,
+which is a retention run backwards in time.
+
+The contract of a backward retention, which extends that of `refimpl.retention`:
+
+    (q, k, v, gamma, grad_out, state=None, grad_state=None) -> (dq, dk, dv, dstate)
+
+    grad_out            (B, H, T, V)   dL/d out, in v's dtype
+    grad_state, dstate  (B, H, K, V)   dL/d of the state after and before, in the state's dtype; None means zero
+    dq, dk, dv          like q, k, v
+
+All are NumPy arrays. Anything else raises a TypeError or ValueError that names the argument. Equations: arXiv:2307.08621v4.
 """
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from .arrays import Params
 from .checks import check_integer, check_numpy, check_shape, check_state
+from .config import RetNetConfig
 from .decay import in_two_parts
 from .layers import erf, gelu, linear, merge_heads, split_heads, swish
 from .model import State
-from .retention import _carry, _chunk, _decays, _prepare, _step
+from .retention import carry, chunk_step, chunk_tables, prepare, token_step
 from .rotation import rotate, rotation_frequencies
 
+Gradients: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # dq, dk, dv, dstate
 
-def retention_parallel_backward(q, k, v, gamma, grad_out, state=None, grad_state=None):
-    """Gradients of `retention_parallel`, Eq. 5, for loss gradients of its out and of the state it returns.
 
-    q, k (B, H, T, K), v and grad_out (B, H, T, V), of one floating dtype; gamma (H,); state and grad_state
-    (B, H, K, V), in the state's dtype, or None for zero. Returns dq, dk (B, H, T, K), dv (B, H, T, V) in q's dtype and
-    dstate (B, H, K, V) in the state's. Anything else: TypeError or ValueError naming the argument.
+def retention_parallel_backward(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    gamma: np.ndarray,
+    grad_out: np.ndarray,
+    state: np.ndarray | None = None,
+    grad_state: np.ndarray | None = None,
+) -> Gradients:
+    """Gradients of `retention_parallel` (Eq. 5). Shapes, dtypes and errors: the contract in `refimpl.backward`.
 
     >>> one = np.ones((1, 1, 2, 1))
     >>> [grad.ravel().tolist() for grad in retention_parallel_backward(one, one, one, np.asarray([0.5]), one)]
     [[1.0, 1.5], [1.5, 1.0], [1.5, 1.0], [0.75]]
     """
-    q, k, v, grad_out, state, grad_state, dtype = _prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
-    *grads, grad_state = _chunk_backward(q, k, v, _decays(gamma, q.shape[2], q.dtype), grad_out, state, grad_state)
-    return *(grad.astype(dtype, copy=False) for grad in grads), grad_state
+    q, k, v, grad_out, state, grad_state, dtype = prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
+    dq, dk, dv, grad_state = _chunk_backward(
+        q, k, v, chunk_tables(gamma, q.shape[2], q.dtype), grad_out, state, grad_state
+    )
+    return *in_dtype(dtype, dq, dk, dv), grad_state
 
 
-def retention_recurrent_backward(q, k, v, gamma, grad_out, state=None, grad_state=None):
-    """Gradients of `retention_recurrent`, Eq. 6: dq_n = G_n S_n^T, and with R_n = gamma R_(n+1) + q_n^T G_n running
+def retention_recurrent_backward(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    gamma: np.ndarray,
+    grad_out: np.ndarray,
+    state: np.ndarray | None = None,
+    grad_state: np.ndarray | None = None,
+) -> Gradients:
+    """Gradients of `retention_recurrent` (Eq. 6): dq_n = G_n S_n^T, and with R_n = gamma R_(n+1) + q_n^T G_n running
     backwards from the gradient of the last state, dk_n = v_n R_n^T, dv_n = k_n R_n, dS_0 = gamma R_1.
 
-    Arguments, results and errors are those of `retention_parallel_backward`.
+    Shapes, dtypes and errors: the contract in `refimpl.backward`.
     """
-    q, k, v, grad_out, state, grad_state, dtype = _prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
+    q, k, v, grad_out, state, grad_state, dtype = prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
     decay = in_two_parts(gamma, q.dtype)
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     for n in range(q.shape[2]):
         token = np.s_[:, :, n : n + 1]
-        _, state = _step(q[token], k[token], v[token], decay, state)
+        _, state = token_step(q[token], k[token], v[token], decay, state)
         dq[token] = grad_out[token] @ state.mT
     for n in reversed(range(q.shape[2])):
         token = np.s_[:, :, n : n + 1]
         grad_state = grad_state + q[token].mT @ grad_out[token]
         dk[token] = v[token] @ grad_state.mT
         dv[token] = k[token] @ grad_state
-        grad_state = _carry(decay, grad_state, 0.0)
-    return *(grad.astype(dtype, copy=False) for grad in (dq, dk, dv)), grad_state
+        grad_state = carry(decay, grad_state, 0.0)
+    return *in_dtype(dtype, dq, dk, dv), grad_state
 
 
-def retention_chunkwise_backward(q, k, v, gamma, grad_out, state=None, grad_state=None, *, chunk_size=64):
-    """Gradients of `retention_chunkwise`, Eq. 7: states forwards chunk by chunk, then their gradients backwards.
+def retention_chunkwise_backward(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    gamma: np.ndarray,
+    grad_out: np.ndarray,
+    state: np.ndarray | None = None,
+    grad_state: np.ndarray | None = None,
+    *,
+    chunk_size: int = 64,
+) -> Gradients:
+    """Gradients of `retention_chunkwise` (Eq. 7): states forwards chunk by chunk, then their gradients backwards.
 
-    chunk_size: an integer of at least 1. The rest is as in `retention_parallel_backward`.
+    chunk_size: an integer of at least 1. Shapes, dtypes and errors: the contract in `refimpl.backward`.
     """
-    q, k, v, grad_out, state, grad_state, dtype = _prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
+    q, k, v, grad_out, state, grad_state, dtype = prepare_backward(q, k, v, gamma, grad_out, state, grad_state)
     chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
     chunks = [np.s_[:, :, start : start + chunk_size] for start in range(0, q.shape[2], chunk_size)]
-    decays = {length: _decays(gamma, length, q.dtype) for length in {q[chunk].shape[2] for chunk in chunks}}
+    tables = {length: chunk_tables(gamma, length, q.dtype) for length in {q[chunk].shape[2] for chunk in chunks}}
     before = []
     for chunk in chunks:
         before.append(state)
-        _, state = _chunk(q[chunk], k[chunk], v[chunk], decays[q[chunk].shape[2]], state)
+        _, state = chunk_step(q[chunk], k[chunk], v[chunk], tables[q[chunk].shape[2]], state)
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     for chunk, state in zip(reversed(chunks), reversed(before), strict=True):
         dq[chunk], dk[chunk], dv[chunk], grad_state = _chunk_backward(
-            q[chunk], k[chunk], v[chunk], decays[q[chunk].shape[2]], grad_out[chunk], state, grad_state
+            q[chunk], k[chunk], v[chunk], tables[q[chunk].shape[2]], grad_out[chunk], state, grad_state
         )
-    return *(grad.astype(dtype, copy=False) for grad in (dq, dk, dv)), grad_state
+    return *in_dtype(dtype, dq, dk, dv), grad_state
 
 
-def _chunk_backward(q, k, v, decays, grad_out, state, grad_state):
-    """The gradients of `retention._chunk`, line by line."""
-    mask, xi, zeta, whole = decays
+def _chunk_backward(q: Any, k: Any, v: Any, tables: Any, grad_out: Any, state: Any, grad_state: Any) -> Gradients:
+    """The gradients of `retention.chunk_step`, line by line."""
+    mask, xi, zeta, whole = tables
     # S_i = K^T (V * zeta) + gamma^C S_(i-1)
     dk = (v * zeta) @ grad_state.mT
     dv = (k @ grad_state) * zeta
-    dstate = _carry(whole, grad_state, 0.0)
+    dstate = carry(whole, grad_state, 0.0)
     # O_i = (Q K^T * D) V + (Q S_(i-1)) * xi
     scores, grad_scores, grad_cross = (q @ k.mT) * mask, (grad_out @ v.mT) * mask, grad_out * xi
     dq = grad_scores @ k + grad_cross @ state.mT
     return dq, dk + grad_scores.mT @ q, dv + scores.mT @ grad_out, dstate + q.mT @ grad_cross
 
 
-def _prepare_backward(q, k, v, gamma, grad_out, state, grad_state):
-    """`retention._prepare`, which checks and casts, and the same for the two gradients."""
+def in_dtype(dtype: Any, dq: Any, dk: Any, dv: Any) -> tuple[Any, Any, Any]:
+    """The three gradients in dtype."""
+    return dq.astype(dtype, copy=False), dk.astype(dtype, copy=False), dv.astype(dtype, copy=False)
+
+
+def prepare_backward(q: Any, k: Any, v: Any, gamma: Any, grad_out: Any, state: Any, grad_state: Any) -> tuple[Any, ...]:
+    """`retention.prepare`, which checks and casts, and the same for the two gradients.
+
+    Returns q, k, v, grad_out, state and a new grad_state in the accumulation dtype, and the dtype of dq, dk and dv.
+    """
     check_numpy(q=q, k=k, v=v, gamma=gamma, grad_out=grad_out, state=state, grad_state=grad_state)
-    q, k, v, state, dtype = _prepare(q, k, v, gamma, state)
+    q, k, v, state, dtype = prepare(q, k, v, gamma, state)
     check_shape("grad_out", grad_out, v.shape, "that of v")
     if grad_out.dtype != dtype:
         raise TypeError(f"grad_out must have dtype {dtype} like q, got {grad_out.dtype}")
@@ -101,7 +150,9 @@ def _prepare_backward(q, k, v, gamma, grad_out, state, grad_state):
     return q, k, v, grad_out.astype(q.dtype, copy=False), state, 1.0 * grad_state, dtype
 
 
-def rms_norm_backward(x, weight, grad, *, eps):
+def rms_norm_backward(
+    x: np.ndarray, weight: np.ndarray | None, grad: np.ndarray, *, eps: float
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Gradients (dx, dweight) of `rms_norm`: x, grad (..., N); weight (N,), or None, whose gradient is None."""
     scale = 1.0 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
     dweight = None if weight is None else np.sum(grad * (x * scale), axis=tuple(range(x.ndim - 1)))
@@ -109,7 +160,9 @@ def rms_norm_backward(x, weight, grad, *, eps):
     return scale * (grad - x * (scale * scale * np.mean(grad * x, axis=-1, keepdims=True))), dweight
 
 
-def group_norm_backward(y, weight, grad, config):
+def group_norm_backward(
+    y: np.ndarray, weight: np.ndarray | None, grad: np.ndarray, config: RetNetConfig
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Gradients (dy, dweight) of `group_norm`, y and grad (B, H, T, V)."""
     if config.group_norm is None:
         return grad, None
@@ -121,38 +174,45 @@ def group_norm_backward(y, weight, grad, config):
     return dy, dweight
 
 
-def swish_backward(x, grad):
+def swish_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     """Gradient of `swish`: with s = sigmoid(x), its slope is s (1 + x (1 - s))."""
     sigmoid = 0.5 * (1.0 + np.tanh(0.5 * x))
     return grad * (sigmoid * (1.0 + x * (1.0 - sigmoid)))
 
 
-def gelu_backward(x, grad):
+def gelu_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     """Gradient of `gelu`: its slope is Phi(x) + x phi(x), the normal distribution and its density."""
     distribution = 0.5 * (1.0 + erf(x * 0.5**0.5))
     return grad * (distribution + x * np.exp(-0.5 * x * x) * (2.0 * np.pi) ** -0.5)
 
 
-def rotate_backward(grad, offset, ladder):
+def rotate_backward(grad: np.ndarray, offset: int | np.ndarray, ladder: str) -> np.ndarray:
     """Gradient of `rotate`: the rotation by the opposite angles."""
     return rotate(grad, offset, -rotation_frequencies(grad.shape[-1], ladder))
 
 
-def linear_backward(x, weight, grad):
+def linear_backward(x: np.ndarray, weight: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gradients (dx, dweight) of x @ weight: x (B, T, N), weight (N, M), grad (B, T, M)."""
     return linear(grad, weight.T), x.reshape(-1, x.shape[-1]).T @ grad.reshape(-1, grad.shape[-1])
 
 
 def multi_scale_retention_backward(
-    params, grad, config, record, *, retention_backward=retention_parallel_backward, grad_state=None
-):
-    """Gradients of `multi_scale_retention`, which left what it computed in `record`.
+    params: Params,
+    grad: np.ndarray,
+    config: RetNetConfig,
+    record: dict[str, Any],
+    *,
+    retention_backward: Callable[..., Gradients] = retention_parallel_backward,
+    grad_state: np.ndarray | None = None,
+) -> tuple[np.ndarray, Params, np.ndarray]:
+    """Gradients of `multi_scale_retention`, which filled `record`.
 
     grad (B, T, d), grad_state (B, H, K, V) or None. Returns dx (B, T, d), a dict of gradients like params, and dstate.
     """
-    grads = {}
+    grads: Params = {}
     grad, grads["w_o"] = linear_backward(record["gated"], params["w_o"], grad)
-    x, merged, dx = record["x"], record["merged"], 0.0
+    x, merged = record["x"], record["merged"]
+    dx: Any = 0.0
     if config.gate:
         gate = record["gate"]
         dgate = swish_backward(gate, grad * merged)
@@ -162,7 +222,8 @@ def multi_scale_retention_backward(
     grad, dweight = group_norm_backward(record["divided"], params.get("group_norm"), grad, config)
     if config.group_norm_affine:
         grads["group_norm"] = dweight
-    if record["divisor"] is not None:  # a constant: of the row sums because they are one, of the scores as released
+    # The divisor has no gradient: row sums are constants, and score norms are treated as constants by the released code.
+    if record["divisor"] is not None:
         grad = grad / record["divisor"]
     dq, dk, dv, dstate = retention_backward(
         record["q"], record["k"], record["v"], record["gamma"], grad, record["state"], grad_state
@@ -177,11 +238,14 @@ def multi_scale_retention_backward(
     return dx, grads, dstate
 
 
-def feed_forward_backward(params, grad, kind, record):
-    """Gradients (dx, dict like params) of `feed_forward`, which left what it computed in `record`."""
-    x, inner, grads = record["x"], record["inner"], {}
+def feed_forward_backward(
+    params: Params, grad: np.ndarray, kind: str, record: dict[str, Any]
+) -> tuple[np.ndarray, Params]:
+    """Gradients (dx, dict like params) of `feed_forward`, which filled `record`."""
+    x, inner = record["x"], record["inner"]
+    grads: Params = {}
     grad, grads["w_2"] = linear_backward(record["hidden"], params["w_2"], grad)
-    dx = 0.0
+    dx: Any = 0.0
     if kind != "gelu":
         activated = swish(inner) if kind == "swiglu" else gelu(inner)
         dx, grads["w_gate"] = linear_backward(x, params["w_gate"], grad * activated)
@@ -192,31 +256,39 @@ def feed_forward_backward(params, grad, kind, record):
 
 
 def backward(
-    params, tokens, config, record, grad_logits, *, retention_backward=retention_parallel_backward, grad_state=None
-):
-    """Gradients of `forward` by all parameters and by the state it went on from.
+    params: Params,
+    tokens: np.ndarray,
+    config: RetNetConfig,
+    record: list[dict[str, Any]],
+    grad_logits: np.ndarray,
+    *,
+    retention_backward: Callable[..., Gradients] = retention_parallel_backward,
+    grad_state: State | None = None,
+) -> tuple[Params, State]:
+    """Gradients of `forward` with respect to all parameters and to the state it started from.
 
     Args:
-        params, tokens, config: as `forward` took them, as NumPy arrays.
-        record: the list `forward` filled when called with record=[].
+        params, tokens, config: the arguments of `forward`, as NumPy arrays.
+        record: the list that `forward` filled when called with record=[].
         grad_logits: (B, T, vocab_size).
-        retention_backward: the backward of the form used, or of any other: they agree.
+        retention_backward: the backward of the form used, or of any other, since they agree.
         grad_state: a `State` of gradients of the state returned, or None for zero.
 
     Returns:
-        A nested dict like params, and a `State` of gradients by the state before, position 0.
+        A nested dict like params, and a `State` of gradients of the state before, with position 0.
 
     Raises:
-        ValueError: record is not what `forward` leaves for these parameters.
+        ValueError: record does not hold as many entries as `forward` makes for this config.
     """
     if len(record) != config.num_layers + 1:
         raise ValueError(
             f"record must hold {config.num_layers + 1} entries, as forward(record=[]) leaves it, got {len(record)}"
         )
-    final, grads = record[-1], {"layers": [None] * config.num_layers}
+    final = record[-1]
+    grads: Params = {"layers": [None] * config.num_layers}
     grad, grads["head"] = linear_backward(final["normed"], params["head"], grad_logits)
     grad, grads["final_norm"] = rms_norm_backward(final["x"], params["final_norm"], grad, eps=config.norm_eps)
-    before = [None] * config.num_layers
+    before: list[Any] = [None] * config.num_layers
     for i in reversed(range(config.num_layers)):
         layer, kept = params["layers"][i], record[i]
         dx, ffn = feed_forward_backward(layer["ffn"], grad, config.ffn, kept["ffn"])

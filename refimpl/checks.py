@@ -1,30 +1,35 @@
-"""Input checks at the door: every public function of the package asks here, once, before it computes.
+"""Input checks: every public function of the package checks its arguments here, once, before it computes.
 
-A check either returns what the caller needs or raises `TypeError` (wrong kind of thing) or
-`ValueError` (right kind, wrong shape or range) with a message that names the argument, what came
-and what is wanted. Nothing is broadcast or cast down. Values are looked at
-where a wrong one would spoil everything unseen (gamma, tokens); a NaN in q, k or v shows itself in what comes out.
+A check either returns what the caller needs or raises `TypeError` (wrong kind of thing) or `ValueError` (right kind,
+wrong shape or range). The message names the argument, what came and what is wanted. Nothing is broadcast or cast down.
+Values are checked only where a wrong one would silently spoil the result (gamma, tokens); a NaN in q, k or v shows up in
+the output.
 """
 
 import math
 import operator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 
-# Nothing wider, which would be computed in less than it came in, nothing narrower, and in native byte order.
+from .arrays import Array
+
+# In native byte order. A wider dtype would be computed with fewer digits than it came with.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _NUMPY_DTYPES = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
-_trusted = False  # of the process: autograd recomputes in threads of its own, and torch.compile reads a global alone
+# A global and not a context variable: autograd recomputes in other threads, and torch.compile can only read a global.
+_trusted = False
 
 
 @contextmanager
-def values_trusted():
-    """Inside, no value of gamma or tokens is looked at; shapes and dtypes are still checked.
+def values_trusted() -> Iterator[None]:
+    """Do not check the values of gamma and tokens inside this context; shapes and dtypes are still checked.
 
-    For a loop whose values have passed the door: each look makes the CPU wait for the GPU, breaks the graph of a compiler, and
-    is forbidden in a CUDA graph.
+    For a loop whose values have been checked before. Reading a value makes the CPU wait for the GPU, breaks the graph of
+    torch.compile and is not allowed in a CUDA graph.
     """
     global _trusted
     before, _trusted = _trusted, True
@@ -34,27 +39,29 @@ def values_trusted():
         _trusted = before
 
 
-def values_are_trusted():
-    """Whether the caller is inside `values_trusted`."""
+def values_are_trusted() -> bool:
+    """True inside `values_trusted`."""
     return _trusted
 
 
-def _backend(array):
-    """The name of an array's library, be it of a subclass."""
+def _backend(array: Any) -> str:
+    """The name of an array's library, also for subclasses."""
     return array_namespace(array).__name__.removeprefix("array_api_compat.")
 
 
-def check_arrays(**arrays):
-    """Return the one array namespace of all `arrays`, each a real floating array on one device.
+def check_arrays(**arrays: Any) -> Any:
+    """Return the array namespace of all `arrays`: real floating arrays of one library, on one device.
 
-    The first argument sets the backend and the device; the others must follow it.
+    The first argument sets the library and the device; the others must match it.
     """
     (first_name, first), *_ = arrays.items()
     if all(type(array) is np.ndarray and array.dtype in _NUMPY_DTYPES for array in arrays.values()):
-        return array_namespace(first)  # nothing else to ask: in a decode step the questions would cost the most
+        return array_namespace(
+            first
+        )  # the usual case, fast: in a decode step the checks below would cost most of the time
     place = None
     for name, array in arrays.items():
-        if array is first or type(array) is not type(first):  # else its library has been asked after
+        if array is first or type(array) is not type(first):  # the type of the first has been checked
             if not is_array_api_obj(array) or isinstance(array, np.ma.MaskedArray):
                 raise TypeError(
                     f"{name} must be an array (NumPy, torch or another array-API library), got {type(array).__name__}"
@@ -71,8 +78,8 @@ def check_arrays(**arrays):
     return array_namespace(first)
 
 
-def check_integer(name, value, minimum):
-    """Return `value` as an int of at least `minimum` (None: any); floats and bools are refused."""
+def check_integer(name: str, value: Any, minimum: int | None) -> int:
+    """Return `value` as an int of at least `minimum` (None: any); floats and bools raise a TypeError."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -84,10 +91,12 @@ def check_integer(name, value, minimum):
     return value
 
 
-def check_positions(name, positions, like, shape=None, minimum=None):
-    """Return how many tokens came before: an int of at least `minimum`, or an array (B,) of integers, one a sequence.
+def check_positions(
+    name: str, positions: Any, like: Array, shape: tuple[int, ...] | None = None, minimum: int | None = None
+) -> Any:
+    """Return the number of earlier tokens: an int of at least `minimum`, or an array (B,) of integers, one a sequence.
 
-    like: an array of the library that an array must be of; shape: what its shape must be, by default any (B,).
+    like: an array whose library an array of positions must share. shape: the shape it must have, by default any (B,).
     """
     if not is_array_api_obj(positions) or positions.ndim == 0:
         return check_integer(name, positions, minimum)
@@ -101,7 +110,7 @@ def check_positions(name, positions, like, shape=None, minimum=None):
     return positions
 
 
-def check_number(name, value, minimum=None):
+def check_number(name: str, value: Any, minimum: float | None = None) -> float:
     """Return `value` as a finite float of at least `minimum` (None: any)."""
     try:
         number = float(value)
@@ -114,38 +123,38 @@ def check_number(name, value, minimum=None):
     return number
 
 
-def check_key_dim(key_dim):
-    """Return K if channels can turn in pairs: an even integer of at least 2."""
+def check_key_dim(key_dim: Any) -> int:
+    """Return K, an even integer of at least 2: channels rotate in pairs."""
     key_dim = check_integer("key_dim", key_dim, minimum=2)
     if key_dim % 2:
         raise ValueError(f"key_dim must be even, for channels turn in pairs, got {key_dim}")
     return key_dim
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     """Return `value` if it is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 
 
-def check_shape(name, array, shape, meaning):
-    """Demand the exact `shape`; `meaning` says in words where it comes from."""
+def check_shape(name: str, array: Array, shape: Sequence[Any], meaning: str) -> None:
+    """Require the exact `shape`; `meaning` says in words what its axes are or where they come from."""
     if tuple(array.shape) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)} ({meaning}), got {tuple(array.shape)}")
 
 
-def check_gamma(gamma):
-    """Return the namespace of `gamma`: rank 1, float32 or float64, every head in (0, 1]."""
+def check_gamma(gamma: Any) -> Any:
+    """Return the namespace of `gamma`: (heads,) float32 or float64, each in (0, 1]."""
     xp = check_arrays(gamma=gamma)
     if gamma.ndim != 1:
         raise ValueError(f"gamma must have shape (heads,), one decay a head, got {tuple(gamma.shape)}")
     if gamma.dtype not in (xp.float32, xp.float64):
-        # 1 - 2**-9 is already 1 in bfloat16, 1 - 2**-12 in float16: a head that should forget would not.
+        # 1 - 2**-9 is 1 in bfloat16 and 1 - 2**-12 is 1 in float16: such a head would never forget.
         raise TypeError(f"gamma must be float32 or float64, got {gamma.dtype}")
     if values_are_trusted():
         return xp
-    # Written so that NaN, which compares false with everything, is caught too.
+    # Also catches NaN, which compares false with everything.
     inside = (gamma > 0) & (gamma <= 1)
     if not bool(xp.all(inside)):
         head = next(h for h in range(gamma.shape[0]) if not bool(inside[h]))
@@ -153,33 +162,38 @@ def check_gamma(gamma):
     return xp
 
 
-def check_numpy(**arrays):
-    """Demand NumPy arrays, for code that is not written in the array API; None stands for an absent argument."""
+def check_numpy(**arrays: Any) -> None:
+    """Require NumPy arrays, for code that is not written in the array API; an absent argument is None."""
     for name, array in arrays.items():
         if array is not None and not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
 
 
-def check_state(name, state, shape, dtype):
-    """Demand a state of `shape` (B, H, K, V) in the accumulation dtype for inputs of `dtype`."""
+def check_state(name: str, state: Array, shape: Sequence[int], dtype: Any) -> None:
+    """Require a state of `shape` (B, H, K, V) in the accumulation dtype for inputs of `dtype`."""
     check_shape(name, state, shape, "batch, heads, key_dim, value_dim")
     xp = array_namespace(state)
     wanted = accumulation_dtype(xp, dtype)
     if state.dtype != wanted:
-        wanted = xp.empty(0, dtype=wanted).dtype  # prints as dtypes of arrays do
+        wanted = xp.empty(0, dtype=wanted).dtype  # prints like the dtype of an array
         raise TypeError(f"{name} must have dtype {wanted} when q is {dtype}, got {state.dtype}")
 
 
-def accumulation_dtype(xp, dtype):
-    """float64 for float64, float32 for everything narrower: decays and states are never halves."""
+def accumulation_dtype(xp: Any, dtype: Any) -> Any:
+    """float64 for float64, float32 for all narrower dtypes: decays and states are never halves."""
     return xp.float64 if dtype == xp.float64 else xp.float32
 
 
-def check_tokens(q, k, v, state=None, **others):
-    """Check what every sequence mixer shares and return its namespace; others are arrays that must be of the same kind.
+def check_one_token(q: Array) -> None:
+    """Require a q (B, H, 1, K)."""
+    if q.shape[2] != 1:
+        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
 
-    q, k (B, H, T, K) and v (B, H, T, V) of one real floating dtype; state None or (B, H, K, V) in the accumulation
-    dtype (float64 for float64 inputs, float32 otherwise).
+
+def check_tokens(q: Array, k: Array, v: Array, state: Array | None = None, **others: Array) -> Any:
+    """Check the arguments that every sequence mixer has and return their namespace.
+
+    Shapes and dtypes are those of the contract in `refimpl.retention`. others: more arrays of the same library.
     """
     xp = check_arrays(q=q, k=k, v=v, **others, **({} if state is None else {"state": state}))
     for name, array, width in (("q", q, "key_dim"), ("k", k, "key_dim"), ("v", v, "value_dim")):
@@ -195,8 +209,8 @@ def check_tokens(q, k, v, state=None, **others):
     return xp
 
 
-def check_retention(q, k, v, gamma, state=None):
-    """`check_tokens`, and gamma (H,) float32 or float64 in (0, 1]; returns the namespace."""
+def check_retention(q: Array, k: Array, v: Array, gamma: Array, state: Array | None = None) -> Any:
+    """Check the arguments of a retention by the contract in `refimpl.retention` and return their namespace."""
     xp = check_tokens(q, k, v, state, gamma=gamma)
     check_gamma(gamma)
     check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")

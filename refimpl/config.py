@@ -1,4 +1,4 @@
-"""The shape of a model, and every choice that the paper, its ablations and the released code differ in."""
+"""The shape of a model, and every choice in which the paper, its ablations and the released code differ."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ SCORE_NORMS = (None, "sum", "absolute")
 
 @dataclass(frozen=True, kw_only=True)
 class RetNetConfig:
-    """A model's shape; refuses impossible ones with a ValueError or TypeError.
+    """A model's shape; a ValueError or TypeError names what is impossible.
 
     Args:
         vocab_size: tokens the model knows.
@@ -22,7 +22,7 @@ class RetNetConfig:
         ffn_dim: inner width of the feed-forward, by default 2 d.
         gamma_schedule: "released", "paper", or one gamma for all heads (see `head_decays`); 1.0 is no decay.
         rotation: "released", "rotary" (see `rotate`) or None.
-        gate: whether swish(X W_G) multiplies what retention gives (Eq. 8).
+        gate: whether the output of retention is multiplied by swish(X W_G) (Eq. 8).
         group_norm: "rms", a root mean square a head as in the released code; "mean", which also subtracts the mean, as
             GroupNorm does; or None.
         group_norm_affine: whether that norm has a weight (V,), shared by the heads, as in flash-linear-attention.
@@ -31,9 +31,9 @@ class RetNetConfig:
         scale_keys: whether k is multiplied by K^-1/2.
         row_norm: whether outputs are divided by the root of the row sums of D; exact in every form.
         score_norm: "sum" also divides by max(|sum_m R_nm|, 1), as the paper and torchscale 0.3.0 do, "absolute" by
-            max(sum_m |R_nm|, 1), as later code does; available in the parallel form alone.
-        embedding_scale: what embeddings are multiplied by.
-        norm_eps: of every norm.
+            max(sum_m |R_nm|, 1), as later code does; only the parallel form has it.
+        embedding_scale: embeddings are multiplied by it.
+        norm_eps: eps of every norm.
 
     >>> RetNetConfig(dim=64, num_heads=4).value_dim
     32
@@ -43,9 +43,9 @@ class RetNetConfig:
     dim: int = 128
     num_layers: int = 4
     num_heads: int = 4
-    key_dim: int | None = None
-    value_dim: int | None = None
-    ffn_dim: int | None = None
+    key_dim: int = None  # type: ignore[assignment]  # None is replaced when the config is made, here and below
+    value_dim: int = None  # type: ignore[assignment]
+    ffn_dim: int = None  # type: ignore[assignment]
     gamma_schedule: str | float = "released"
     rotation: str | None = "released"
     gate: bool = True
@@ -58,7 +58,7 @@ class RetNetConfig:
     embedding_scale: float = 1.0
     norm_eps: float = 1e-6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("vocab_size", "dim", "num_layers", "num_heads"):
             object.__setattr__(self, name, check_integer(name, getattr(self, name), minimum=1))
         if self.key_dim is None:

@@ -2,20 +2,23 @@
 
 Everything here is a power of gamma with a non-negative exponent, computed in float64. The product
 gamma**n * gamma**-m is never formed: its second factor overflows float32 after 2,794 tokens.
-Equations are those of arXiv:2307.08621v4.
+Equations: arXiv:2307.08621v4.
 """
+
+from typing import Any
 
 import array_api_compat.numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
+from .arrays import Array, ArrayT
 from .checks import check_choice, check_gamma, check_integer
 
 SCHEDULES = ("released", "paper")
 
 
-def check_schedule(name, schedule):
-    """Return `schedule` if it is the name of one or a gamma in (0, 1]; `name` is the argument's, for the message."""
+def check_schedule(name: str, schedule: Any) -> str | float:
+    """Return `schedule` if it names a schedule or is a gamma in (0, 1]; `name` is that of the argument."""
     if isinstance(schedule, str):
         return check_choice(name, schedule, SCHEDULES)
     names = ", ".join(map(repr, SCHEDULES))
@@ -28,7 +31,9 @@ def check_schedule(name, schedule):
     return number
 
 
-def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None):
+def head_decays(
+    num_heads: int, schedule: str | float = "released", *, log: bool = False, xp: Any = np, device: Any = None
+) -> Any:
     """Decay gamma of each head, or its natural logarithm (Eq. 8).
 
     Head h forgets the share 1 - gamma_h of its state at each token, so it remembers about
@@ -39,15 +44,15 @@ def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None
         schedule: "released" is gamma_h = 1 - 2**(-5 - h) (Eq. 8 and the authors' code); "paper" is
             1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments; a
             number in (0, 1] is one gamma for all heads, as in the ablations.
-        log: return log(gamma) by log1p. It stays accurate in any dtype, where gamma itself rounds
-            to 1 in float32 from head 20 on.
+        log: return log(gamma), by log1p. It is accurate in any dtype; gamma itself rounds to 1 in
+            float32 from head 20 on.
         xp, device: array namespace and device of the result; NumPy by default.
 
     Returns:
         (H,) float64.
 
     Raises:
-        TypeError, ValueError: num_heads is not an integer of at least 1, or schedule is unknown.
+        TypeError, ValueError: num_heads is no integer of at least 1, or schedule is unknown.
 
     >>> head_decays(3)
     array([0.96875  , 0.984375 , 0.9921875])
@@ -67,11 +72,11 @@ def head_decays(num_heads, schedule="released", *, log=False, xp=np, device=None
     return xp.log1p(-forgotten) if log else 1.0 - forgotten
 
 
-def decay_mask(gamma, time, *, rows=None):
+def decay_mask(gamma: ArrayT, time: int, *, rows: slice | None = None) -> ArrayT:
     """The decay mask D of the parallel form: D_nm = gamma^(n-m) for n >= m, else 0 (Eq. 5).
 
-    Masked before the power is taken: above the diagonal n - m is negative and gamma^(n-m) would
-    overflow, and inf * 0 is NaN.
+    The mask is applied before the power is taken: above the diagonal n - m is negative, gamma^(n-m)
+    would overflow, and inf * 0 is NaN.
 
     Args:
         gamma: (H,) float32 or float64 in (0, 1].
@@ -97,12 +102,12 @@ def decay_mask(gamma, time, *, rows=None):
     return decay_mask_of(gamma, time, rows or slice(None))
 
 
-def chunk_decays(gamma, length):
+def chunk_decays(gamma: ArrayT, length: int) -> tuple[ArrayT, ArrayT, ArrayT]:
     """The decays xi, zeta and gamma^c of a chunk of c tokens (Eq. 7), for j = 1 ... c.
 
-    xi_j = gamma^j is how much of the state before the chunk token j still sees; zeta_j =
-    gamma^(c-j) is how much of token j is left in the state after the chunk; gamma^c is how much
-    of the state before is left after. A ragged last chunk uses its own length c.
+    xi_j = gamma^j is the share of the state before the chunk that token j still sees; zeta_j =
+    gamma^(c-j) is the share of token j that is left in the state after the chunk; gamma^c is the
+    share of the state before that is left after it. A shorter last chunk uses its own length c.
 
     Args:
         gamma: (H,) float32 or float64 in (0, 1].
@@ -123,14 +128,14 @@ def chunk_decays(gamma, length):
     return chunk_decays_of(gamma, length)
 
 
-def decay_mask_of(gamma, time, rows=slice(None), *, dtype=None):
-    """`decay_mask` for arguments that have passed the door: a look at the values of gamma stops a GPU.
+def decay_mask_of(gamma: Array, time: int, rows: slice = slice(None), *, dtype: Any = None) -> Any:
+    """`decay_mask` for arguments that have been checked; reading the values of gamma would make a GPU wait.
 
-    dtype: of the result, gamma's by default. Each power is computed once and goes to all cells of its lag.
+    dtype: of the result, gamma's by default. Each power is computed once and copied to all cells of its lag.
     """
     xp, device = array_namespace(gamma), device_of(gamma)
     powers = _power(xp, gamma, xp.arange(time, dtype=xp.float64, device=device))
-    future = xp.zeros_like(powers)  # lags -T ... -1, of which no power is taken
+    future = xp.zeros_like(powers)  # for the lags -T ... -1, whose powers are not computed
     table = xp.astype(xp.concat([future, powers], axis=1), dtype or gamma.dtype)
     positions = xp.arange(time, device=device)
     queries = xp.arange(*rows.indices(time), device=device)
@@ -139,25 +144,25 @@ def decay_mask_of(gamma, time, rows=slice(None), *, dtype=None):
     return xp.reshape(xp.take(table, cells, axis=1), (gamma.shape[0], *lag.shape))
 
 
-def chunk_decays_of(gamma, length):
-    """`chunk_decays` for arguments that have passed the door."""
+def chunk_decays_of(gamma: Array, length: int) -> tuple[Any, Any, Any]:
+    """`chunk_decays` for arguments that have been checked."""
     xp = array_namespace(gamma)
     j = xp.arange(1, length + 1, dtype=xp.float64, device=device_of(gamma))
     whole = xp.full((1,), length, dtype=xp.float64, device=device_of(gamma))
     return _power(xp, gamma, j), _power(xp, gamma, length - j), _power(xp, gamma, whole)[:, 0]
 
 
-def in_two_parts(decay, dtype):
-    """Decays (H,) as 0 or 1 plus a rest of dtype, (H, 1, 1) each: state * 0 or 1 + (state * rest + what is new).
+def in_two_parts(decay: Array, dtype: Any) -> tuple[Any, Any]:
+    """Decays (H,) as the nearest integer, 0 or 1, and the rest: (H, 1, 1) of dtype each; `retention.carry` uses them.
 
-    A decay near 1 rounded to float32 is off by 3e-8, at every token anew and always to the same side; its rest is not.
+    A decay near 1 rounded to float32 is off by up to 3e-8, by the same error at every token; its rest is not.
     """
     xp = array_namespace(decay)
     whole = xp.round(decay)
     return tuple(xp.astype(part, dtype)[:, None, None] for part in (whole, decay - whole))
 
 
-def _power(xp, gamma, exponents):
+def _power(xp: Any, gamma: Any, exponents: Any) -> Any:
     """gamma_h ** exponents: (H,) and exponents of any shape S give (H, *S), computed in float64."""
     base = xp.reshape(xp.astype(gamma, xp.float64), (-1,) + (1,) * exponents.ndim)
     return xp.astype(base**exponents, gamma.dtype)

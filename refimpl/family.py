@@ -24,12 +24,22 @@ Nothing is scaled, rotated or passed through a feature map here: that is done to
 B batch, H heads, T time, K key_dim, V value_dim.
 """
 
+from typing import Any
+
 import numpy as np
 
-from .checks import accumulation_dtype, check_arrays, check_integer, check_numpy, check_shape, check_tokens
+from .checks import (
+    accumulation_dtype,
+    check_arrays,
+    check_integer,
+    check_numpy,
+    check_one_token,
+    check_shape,
+    check_tokens,
+)
 
 
-def costs(time, key_dim, value_dim):
+def costs(time: int, key_dim: int, value_dim: int) -> dict[str, tuple[int, int]]:
     """What a head keeps after token number `time`, and what that token took, as the recurrent forms here do it.
 
     Args:
@@ -63,7 +73,9 @@ def costs(time, key_dim, value_dim):
 # ---------------------------------------------------------------- softmax attention
 
 
-def softmax_attention(q, k, v, state=None):
+def softmax_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, state: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """All tokens at once: O = softmax(Q K^T, its future masked) V (arXiv:1706.03762, Eq. 1; scale q by K^(-1/2) before).
 
     q, k (B, H, T, K), v (B, H, T, V). The state is no sum but the cache itself: keys (B, H, P, K) and values
@@ -81,7 +93,9 @@ def softmax_attention(q, k, v, state=None):
     return out.astype(dtype, copy=False), (keys, values)
 
 
-def softmax_attention_step(q, k, v, state=None):
+def softmax_attention_step(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, state: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """One token: append k and v to the cache, then o = softmax(q K^T) V over all of it; T must be 1, or ValueError.
 
     Arguments and results are those of `softmax_attention`. Each token costs more than the one before: O(P).
@@ -92,13 +106,12 @@ def softmax_attention_step(q, k, v, state=None):
     (array([3.]), (1, 1, 2, 1))
     """
     q, keys, values, dtype = _prepare_cache(q, k, v, state)
-    if q.shape[2] != 1:
-        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
+    check_one_token(q)
     out = _softmax(q @ keys.mT) @ values
     return out.astype(dtype, copy=False), (keys, values)
 
 
-def _softmax(scores):
+def _softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax of the last axis. The largest score of a row becomes 0, so no exponential overflows."""
     # `initial` is for rows of no scores at all: no token, no past.
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
@@ -108,7 +121,9 @@ def _softmax(scores):
 # ---------------------------------------------------------------- linear attention: G_n = 1
 
 
-def linear_attention_parallel(q, k, v, state=None):
+def linear_attention_parallel(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: O = (Q K^T, its future zero) V + Q S_0 (arXiv:2006.16236).
 
     No normaliser: append a column of ones to v, and the last column of out is what to divide the others by.
@@ -125,7 +140,9 @@ def linear_attention_parallel(q, k, v, state=None):
     return out.astype(dtype, copy=False), k.mT @ v + state
 
 
-def linear_attention_recurrent(q, k, v, state=None):
+def linear_attention_recurrent(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token by token: S_n = S_(n-1) + k_n^T v_n, o_n = q_n S_n (arXiv:2006.16236).
 
     Arguments and results are those of `linear_attention_parallel`. O(T).
@@ -138,7 +155,9 @@ def linear_attention_recurrent(q, k, v, state=None):
 # ---------------------------------------------------------------- gated retention: G_n a scalar
 
 
-def gated_retention_parallel(q, k, v, gate, state=None):
+def gated_retention_parallel(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: O = (Q K^T * D) V, D_nm = gate_(m+1) ... gate_n for n >= m, else 0.
 
     RetNet-3 (arXiv:2405.05254) and the SSD of Mamba-2 (arXiv:2405.21060), where D is called 1-semiseparable. As in
@@ -159,7 +178,9 @@ def gated_retention_parallel(q, k, v, gate, state=None):
     return out.astype(dtype, copy=False), k.mT @ (v * zeta) + whole * state
 
 
-def gated_retention_recurrent(q, k, v, gate, state=None):
+def gated_retention_recurrent(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token by token: S_n = gate_n S_(n-1) + k_n^T v_n, o_n = q_n S_n (arXiv:2405.05254, 2405.21060).
 
     Arguments and results are those of `gated_retention_parallel`. O(T).
@@ -173,7 +194,9 @@ def gated_retention_recurrent(q, k, v, gate, state=None):
 # ---------------------------------------------------------------- GLA: G_n a vector over K
 
 
-def gla_parallel(q, k, v, gate, state=None):
+def gla_parallel(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: gated retention in every key channel c, with a mask D^c of its own (arXiv:2312.06635).
 
     Scores P_nm = sum over c of q_nc k_mc D^c_nm, D^c_nm = gate_(m+1)c ... gate_nc for n >= m, else 0; then O = P V.
@@ -195,7 +218,9 @@ def gla_parallel(q, k, v, gate, state=None):
     return out.astype(dtype, copy=False), _channel_state(k, v, kept, state)
 
 
-def gla_recurrent(q, k, v, gate, state=None):
+def gla_recurrent(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token by token: S_n = diag(gate_n) S_(n-1) + k_n^T v_n, o_n = q_n S_n (arXiv:2312.06635).
 
     Arguments and results are those of `gla_parallel`. O(T).
@@ -209,7 +234,9 @@ def gla_recurrent(q, k, v, gate, state=None):
 # ---------------------------------------------------------------- RWKV-6: read before the write, plus a bonus
 
 
-def rwkv_parallel(q, k, v, gate, bonus, state=None):
+def rwkv_parallel(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, bonus: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: GLA whose token n sees the state before itself, and itself through the bonus alone.
 
     RWKV-6, "Finch" (arXiv:2404.05892), where q is r, gate w and bonus u; a gate constant in time is RWKV-5, "Eagle".
@@ -234,7 +261,9 @@ def rwkv_parallel(q, k, v, gate, bonus, state=None):
     return out.astype(dtype, copy=False), _channel_state(k, v, kept, state)
 
 
-def rwkv_recurrent(q, k, v, gate, bonus, state=None):
+def rwkv_recurrent(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, bonus: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token by token: o_n = q_n (S_(n-1) + diag(bonus) k_n^T v_n), S_n = diag(gate_n) S_(n-1) + k_n^T v_n.
 
     Arguments and results are those of `rwkv_parallel` (RWKV-6, arXiv:2404.05892). O(T).
@@ -248,7 +277,7 @@ def rwkv_recurrent(q, k, v, gate, bonus, state=None):
 # ---------------------------------------------------------------- diagonal SSM: q, k and G the same at all times
 
 
-def discretise(a, b, step):
+def discretise(a: np.ndarray, b: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The gate and k of a diagonal SSM that samples x' = a x + b v(t), v held still between samples (arXiv:2206.11893).
 
     Zero-order hold: gate = exp(step a), k = (exp(step a) - 1) / a b, which tends to step b as a tends to 0.
@@ -285,7 +314,9 @@ def discretise(a, b, step):
     return np.exp(step * a), hold * b
 
 
-def diagonal_ssm_parallel(q, k, v, gate, state=None):
+def diagonal_ssm_parallel(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: each channel of v convolved with the kernel Re(sum over c of q_c gate_c^l k_c), by FFT.
 
     S4D (arXiv:2206.11893), where q is C, k is B and gate is A, discretised (`discretise`); the real part is of all K
@@ -314,7 +345,9 @@ def diagonal_ssm_parallel(q, k, v, gate, state=None):
     return out.astype(dtype, copy=False), state
 
 
-def diagonal_ssm_recurrent(q, k, v, gate, state=None):
+def diagonal_ssm_recurrent(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Token by token: S_n = diag(gate) S_(n-1) + k^T v_n, o_n = Re(q S_n) (arXiv:2206.11893).
 
     Arguments and results are those of `diagonal_ssm_parallel`. O(T K).
@@ -329,7 +362,14 @@ def diagonal_ssm_recurrent(q, k, v, gate, state=None):
 # ---------------------------------------------------------------- what they share
 
 
-def _recurrence(q, k, v, gate, state, bonus=None):
+def _recurrence(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    gate: np.ndarray | None,
+    state: np.ndarray,
+    bonus: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """S_n = gate_n * S_(n-1) + k_n^T v_n; o_n = q_n S_n or, with a bonus (H, K), q_n (S_(n-1) + bonus * k_n^T v_n).
 
     gate (B, H, T, K), (B, H, T, 1) or None for 1.
@@ -344,7 +384,7 @@ def _recurrence(q, k, v, gate, state, bonus=None):
     return out, state
 
 
-def _kept(gate):
+def _kept(gate: np.ndarray) -> np.ndarray:
     """What is left after token n of what stood after token m: gate_(m+1) ... gate_n, and 0 for n < m.
 
     gate (..., T) gives (..., 1 + T, 1 + T) in float64, n and m from 0; 0 is before the first token. Each product is
@@ -364,12 +404,12 @@ def _kept(gate):
     return np.tril(np.exp(sums))  # the sums above the diagonal are 0, so nothing overflows there
 
 
-def _channel_scores(q, k, kept):
+def _channel_scores(q: np.ndarray, k: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Sum over channels c of q_nc k_mc kept^c_nm: q, k (B, H, T, K) and kept (B, H, K, T, T) give (B, H, T, T)."""
     return np.sum(q.mT[..., :, None] * k.mT[..., None, :] * kept, axis=2)
 
 
-def _channel_state(k, v, kept, state):
+def _channel_state(k: np.ndarray, v: np.ndarray, kept: np.ndarray, state: np.ndarray) -> np.ndarray:
     """The state after the last token, each channel of k and of the state before decayed by its own gates."""
     zeta, whole = kept[..., -1, 1:].mT, kept[..., -1, 0]  # (B, H, T, K), (B, H, K)
     return (k * zeta).mT @ v + whole[..., None] * state
@@ -378,7 +418,7 @@ def _channel_state(k, v, kept, state):
 # ---------------------------------------------------------------- the door
 
 
-def _prepare(q, k, v, state):
+def _prepare(q: np.ndarray, k: np.ndarray, v: np.ndarray, state: Any) -> tuple[Any, ...]:
     """Check, cast to the accumulation dtype, copy the state or make it zero; also return the dtype of out."""
     check_numpy(q=q, k=k, v=v, state=state)
     check_tokens(q, k, v, state)
@@ -387,7 +427,7 @@ def _prepare(q, k, v, state):
     return *(x.astype(wide, copy=False) for x in (q, k, v)), state, v.dtype
 
 
-def _prepare_cache(q, k, v, state):
+def _prepare_cache(q: np.ndarray, k: np.ndarray, v: np.ndarray, state: Any) -> tuple[Any, ...]:
     """Check and cast as `_prepare`; return q, all keys, all values (those of the state first), the dtype of out."""
     q, k, v, _, dtype = _prepare(q, k, v, None)
     if state is None:
@@ -403,7 +443,7 @@ def _prepare_cache(q, k, v, state):
     return q, np.concatenate([state[0], k], axis=2), np.concatenate([state[1], v], axis=2), dtype
 
 
-def _prepare_ssm(q, k, v, gate, state):
+def _prepare_ssm(q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, state: Any) -> tuple[Any, ...]:
     """Check, cast q and k to complex, copy the state or make it zero; also return the dtype of out."""
     check_numpy(v=v)
     check_arrays(v=v)
@@ -426,13 +466,13 @@ def _prepare_ssm(q, k, v, gate, state):
     return q.astype(wide), k.astype(wide), v.astype(real, copy=False), state.copy(), v.dtype
 
 
-def _prepare_bonus(bonus, q):
+def _prepare_bonus(bonus: np.ndarray, q: np.ndarray) -> np.ndarray:
     check_arrays(q=q, bonus=bonus)
     check_shape("bonus", bonus, (q.shape[1], q.shape[3]), "heads and key_dim of q")
     return bonus.astype(q.dtype, copy=False)
 
 
-def _check_gate(gate, shape, meaning):
+def _check_gate(gate: np.ndarray, shape: tuple[int, ...], meaning: str) -> None:
     """Demand a float32 or float64 gate of the exact shape, all of it in (0, 1]."""
     check_numpy(gate=gate)
     check_shape("gate", gate, shape, meaning)
@@ -441,14 +481,14 @@ def _check_gate(gate, shape, meaning):
     _check_range("gate", gate, 1.0, "lie")
 
 
-def _check_range(name, values, highest, verb):
+def _check_range(name: str, values: np.ndarray, highest: float, verb: str) -> None:
     outside = np.argwhere(~((values > 0) & (values <= highest)))  # so that NaN is outside
     if len(outside):
         at = tuple(outside[0].tolist())
         raise ValueError(f"{name} must {verb} in (0, 1], got {values[at]:g} at index {at}")
 
 
-def _check_complex(name, array):
+def _check_complex(name: str, array: np.ndarray) -> None:
     check_numpy(**{name: array})
     if array.dtype.kind not in "fc":
         raise TypeError(f"{name} must have a real floating or complex dtype, got {array.dtype}")

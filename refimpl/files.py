@@ -1,14 +1,14 @@
-"""Writing files so that a crash never leaves half of one."""
+"""Writing files so that a crash never leaves a partial one."""
 
 import os
 import secrets
 from pathlib import Path
 
 
-def write_atomically(path, data):
+def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write text (as UTF-8) or bytes to `path`, whole or not at all; parent folders are made.
 
-    The data goes to a temporary file beside the target, which then takes its name in one step.
+    The data is written to a temporary file beside the target, which then replaces it in one step.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

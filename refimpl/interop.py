@@ -11,13 +11,15 @@ which NumPy lacks, becomes float32, which holds it exactly.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .arrays import Params
 from .checks import check_choice, check_integer
 from .config import RetNetConfig
 from .decay import SCHEDULES, head_decays
@@ -67,15 +69,15 @@ FLA_UNFUSED = FLA | {"group_norm": "model.layers.{}.attn.g_norm.weight"}
 
 
 def from_torchscale(
-    state_dict,
+    state_dict: Mapping[str, Any] | str | os.PathLike[str],
     *,
-    num_heads=None,
-    activation="gelu",
-    embedding_scale=1.0,
-    norm_eps=1e-6,
-    score_norm=None,
-    shared_embedding=False,
-):
+    num_heads: int | None = None,
+    activation: str = "gelu",
+    embedding_scale: float = 1.0,
+    norm_eps: float = 1e-6,
+    score_norm: str | None = None,
+    shared_embedding: bool = False,
+) -> tuple[Params, RetNetConfig]:
     """Parameters and config of a torchscale `RetNetDecoder`.
 
     The config has row_norm, as all three of its forms do. With score_norm None any form gives the logits of torchscale's
@@ -130,7 +132,7 @@ def from_torchscale(
     return _ours(weights, TORCHSCALE, config), config
 
 
-def to_torchscale(params, config):
+def to_torchscale(params: Params, config: RetNetConfig) -> dict[str, np.ndarray]:
     """The state dict of a torchscale `RetNetDecoder` that computes what `forward(params, ..., config)` does.
 
     The buffers are float64 for float64 weights, else float32, rounded from exact ones. torchscale computes its own in
@@ -162,11 +164,18 @@ def to_torchscale(params, config):
     state_dict = _theirs(params, TORCHSCALE, config)
     dtype = np.promote_types(state_dict[TORCHSCALE["embedding"]].dtype, np.float32)
     decay = head_decays(config.num_heads, config.gamma_schedule, log=True)
+    assert config.rotation is not None  # one of LADDERS, as demanded
     angle = np.repeat(rotation_frequencies(config.key_dim, config.rotation), 2)
     return state_dict | {ANGLE: angle.astype(dtype), DECAY: decay.astype(dtype)}
 
 
-def from_fla(state_dict, *, num_heads=None, norm_eps=1e-6, shared_embedding=False):
+def from_fla(
+    state_dict: Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    num_heads: int | None = None,
+    norm_eps: float = 1e-6,
+    shared_embedding: bool = False,
+) -> tuple[Params, RetNetConfig]:
     """Parameters and config of a flash-linear-attention `RetNetForCausalLM`.
 
     It normalises no scores, rotates by rotary frequencies and turns channel i of a head with channel i + K/2, we 2 i
@@ -209,7 +218,7 @@ def from_fla(state_dict, *, num_heads=None, norm_eps=1e-6, shared_embedding=Fals
     return _ours(weights, names, config, neighbours=_neighbours(config)), config
 
 
-def to_fla(params, config, *, fuse_norm=True):
+def to_fla(params: Params, config: RetNetConfig, *, fuse_norm: bool = True) -> dict[str, np.ndarray]:
     """The state dict of a flash-linear-attention `RetNetForCausalLM` that computes what `forward` does.
 
     Args:
@@ -239,7 +248,7 @@ def to_fla(params, config, *, fuse_norm=True):
     return _theirs(params, names, config, neighbours=_neighbours(config))
 
 
-def write_safetensors(path, state_dict):
+def write_safetensors(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
     """Write a state dict of NumPy arrays as a .safetensors file, whole or not at all.
 
     Raises:
@@ -253,14 +262,16 @@ def write_safetensors(path, state_dict):
 # ---------------------------------------------------------------- what both share
 
 
-def _entries(names, config):
+def _entries(names: dict[str, str], config: RetNetConfig) -> Iterator[tuple[str, tuple[int, ...], str, bool]]:
     """(our dotted name, our shape, their key, whether ours is the transpose of theirs) of every weight."""
     for name, shape in flatten(param_shapes(config)).items():
         leaf = name.rpartition(".")[2]
         yield name, shape, names[leaf].format(*name.split(".")[1:2]), leaf == "head" or leaf.startswith("w_")
 
 
-def _ours(weights, names, config, neighbours=None):
+def _ours(
+    weights: dict[str, np.ndarray], names: dict[str, str], config: RetNetConfig, neighbours: np.ndarray | None = None
+) -> Params:
     """The tree of parameters; `neighbours` is the order in which we take the columns of w_q and w_k."""
     flat, left = {}, set(weights)
     for name, shape, key, transposed in _entries(names, config):
@@ -275,7 +286,9 @@ def _ours(weights, names, config, neighbours=None):
     return unflatten(flat, config)
 
 
-def _theirs(params, names, config, neighbours=None):
+def _theirs(
+    params: Params, names: dict[str, str], config: RetNetConfig, neighbours: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The inverse of `_ours`."""
     check_params(params, config)
     flat, state_dict = flatten(params), {}
@@ -287,7 +300,7 @@ def _theirs(params, names, config, neighbours=None):
     return state_dict
 
 
-def _neighbours(config):
+def _neighbours(config: RetNetConfig) -> np.ndarray:
     """Columns of W_Q in the order of ours, where the pair of channels (i, i + K/2) stands side by side.
 
     >>> _neighbours(RetNetConfig(dim=12, num_heads=2))
@@ -297,7 +310,9 @@ def _neighbours(config):
     return columns.reshape(config.num_heads, 2, config.key_dim // 2).swapaxes(1, 2).ravel()
 
 
-def _sizes(weights, names, num_heads, shared_embedding):
+def _sizes(
+    weights: dict[str, np.ndarray], names: dict[str, str], num_heads: int, shared_embedding: bool
+) -> dict[str, Any]:
     """The sizes in a config, read off the shapes; puts a shared embedding where the output head is looked for."""
     check_integer("num_heads", num_heads, minimum=1)
     vocab_size, dim = _shape(weights, names["embedding"], 2)
@@ -306,7 +321,7 @@ def _sizes(weights, names, num_heads, shared_embedding):
     numbered = re.compile(re.escape(names["w_q"]).replace(r"\{\}", r"(\d+)"))
     layers = [int(match[1]) for match in map(numbered.fullmatch, weights) if match]
 
-    def width(name):
+    def width(name: str) -> int:
         key = names[name].format(0)
         rows = _shape(weights, key, 2)[0]
         if rows == 0 or rows % num_heads:
@@ -324,7 +339,7 @@ def _sizes(weights, names, num_heads, shared_embedding):
     }
 
 
-def _recognise(key, got, known):
+def _recognise(key: str, got: np.ndarray, known: dict[str, np.ndarray]) -> str:
     """Which of the `known` arrays, by name, `got` is a rounding of; loose enough for buffers cast to bfloat16."""
     for name, want in known.items():
         _check_shape(key, got, want.shape)
@@ -333,31 +348,31 @@ def _recognise(key, got, known):
     raise ValueError(f"{key} must be one of {', '.join(known)}, got {got}")
 
 
-def _present(weights, key):
+def _present(weights: dict[str, np.ndarray], key: str) -> np.ndarray:
     if key not in weights:
         raise ValueError(f"state_dict must hold {key}, which is missing")
     return weights[key]
 
 
-def _shape(weights, key, axes):
+def _shape(weights: dict[str, np.ndarray], key: str, axes: int) -> tuple[int, ...]:
     shape = _present(weights, key).shape
     if len(shape) != axes:
         raise ValueError(f"{key} must have {axes} axes, got shape {shape}")
     return shape
 
 
-def _check_shape(name, array, shape):
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def _demand(config, whose, **allowed):
+def _demand(config: RetNetConfig, whose: str, **allowed: Sequence[Any]) -> None:
     for name, choices in allowed.items():
         if (got := getattr(config, name)) not in choices:
             raise ValueError(f"config.{name} must be {' or '.join(map(repr, choices))} for {whose}, got {got!r}")
 
 
-def _read(source):
+def _read(source: Any) -> dict[str, np.ndarray]:
     """{key: floating NumPy array} of a mapping or of the path of a .safetensors file."""
     if isinstance(source, str | os.PathLike):
         return _read_safetensors(Path(source))
@@ -366,7 +381,7 @@ def _read(source):
     return {key: _array(key, value) for key, value in source.items()}
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = safetensors.deserialize(path.read_bytes())
     except safetensors.SafetensorError as error:
@@ -383,7 +398,7 @@ def _read_safetensors(path):
     return weights
 
 
-def _array(name, value):
+def _array(name: str, value: Any) -> np.ndarray:
     """A floating NumPy array of what numpy.asarray takes, or of a torch tensor of any device and precision."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()

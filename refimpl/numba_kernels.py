@@ -1,4 +1,4 @@
-"""The compiled forms at the import path that other programs use; they live in `refimpl.compiled`."""
+"""The compiled forms at the import path that other programs use; they are in `refimpl.compiled`."""
 
 from .compiled.kernels import (
     retention_chunkwise_backward_numba,

@@ -1,7 +1,7 @@
 """The oracle: retention, rotation and the model written as the literal sums, one term at a time.
 
-It imports nothing of this package and shares no line with it, so a bug that all the fast forms
-share cannot hide here. Slow on purpose; float64; NumPy arrays in and out.
+It imports nothing of this package and shares no line with it, so it cannot share a bug with all the
+fast forms. Slow on purpose; float64; NumPy arrays in and out.
 """
 
 import cmath
@@ -10,7 +10,9 @@ import math
 import numpy as np
 
 
-def retention_oracle(q, k, v, gamma, state=None):
+def retention_oracle(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, gamma: np.ndarray, state: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """o_n = sum over m <= n of gamma^(n-m) (q_n . k_m) v_m + gamma^n q_n S_0, n from 1 (Eq. 4-5).
 
     q, k (B, H, T, K); v (B, H, T, V); gamma (H,); state S_0 (B, H, K, V) or None for zero.
@@ -37,7 +39,7 @@ def retention_oracle(q, k, v, gamma, state=None):
     return out, end
 
 
-def rotation_oracle(x, frequencies, offset=0):
+def rotation_oracle(x: np.ndarray, frequencies: np.ndarray | list[float], offset: int = 0) -> np.ndarray:
     """Multiply the complex number x_2i + j x_(2i+1) of token n by e^(j (offset + n) theta_i) (Eq. 4).
 
     x (..., T, K); frequencies theta (K/2,), radians a token. Returns (..., T, K) float64.

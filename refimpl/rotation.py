@@ -1,32 +1,35 @@
-"""Position as a phase: pairs of channels are turned by an angle proportional to the position.
+"""Position as a phase: pairs of channels are rotated by an angle proportional to the position.
 
 The complex number of the pair (x_0, x_1) at position n is multiplied by e^(i n theta) (Eq. 4 and 8,
-arXiv:2307.08621v4), so q_n . k_m depends on the positions through n - m alone.
+arXiv:2307.08621v4), so q_n . k_m depends on the positions only through n - m.
 """
+
+from typing import Any
 
 import array_api_compat.numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 
+from .arrays import Array, ArrayT
 from .checks import accumulation_dtype, check_arrays, check_choice, check_key_dim, check_positions, check_shape
 
 LADDERS = ("released", "rotary")
 
 
-def rotation_frequencies(key_dim, ladder="released", *, xp=np, device=None):
+def rotation_frequencies(key_dim: int, ladder: str = "released", *, xp: Any = np, device: Any = None) -> Any:
     """Angles theta_i, in radians a token, of the K/2 channel pairs.
 
     Args:
         key_dim: K, even, at least 2.
         ladder: "released" is 10000**-linspace(0, 1, K/2), the authors' code; "rotary" is
-            10000**(-2i/K), rotary position embeddings. They agree at i = 0 alone.
+            10000**(-2i/K), as in rotary position embeddings. They agree only at i = 0.
         xp, device: array namespace and device of the result; NumPy by default.
 
     Returns:
         (K/2,) float64.
 
     Raises:
-        TypeError, ValueError: key_dim is not an even integer of at least 2, or ladder is unknown.
+        TypeError, ValueError: key_dim is no even integer of at least 2, or ladder is unknown.
 
     >>> rotation_frequencies(4, "released"), rotation_frequencies(4, "rotary")
     (array([1.e+00, 1.e-04]), array([1.  , 0.01]))
@@ -41,16 +44,16 @@ def rotation_frequencies(key_dim, ladder="released", *, xp=np, device=None):
     return 10000.0**-exponent
 
 
-def rotate(x, offset=0, ladder="released"):
-    """Turn channel pair i of token n by the angle (offset + n) theta_i.
+def rotate(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released") -> ArrayT:
+    """Rotate channel pair i of token n by the angle (offset + n) theta_i.
 
-    (x_0, x_1) becomes (x_0 cos a - x_1 sin a, x_0 sin a + x_1 cos a). Angles are formed in float64,
-    where they stay exact to 1e-9 at a million tokens (float32: 3e-2).
+    (x_0, x_1) becomes (x_0 cos a - x_1 sin a, x_0 sin a + x_1 cos a). Angles are computed in float64,
+    where they are exact to 1e-9 at a million tokens (float32: 3e-2).
 
     Args:
         x: (..., T, K) of a real floating dtype, K even.
-        offset: position of the first token, an integer, or integers (B,), one for each entry of x's first axis;
-            a resumed sequence passes how many tokens came before.
+        offset: position of the first token, an integer, or integers (B,), one for each entry of x's first axis.
+            For a resumed sequence it is the number of tokens before.
         ladder: "released" or "rotary" (see `rotation_frequencies`), or an array (K/2,) of angles.
 
     Returns:
@@ -66,11 +69,11 @@ def rotate(x, offset=0, ladder="released"):
     return turn(x, *phases(x, offset, ladder))
 
 
-def phases(x, offset=0, ladder="released"):
-    """cos and sin of the angles by which `rotate` turns x: they depend on its shape, dtype and device alone.
+def phases(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released") -> tuple[ArrayT, ArrayT]:
+    """cos and sin of the angles by which `rotate` rotates x; they depend only on its shape, dtype and device.
 
-    Arguments and errors as for `rotate`. Returns two arrays (T, K/2), or (B, 1, ..., T, K/2) for offsets (B,), in float64
-    for float64 x and float32 for narrower ones.
+    Arguments and errors as for `rotate`. Returns two arrays (T, K/2), or (B, 1, ..., T, K/2) for offsets (B,): float64
+    for float64 x, float32 for narrower x.
 
     >>> phases(np.ones((2, 2)), ladder=np.asarray([np.pi]))[0]
     array([[ 1.],
@@ -95,8 +98,8 @@ def phases(x, offset=0, ladder="released"):
     return xp.astype(xp.cos(angle), dtype), xp.astype(xp.sin(angle), dtype)
 
 
-def turn(x, cos, sin):
-    """`rotate` by the phases given: x (..., T, K) in pairs, cos and sin (T, K/2) in the dtype to compute in."""
+def turn(x: ArrayT, cos: Array, sin: Array) -> ArrayT:
+    """`rotate` with given phases: x (..., T, K), cos and sin (T, K/2) in the dtype to compute in."""
     xp = array_namespace(x)
     even, odd = xp.astype(x[..., 0::2], cos.dtype), xp.astype(x[..., 1::2], cos.dtype)
     turned = xp.stack((even * cos - odd * sin, even * sin + odd * cos), axis=-1)

@@ -1,7 +1,10 @@
-"""Nested dicts and lists of arrays, as parameters are, and their dotted names: {"layers.0.retention.w_q": array}."""
+"""Nested dicts and lists of arrays, such as parameters, and their dotted names: {"layers.0.retention.w_q": array}."""
+
+from collections.abc import Callable
+from typing import Any
 
 
-def flatten(tree, prefix=""):
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of nested dicts and lists, by dotted name.
 
     >>> flatten({"embedding": 1, "layers": [{"ffn": {"w_1": 2}}]})
@@ -9,15 +12,15 @@ def flatten(tree, prefix=""):
     """
     if not isinstance(tree, (dict, list)):
         return {prefix: tree}
-    branches = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat = {}
+    branches: Any = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    flat: dict[str, Any] = {}
     for name, branch in branches:
         flat |= flatten(branch, f"{prefix}.{name}" if prefix else f"{name}")
     return flat
 
 
-def map_tree(function, tree, prefix=""):
-    """The same nest with function(dotted name, leaf) in place of every leaf, called in order.
+def map_tree(function: Callable[[str, Any], Any], tree: Any, prefix: str = "") -> Any:
+    """The same tree with function(dotted name, leaf) in place of every leaf; it is called in order.
 
     >>> map_tree(lambda name, leaf: f"{name} {leaf}", {"layers": [{"w": 1}]})
     {'layers': [{'w': 'layers.0.w 1'}]}

@@ -57,35 +57,35 @@ MUTANTS = (
     _mutant("xi is missing", "retention.py", "(q @ state) * xi", "(q @ state)"),
     _mutant("xi starts at gamma^0", "decay.py", "_power(xp, gamma, j),", "_power(xp, gamma, j - 1),"),
     _mutant("zeta ends at gamma^1", "decay.py", "_power(xp, gamma, length - j)", "_power(xp, gamma, length - j + 1)"),
-    _mutant("old state is carried undecayed", "retention.py", "_carry(whole, state, k.mT @ (v * zeta))", "state + k.mT @ (v * zeta)"),
+    _mutant("old state is carried undecayed", "retention.py", "carry(whole, state, k.mT @ (v * zeta))", "state + k.mT @ (v * zeta)"),
     _mutant(
         "chunk reads the state after itself: R_i for R_(i-1)",
         "retention.py",
-        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, _carry(whole, state, k.mT @ (v * zeta))",
-        "state = _carry(whole, state, k.mT @ (v * zeta))\n    return ((q @ k.mT) * mask) @ v + (q @ state) * xi, state",
+        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, carry(whole, state, k.mT @ (v * zeta))",
+        "state = carry(whole, state, k.mT @ (v * zeta))\n    return ((q @ k.mT) * mask) @ v + (q @ state) * xi, state",
     ),
     _mutant("ragged tail is dropped", "retention.py", "range(0, q.shape[2], chunk_size)", "range(0, q.shape[2] - chunk_size + 1, chunk_size)"),
     _mutant(
         "ragged tail uses the decays of a full chunk",
         "retention.py",
-        "decays[length] = _decays(gamma, length, q.dtype)",
-        "mask, xi, zeta, whole = _decays(gamma, chunk_size, q.dtype)\n"
-        "            decays[length] = mask[:, :length, :length], xi[:, :length], zeta[:, :length], whole",
+        "tables[length] = chunk_tables(gamma, length, q.dtype)",
+        "mask, xi, zeta, whole = chunk_tables(gamma, chunk_size, q.dtype)\n"
+        "            tables[length] = mask[:, :length, :length], xi[:, :length], zeta[:, :length], whole",
     ),
     # Eq. 6: the step
     _mutant(
         "step reads before it writes",
         "retention.py",
-        "state = _carry(decay, state, k.mT @ v)\n    return q @ state, state",
-        "return q @ state, _carry(decay, state, k.mT @ v)",
+        "state = carry(decay, state, k.mT @ v)\n    return q @ state, state",
+        "return q @ state, carry(decay, state, k.mT @ v)",
     ),
-    _mutant("step decays the new token too", "retention.py", "_carry(decay, state, k.mT @ v)", "_carry(decay, state + k.mT @ v, 0.0)"),
-    _mutant("step forgets nothing", "retention.py", "_carry(decay, state, k.mT @ v)", "state + k.mT @ v"),
-    _mutant("step forgets everything", "retention.py", "_carry(decay, state, k.mT @ v)", "k.mT @ v"),
+    _mutant("step decays the new token too", "retention.py", "carry(decay, state, k.mT @ v)", "carry(decay, state + k.mT @ v, 0.0)"),
+    _mutant("step forgets nothing", "retention.py", "carry(decay, state, k.mT @ v)", "state + k.mT @ v"),
+    _mutant("step forgets everything", "retention.py", "carry(decay, state, k.mT @ v)", "k.mT @ v"),
     # state and precision
     _mutant("empty call hands the caller's own state back", "retention.py", "elif q.shape[2] == 0:", "elif False:", only="property"),
     _mutant("given state is ignored", "retention.py", "    if state is None:\n        state =", "    if True:\n        state ="),
-    _mutant("given state is overwritten", "retention.py", "    state = _carry(decay, state, k.mT @ v)", "    state *= decay[0] + decay[1]\n    state += k.mT @ v"),
+    _mutant("given state is overwritten", "retention.py", "    state = carry(decay, state, k.mT @ v)", "    state *= decay[0] + decay[1]\n    state += k.mT @ v"),
     _mutant(
         "halves are computed in halves",
         "retention.py",
@@ -95,14 +95,14 @@ MUTANTS = (
         "dtype=q.dtype, device=device(q))",
         "dtype=accumulation_dtype(xp, dtype), device=device(q))",
         "retention.py",
-        "state = _carry(decay, state, k.mT @ v)\n    return q @ state, state",
+        "state = carry(decay, state, k.mT @ v)\n    return q @ state, state",
         "state = _astype((decay[0] + decay[1]) * _astype(state, v.dtype) + k.mT @ v, v.dtype)\n"
         "    return q @ state, _astype(state, accumulation_dtype(array_namespace(v), v.dtype))",
         "retention.py",
-        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, _carry(whole, state, k.mT @ (v * zeta))",
+        "out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n    return out, carry(whole, state, k.mT @ (v * zeta))",
         "state, wide = _astype(state, v.dtype), state.dtype\n"
         "    out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n"
-        "    return out, _astype(_carry(whole, state, k.mT @ (v * zeta)), wide)",
+        "    return out, _astype(carry(whole, state, k.mT @ (v * zeta)), wide)",
     ),
     _mutant("carried decay is rounded to float32", "decay.py", "return tuple(xp.astype(part, dtype)[:, None, None] for part in (whole, decay - whole))", "return xp.astype(decay, dtype)[:, None, None], xp.zeros((1, 1, 1), dtype=dtype)", only="oracle"),
     _mutant("tables are made of a gamma rounded to float32", "decay.py", "xp.astype(gamma, xp.float64), (-1,)", "xp.astype(xp.astype(gamma, xp.float32), xp.float64), (-1,)"),
@@ -114,8 +114,8 @@ MUTANTS = (
         "    gamma = _astype(gamma, xp.float64)",
         "    gamma = _astype(gamma[:1] + 0 * gamma, xp.float64)",
         "retention.py",
-        "    state = _carry(decay, state, k.mT @ v)",
-        "    state = _carry([part[:1] for part in decay], state, k.mT @ v)",
+        "    state = carry(decay, state, k.mT @ v)",
+        "    state = carry([part[:1] for part in decay], state, k.mT @ v)",
         only="oracle",
     ),
     _mutant(

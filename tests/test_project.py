@@ -1,6 +1,7 @@
 """The house keeps its plan: dependencies agree, doors open one way, public functions are documented."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import json
@@ -17,6 +18,7 @@ from packaging.version import Version
 from paths import ROOT
 
 import refimpl
+from refimpl import backward, numba_kernels
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"python-build": "build", "pytorch": "torch"}  # conda's name: PyPI's
@@ -152,7 +154,7 @@ def test_refimpl_has_no_torch_code():
 
 
 def test_the_core_goes_from_decay_to_model():
-    order = ["checks", "decay", "rotation", "retention", "score_norm", "config", "layers", "tree", "model"]
+    order = ["arrays", "checks", "decay", "rotation", "retention", "score_norm", "config", "layers", "tree", "model"]
     for i, name in enumerate(order):
         tree = ast.parse((ROOT / "refimpl" / f"{name}.py").read_text())
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
@@ -164,17 +166,27 @@ def test_importing_refimpl_brings_no_torch():
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("file", "lines"), [("retention.py", 150), ("model.py", 200)])
-def test_files_stay_small(file, lines):
-    assert len((ROOT / "refimpl" / file).read_text().splitlines()) <= lines
+RETENTIONS = [
+    *(value for name, value in sorted(vars(refimpl).items()) if name.startswith("retention_") and callable(value)),
+    *(getattr(backward, f"retention_{form}_backward") for form in ("parallel", "recurrent", "chunkwise")),
+    *(getattr(numba_kernels, name) for name in numba_kernels.__all__),
+]
 
 
-@pytest.mark.parametrize("name", ["parallel", "recurrent", "step", "chunkwise"])
-def test_a_retention_says_shapes_dtypes_errors_equation_and_example(name):
-    doc = inspect.getdoc(getattr(refimpl, f"retention_{name}"))
-    for wanted in ("(B, H, T, K)", "(B, H, T, V)", "(B, H, K, V)", "(H,)", "float32", "TypeError or ValueError", ">>>"):
-        assert wanted in doc, f"retention_{name} does not say {wanted}"
-    assert re.search(r"\(Eq\. [567]\)", doc)
+@pytest.mark.parametrize("retention", RETENTIONS, ids=lambda retention: retention.__name__)
+def test_a_retention_says_its_equation_and_where_its_contract_stands(retention):
+    doc = inspect.getdoc(retention)
+    assert re.search(r"Eq\. [567]", doc)
+    (module,) = re.findall(r"Shapes, dtypes and errors: the contract in `(refimpl\.\w+)`", doc)
+    contract = importlib.import_module(module).__doc__
+    wanted = {"refimpl.retention": ("gamma", "(B, H, T, K)", "(B, H, T, V)", "(B, H, K, V)", "(H,)", "float32")}
+    for each in (*wanted.get(module, ("grad_out", "grad_state")), "TypeError or ValueError"):
+        assert each in contract, f"{module} does not say {each}"
+
+
+@pytest.mark.parametrize("retention", [r for r in RETENTIONS if "backward" not in r.__name__], ids=lambda r: r.__name__)
+def test_a_retention_has_an_example(retention):
+    assert ">>>" in inspect.getdoc(retention)
 
 
 @pytest.mark.parametrize("name", refimpl.__all__)

@@ -44,7 +44,7 @@ import triton.language as tl
 from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
-from refimpl.checks import check_arrays, check_integer, check_retention, check_state
+from refimpl.checks import check_arrays, check_integer, check_one_token, check_retention, check_state
 
 from . import triton_common as common
 from .triton_common import dot, load, step_decays, store
@@ -324,7 +324,7 @@ class _Chunkwise(torch.autograd.Function):
 
 
 def _check(q, k, v, gamma, state):
-    """The door of the contract, and what these kernels cannot do."""
+    """Check the contract, and refuse what these kernels cannot do."""
     check_retention(q, k, v, gamma, state)
     if not isinstance(q, torch.Tensor):
         raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
@@ -343,14 +343,12 @@ def _check(q, k, v, gamma, state):
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
-    chunk_size: how many tokens apart states are stored, 64 up to that and 128 beyond; narrow heads of halves store none.
-    What comes out depends on it by rounding alone. None takes what was measured to be fastest.
+    Shapes and errors: the contract in `refimpl.retention`, for bfloat16, float16 and float32, with a float32 state.
+    chunk_size: how many tokens apart states are stored, rounded up to 64 or 128; narrow heads of halves store none. It
+    changes the result only by rounding. None takes the size that was measured to be fastest.
 
-    q, k (B, H, T, K) and v (B, H, T, V) of one dtype, bfloat16, float16 or float32; gamma (H,) float32 or float64 in
-    (0, 1]; state (B, H, K, V) float32 or None for zero. Any strides; those of (B, T, H, K) transposed cost no copy where
-    16 divides K and V, and out has them. In float16 scores q k^T, states and the gradients of both must stay below
-    65,504, as outputs must. Returns out (B, H, T, V) in v's dtype and the state after the last token, float32. Anything
-    else: TypeError or ValueError naming the argument.
+    Any strides; those of (B, T, H, K) transposed cost no copy where 16 divides K and V, and out has them. In float16,
+    outputs, scores q k^T, states and their gradients must stay below 65,504.
     """
     _check(q, k, v, gamma, state)
     chunk = (
@@ -373,13 +371,12 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
 def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
     """`refimpl.retention_step` for torch tensors on a GPU (Eq. 6): one token, the state read once and written once.
 
-    Arguments, results and errors as `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
-    (B, H, K, V) to write the new state into, which may be `state` itself, as in a CUDA graph; it is returned. Without
-    it, a call that needs gradients is a chunkwise one; torch refuses derivatives in forward mode.
+    Arguments, results and errors as for `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
+    (B, H, K, V) that receives the new state and is returned; it may be `state` itself, as in a CUDA graph. Without it, a
+    call that needs gradients is passed to the chunkwise form; torch raises for derivatives in forward mode.
     """
     _check(q, k, v, gamma, state)
-    if q.shape[2] != 1:
-        raise ValueError(f"q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = {q.shape[2]}")
+    check_one_token(q)
     if out_state is not None:
         check_arrays(q=q, out_state=out_state)
     arrays = [x for x in (q, k, v, state, out_state) if x is not None]

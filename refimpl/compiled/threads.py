@@ -1,13 +1,15 @@
-"""Heads shared out to threads, for kernels that release Python's lock.
+"""Heads shared out to threads, for loops that release Python's lock.
 
-Numba's own threads are left aside: after each loop they wait in a loop of their own, and so do those of the library
-behind NumPy's products, so that in a model, where the two alternate, each slows the other down.
+Numba's own threads are not used: after each loop they spin while they wait, and so do those of the BLAS behind NumPy's
+products. In a model the two alternate, and each would slow the other down.
 """
 
 import functools
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from numba import config
 
@@ -15,23 +17,23 @@ from numba import config
 WORTH_A_THREAD = 2**18
 
 
-def over_heads(kernel, heads, work, *arguments):
-    """Call kernel(start, stop, *arguments) over consecutive parts of range(heads), one a thread; wait for all.
+def over_heads(loop: Callable[..., None], heads: int, work: int, *arguments: Any) -> None:
+    """Call loop(start, stop, *arguments) over consecutive parts of range(heads), one a thread; wait for all.
 
-    work: multiply-adds of all heads together, which decides whether threads pay. As many threads as Numba would use
-    (NUMBA_NUM_THREADS), the caller's own included.
+    work: multiply-adds of all heads together; it decides whether threads pay. At most as many threads as Numba would use
+    (NUMBA_NUM_THREADS), including the caller's own.
     """
     threads = max(1, min(heads, config.NUMBA_NUM_THREADS, work // WORTH_A_THREAD))
     bounds = [heads * part // threads for part in range(threads + 1)]
     (first, second), *others = itertools.pairwise(bounds)
-    waiting = [_pool().submit(kernel, start, stop, *arguments) for start, stop in others]
-    kernel(first, second, *arguments)
+    waiting = [_pool().submit(loop, start, stop, *arguments) for start, stop in others]
+    loop(first, second, *arguments)
     for each in waiting:
         each.result()
 
 
 @functools.cache
-def _pool():
+def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, config.NUMBA_NUM_THREADS - 1), thread_name_prefix="retention")
 
 
