@@ -1,4 +1,4 @@
-"""The family of retention: what else a head may do with its past, each in a parallel and a recurrent form.
+"""The family of retention: other ways for a head to use its past, each in a parallel and a recurrent form.
 
 All but softmax attention are one recurrence,
 
@@ -16,12 +16,9 @@ and differ in what the decay G_n may depend on:
                         the same for all tokens, as q and k are
     softmax attention   no finite state: it keeps every k and v     arXiv:1706.03762
 
-Each is (q, k, v, its gates, state=None) -> (out, state), and calls chain: the state one returns is what the next goes
-on from. q, k (B, H, T, K) and v (B, H, T, V) are NumPy arrays of one real floating dtype, T may be 0, and the gates are
-float32 or float64 in (0, 1]. out (B, H, T, V) has v's dtype. The state is computed in float64 for float64 inputs and
-in float32 for all narrower; it is a new array each time. Anything else: TypeError or ValueError naming the argument.
-Nothing is scaled, rotated or passed through a feature map here: that is done to q and k before.
-B batch, H heads, T time, K key_dim, V value_dim.
+Each is (q, k, v, its gates, state=None) -> (out, state), for NumPy arrays and otherwise by the contract in
+`refimpl.retention`. Gates are float32 or float64 in (0, 1]. Nothing is scaled, rotated or passed through a feature map
+here: that is done to q and k before.
 """
 
 from typing import Any
@@ -40,15 +37,15 @@ from .checks import (
 
 
 def costs(time: int, key_dim: int, value_dim: int) -> dict[str, tuple[int, int]]:
-    """What a head keeps after token number `time`, and what that token took, as the recurrent forms here do it.
+    """How many numbers a head keeps after token number `time`, and how many multiplications that token costs.
 
     Args:
-        time: tokens so far, the last one included, at least 1.
+        time: tokens so far, including the last one, at least 1.
         key_dim, value_dim: K and V, at least 1.
 
     Returns:
-        {member: (numbers kept, multiplications)} a head. A complex number is two numbers, a product of two of them
-        four multiplications. Softmax attention takes `time` exponentials besides.
+        {member: (numbers kept, multiplications)} a head, for the recurrent forms here. A complex number counts as two
+        numbers, a product of two as four multiplications. Softmax attention also takes `time` exponentials.
 
     Raises:
         TypeError, ValueError: an argument is not an integer of at least 1.
@@ -60,7 +57,7 @@ def costs(time: int, key_dim: int, value_dim: int) -> dict[str, tuple[int, int]]
     time, key_dim, value_dim = (check_integer(name, size, minimum=1) for name, size in sizes.items())
     cells, cache = key_dim * value_dim, time * (key_dim + value_dim)
     return {
-        "softmax_attention": (cache, cache),  # q . k and weight * v, for every token there was
+        "softmax_attention": (cache, cache),  # q . k and weight * v, for every token so far
         "linear_attention": (cells, 2 * cells),  # write and read
         "retention": (cells, 3 * cells),  # decay, write and read
         "gated_retention": (cells, 3 * cells),
@@ -78,9 +75,8 @@ def softmax_attention(
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """All tokens at once: O = softmax(Q K^T, its future masked) V (arXiv:1706.03762, Eq. 1; scale q by K^(-1/2) before).
 
-    q, k (B, H, T, K), v (B, H, T, V). The state is no sum but the cache itself: keys (B, H, P, K) and values
-    (B, H, P, V) of the P tokens before, None for none, and of P + T after. Returns out (B, H, T, V) and that pair.
-    O(T (P + T)) time and memory. Errors: see the module.
+    q, k (B, H, T, K), v (B, H, T, V). The state is the cache itself: keys (B, H, P, K) and values (B, H, P, V) of the P
+    tokens before, None for none. Returns out (B, H, T, V) and the pair for P + T tokens. O(T (P + T)) time and memory.
 
     >>> k, v = np.log([1.0, 3.0]).reshape(1, 1, 2, 1), np.array([1.0, 5.0]).reshape(1, 1, 2, 1)
     >>> softmax_attention(np.ones((1, 1, 2, 1)), k, v)[0].ravel()   # weights 1, then 1/4 and 3/4
@@ -88,7 +84,7 @@ def softmax_attention(
     """
     q, keys, values, dtype = _prepare_cache(q, k, v, state)
     time, total = q.shape[2], keys.shape[2]
-    visible = np.tril(np.ones((time, total), dtype=bool), k=total - time)  # the past is visible to all
+    visible = np.tril(np.ones((time, total), dtype=bool), k=total - time)  # every token sees the cache
     out = _softmax(np.where(visible, q @ keys.mT, -np.inf)) @ values
     return out.astype(dtype, copy=False), (keys, values)
 
@@ -113,7 +109,7 @@ def softmax_attention_step(
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax of the last axis. The largest score of a row becomes 0, so no exponential overflows."""
-    # `initial` is for rows of no scores at all: no token, no past.
+    # `initial` is for rows without a score, when there is neither a token nor a past.
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -126,10 +122,9 @@ def linear_attention_parallel(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: O = (Q K^T, its future zero) V + Q S_0 (arXiv:2006.16236).
 
-    No normaliser: append a column of ones to v, and the last column of out is what to divide the others by.
+    There is no normaliser: append a column of ones to v, and divide the other columns of out by the last one.
 
-    q, k (B, H, T, K), v (B, H, T, V), state (B, H, K, V) or None for zero. Returns out (B, H, T, V) and the state after
-    the last token. O(T^2). Errors: see the module.
+    q, k (B, H, T, K), v (B, H, T, V), state (B, H, K, V). O(T^2).
 
     >>> one = np.ones((1, 1, 3, 1))
     >>> linear_attention_parallel(one, one, one)[0].ravel()
@@ -163,8 +158,7 @@ def gated_retention_parallel(
     RetNet-3 (arXiv:2405.05254) and the SSD of Mamba-2 (arXiv:2405.21060), where D is called 1-semiseparable. As in
     Eq. 7 of arXiv:2307.08621v4, a state before adds (Q S_0) * xi, xi_n = gate_1 ... gate_n.
 
-    q, k (B, H, T, K), v (B, H, T, V), gate (B, H, T), state (B, H, K, V) or None for zero. Returns out (B, H, T, V) and
-    the state after the last token. O(T^2). Errors: see the module.
+    q, k (B, H, T, K), v (B, H, T, V), gate (B, H, T), state (B, H, K, V). O(T^2).
 
     >>> one = np.ones((1, 1, 3, 1))
     >>> gated_retention_parallel(one, one, one, np.array([[[0.125, 0.5, 0.25]]]))[0].ravel()
@@ -200,11 +194,10 @@ def gla_parallel(
     """All tokens at once: gated retention in every key channel c, with a mask D^c of its own (arXiv:2312.06635).
 
     Scores P_nm = sum over c of q_nc k_mc D^c_nm, D^c_nm = gate_(m+1)c ... gate_nc for n >= m, else 0; then O = P V.
-    The paper factors D into a product for n and a quotient for m, so that P is one matrix product, and then needs
-    logarithms and short chunks, for the quotient overflows. Here nothing is divided, at O(T^2 K) time and memory.
+    The paper factors D into a product for n and a quotient for m, so that P is one matrix product; the quotient
+    overflows, so it needs logarithms and short chunks. Here nothing is divided, at O(T^2 K) time and memory.
 
-    q, k, gate (B, H, T, K), v (B, H, T, V), state (B, H, K, V) or None for zero. Returns out (B, H, T, V) and the state
-    after the last token. Errors: see the module.
+    q, k, gate (B, H, T, K), v (B, H, T, V), state (B, H, K, V).
 
     >>> one, gate = np.ones((1, 1, 2, 2)), np.array([[[[0.125, 0.125], [0.5, 0.25]]]])
     >>> gla_parallel(one, one, one[..., :1], gate)[0].ravel()   # then 1/2 + 1/4 of the first token is left
@@ -237,14 +230,13 @@ def gla_recurrent(
 def rwkv_parallel(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, bonus: np.ndarray, state: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens at once: GLA whose token n sees the state before itself, and itself through the bonus alone.
+    """All tokens at once: GLA in which token n sees the state before itself, and itself only through the bonus.
 
     RWKV-6, "Finch" (arXiv:2404.05892), where q is r, gate w and bonus u; a gate constant in time is RWKV-5, "Eagle".
     Scores P_nm = sum over c of q_nc k_mc gate_(m+1)c ... gate_(n-1)c for n > m, and P_nn = sum over c of
     q_nc bonus_c k_nc; then O = P V. With a constant gate gamma and bonus 1 / gamma, gamma O is retention.
 
-    q, k, gate (B, H, T, K), v (B, H, T, V), bonus (H, K) real floating, state (B, H, K, V) or None for zero.
-    Returns out (B, H, T, V) and the state after the last token. O(T^2 K). Errors: see the module.
+    q, k, gate (B, H, T, K), v (B, H, T, V), bonus (H, K) real floating, state (B, H, K, V). O(T^2 K).
 
     >>> one, gate = np.ones((1, 1, 3, 1)), np.array([0.125, 0.25, 0.5]).reshape(1, 1, 3, 1)
     >>> rwkv_parallel(one, one, one, gate, np.array([[3.0]]))[0].ravel()
@@ -254,7 +246,7 @@ def rwkv_parallel(
     _check_gate(gate, q.shape, "that of q")
     bonus = _prepare_bonus(bonus, q)
     kept = _kept(gate.mT).astype(q.dtype, copy=False)  # (B, H, K, 1 + T, 1 + T)
-    kept_before = kept[..., :-1, :]  # token n reads what is left after token n - 1
+    kept_before = kept[..., :-1, :]  # token n reads the state after token n - 1
     itself = np.sum(q * bonus[:, None, :] * k, axis=-1)  # (B, H, T)
     scores = _channel_scores(q, k, kept_before[..., 1:]) + itself[..., None] * np.eye(q.shape[2], dtype=q.dtype)
     out = scores @ v + (q * kept_before[..., 0].mT) @ state
@@ -283,7 +275,7 @@ def discretise(a: np.ndarray, b: np.ndarray, step: np.ndarray) -> tuple[np.ndarr
     Zero-order hold: gate = exp(step a), k = (exp(step a) - 1) / a b, which tends to step b as a tends to 0.
 
     Args:
-        a: (H, K) real floating or complex, of real part at most 0, so that nothing grows.
+        a: (H, K) real floating or complex, with a real part of at most 0, so that nothing grows.
         b: (H, K) real floating or complex.
         step: (H,) real floating, positive.
 
@@ -309,7 +301,7 @@ def discretise(a: np.ndarray, b: np.ndarray, step: np.ndarray) -> tuple[np.ndarr
     if standing.size:
         raise ValueError(f"step must be positive, got {standing[0]:g}")
     a, step = a.astype(np.complex128), step[:, None]
-    # expm1, for exp(x) - 1 has no digits left where x is small; a = 0 has its limit, and no division.
+    # expm1, because exp(x) - 1 loses its digits where x is small. Where a = 0, the limit is used and nothing is divided.
     hold = np.divide(np.expm1(step * a), a, out=step + 0 * a, where=a != 0)
     return np.exp(step * a), hold * b
 
@@ -319,14 +311,13 @@ def diagonal_ssm_parallel(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All tokens at once: each channel of v convolved with the kernel Re(sum over c of q_c gate_c^l k_c), by FFT.
 
-    S4D (arXiv:2206.11893), where q is C, k is B and gate is A, discretised (`discretise`); the real part is of all K
-    channels, and the paper's factor 2 for conjugate pairs belongs into q. That q, k and gate are the same for all
-    tokens is what makes this a convolution. With every gate gamma e^(i theta) it is retention of rotated constants.
+    S4D (arXiv:2206.11893), where q is C, k is B and gate is A, discretised (`discretise`). The real part is taken of all
+    K channels, and the paper's factor 2 for conjugate pairs belongs into q. This is a convolution because q, k and gate
+    are the same for all tokens. With every gate gamma e^(i theta) it is retention of rotated constants.
 
     q, k, gate (H, K) real floating or complex, gate of modulus in (0, 1]; v (B, H, T, V) real floating; state
-    (B, H, K, V) complex128 for float64 v and complex64 for all narrower, None for zero. Returns out (B, H, T, V) and
-    the state after the last token. O(T log T) time for the FFT, O(T K) for the kernel; rounding errors are in
-    proportion to the largest number on the whole line, not to each. Errors: see the module.
+    (B, H, K, V) complex128 for float64 v, complex64 for all narrower. O(T log T) time for the FFT, O(T K) for the kernel.
+    Rounding errors are in proportion to the largest number of the whole line, not to each number.
 
     >>> impulse, turn = np.eye(1, 4)[:, None, :, None], np.array([[0.5j]])   # a quarter turn a token, and halved
     >>> diagonal_ssm_parallel(np.ones((1, 1)), np.ones((1, 1)), impulse, turn)[0].ravel().round(9) + 0.0
@@ -359,7 +350,7 @@ def diagonal_ssm_recurrent(
     return out.real.astype(dtype, copy=False), state
 
 
-# ---------------------------------------------------------------- what they share
+# ---------------------------------------------------------------- shared by several members
 
 
 def _recurrence(
@@ -385,11 +376,11 @@ def _recurrence(
 
 
 def _kept(gate: np.ndarray) -> np.ndarray:
-    """What is left after token n of what stood after token m: gate_(m+1) ... gate_n, and 0 for n < m.
+    """The share of the state after token m that is left after token n: gate_(m+1) ... gate_n, and 0 for n < m.
 
-    gate (..., T) gives (..., 1 + T, 1 + T) in float64, n and m from 0; 0 is before the first token. Each product is
-    the exponential of its own sum of logarithms. Differences of one running sum would lose the digits of the small
-    ones, quotients of one running product would overflow.
+    gate (..., T) gives (..., 1 + T, 1 + T) in float64; n and m count from 0, which is before the first token. Each
+    product is the exponential of its own sum of logarithms. Differences of one running sum would lose the digits of
+    small sums, and quotients of one running product would overflow.
 
     >>> _kept(np.array([0.5, 0.25]))
     array([[1.   , 0.   , 0.   ],
@@ -399,7 +390,7 @@ def _kept(gate: np.ndarray) -> np.ndarray:
     rows = 1 + gate.shape[-1]
     logs = np.zeros((*gate.shape[:-1], rows, 1))
     logs[..., 1:, 0] = np.log(gate, dtype=np.float64)
-    # Row n holds log gate_n right up to column n - 1: down a column, the sum runs over m + 1 ... n.
+    # Row n holds log gate_n up to column n - 1, so that down column m the sum runs over m + 1 ... n.
     sums = np.cumsum(np.tril(np.broadcast_to(logs, (*gate.shape[:-1], rows, rows)), -1), axis=-2)
     return np.tril(np.exp(sums))  # the sums above the diagonal are 0, so nothing overflows there
 
@@ -415,7 +406,7 @@ def _channel_state(k: np.ndarray, v: np.ndarray, kept: np.ndarray, state: np.nda
     return (k * zeta).mT @ v + whole[..., None] * state
 
 
-# ---------------------------------------------------------------- the door
+# ---------------------------------------------------------------- checks
 
 
 def _prepare(q: np.ndarray, k: np.ndarray, v: np.ndarray, state: Any) -> tuple[Any, ...]:
@@ -454,7 +445,7 @@ def _prepare_ssm(q: np.ndarray, k: np.ndarray, v: np.ndarray, gate: np.ndarray, 
         check_shape(name, array, (v.shape[1], q.shape[1]), "heads of v, key_dim of q: the same for all tokens")
     real = accumulation_dtype(np, v.dtype)
     wide = np.result_type(real, np.complex64)
-    # e^(i theta) is of modulus 1 to rounding only.
+    # The modulus of e^(i theta) is 1 only up to rounding.
     _check_range("gate", np.abs(gate), 1 + 4 * np.finfo(gate.dtype).eps, "have modulus")
     shape = (*v.shape[:2], q.shape[1], v.shape[3])
     if state is None:

@@ -1,12 +1,12 @@
 """Weights in and out: state dicts of torchscale's RetNetDecoder and of flash-linear-attention's RetNetForCausalLM.
 
-A state dict maps names to arrays and comes from a dict or a .safetensors file. It holds weights, not the choices they
-were trained with: what cannot be read off it (activation, eps, ...) is an argument, whose default is theirs. Looked at:
-torchscale 0.3.0, flash-linear-attention 0.6.0.
+A state dict maps names to arrays; it is a dict or a .safetensors file. It holds weights and not the settings they were
+trained with: a setting that the weights do not show (activation, eps, ...) is an argument, with the library's default.
+Written for torchscale 0.3.0 and flash-linear-attention 0.6.0.
 
-Theirs are (outputs, inputs) matrices, ours (inputs, outputs): each is transposed, nothing is computed, so both round
-trips give back the same bits. Arrays returned are new, C-ordered NumPy arrays, of the dtype that came in; bfloat16,
-which NumPy lacks, becomes float32, which holds it exactly.
+Their matrices are (outputs, inputs), ours are (inputs, outputs). Each is transposed and nothing is computed, so round
+trips return the same bits. Arrays returned are new C-ordered NumPy arrays of the dtype that came in; bfloat16, which
+NumPy lacks, becomes float32, which holds it exactly.
 """
 
 import os
@@ -29,7 +29,7 @@ from .rotation import LADDERS, rotation_frequencies
 from .tree import flatten
 from .weights import unflatten
 
-# Our name of a weight: theirs, with {} for the number of the layer.
+# Our name of a weight: their name, with {} for the number of the layer.
 TORCHSCALE = {
     "embedding": "embed_tokens.weight",
     "retention_norm": "layers.{}.retention_layer_norm.weight",
@@ -58,13 +58,13 @@ FLA = {
     "group_norm": "model.layers.{}.attn.g_norm_swish_gate.weight",
     "w_o": "model.layers.{}.attn.o_proj.weight",
     "ffn_norm": "model.layers.{}.mlp_norm.weight",
-    "w_1": "model.layers.{}.mlp.gate_proj.weight",  # theirs calls gate what goes through the activation
+    "w_1": "model.layers.{}.mlp.gate_proj.weight",  # their gate goes through the activation
     "w_gate": "model.layers.{}.mlp.up_proj.weight",
     "w_2": "model.layers.{}.mlp.down_proj.weight",
     "final_norm": "model.norm.weight",
     "head": "lm_head.weight",
 }
-# The same norm where it is not fused with the gate: config.fuse_norm False, or no gate.
+# The norm has this name where it is not fused with the gate: their config.fuse_norm is False, or there is no gate.
 FLA_UNFUSED = FLA | {"group_norm": "model.layers.{}.attn.g_norm.weight"}
 
 
@@ -80,27 +80,27 @@ def from_torchscale(
 ) -> tuple[Params, RetNetConfig]:
     """Parameters and config of a torchscale `RetNetDecoder`.
 
-    The config has row_norm, as all three of its forms do. With score_norm None any form gives the logits of torchscale's
-    recurrent form; "sum" gives those of its parallel form, by retention_parallel alone. Its chunkwise form divides each
-    token by other positive numbers, which the norm forgives only at eps 0. The buffers tell the schedules of
-    gamma and of the rotation; they may be missing if num_heads is given, and then are those of the released code.
+    The config has row_norm, like all three forms of torchscale. With score_norm None, every form gives the logits of
+    torchscale's recurrent form; with "sum", retention_parallel gives those of its parallel form. Its chunkwise form
+    divides each token by other positive numbers, which cancel in the norm only at eps 0. The buffers show the schedules
+    of gamma and of the rotation. They may be missing if num_heads is given; then the released schedules are used.
 
     Args:
         state_dict: a mapping of names to floating arrays (NumPy's, torch's, or what numpy.asarray takes), or the path
             of a .safetensors file.
         num_heads: H, if the buffers are missing; otherwise None or the same number.
-        activation: its activation_fn, "gelu" or "swish".
-        embedding_scale: sqrt(d) if its no_scale_embedding was False.
-        norm_eps: its layernorm_eps.
+        activation: activation_fn of torchscale, "gelu" or "swish".
+        embedding_scale: sqrt(d) if no_scale_embedding was False.
+        norm_eps: layernorm_eps of torchscale.
         score_norm: see above, and `RetNetConfig`.
-        shared_embedding: whether output_projection.weight may be missing, since it is embed_tokens.weight.
+        shared_embedding: whether output_projection.weight may be missing because it is embed_tokens.weight.
 
     Returns:
         params as `init_params` makes them, and a `RetNetConfig`.
 
     Raises:
-        TypeError: state_dict is neither mapping nor path, a value is no floating array, or dtypes are mixed.
-        ValueError: a key is missing, left over or of the wrong shape (mixtures of experts, multiway, post-norm), or the
+        TypeError: state_dict is neither a mapping nor a path, a value is no floating array, or dtypes are mixed.
+        ValueError: a key is missing, unknown or of the wrong shape (mixtures of experts, multiway, post-norm), or the
             buffers follow no known schedule.
 
     >>> from refimpl import RetNetConfig, init_params
@@ -133,20 +133,21 @@ def from_torchscale(
 
 
 def to_torchscale(params: Params, config: RetNetConfig) -> dict[str, np.ndarray]:
-    """The state dict of a torchscale `RetNetDecoder` that computes what `forward(params, ..., config)` does.
+    """The state dict of a torchscale `RetNetDecoder` that computes the same as `forward(params, ..., config)`.
 
-    The buffers are float64 for float64 weights, else float32, rounded from exact ones. torchscale computes its own in
-    float32: the same decays for 20 heads (any more never forget there), angles up to 1e-6 off.
+    The buffers are computed exactly and rounded once: to float64 for float64 weights, else to float32. torchscale computes
+    its own in float32: its decays are the same for up to 20 heads (later heads never forget there), its angles are up to
+    1e-6 off.
 
     Args:
-        params, config: a model. torchscale has a gate, an RMS norm a head without weight, a gated feed-forward, scaled
-            keys, row_norm, H K = d, and named schedules; another config has no such state dict.
+        params, config: a model with what torchscale has: a gate, an RMS norm a head without weight, a gated feed-forward,
+            scaled keys, row_norm, H K = d, and named schedules.
 
     Returns:
-        A dict of NumPy arrays, for `write_safetensors` or, by torch.from_numpy, for load_state_dict.
+        A dict of NumPy arrays, for `write_safetensors` or, through torch.from_numpy, for load_state_dict.
 
     Raises:
-        TypeError, ValueError: config is something torchscale lacks; params are not those config asks for.
+        TypeError, ValueError: torchscale lacks a setting of config; params do not fit config.
     """
     _demand(
         config,
@@ -178,22 +179,22 @@ def from_fla(
 ) -> tuple[Params, RetNetConfig]:
     """Parameters and config of a flash-linear-attention `RetNetForCausalLM`.
 
-    It normalises no scores, rotates by rotary frequencies and turns channel i of a head with channel i + K/2, we 2 i
-    with 2 i + 1: the columns of W_Q and W_K change places. Widths (expand_k, expand_v, intermediate_size), the gate
-    (use_output_gate) and the norm's weight (elementwise_affine) are read off the state dict. Its feed-forward and gate
-    must be those of hidden_act "swish". Not supported: num_kv_heads, attention layers, convolutions, feature_map.
+    It normalises no scores and uses rotary frequencies. It rotates channel i of a head with channel i + K/2, we rotate
+    2 i with 2 i + 1, so the columns of W_Q and W_K are reordered. Widths (expand_k, expand_v, intermediate_size), the
+    gate (use_output_gate) and the norm's weight (elementwise_affine) are read off the state dict. Its feed-forward and
+    gate must be those of hidden_act "swish". Not supported: num_kv_heads, attention layers, convolutions, feature_map.
 
     Args:
         state_dict: as in `from_torchscale`.
         num_heads: H, if the norm of the heads has no weight; otherwise None or the same number.
-        norm_eps: its norm_eps.
-        shared_embedding: whether lm_head.weight may be missing, since it is model.embeddings.weight.
+        norm_eps: norm_eps of flash-linear-attention.
+        shared_embedding: whether lm_head.weight may be missing because it is model.embeddings.weight.
 
     Returns:
         params as `init_params` makes them, and a `RetNetConfig`.
 
     Raises:
-        TypeError, ValueError: as `from_torchscale`; grouped heads show as a k_proj of the wrong shape.
+        TypeError, ValueError: as for `from_torchscale`; grouped heads appear as a k_proj of the wrong shape.
     """
     weights = _read(state_dict)
     names = next((names for names in (FLA, FLA_UNFUSED) if names["group_norm"].format(0) in weights), FLA)
@@ -219,18 +220,17 @@ def from_fla(
 
 
 def to_fla(params: Params, config: RetNetConfig, *, fuse_norm: bool = True) -> dict[str, np.ndarray]:
-    """The state dict of a flash-linear-attention `RetNetForCausalLM` that computes what `forward` does.
+    """The state dict of a flash-linear-attention `RetNetForCausalLM` that computes the same as `forward`.
 
     Args:
-        params, config: a model; what `from_fla` says of theirs must hold of it.
-        fuse_norm: its config.fuse_norm, on which the name of the norm of the heads depends.
+        params, config: a model within the limits that `from_fla` states.
+        fuse_norm: fuse_norm of their config, on which the name of the norm of the heads depends.
 
     Returns:
-        A dict of NumPy arrays, for `write_safetensors` or, by torch.from_numpy, for load_state_dict.
+        A dict of NumPy arrays, for `write_safetensors` or, through torch.from_numpy, for load_state_dict.
 
     Raises:
-        TypeError, ValueError: config is something flash-linear-attention lacks; params are not those config asks
-            for.
+        TypeError, ValueError: flash-linear-attention lacks a setting of config; params do not fit config.
     """
     _demand(
         config,
@@ -255,15 +255,15 @@ def write_safetensors(path: str | os.PathLike[str], state_dict: Mapping[str, Any
         TypeError: a value is no floating array.
     """
     arrays = {key: np.ascontiguousarray(_array(key, value)) for key, value in state_dict.items()}
-    # Other libraries refuse a file that does not say for whom it was written; pt is PyTorch.
+    # Other libraries do not load a file without this entry; pt is PyTorch.
     write_atomically(path, safetensors.numpy.save(arrays, metadata={"format": "pt"}))
 
 
-# ---------------------------------------------------------------- what both share
+# ---------------------------------------------------------------- shared by both libraries
 
 
 def _entries(names: dict[str, str], config: RetNetConfig) -> Iterator[tuple[str, tuple[int, ...], str, bool]]:
-    """(our dotted name, our shape, their key, whether ours is the transpose of theirs) of every weight."""
+    """(our dotted name, our shape, their key, whether their array is the transpose of ours) of every weight."""
     for name, shape in flatten(param_shapes(config)).items():
         leaf = name.rpartition(".")[2]
         yield name, shape, names[leaf].format(*name.split(".")[1:2]), leaf == "head" or leaf.startswith("w_")
@@ -301,7 +301,7 @@ def _theirs(
 
 
 def _neighbours(config: RetNetConfig) -> np.ndarray:
-    """Columns of W_Q in the order of ours, where the pair of channels (i, i + K/2) stands side by side.
+    """Their columns of W_Q in our order, in which the channels i and i + K/2 of a head are neighbours.
 
     >>> _neighbours(RetNetConfig(dim=12, num_heads=2))
     array([ 0,  3,  1,  4,  2,  5,  6,  9,  7, 10,  8, 11])
@@ -313,7 +313,7 @@ def _neighbours(config: RetNetConfig) -> np.ndarray:
 def _sizes(
     weights: dict[str, np.ndarray], names: dict[str, str], num_heads: int, shared_embedding: bool
 ) -> dict[str, Any]:
-    """The sizes in a config, read off the shapes; puts a shared embedding where the output head is looked for."""
+    """The sizes in a config, read off the shapes; adds a shared embedding to weights under the name of the output head."""
     check_integer("num_heads", num_heads, minimum=1)
     vocab_size, dim = _shape(weights, names["embedding"], 2)
     if shared_embedding:
@@ -340,7 +340,7 @@ def _sizes(
 
 
 def _recognise(key: str, got: np.ndarray, known: dict[str, np.ndarray]) -> str:
-    """Which of the `known` arrays, by name, `got` is a rounding of; loose enough for buffers cast to bfloat16."""
+    """The name of the one of the `known` arrays that `got` is a rounding of; accepts buffers cast to bfloat16."""
     for name, want in known.items():
         _check_shape(key, got, want.shape)
         if np.allclose(got, want, rtol=2**-8, atol=1e-7):
@@ -373,7 +373,7 @@ def _demand(config: RetNetConfig, whose: str, **allowed: Sequence[Any]) -> None:
 
 
 def _read(source: Any) -> dict[str, np.ndarray]:
-    """{key: floating NumPy array} of a mapping or of the path of a .safetensors file."""
+    """{key: floating NumPy array} from a mapping or from the path of a .safetensors file."""
     if isinstance(source, str | os.PathLike):
         return _read_safetensors(Path(source))
     if not isinstance(source, Mapping):
@@ -399,7 +399,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    """A floating NumPy array of what numpy.asarray takes, or of a torch tensor of any device and precision."""
+    """A floating NumPy array from what numpy.asarray takes, or from a torch tensor of any device and precision."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
