@@ -19,8 +19,15 @@ class Array(Protocol):
     def dtype(self) -> Any:
         """A dtype of the array's own library."""
 
-    def __getitem__(self, key: Any, /) -> Any:
-        """Elements or slices."""
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __add__(self, other: Any, /) -> Any: ...
+
+    def __sub__(self, other: Any, /) -> Any: ...
+
+    def __mul__(self, other: Any, /) -> Any: ...
+
+    def __rmul__(self, other: Any, /) -> Any: ...
 
 
 ArrayT = TypeVar("ArrayT", bound=Array)  # in the arguments and in the results: of the same library

@@ -23,7 +23,7 @@ import numpy as np
 
 from .arrays import Params
 from .checks import check_integer, check_numpy, check_shape, check_state
-from .config import RetNetConfig
+from .config import FEED_FORWARDS, RetNetConfig
 from .decay import in_two_parts
 from .layers import erf, gelu, linear, merge_heads, split_heads, swish
 from .model import State
@@ -186,6 +186,9 @@ def gelu_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
     return grad * (distribution + x * np.exp(-0.5 * x * x) * (2.0 * np.pi) ** -0.5)
 
 
+ACTIVATIONS = {"swish": (swish, swish_backward), "gelu": (gelu, gelu_backward)}  # and their gradients
+
+
 def rotate_backward(grad: np.ndarray, offset: int | np.ndarray, ladder: str) -> np.ndarray:
     """Gradient of `rotate`: the rotation by the opposite angles."""
     return rotate(grad, offset, -rotation_frequencies(grad.shape[-1], ladder))
@@ -242,16 +245,15 @@ def feed_forward_backward(
     params: Params, grad: np.ndarray, kind: str, record: dict[str, Any]
 ) -> tuple[np.ndarray, Params]:
     """Gradients (dx, dict like params) of `feed_forward`, which filled `record`."""
+    (activation, activation_backward), gated = ACTIVATIONS[FEED_FORWARDS[kind].activation], FEED_FORWARDS[kind].gated
     x, inner = record["x"], record["inner"]
     grads: Params = {}
     grad, grads["w_2"] = linear_backward(record["hidden"], params["w_2"], grad)
     dx: Any = 0.0
-    if kind != "gelu":
-        activated = swish(inner) if kind == "swiglu" else gelu(inner)
-        dx, grads["w_gate"] = linear_backward(x, params["w_gate"], grad * activated)
+    if gated:
+        dx, grads["w_gate"] = linear_backward(x, params["w_gate"], grad * activation(inner))
         grad = grad * record["gate"]
-    grad = swish_backward(inner, grad) if kind == "swiglu" else gelu_backward(inner, grad)
-    dx_part, grads["w_1"] = linear_backward(x, params["w_1"], grad)
+    dx_part, grads["w_1"] = linear_backward(x, params["w_1"], activation_backward(inner, grad))
     return dx + dx_part, grads
 
 

@@ -1,14 +1,28 @@
 """The shape of a model, and every choice in which the paper, its ablations and the released code differ."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .checks import check_choice, check_integer, check_key_dim, check_number
 from .decay import check_schedule
 from .rotation import LADDERS
 
 GROUP_NORMS = ("rms", "mean", None)
-FEED_FORWARDS = ("swiglu", "geglu", "gelu")
 SCORE_NORMS = (None, "sum", "absolute")
+
+
+class FeedForward(NamedTuple):
+    """A kind of feed-forward: the name of its activation, and whether x W_gate multiplies the activated x W_1."""
+
+    activation: str  # a field of `refimpl.layers.Operations` and a key of `refimpl.backward.ACTIVATIONS`
+    gated: bool
+
+
+FEED_FORWARDS = {
+    "swiglu": FeedForward("swish", gated=True),
+    "geglu": FeedForward("gelu", gated=True),
+    "gelu": FeedForward("gelu", gated=False),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from .arrays import Params
 from .checks import check_choice, check_integer
-from .config import RetNetConfig
+from .config import FEED_FORWARDS, RetNetConfig
 from .decay import SCHEDULES, head_decays
 from .files import write_atomically
 from .model import check_params, param_shapes
@@ -46,7 +46,8 @@ TORCHSCALE = {
     "head": "output_projection.weight",
 }
 ANGLE, DECAY = "retnet_rel_pos.angle", "retnet_rel_pos.decay"
-ACTIVATIONS = {"gelu": "geglu", "swish": "swiglu"}  # torchscale's activation_fn: our ffn
+# activation_fn of torchscale: our ffn. Its names of activations are ours.
+ACTIVATIONS = dict(sorted((kind.activation, name) for name, kind in FEED_FORWARDS.items() if kind.gated))
 
 FLA = {
     "embedding": "model.embeddings.weight",

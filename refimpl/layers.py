@@ -6,18 +6,20 @@ Equations: arXiv:2307.08621v4; what the released code does otherwise is an optio
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace, device
 
+from .arrays import Array, ArrayT, Params, Retention
 from .checks import accumulation_dtype, check_arrays, check_shape
+from .config import FEED_FORWARDS, RetNetConfig
 from .decay import head_decays
 from .retention import retention_parallel
 from .rotation import phases, turn
 from .score_norm import row_sums, score_scale
 
 
-def rms_norm(x, weight=None, *, eps=1e-6):
+def rms_norm(x: ArrayT, weight: Array | None = None, *, eps: float = 1e-6) -> ArrayT:
     """x / sqrt(mean(x^2) + eps) over the last axis, times weight if one is given.
 
     Over the value axis of (B, H, T, V) and without a weight this is the group norm of multi-scale
@@ -26,7 +28,7 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     Args:
         x: (..., N) real floating.
         weight: (N,) or None.
-        eps: added to the mean square; it is what makes the norm not quite scale-invariant.
+        eps: added to the mean square; with eps > 0 the norm is not quite scale-invariant.
 
     Returns:
         An array of x's shape and dtype.
@@ -48,13 +50,13 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     return normed if weight is None else normed * weight
 
 
-def linear(x, weight):
-    """x W for x (..., N) and weight (N, M): one product of two matrices, where NumPy would make one a sequence."""
+def linear(x: ArrayT, weight: Array) -> ArrayT:
+    """x W for x (..., N) and weight (N, M), as one product of two matrices; NumPy would compute one for each sequence."""
     xp = array_namespace(x)
     return xp.reshape(xp.reshape(x, (-1, x.shape[-1])) @ weight, (*x.shape[:-1], weight.shape[1]))
 
 
-def swish(x):
+def swish(x: ArrayT) -> ArrayT:
     """x sigmoid(x), the gate's activation (Eq. 8), written with tanh, which never overflows.
 
     >>> import numpy as np
@@ -65,7 +67,7 @@ def swish(x):
     return x * 0.5 * (1.0 + xp.tanh(0.5 * x))
 
 
-def gelu(x):
+def gelu(x: ArrayT) -> ArrayT:
     """x (1 + erf(x / sqrt 2)) / 2, exactly: the activation of the paper's feed-forward.
 
     >>> import numpy as np
@@ -75,9 +77,9 @@ def gelu(x):
     return 0.5 * x * (1.0 + erf(x * 0.5**0.5))
 
 
-def erf(x):
-    """The error function, 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digit is
-    lost."""
+def erf(x: ArrayT) -> ArrayT:
+    """The error function, 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!: all terms have one sign, so no digits
+    are lost."""
     xp = array_namespace(x)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum reaches 1e15, beyond float16
     wide = xp.clip(wide, -6.0, 6.0)  # where erf is 1 to the last digit of float64
@@ -89,22 +91,22 @@ def erf(x):
 
 
 class Operations(NamedTuple):
-    """What an array library may compute in a way of its own: by fewer kernels, or keeping less for its gradients.
+    """What an array library may compute in its own way: with fewer kernels, or keeping less for its gradients.
 
-    rms_norm, swish, gelu: take and return what the functions of these names here do; they need not check it.
-    stop_gradient: x -> x, which automatic differentiation is to take for a constant.
-    recomputed: function, *arrays -> function(*arrays), of which automatic differentiation may keep the arrays alone and
-        compute the rest again.
+    rms_norm, swish, gelu: like the functions of these names here, without the checks.
+    stop_gradient: x -> x, a constant for automatic differentiation.
+    recomputed: function, *arrays -> function(*arrays); automatic differentiation may keep only the arrays and compute
+        the rest again.
     """
 
-    rms_norm: Callable
-    swish: Callable
-    gelu: Callable
-    stop_gradient: Callable
-    recomputed: Callable
+    rms_norm: Callable[..., Any]
+    swish: Callable[[Any], Any]
+    gelu: Callable[[Any], Any]
+    stop_gradient: Callable[[Any], Any]
+    recomputed: Callable[..., Any]
 
 
-# Plain arithmetic, for any library. It has no words for gradients, so they go through `stop_gradient` too.
+# Plain arithmetic, for any library. The array API cannot stop a gradient, so here `stop_gradient` does nothing.
 REFERENCE = Operations(
     rms_norm=rms_norm,
     swish=swish,
@@ -114,20 +116,30 @@ REFERENCE = Operations(
 )
 
 
-def group_norm(y, config, weight=None, *, operations=REFERENCE):
+def group_norm(
+    y: ArrayT, config: RetNetConfig, weight: Array | None = None, *, operations: Operations = REFERENCE
+) -> ArrayT:
     """The norm of Eq. 8: one group a head, over the value axis of (B, H, T, V), as `config.group_norm` says."""
     if config.group_norm is None:
         return y
     xp = array_namespace(y)
     if config.group_norm == "mean":
         y = y - xp.mean(y, axis=-1, keepdims=True)
-    y = xp.permute_dims(y, (0, 2, 1, 3))  # as the fused kernels write it and `merge_heads` wants it: without a copy
+    y = xp.permute_dims(y, (0, 2, 1, 3))  # the layout that fused kernels write and `merge_heads` takes without a copy
     return xp.permute_dims(operations.rms_norm(y, weight, eps=config.norm_eps), (0, 2, 1, 3))
 
 
 def multi_scale_retention(
-    params, x, config, *, retention=retention_parallel, state=None, position=0, record=None, operations=REFERENCE
-):
+    params: Params,
+    x: ArrayT,
+    config: RetNetConfig,
+    *,
+    retention: Retention = retention_parallel,
+    state: ArrayT | None = None,
+    position: int | Array = 0,
+    record: dict[str, Any] | None = None,
+    operations: Operations = REFERENCE,
+) -> tuple[ArrayT, ArrayT]:
     """Retention in H heads, each with its own gamma, normalised and gated (Eq. 8).
 
     q, k, v are projections of x; q and k are rotated, k is scaled by 1/sqrt(K). Then
@@ -139,9 +151,9 @@ def multi_scale_retention(
         config: a `RetNetConfig`.
         retention: any function under the contract of `refimpl.retention`.
         state: (B, H, K, V), or None for zero.
-        position: how many tokens came before x, an integer, or integers (B,), one for each sequence.
-        record: a dict that receives what was computed on the way, for `refimpl.backward`; None to keep nothing.
-        operations: the `Operations` of the array library, by default plain arithmetic, which any has.
+        position: the number of tokens before x, an integer, or integers (B,), one for each sequence.
+        record: a dict that receives the intermediate results for `refimpl.backward`; None to keep nothing.
+        operations: the `Operations` of the array library, by default plain arithmetic, which every library has.
 
     Returns:
         out (B, T, d) and the state after the last token (B, H, K, V).
@@ -160,7 +172,7 @@ def multi_scale_retention(
             x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided, gate=gate
         )
 
-    def output(divided, gate, weight, w_o):
+    def output(divided: Any, gate: Any, weight: Any, w_o: Any) -> Any:
         gated = merged = merge_heads(group_norm(divided, config, weight, operations=operations))
         if gate is not None:
             gated = operations.swish(gate) * merged
@@ -171,7 +183,9 @@ def multi_scale_retention(
     return operations.recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
 
 
-def project(params, x, config, position=0):
+def project(
+    params: Params, x: ArrayT, config: RetNetConfig, position: int | Array = 0
+) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
     """q, k, v of `multi_scale_retention`, rotated and scaled, (B, H, T, N) each, and gamma (H,)."""
     xp = array_namespace(x)
     q, k, v = (split_heads(linear(x, params[name]), config.num_heads) for name in ("w_q", "w_k", "w_v"))
@@ -183,13 +197,22 @@ def project(params, x, config, position=0):
     return q, k, v, head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))
 
 
-def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0, *, operations=REFERENCE):
-    """What retention is divided by before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
+def score_divisor(
+    q: Array,
+    k: Array,
+    gamma: Array,
+    config: RetNetConfig,
+    retention: Retention = retention_parallel,
+    position: Any = 0,
+    *,
+    operations: Operations = REFERENCE,
+) -> Any:
+    """The divisor of retention before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
     xp, divisor = array_namespace(q), None
     if config.row_norm:
         divisor = xp.astype(xp.sqrt(row_sums(gamma, q.shape[2], position)), q.dtype)[..., None]
     if config.score_norm is not None:
-        if retention is not retention_parallel or getattr(position, "ndim", 0) or position != 0:
+        if retention is not retention_parallel or bool(getattr(position, "ndim", 0)) or position != 0:
             raise ValueError(
                 f"score_norm must be None unless retention is retention_parallel on the whole text, got "
                 f"{config.score_norm!r}: the scores of a row stand side by side in the parallel form alone"
@@ -200,15 +223,23 @@ def score_divisor(q, k, gamma, config, retention=retention_parallel, position=0,
     return divisor
 
 
-def feed_forward(params, x, kind="swiglu", record=None, *, operations=REFERENCE):
-    """The feed-forward: "swiglu" or "geglu" (act(x W_1) * x W_gate) W_2, or "gelu" gelu(x W_1) W_2 as in the paper.
+def feed_forward(
+    params: Params,
+    x: ArrayT,
+    kind: str = "swiglu",
+    record: dict[str, Any] | None = None,
+    *,
+    operations: Operations = REFERENCE,
+) -> ArrayT:
+    """The feed-forward, (f(x W_1) * x W_gate) W_2, or f(x W_1) W_2 without a gate; kind: one of `FEED_FORWARDS`.
 
-    params: dict of w_1, w_gate (d, f), w_2 (f, d); no w_gate for "gelu". x (B, T, d). Returns (B, T, d). record,
-    operations: as for `multi_scale_retention`.
+    params: dict of w_1, w_gate (d, f), w_2 (f, d); w_gate only for gated kinds. x (B, T, d). Returns (B, T, d).
+    record, operations: as for `multi_scale_retention`.
     """
+    activation, gated = FEED_FORWARDS[kind]
     inner, gate = linear(x, params["w_1"]), None
-    hidden = operations.swish(inner) if kind == "swiglu" else operations.gelu(inner)
-    if kind != "gelu":
+    hidden = getattr(operations, activation)(inner)
+    if gated:
         gate = linear(x, params["w_gate"])
         hidden = hidden * gate
     if record is not None:
@@ -216,13 +247,13 @@ def feed_forward(params, x, kind="swiglu", record=None, *, operations=REFERENCE)
     return linear(hidden, params["w_2"])
 
 
-def split_heads(x, num_heads):
+def split_heads(x: ArrayT, num_heads: int) -> ArrayT:
     """(B, T, H N) -> (B, H, T, N)."""
     xp, (batch, time, width) = array_namespace(x), x.shape
     return xp.permute_dims(xp.reshape(x, (batch, time, num_heads, width // num_heads)), (0, 2, 1, 3))
 
 
-def merge_heads(x):
+def merge_heads(x: ArrayT) -> ArrayT:
     """(B, H, T, N) -> (B, T, H N)."""
     xp, (batch, num_heads, time, width) = array_namespace(x), x.shape
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (batch, time, num_heads * width))

@@ -6,44 +6,47 @@ X' = FFN(RMSNorm(Y)) + Y (arXiv:2307.08621v4).
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
+from .arrays import Array, ArrayT, Params, Retention
 from .checks import check_shape, values_are_trusted
-from .layers import REFERENCE, feed_forward, linear, multi_scale_retention
+from .config import FEED_FORWARDS, RetNetConfig
+from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention
 from .retention import retention_parallel, retention_step
 from .tree import flatten, map_tree
 
 
 class State(NamedTuple):
-    """What the past leaves behind: how many tokens there were, and (B, H, K, V) for each layer.
+    """What is left of the past: the number of tokens, and (B, H, K, V) for each layer.
 
-    position is an int, or integers (B,) where sequences of different lengths go on side by side.
+    position is an int, or integers (B,) for a batch of sequences of different lengths.
     """
 
-    position: int
-    layers: tuple
+    position: Any
+    layers: tuple[Any, ...]
 
 
 @functools.cache
-def param_shapes(config):
-    """The nested dict of parameters that a `RetNetConfig` asks for, with their shapes as leaves.
+def param_shapes(config: RetNetConfig) -> Params:
+    """The nested dict of the parameters of a model, with their shapes as leaves.
 
     >>> from refimpl import RetNetConfig
     >>> param_shapes(RetNetConfig(dim=8, num_layers=1, num_heads=2))["layers"][0]["retention"]["w_v"]
     (8, 16)
     """
     dim, keys, values = config.dim, config.num_heads * config.key_dim, config.num_heads * config.value_dim
-    retention = {"w_q": (dim, keys), "w_k": (dim, keys), "w_v": (dim, values)}
+    retention: dict[str, tuple[int, ...]] = {"w_q": (dim, keys), "w_k": (dim, keys), "w_v": (dim, values)}
     if config.gate:
         retention["w_g"] = (dim, values)
     if config.group_norm_affine:
         retention["group_norm"] = (config.value_dim,)
     retention["w_o"] = (values, dim)
     ffn = {"w_1": (dim, config.ffn_dim)}
-    if config.ffn != "gelu":
+    if FEED_FORWARDS[config.ffn].gated:
         ffn["w_gate"] = (dim, config.ffn_dim)
     ffn["w_2"] = (config.ffn_dim, dim)
     layer = {"retention_norm": (dim,), "retention": retention, "ffn_norm": (dim,), "ffn": ffn}
@@ -58,7 +61,7 @@ def param_shapes(config):
 GAINS = {"w_q": 2**-2.5, "w_k": 2**-2.5, "w_v": 2**-2.5, "w_g": 2**-2.5, "w_o": 2**-1}
 
 
-def init_params(config, seed=0, dtype=np.float32):
+def init_params(config: RetNetConfig, seed: int = 0, dtype: Any = np.float32) -> Params:
     """Seeded parameters, a nested dict of NumPy arrays of `dtype` in the shapes of `param_shapes`.
 
     The released initialisation: projections are Xavier-uniform, with gain 2^-2.5 for w_q, w_k, w_v, w_g and 2^-1 for
@@ -71,7 +74,7 @@ def init_params(config, seed=0, dtype=np.float32):
     """
     rng = np.random.default_rng(seed)
 
-    def draw(name, shape):
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         leaf = name.rpartition(".")[2]
         if len(shape) == 1:
             return np.ones(shape, dtype)
@@ -83,8 +86,11 @@ def init_params(config, seed=0, dtype=np.float32):
     return map_tree(draw, param_shapes(config))
 
 
-def check_params(params, config):
-    """Demand the parameters `config` asks for, of one library and dtype; ValueError or TypeError names the first misfit."""
+def check_params(params: Params, config: RetNetConfig) -> None:
+    """Require the parameters of a model of `config`, of one library and dtype.
+
+    A ValueError or TypeError names the first that is missing, unknown or of another kind or shape.
+    """
     flat, wanted = flatten(params), flatten(param_shapes(config))
     for name in sorted(wanted.keys() - flat.keys()):
         raise ValueError(f"params: {name} is missing")
@@ -101,48 +107,64 @@ def check_params(params, config):
 
 
 def block(
-    params, x, config, *, retention=retention_parallel, state=None, position=0, record=None, operations=REFERENCE
-):
+    params: Params,
+    x: ArrayT,
+    config: RetNetConfig,
+    *,
+    retention: Retention = retention_parallel,
+    state: ArrayT | None = None,
+    position: int | Array = 0,
+    record: list[dict[str, Any]] | None = None,
+    operations: Operations = REFERENCE,
+) -> tuple[ArrayT, ArrayT]:
     """One layer: Y = MSR(RMSNorm(X)) + X, X' = FFN(RMSNorm(Y)) + Y.
 
     params: an entry of params["layers"]; x (B, T, d); the others as for `refimpl.layers.multi_scale_retention`.
     Returns (B, T, d) and the state after the last token (B, H, K, V).
     """
-    kept = None if record is None else {"x": x, "retention": {}, "ffn": {}}
+    kept: dict[str, Any] = {} if record is None else {"x": x, "retention": {}, "ffn": {}}
     y, after = multi_scale_retention(
         params["retention"], operations.rms_norm(x, params["retention_norm"], eps=config.norm_eps), config,
-        retention=retention, state=state, position=position, record=kept and kept["retention"], operations=operations,
+        retention=retention, state=state, position=position, record=kept.get("retention"), operations=operations,
     )  # fmt: skip
     y = x + y
     normed = operations.rms_norm(y, params["ffn_norm"], eps=config.norm_eps)
-    x = y + feed_forward(params["ffn"], normed, config.ffn, record=kept and kept["ffn"], operations=operations)
+    x = y + feed_forward(params["ffn"], normed, config.ffn, record=kept.get("ffn"), operations=operations)
     if record is not None:
         record.append(kept | {"y": y})
     return x, after
 
 
 def forward(
-    params, tokens, config, *, retention=retention_parallel, state=None, record=None, layer=None, operations=REFERENCE
-):
+    params: Params,
+    tokens: ArrayT,
+    config: RetNetConfig,
+    *,
+    retention: Retention = retention_parallel,
+    state: State | None = None,
+    record: list[dict[str, Any]] | None = None,
+    layer: Callable[..., tuple[Any, Any]] | None = None,
+    operations: Operations = REFERENCE,
+) -> tuple[ArrayT, State]:
     """Logits of the next token at every position, by any form of retention.
 
     Args:
         params: a nested dict of arrays, as `init_params` makes it.
         tokens: (B, T) integers in [0, vocab_size), of the same array library and device.
-        config: the `RetNetConfig` the parameters were made for.
+        config: the `RetNetConfig` of the parameters.
         retention: any function under the contract of `refimpl.retention`.
-        state: the `State` an earlier call returned, from which this one goes on, or None.
-        record: an empty list, which receives what `refimpl.backward` needs, an entry a layer and one for the end.
-        layer: who computes a layer, `block` by default. With another function of its arguments, params["layers"] is a
-            list of whatever that takes, and params are not checked: the module in `gpu` has layers that are modules.
-        operations: the `refimpl.layers.Operations` of the array library, by default plain arithmetic, which any has.
+        state: the `State` that an earlier call returned, to continue from, or None.
+        record: an empty list that receives what `refimpl.backward` needs, one entry a layer and one for the end.
+        layer: the function that computes a layer, `block` by default. Another function takes the same arguments;
+            params["layers"] then holds what it takes as params, such as the modules in `gpu`, and params are not checked.
+        operations: the `refimpl.layers.Operations` of the array library, by default plain arithmetic.
 
     Returns:
         logits (B, T, vocab_size) and the `State` after the last token.
 
     Raises:
-        TypeError, ValueError: params are not those the config asks for; tokens are not integers of rank 2 or lie
-            outside the vocabulary; the state is no `State` or of another depth; anything the retention refuses.
+        TypeError, ValueError: params do not fit config; tokens are not integers of rank 2 or lie outside the
+            vocabulary; state is no `State` or of another depth; the retention raises it.
     """
     if layer is None:
         check_params(params, config)
@@ -157,9 +179,10 @@ def forward(
     x = config.embedding_scale * xp.reshape(
         xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
     )
-    how, after = {"retention": retention, "record": record, "operations": operations}, []
+    options = {"retention": retention, "position": state.position, "record": record, "operations": operations}
+    after = []
     for layer_params, before in zip(params["layers"], state.layers, strict=True):
-        x, layer_state = layer(layer_params, x, config, state=before, position=state.position, **how)
+        x, layer_state = layer(layer_params, x, config, state=before, **options)
         after.append(layer_state)
     normed = operations.rms_norm(x, params["final_norm"], eps=config.norm_eps)
     if record is not None:
@@ -167,7 +190,14 @@ def forward(
     return linear(normed, params["head"]), State(state.position + tokens.shape[1], tuple(after))
 
 
-def decode_step(params, tokens, config, state=None, *, operations=REFERENCE):
+def decode_step(
+    params: Params,
+    tokens: ArrayT,
+    config: RetNetConfig,
+    state: State | None = None,
+    *,
+    operations: Operations = REFERENCE,
+) -> tuple[ArrayT, State]:
     """One token a sequence, recurrently: `forward` with `retention_step`.
 
     tokens (B,); returns logits (B, vocab_size) and the `State` after the token. The rest, and errors, as `forward`.
@@ -180,7 +210,7 @@ def decode_step(params, tokens, config, state=None, *, operations=REFERENCE):
     return logits[:, 0, :], state
 
 
-def _check_tokens(tokens, embedding, config):
+def _check_tokens(tokens: Any, embedding: Any, config: RetNetConfig) -> Any:
     """Return the tokens as int64, which every library can index with."""
     if not is_array_api_obj(tokens) or array_namespace(tokens) is not array_namespace(embedding):
         raise TypeError(f"tokens must be an array of the library of params, got {type(tokens).__name__}")

@@ -1,17 +1,20 @@
-"""How the paper normalises retention scores, and what each normalisation costs in sameness of the forms.
+"""How the paper normalises retention scores, and in which forms each normalisation can be computed.
 
-Group normalisation forgives a positive factor per token and head, if its eps is 0. The row sums of D are such a factor
-and known in every form. So is the sum of a row of scores, by a recurrence of its own (lesson 8); the sum of their absolute
-values needs the whole row. We offer both where the released code takes them: in the parallel form alone.
+Group normalisation with eps 0 cancels a positive factor per token and head. The row sums of D are such a factor and are
+known in every form. So is the sum of a row of scores, by a recurrence of its own (lesson 8); the sum of their absolute
+values needs the whole row. Both sums are offered where the released code takes them: only in the parallel form.
 """
+
+from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from .arrays import Array, ArrayT
 from .checks import check_choice, check_gamma, check_integer, check_positions
 from .decay import decay_mask
 
 
-def row_sums(gamma, time, position=0):
+def row_sums(gamma: ArrayT, time: int, position: int | Array = 0) -> ArrayT:
     """Sum of row n of the decay mask D: (1 - gamma^n) / (1 - gamma), and n for gamma = 1 (Eq. 5).
 
     Recurrently it is r_n = gamma r_(n-1) + 1. n counts from 1 at the beginning of the text.
@@ -19,7 +22,7 @@ def row_sums(gamma, time, position=0):
     Args:
         gamma: (H,) float32 or float64 in (0, 1].
         time: T, the number of tokens.
-        position: how many tokens came before, an integer, or integers (B,), one for each sequence.
+        position: the number of tokens before, an integer, or integers (B,), one for each sequence.
 
     Returns:
         (H, T) float64, or (B, H, T) for positions (B,).
@@ -40,13 +43,13 @@ def row_sums(gamma, time, position=0):
     decay = xp.astype(gamma, xp.float64)[:, None]
     endless = decay == 1
     forgotten = xp.where(endless, xp.ones_like(decay), 1 - decay)
-    # expm1 and log1p: 1 - gamma^n loses all digits where gamma^n is close to 1.
+    # By expm1 and log1p, because 1 - gamma^n loses all digits where gamma^n is close to 1.
     kept = -xp.expm1(n * xp.log1p(-xp.where(endless, xp.zeros_like(decay), forgotten)))
     return xp.where(endless, n + xp.zeros_like(kept), kept / forgotten)
 
 
-def score_scale(q, k, gamma, kind, row_norm=False):
-    """What the paper divides row n of the scores R = Q K^T * D by: max(|sum_m R_nm|, 1), or max(sum_m |R_nm|, 1).
+def score_scale(q: Any, k: Any, gamma: Array, kind: str, row_norm: bool = False) -> Any:
+    """The paper's divisor of row n of the scores R = Q K^T * D: max(|sum_m R_nm|, 1), or max(sum_m |R_nm|, 1).
 
     Args:
         q, k: (B, H, T, K), of the whole text from its first token.

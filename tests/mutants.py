@@ -152,7 +152,7 @@ MUTANTS = (
     _mutant("k is scaled by the values' width", "layers.py", "k * config.key_dim**-0.5", "k * config.value_dim**-0.5", only="oracle"),
     _mutant("residual around the feed-forward is missing", "model.py", "x = y + feed_forward(", "x = feed_forward(", only="oracle"),
     _mutant("residual around retention is missing", "model.py", "y = x + y", "pass", only="oracle"),
-    _mutant("feed-forward has no activation", "layers.py", 'operations.swish(inner) if kind == "swiglu"', 'inner if kind == "swiglu"', only="oracle"),
+    _mutant("feed-forward has no activation", "layers.py", "getattr(operations, activation)(inner)", 'inner if kind == "swiglu" else getattr(operations, activation)(inner)', only="oracle"),
     _mutant("error function is summed in halves", "layers.py", "wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum", "wide = x  # the sum", only="oracle"),
     _mutant("gamma schedule of the config is ignored", "layers.py", "config.gamma_schedule, xp=xp", '"released", xp=xp', only="oracle"),
     _mutant("rotation of the config is ignored", "layers.py", "phases(q, position, config.rotation)", "phases(q, position)", only="oracle"),
