@@ -64,8 +64,8 @@ def test_a_baseline_is_one_row(monkeypatch):
         candidate.build().call()
 
 
-def test_the_names_of_kernels_are_known_without_torch():
-    program = "import sys, gpu.kernels.registry as r; r.RETENTIONS['chunkwise'](4); sys.exit('torch' in sys.modules)"
+def test_names_and_labels_are_known_without_torch():
+    program = "import sys, gpu.bench.rows, gpu.models.registry; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
