@@ -203,6 +203,13 @@ def test_backward_refuses(form, backward, changes, error, message):
     validation.refused(lambda: backward(**(GOOD | changes)), error, message)
 
 
+@pytest.mark.parametrize("size", [0, 4.0])
+@pytest.mark.parametrize("backward", [bw.retention_chunkwise_backward, kernels.retention_chunkwise_backward_numba])
+def test_backward_refuses_chunk_sizes(backward, size):
+    error, message = {0: (ValueError, "at least 1, got 0"), 4.0: (TypeError, "an integer, got 4.0 (float)")}[size]
+    validation.refused(lambda: backward(**GOOD, chunk_size=size), error, f"chunk_size must be {message}")
+
+
 def slope_is_right(function, x, grad, tolerance=1e-7):
     """grad is the gradient of sum(function(x) * weights) at x, along random directions."""
     rng = np.random.default_rng(0)

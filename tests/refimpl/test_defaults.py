@@ -80,4 +80,6 @@ def test_function(function):
     """All defaults but which library, which layer and which operations compute."""
     parameters = inspect.signature(function).parameters.items()
     found = {name: each.default for name, each in parameters if each.default is not inspect.Parameter.empty}
-    assert {name: value for name, value in found.items() if name not in ("xp", "layer", "operations")} == DEFAULTS[function]
+    assert {name: value for name, value in found.items() if name not in ("xp", "layer", "operations")} == DEFAULTS[
+        function
+    ]

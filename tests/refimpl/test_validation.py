@@ -1,22 +1,30 @@
 """Every public function refuses bad arguments with the message a user needs, and takes what lies just inside."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from backends import STRICT, TORCH
 
 import refimpl
+from refimpl.compiled import kernels
 from refimpl.conformance import validation
 from refimpl.conformance.contract import all_close
 from refimpl.oracle import retention_oracle
 
-FORMS = {
+PLAIN = {
     "parallel": refimpl.retention_parallel,
     "recurrent": refimpl.retention_recurrent,
     "chunkwise": functools.partial(refimpl.retention_chunkwise, chunk_size=2),
     "step": refimpl.retention_step,
 }
+COMPILED = {
+    "compiled recurrent": kernels.retention_recurrent_numba,
+    "compiled chunkwise": functools.partial(kernels.retention_chunkwise_numba, chunk_size=2),
+    "compiled step": kernels.retention_step_numba,
+}
+FORMS = PLAIN | COMPILED
 by_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
@@ -27,18 +35,39 @@ def test_retention_refuses(form, refusal):
 
 
 @by_form
-def test_retention_refuses_other_libraries_devices_and_half_states(form):
-    for backend in (TORCH, STRICT):
-        validation.refuses_other_libraries(form, backend)
+@pytest.mark.parametrize("backend", [TORCH, STRICT], ids=lambda backend: backend.name)
+def test_retention_refuses_other_libraries(form, backend):
+    validation.refuses_other_libraries(form, backend)
+
+
+@pytest.mark.parametrize("form", PLAIN.values(), ids=PLAIN)
+def test_retention_refuses_other_devices_and_half_states(form):
     validation.refuses_other_devices(form, TORCH)
     validation.refuses_half_states(form, TORCH)
 
 
-@pytest.mark.parametrize(
-    "refusal", validation.PACKAGE_REFUSALS, ids=lambda refusal: f"{refusal.function}: {refusal.message}"
+@pytest.mark.parametrize("form", COMPILED.values(), ids=COMPILED)
+def test_compiled_retention_refuses_what_is_not_numpy(form):
+    arguments = {name: TORCH.asarray(x) for name, x in validation.arguments().items()}
+    validation.refused(lambda: form(**arguments), TypeError, "q must be a NumPy array, got Tensor")
+
+
+KERNELS = SimpleNamespace(
+    retention_chunkwise=kernels.retention_chunkwise_numba, retention_step=kernels.retention_step_numba
 )
-def test_package_refuses(refusal):
-    validation.package_refuses(refimpl, refusal)
+
+
+@pytest.mark.parametrize(
+    ("package", "refusal"),
+    [
+        pytest.param(package, refusal, id=f"{name}.{refusal.function}: {refusal.message}")
+        for name, package in (("refimpl", refimpl), ("compiled", KERNELS))
+        for refusal in validation.PACKAGE_REFUSALS
+        if hasattr(package, refusal.function)
+    ],
+)
+def test_package_refuses(package, refusal):
+    validation.package_refuses(package, refusal)
 
 
 @pytest.mark.parametrize("backend", [TORCH, STRICT], ids=lambda backend: backend.name)

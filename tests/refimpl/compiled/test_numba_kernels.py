@@ -1,6 +1,6 @@
-"""The compiled kernels keep the contract, equal the NumPy forms and refuse what those refuse.
+"""The compiled kernels keep the contract and equal the NumPy forms.
 
-Their gradients go through the tests of all gradients by hand, in `test_backward.py`.
+What they refuse stands in `test_validation.py`, their gradients in `test_backward.py`, beside those of the NumPy forms.
 """
 
 import functools
@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from backends import STRICT, TORCH, uncontiguous
+from backends import uncontiguous
 from hypothesis import given
 from hypothesis import strategies as st
 
 import refimpl
 from refimpl.compiled import kernels, threads
-from refimpl.conformance import contract, validation
+from refimpl.conformance import contract
 from refimpl.conformance.contract import FULL, NUMPY, SMALL, all_close, close, problem, run, run_in_parts
 
 SIZES = (*contract.CHUNK_SIZES, 1000)
@@ -96,49 +96,6 @@ def test_inputs_need_not_be_contiguous(form):
     arrays = SMALL().arrays(NUMPY)
     for got, want in zip(form(*map(uncontiguous, arrays)), form(*arrays), strict=True):
         assert np.array_equal(got, want)
-
-
-# ---------------------------------------------------------------- refusals
-
-
-ENTRIES = {
-    "recurrent": kernels.retention_recurrent_numba,
-    "step": kernels.retention_step_numba,
-    "chunkwise": functools.partial(kernels.retention_chunkwise_numba, chunk_size=2),
-}
-by_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-
-
-@by_entry
-@pytest.mark.parametrize("refusal", validation.RETENTION_REFUSALS, ids=lambda refusal: refusal.message)
-def test_kernel_refuses(entry, refusal):
-    validation.retention_refuses(entry, refusal)
-
-
-@by_entry
-def test_kernel_refuses_what_is_not_numpy(entry):
-    arguments = {name: TORCH.asarray(x) for name, x in validation.arguments().items()}
-    validation.refused(lambda: entry(**arguments), TypeError, "q must be a NumPy array, got Tensor")
-    for backend in (TORCH, STRICT):
-        validation.refuses_other_libraries(entry, backend)
-
-
-@pytest.mark.parametrize("entry", [kernels.retention_chunkwise_numba, kernels.retention_chunkwise_backward_numba])
-@pytest.mark.parametrize(
-    ("size", "error", "message"),
-    [
-        (0, ValueError, "chunk_size must be at least 1, got 0"),
-        (4.0, TypeError, "chunk_size must be an integer, got 4.0 (float)"),
-    ],
-)
-def test_kernel_refuses_chunk_sizes(entry, size, error, message):
-    arguments = validation.arguments() | ({"grad_out": np.ones((2, 3, 5, 6))} if "backward" in entry.__name__ else {})
-    validation.refused(lambda: entry(**arguments, chunk_size=size), error, message)
-
-
-def test_step_refuses_five_tokens():
-    message = "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5"
-    validation.refused(lambda: kernels.retention_step_numba(**validation.arguments()), ValueError, message)
 
 
 # ---------------------------------------------------------------- in use
