@@ -6,6 +6,7 @@ fast forms. Slow on purpose; float64; NumPy arrays in and out.
 
 import cmath
 import math
+import typing
 
 import numpy as np
 
@@ -57,7 +58,9 @@ def rotation_oracle(x: np.ndarray, frequencies: np.ndarray | list[float], offset
     return out
 
 
-def model_oracle(params, tokens, config, gamma, frequencies):
+def model_oracle(
+    params: dict, tokens: np.ndarray, config: typing.Any, gamma: np.ndarray, frequencies: np.ndarray
+) -> np.ndarray:
     """Logits (B, T, vocab_size) of a whole text from its first token, a sequence, a head and a vector at a time.
 
     gamma: the decay of each head; frequencies: the K/2 angles of rotation. Of config only sizes, eps, norms and the
@@ -77,7 +80,7 @@ def model_oracle(params, tokens, config, gamma, frequencies):
                     for name, width in (("w_q", keys), ("w_k", keys), ("w_v", values))
                 )
                 q, k = rotation_oracle(q, frequencies), rotation_oracle(k, frequencies) / math.sqrt(keys)
-                out, _ = retention_oracle(*(x[None, None] for x in (q, k, v)), [gamma[h]])
+                out, _ = retention_oracle(q[None, None], k[None, None], v[None, None], gamma[h : h + 1])
                 for n in range(len(text)):
                     row = out[0, 0, n]
                     if config.row_norm:
@@ -103,5 +106,5 @@ def model_oracle(params, tokens, config, gamma, frequencies):
     return logits
 
 
-def _rms(x, weight, eps):
+def _rms(x: np.ndarray, weight: np.ndarray | float, eps: float) -> np.ndarray:
     return x / math.sqrt(sum(z * z for z in x) / len(x) + eps) * weight

@@ -14,7 +14,6 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from refimpl.checks import check_choice, check_integer
 from refimpl.config import FEED_FORWARDS
@@ -79,13 +78,14 @@ class RMSNorm(nn.RMSNorm):
 
 
 class FeedForward(nn.Module):
-    """(f(x W_1) * x W_gate) W_2, f being silu for swiglu and gelu for geglu; gelu(x W_1) W_2 for gelu."""
+    """(f(x W_1) * x W_gate) W_2, or f(x W_1) W_2 without a gate; config.ffn: one of `FEED_FORWARDS`."""
 
     def __init__(self, config):
         super().__init__()
         self.w_1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.w_gate = None if config.ffn == "gelu" else nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.activation = F.silu if config.ffn == "swiglu" else F.gelu
+        activation, gated = FEED_FORWARDS[config.ffn]
+        self.w_gate = nn.Linear(config.dim, config.ffn_dim, bias=False) if gated else None
+        self.activation = getattr(TORCH, activation)
         self.w_2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
 
     def forward(self, x):
