@@ -7,9 +7,9 @@ from importlib.machinery import ModuleSpec
 
 
 def keep_old_paths(package, moves):
-    """Let `package.OLD` be imported as `package.NEW`, for each OLD: NEW of `moves`; nothing is imported before it is asked for.
+    """Make `import package.OLD` give `package.NEW`, for each OLD: NEW of `moves`; nothing is imported until then.
 
-    >>> from refimpl import text  # where it was
+    >>> from refimpl import text  # its old path
     >>> text.__name__
     'refimpl.training.text'
     """
@@ -27,5 +27,5 @@ class _Moved(MetaPathFinder, Loader):
         return None
 
     def exec_module(self, module):
-        # The import system hands out what it finds here afterwards: one module under two names, and not a copy.
+        # The import system returns the entry of sys.modules, so both names are the same module and not two copies.
         sys.modules[module.__name__] = importlib.import_module(self.moves[module.__name__])

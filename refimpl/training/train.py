@@ -1,4 +1,4 @@
-"""Training in NumPy: cross-entropy, AdamW, a schedule, and what a step is. The loop is `refimpl.training.loop`."""
+"""Training in NumPy: cross-entropy, AdamW, and a step of both. The loop is `refimpl.training.loop`."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .text import VOCAB_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The settings of a run, each with its meaning; refuses impossible ones with a ValueError or TypeError."""
+    """The settings of a run, each with its meaning; a ValueError or TypeError names an impossible one."""
 
     corpus: Annotated[str, "text to train on: kjv (the King James Bible), a text file or a folder"] = "kjv"
     vocab_size: Annotated[int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text"] = VOCAB_SIZE
@@ -58,7 +58,7 @@ class TrainConfig:
 
 
 def cross_entropy(logits, targets):
-    """Mean of -log2 softmax(logits)[target], bits a token, and its gradient by the logits.
+    """Mean of -log2 softmax(logits)[target], in bits a token, and its gradient with respect to the logits.
 
     logits (B, T, vocab), targets (B, T) integers; returns a float and (B, T, vocab) in the logits' dtype.
 
@@ -75,7 +75,7 @@ def cross_entropy(logits, targets):
 
 
 class AdamW:
-    """Adam with decoupled weight decay (arXiv:1711.05101); changes the arrays of `params`, a dict by name, in place."""
+    """Adam with decoupled weight decay (arXiv:1711.05101); updates the arrays of `params`, a dict by name, in place."""
 
     def __init__(self, params, *, betas=(0.9, 0.98), weight_decay=0.05, eps=1e-8):
         self.params, self.betas, self.weight_decay, self.eps, self.count = params, betas, weight_decay, eps, 0
@@ -83,7 +83,7 @@ class AdamW:
         self.square = {name: np.zeros_like(param) for name, param in params.items()}
 
     def step(self, grads, learning_rate):
-        """One update by gradients of the same names."""
+        """One update with gradients of the same names."""
         self.count += 1
         fast, slow = self.betas
         rate = learning_rate / (1 - fast**self.count)
@@ -97,7 +97,7 @@ class AdamW:
 
 
 def clip_by_norm(grads, most):
-    """Scale gradients, a dict by name, in place to a joint norm of at most `most`; returns the norm before."""
+    """Scale gradients, a dict by name, in place to a total norm of at most `most`; returns the norm before."""
     norm = math.sqrt(sum(float(np.vdot(grad, grad)) for grad in grads.values()))
     if norm > most:
         for grad in grads.values():
@@ -106,9 +106,9 @@ def clip_by_norm(grads, most):
 
 
 def train(config, out, *, retention=retention_parallel, retention_backward=retention_parallel_backward, console=None):
-    """Train the NumPy model with gradients by hand; returns (params, log), the log as `refimpl.training.loop.fit` does.
+    """Train the NumPy model with gradients by hand; returns (params, log), the log of `refimpl.training.loop.fit`.
 
-    retention, retention_backward: any pair under the contract, such as the compiled ones. Errors as `fit`.
+    retention, retention_backward: any pair under the contract, such as the compiled ones. Errors as for `fit`.
     """
     params = init_params(config.retnet, config.seed)
     step, loss = trainer(params, config, retention, retention_backward)
@@ -116,7 +116,7 @@ def train(config, out, *, retention=retention_parallel, retention_backward=reten
 
 
 def trainer(params, config, retention=retention_parallel, retention_backward=retention_parallel_backward):
-    """The functions step and loss that `fit` wants, for NumPy parameters, which the steps change in place."""
+    """The functions step and loss for `fit`; steps update the NumPy parameters in place."""
     optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
 
     def loss(inputs, targets):

@@ -160,7 +160,7 @@ def test_a_text_or_log_that_changed_is_noticed(config, tmp_path):
     log = (out / "log.jsonl").read_bytes()
     (out / "log.jsonl").write_bytes(log[:-1])
     with pytest.raises(
-        ValueError, match=f"is no more the log of this run: {len(log)} bytes were kept, it has {len(log) - 1}"
+        ValueError, match=f"must hold the {len(log)} bytes that the checkpoint expects, got {len(log) - 1}"
     ):
         train(config, out, resume=True)
     text.write_text("abcabcabc abc\nabba!\n" * 60)
