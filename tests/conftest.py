@@ -6,7 +6,7 @@ import signal
 import torch
 from hypothesis import Phase, settings
 
-if not torch.cuda.is_available():  # Triton asks when it is first imported, be it by torch
+if not torch.cuda.is_available():  # Triton asks when it is first imported, also by torch
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs inherit it: interrupts are tested
