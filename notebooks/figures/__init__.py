@@ -1,8 +1,8 @@
 """The pictures and widgets of the course: a lesson passes arrays and gets a picture back.
 
-`style` has what all pictures share, `explorer` the one widget, every other module the pictures of one
-topic. They compute as little as they can, and what they compute comes from refimpl. A test reads the
-plotted arrays back; axes carry labels (`figure.axes[i].get_label()`) for that purpose.
+`style` holds what all pictures share, `explorer` the widget; each other module holds the pictures of one topic. They
+compute as little as they can, with refimpl. Tests read the plotted arrays back and find axes by their labels
+(`figure.axes[i].get_label()`).
 
 `python -m figures` draws the figure of the README.
 """

@@ -3,21 +3,19 @@
 from itertools import combinations
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch
 
 from refimpl import decay_mask, retention_chunkwise, retention_parallel, retention_recurrent
 
-from .style import AMOUNT, BLUE, INK, ORANGE, STYLE, new_picture
+from .style import AMOUNT, BLUE, INK, ORANGE, bare, frame, future, new_picture, styled
 
 
-@rc_context(STYLE)
+@styled
 def three_forms(q, k, v, gamma, chunk_size):
-    """One retention, three pictures: the matrix QK^T * D, the chain of states, blocks and carried states.
+    """One retention in three pictures: the matrix QK^T * D, the chain of states, blocks and carried states.
 
-    q, k (T, K), v (T, V), all non-negative; gamma a number; chunk_size divides T. Under each picture
-    stands the output of its form. The largest difference between any two outputs is measured here,
-    written below them and kept as the attribute `difference`.
+    q, k (T, K), v (T, V), all non-negative; gamma a number; chunk_size divides T. Below each picture is the output of
+    its form. The largest difference between any two outputs is measured, written and kept as `picture.difference`.
     """
     inputs, gammas = [x[None, None] for x in (q, k, v)], np.asarray([gamma])
     scores = (q @ k.T) * decay_mask(gammas, len(k))[0]
@@ -45,8 +43,7 @@ def three_forms(q, k, v, gamma, chunk_size):
         out.imshow(outs[name].T, cmap=AMOUNT, vmin=0, vmax=max(o.max() for o in outs.values()), aspect="auto")
         out.set_xticks(range(len(k)), [f"$o_{n + 1}$" for n in range(len(k))])
         out.set_yticks([])
-        out.tick_params(length=0)
-        out.spines[:].set_visible(False)
+        bare(out)
         if column:
             picture.text(left - 0.03, 0.235, "=", ha="center", va="center", fontsize=20, color=INK)
         else:
@@ -73,48 +70,42 @@ def _token_square(ax, time):
     ax.set(xlim=(0, time), ylim=(time, 0), aspect="equal", xlabel="past token m", ylabel="token n")
     ax.set_xticks(np.arange(time) + 0.5, range(1, time + 1))
     ax.set_yticks(np.arange(time) + 0.5, range(1, time + 1))
-    ax.tick_params(length=0, labelsize=8)
-    ax.spines[:].set_visible(False)
-    ax.add_patch(Rectangle((0, 0), time, time, facecolor="#F6F6F6", edgecolor="none", zorder=-2))
+    bare(ax, labelsize=8)
+    future(ax, time)
 
 
 def _tile(ax, matrix, left, top, size, limit, edge=None):
-    """A matrix as a small heat map inside larger axes, framed in the colour `edge`."""
+    """A matrix as a small heat map inside larger axes; `edge` is the colour of a thicker frame."""
     extent = (left, left + size, top + size, top)
     ax.imshow(matrix, cmap=AMOUNT, vmin=0, vmax=limit, extent=extent, aspect="equal", zorder=2)
-    ax.add_patch(
-        Rectangle((left, top), size, size, fill=False, edgecolor=edge or INK, linewidth=2.4 if edge else 0.8, zorder=3)
-    )
+    frame(ax, left, top, size, size, edge or INK, 2.4 if edge else 0.8, zorder=3)
 
 
-def _arrow(ax, start, end, color=INK, bend="arc3"):
-    ax.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=10, connectionstyle=bend, color=color, linewidth=1.4, zorder=4
-        )
-    )
+def _arrow(ax, start, end, color=INK):
+    look = {"arrowstyle": "-|>", "mutation_scale": 10, "color": color, "linewidth": 1.4, "zorder": 4}
+    ax.add_patch(FancyArrowPatch(start, end, **look))
 
 
-def _outline_block(ax, start, length):
-    """The frame of the block of scores that the chunkwise form computes from token `start` on."""
-    frame = {"fill": False, "edgecolor": BLUE, "linewidth": 2.4, "zorder": 3, "clip_on": False}
-    ax.add_patch(Rectangle((start, start), length, length, **frame))
+def _draw_scores(ax, scores, start, end):
+    """The scores among tokens start ... end - 1, without the future."""
+    block = scores[start:end, start:end]
+    block = np.ma.masked_array(block, np.triu(np.ones_like(block, dtype=bool), 1))
+    ax.imshow(block, cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(start, end, end, start))
 
 
 def _draw_parallel(ax, scores, states, chunk_size):
-    """The whole matrix, with the blocks that the chunkwise form keeps outlined."""
+    """The whole matrix, with outlines around the blocks that the chunkwise form keeps."""
     time = len(scores)
     _token_square(ax, time)
-    above = np.triu(np.ones_like(scores, dtype=bool), 1)
-    ax.imshow(np.ma.masked_array(scores, above), cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(0, time, time, 0))
+    _draw_scores(ax, scores, 0, time)
     for start in range(0, time, chunk_size):
-        _outline_block(ax, start, chunk_size)
+        frame(ax, start, start, chunk_size, chunk_size, BLUE, 2.4)
     ax.set(xlim=(0, time), ylim=(time, 0))
     ax.text(time * 0.97, time * 0.05, "the future:\nzero", ha="right", va="top", fontsize=8.5, color="#666666")
 
 
 def _draw_recurrent(ax, scores, states, chunk_size):
-    """The chain of states, one row a chunk; the last of a row is what the chunkwise form carries."""
+    """The chain of states, a row for each chunk; the chunkwise form carries the last state of a row."""
     limit, size, rows = max(s.max() for s in states), 0.62, -(-len(states) // chunk_size)
     centre = size / 2
     for n, state in enumerate(states):
@@ -125,32 +116,27 @@ def _draw_recurrent(ax, scores, states, chunk_size):
         if column < chunk_size - 1 and n + 1 < len(states):
             _arrow(ax, (column + size + 0.03, row + centre), (column + 0.98, row + centre))
             ax.text(column + (1 + size) / 2, row + centre - 0.06, "×γ", ha="center", va="bottom", fontsize=8)
-        elif n + 1 < len(states):  # on to the next row
+        elif n + 1 < len(states):  # from the end of a row to the next
             lower = row + (1 + size) / 2 - 0.06
             points = [(column + centre, row + size), (column + centre, lower), (-0.2, lower), (-0.2, row + 1 + centre)]
             ax.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.4, zorder=1)
             _arrow(ax, points[-1], (-0.01, row + 1 + centre), ORANGE)
     ax.set(xlim=(-0.3, chunk_size - 1 + size + 0.1), ylim=(rows - 1 + size + 0.1, -0.25), aspect="equal")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel(
-        f"read by $o_n = q_n S_n$; a state is {states[0].shape[0]} × {states[0].shape[1]} numbers", labelpad=8
-    )
+    ax.set(xticks=[], yticks=[])
+    bare(ax)
+    key_dim, value_dim = states[0].shape
+    ax.set_xlabel(f"read by $o_n = q_n S_n$; a state is {key_dim} × {value_dim} numbers", labelpad=8)
 
 
 def _draw_chunkwise(ax, scores, states, chunk_size):
-    """The diagonal blocks of the matrix; everything left of them has become one carried state."""
+    """The diagonal blocks of the matrix; a carried state replaces everything to the left of them."""
     time, size = len(scores), 0.56 * chunk_size
     limit = max(s.max() for s in states)
     _token_square(ax, time)
     for start in range(0, time, chunk_size):
         end = start + chunk_size
-        block = scores[start:end, start:end]
-        above = np.triu(np.ones_like(block, dtype=bool), 1)
-        block = np.ma.masked_array(block, above)
-        ax.imshow(block, cmap=AMOUNT, vmin=0, vmax=scores.max(), extent=(start, end, end, start))
-        _outline_block(ax, start, chunk_size)
+        _draw_scores(ax, scores, start, end)
+        frame(ax, start, start, chunk_size, chunk_size, BLUE, 2.4)
         if end < time:
             left, top = start + 0.22 * chunk_size, end + 0.22 * chunk_size
             _tile(ax, states[end - 1], left, top, size, limit, ORANGE)

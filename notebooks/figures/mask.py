@@ -1,14 +1,14 @@
-"""Lesson 5: where the entries of the decay mask can be dropped, and where they go wrong."""
+"""Lesson 5: where entries of the decay mask go wrong, and which of them can be dropped."""
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from refimpl import head_decays
 
 from .explorer import Explorer, choice
-from .style import INK, LINES, PALE, STYLE, new_picture
+from .style import AMOUNT, INK, LINES, PALE, new_picture, panels, styled, write
+from .style import FUTURE as FUTURE_COLOR
 
 # Largest finite and smallest positive number.
 RANGES = {
@@ -20,13 +20,13 @@ RANGES = {
 RECIPES = {"split": "γⁿ · γ⁻ᵐ, then mask", "late": "γⁿ⁻ᵐ, times mask", "early": "mask, then γⁿ⁻ᵐ"}
 FUTURE, RIGHT, OFF, INFINITE, NAN = range(5)
 WORDS = {FUTURE: "future: 0", RIGHT: "right", OFF: "off by more than 2 %", INFINITE: "inf", NAN: "NaN"}
-SHADES = ListedColormap(["#F6F6F6", "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
+SHADES = ListedColormap([FUTURE_COLOR, "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
 
 
 def in_precision(x, precision):
-    """x rounded to "bfloat16", "float16", "float32" or "float64", as float64 so that all can be compared.
+    """x rounded to "bfloat16", "float16", "float32" or "float64" and returned as float64, so that all can be compared.
 
-    NumPy has no bfloat16. It is the upper half of a float32: 16 of its bits, rounded to the nearest, ties to even.
+    NumPy has no bfloat16, which is the upper half of a float32: its 16 leading bits, rounded to the nearest, ties to even.
     """
     x = np.asarray(x, dtype=np.float64)
     with np.errstate(over="ignore", under="ignore"):
@@ -40,7 +40,7 @@ def in_precision(x, precision):
 
 
 def entries(recipe, n, m, gamma, precision):
-    """D_nm as that recipe computes it, every intermediate number rounded to `precision`. n, m integers that broadcast."""
+    """D_nm as the recipe computes it, with each step rounded to `precision`. n, m integers that broadcast."""
     gamma = in_precision(gamma, precision)
 
     def power(exponent):
@@ -63,12 +63,12 @@ def verdicts(recipe, n, m, gamma, precision):
     return np.where(np.isnan(got), NAN, np.where(np.isinf(got), INFINITE, found))
 
 
-@rc_context(STYLE)
+@styled
 def how_it_breaks(gamma, time, precision):
     """The powers of gamma in a precision, and which entries of D three recipes get right there.
 
     gamma a number in (0, 1), time T, precision a name of `RANGES`. The axes are labelled powers, split, late and
-    early; a map holds the verdicts on 64 x 64 entries, evenly spaced.
+    early; each map holds the verdicts on 64 x 64 entries, evenly spaced.
     """
     rounded, (largest, smallest) = float(in_precision(gamma, precision)), RANGES[precision]
     at = np.unique(np.linspace(1, time, 64).round()).astype(int)
@@ -92,31 +92,22 @@ def how_it_breaks(gamma, time, precision):
     for level, text, side in ((largest, "largest number", "bottom"), (smallest, "smallest number", "top")):
         ax.axhline(np.log10(level), color=INK, linewidth=0.9, linestyle=":")
         ax.text(0.02 * time, np.log10(level), text, va=side, fontsize=7.5)
-    ax.set(
-        xlim=(0, time),
-        ylim=1.25 * np.log10([smallest, largest]),
-        xlabel="tokens j",
-        ylabel="power of γ: its log$_{10}$",
-    )
+    ax.set(xlim=(0, time), ylim=1.25 * np.log10([smallest, largest]))
+    ax.set(xlabel="tokens j", ylabel="power of γ: its log$_{10}$")
     _corners(ax, 0, time, labels=None)
     ax.legend(loc="center right", fontsize=8, handlelength=2.4)
 
     for index, (recipe, title) in enumerate(RECIPES.items()):
         ax = picture.add_axes((0.395 + 0.205 * index, 0.24, 0.18, 0.55), label=recipe, title=title)
-        extent = (0.5, time + 0.5, time + 0.5, 0.5)
-        ax.imshow(
-            maps[recipe], cmap=SHADES, vmin=FUTURE, vmax=NAN, extent=extent, interpolation="nearest", aspect="auto"
-        )
+        look = {"extent": (0.5, time + 0.5, time + 0.5, 0.5), "interpolation": "nearest", "aspect": "auto"}
+        ax.imshow(maps[recipe], cmap=SHADES, vmin=FUTURE, vmax=NAN, **look)
         for verdict in range(RIGHT, NAN + 1):
             rows, columns = np.nonzero(maps[recipe] == verdict)
-            if not len(rows):
-                continue
-            row = int(np.median(rows))
+            row = int(np.median(rows)) if len(rows) else -1
             columns = columns[rows == row]
             if len(columns) > 16:  # wide enough for the word
-                color = "white" if verdict >= INFINITE else INK
-                word = WORDS[verdict].split()[0]
-                ax.text(at[int(np.median(columns))], at[row], word, ha="center", va="center", fontsize=8.5, color=color)
+                place = at[int(np.median(columns))], at[row]
+                write(ax, *place, WORDS[verdict].split()[0], verdict >= INFINITE, fontsize=8.5)
         _corners(ax, 1, time, labels=index == 0)
         ax.set(xlabel="past token m", ylabel="token n" if index == 0 else "")
     swatches = [Patch(facecolor=SHADES(verdict), edgecolor="#888888", label=word) for verdict, word in WORDS.items()]
@@ -126,13 +117,12 @@ def how_it_breaks(gamma, time, precision):
 
 
 def last_finite(gamma, precision):
-    """The largest m for which gamma^-m is finite in that precision. gamma below 1 there."""
+    """The largest m for which gamma^-m is finite in that precision, where gamma must be below 1."""
     gamma, (largest, _) = float(in_precision(gamma, precision)), RANGES[precision]
-    guess = int(np.log(largest) / -np.log(gamma))  # rounding decides between this one and its neighbours
+    guess = int(np.log(largest) / -np.log(gamma))  # rounding decides between it and its neighbours
+    candidates = np.arange(guess - 1, guess + 2)
     with np.errstate(over="ignore"):
-        return max(
-            m for m in range(guess - 1, guess + 2) if np.isfinite(in_precision(np.float64(gamma) ** -m, precision))
-        )
+        return int(candidates[np.isfinite(in_precision(gamma ** -candidates.astype(np.float64), precision))].max())
 
 
 def breaking_explorer():
@@ -146,31 +136,28 @@ def breaking_explorer():
     )
 
 
-@rc_context(STYLE)
+@styled
 def near_tiles(gammas, time, size, threshold):
-    """The mask in tiles of size x size, one map a head: kept, below `threshold` everywhere, or future.
+    """The mask in tiles of size x size, a map for each head: kept, below `threshold` everywhere, or future.
 
     gammas (H,), T a multiple of size. The axes are labelled head 0, head 1 ...; a map is (T/size, T/size) and holds
-    the largest entry of each tile. `picture.kept` counts the tiles kept, a head.
+    the largest entry of each tile. `picture.kept` lists how many tiles each head keeps.
     """
     count = time // size
     first = np.arange(count) * size
     gap = np.maximum(first[:, None] - (first[None, :] + size - 1), 0)  # the smallest n - m of a tile
-    largest = np.where(
-        first[:, None] >= first[None, :], np.asarray(gammas)[:, None, None] ** gap, 0.0
-    )  # (H, tiles, tiles)
+    powers = np.asarray(gammas)[:, None, None] ** gap  # (H, tiles, tiles)
+    largest = np.where(first[:, None] >= first[None, :], powers, 0.0)
     kept, causal = (largest >= threshold).sum((1, 2)), count * (count + 1) // 2
     said = ", ".join(f"head {head} keeps {number}" for head, number in enumerate(kept))
     picture = new_picture(9.6, 2.9, f"Of {causal} tiles of {size} x {size} entries that are not all future, {said}.")
     picture.kept = kept.tolist()
-    axes = picture.subplots(
-        1, len(kept), gridspec_kw={"left": 0.06, "right": 0.99, "bottom": 0.17, "top": 0.8, "wspace": 0.25}
-    )
-    for head, ax in enumerate(np.atleast_1d(axes)):
-        ax.set_label(f"head {head}")
+    labels = [f"head {head}" for head in range(len(kept))]
+    axes = panels(picture, labels, left=0.06, right=0.99, bottom=0.17, top=0.8, wspace=0.25)
+    for head, ax in enumerate(axes):
         shown = np.ma.masked_less(largest[head], threshold)
-        ax.set_facecolor("#F6F6F6")
-        ax.imshow(shown, cmap="viridis_r", vmin=0, vmax=1, extent=(0, time, time, 0))
+        ax.set_facecolor(FUTURE_COLOR)
+        ax.imshow(shown, cmap=AMOUNT, vmin=0, vmax=1, extent=(0, time, time, 0))
         ax.plot([0, time], [0, time], color=INK, linewidth=0.8)
         ax.text(0.96, 0.93, "future", transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)
         if kept[head] < 0.8 * causal:
@@ -184,7 +171,7 @@ def near_tiles(gammas, time, size, threshold):
 
 
 def _corners(ax, low, high, labels):
-    """Ticks at both ends, the outer label inside the axes; y ticks with (True) or without labels, or none of them (None)."""
+    """Ticks at both ends, the outer label inside the axes. labels: of the y axis, None leaves its ticks as they are."""
     ax.set_xticks([low, high], [f"{low}", f"{high:,}"])
     ax.get_xticklabels()[1].set_ha("right")
     if labels is not None:

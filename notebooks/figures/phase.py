@@ -1,12 +1,11 @@
 """Lesson 3: hands that turn with the position, the dot product against the lag, ladders of angles."""
 
 import numpy as np
-from matplotlib import rc_context
 
 from refimpl import rotate
 
 from .explorer import Explorer, slider
-from .style import BLUE, INK, LINES, ORANGE, PALE, STYLE, heat, new_picture
+from .style import BLUE, INK, LINES, ORANGE, PALE, heat, new_picture, panels, styled
 
 
 def _dial(ax, reach):
@@ -21,17 +20,16 @@ def _dial(ax, reach):
 
 
 def _hand(ax, pair, text, color=BLUE, linestyle="-"):
-    """One pair of channels as a hand from the centre; the line is kept for the tests under the label `text`."""
+    """One pair of channels as a hand from the centre; `text` is also the label of the line, for the tests."""
     (hand,) = ax.plot([0, pair[0]], [0, pair[1]], color=color, linestyle=linestyle, marker="o", markevery=[1])
     hand.set_label(text)
     across, up = np.asarray(pair) / (np.hypot(*pair) or 1)
     side = "left" if across > 0.3 else "right" if across < -0.3 else "center"
-    ax.annotate(
-        text, pair, xytext=(7 * across, 11 * up), textcoords="offset points", ha=side, va="center", fontsize=8.5
-    )
+    place = {"xytext": (7 * across, 11 * up), "textcoords": "offset points"}
+    ax.annotate(text, pair, **place, ha=side, va="center", fontsize=8.5)
 
 
-@rc_context(STYLE)
+@styled
 def dial(pairs, names):
     """Pairs of channels as hands from the centre of one dial. pairs (N, 2), N names."""
     pairs = np.asarray(pairs)
@@ -44,7 +42,7 @@ def dial(pairs, names):
     return picture
 
 
-@rc_context(STYLE)
+@styled
 def scores_by_lag(scores, curve):
     """Dot products q_n k_m as a matrix and, the same numbers, against the lag n - m.
 
@@ -61,13 +59,10 @@ def scores_by_lag(scores, curve):
         f"they lie on one curve, {'with no visible spread' if spread < 1e-9 else f'spread {spread:.2g}'}."
     )
     picture = new_picture(8.4, 3.5, said)
-    left, right = picture.subplots(
-        1, 2, width_ratios=(1, 1.3), gridspec_kw={"left": 0.07, "right": 0.98, "bottom": 0.15, "top": 0.9}
-    )
-    left.set_label("scores")
-    heat(left, np.round(scores, 2), np.abs(scores).max() or 1, title="$q_n \\cdot k_m$", xlabel="key's token m")
-    left.set_ylabel("query's token n")
-    right.set_label("lag")
+    widths = {"width_ratios": (1, 1.3), "left": 0.07, "right": 0.98, "bottom": 0.15, "top": 0.9}
+    left, right = panels(picture, ("scores", "lag"), **widths)
+    labels = {"title": "$q_n \\cdot k_m$", "xlabel": "key's token m", "ylabel": "query's token n"}
+    heat(left, np.round(scores, 2), np.abs(scores).max() or 1, **labels)
     right.plot(lags, curve, color=BLUE)
     right.plot((n - m).ravel(), scores.ravel(), "o", color=ORANGE, markersize=5, markerfacecolor="none")
     right.set(xlabel="lag n − m (tokens)", ylabel="$q_n \\cdot k_m$", title="line: expected; circles: every (n, m)")
@@ -75,11 +70,11 @@ def scores_by_lag(scores, curve):
     return picture
 
 
-@rc_context(STYLE)
+@styled
 def hands(q, k, degrees, lag, m, lags=12):
-    """A query and a key of one pair turned to positions m + lag and m, and their dot product against the lag.
+    """A query at position m + lag and a key at m, each one rotated pair, and their dot product against the lag.
 
-    q, k (2,) before rotation; degrees: the angle a token; lag, m: integers. The axes are labelled dial and product.
+    q, k (2,) before rotation; degrees per token; lag, m: integers. The axes are labelled dial and product.
     """
     theta = np.asarray([np.deg2rad(float(degrees))])
 
@@ -90,32 +85,27 @@ def hands(q, k, degrees, lag, m, lags=12):
     all_lags = np.arange(lags + 1)
     products = np.array([turned(q, m + j) @ key for j in all_lags])
     read = query @ key
-    said = (
-        f"{degrees:g} degrees a token; query at token {m + lag}, key at token {m}: lag {lag}, "
-        f"dot product {read + 0.0:.3f}."
-    )
+    where, product = f"query at token {m + lag}, key at token {m}", f"{read + 0.0:.3f}"
+    said = f"{degrees:g} degrees a token; {where}: lag {lag}, dot product {product}."
     picture = new_picture(8.4, 3.5, said)
-    left, right = picture.subplots(
-        1, 2, width_ratios=(1, 1.35), gridspec_kw={"left": 0.07, "right": 0.98, "bottom": 0.16, "top": 0.9}
-    )
-    left.set_label("dial")
+    widths = {"width_ratios": (1, 1.35), "left": 0.07, "right": 0.98, "bottom": 0.16, "top": 0.9}
+    left, right = panels(picture, ("dial", "product"), **widths)
     _dial(left, max(np.hypot(*query), np.hypot(*key)))
     _hand(left, key, f"$k_{{{m}}}$", ORANGE, "--")
     _hand(left, query, f"$q_{{{m + lag}}}$")
-    left.set_title(f"query at token {m + lag}, key at token {m}")
-    right.set_label("product")
+    left.set_title(where)
     right.plot(all_lags, products, color=BLUE, marker="o", markersize=3.5, linewidth=0.8)
     right.plot([lag], [read], "D", color=ORANGE, markersize=9, markerfacecolor="none", markeredgewidth=2)
     right.axhline(0, color=INK, linewidth=0.8)
     limit = 1.15 * np.hypot(*query) * np.hypot(*key)
     right.set(xlabel="lag n − m (tokens)", ylabel="$q_n \\cdot k_m$", ylim=(-limit, limit))
-    right.set_title(f"lag {lag}: {read + 0.0:.3f}")
+    right.set_title(f"lag {lag}: {product}")
     right.grid(color=PALE)
     return picture
 
 
 def hands_explorer(q, k, degrees, lag, m):
-    """A widget that turns a query and a key of one pair: the angle a token, their lag, where the key stands."""
+    """A widget that moves the angle per token, the lag and the position of the key in `hands`."""
     return Explorer(
         lambda degrees, lag, m: hands(q, k, degrees, lag, m),
         degrees=slider("angle θ (degrees)", degrees, 0, 180, 5),
@@ -124,21 +114,19 @@ def hands_explorer(q, k, degrees, lag, m):
     )
 
 
-@rc_context(STYLE)
+@styled
 def ladders(angles):
-    """Ladders of angles over the index of the channel pair. angles: {name: (K/2,) radians a token}, two or more.
+    """Ladders of angles over the index of the channel pair. angles: {name: (K/2,) radians per token}, two or more.
 
-    The axes are labelled angle and turn: radians a token, and tokens a full turn takes.
+    The axes are labelled angle (radians per token) and turn (tokens for a full turn).
     """
     ends = "; ".join(f"{name} from {theta[0]:.3g} to {theta[-1]:.3g}" for name, theta in angles.items())
     picture = new_picture(8.4, 3.2, f"Angles of the channel pairs, radians a token: {ends}.", layout="constrained")
-    left, right = picture.subplots(1, 2)
-    left.set_label("angle")
-    right.set_label("turn")
+    left, right = panels(picture, ("angle", "turn"))
     for (name, theta), look, marker in zip(angles.items(), LINES, "os^v", strict=False):
         pair = np.arange(len(theta))
-        left.plot(pair, theta, label=name, marker=marker, markersize=5, **look)
-        right.plot(pair, 2 * np.pi / np.asarray(theta), label=name, marker=marker, markersize=5, **look)
+        for ax, line in ((left, theta), (right, 2 * np.pi / np.asarray(theta))):
+            ax.plot(pair, line, label=name, marker=marker, markersize=5, **look)
     for ax, ylabel in ((left, "angle θ (radians a token)"), (right, "tokens for a full turn, 2π / θ")):
         ax.set(xlabel="channel pair i", ylabel=ylabel, yscale="log")
         ax.set_xticks(pair)

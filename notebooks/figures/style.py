@@ -1,7 +1,7 @@
-"""What every picture shares: colours, fonts, the `Picture` a notebook shows, heat maps and curves.
+"""What all pictures share: colours, fonts, the `Picture` that a notebook shows, heat maps, frames and curves.
 
-Colour scales are `viridis` for amounts (its lightness rises steadily, so it survives grey printing
-and colour blindness) and `RdBu` for signed numbers, which are then also written into their cells.
+Colour scales are `viridis` for amounts (its lightness rises steadily, so it stays readable in grey and for
+colour-blind readers) and `RdBu` for signed numbers, which are then also written into their cells.
 """
 
 import logging
@@ -9,16 +9,17 @@ from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
-# In a new environment matplotlib says, from its import on, that it looks for fonts: no lesson should print that.
+# In a new environment matplotlib logs at its import that it looks for fonts; no lesson should print that.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 import numpy as np
 from matplotlib import get_data_path, rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-# matplotlib's own edition of its font, not the system's, nor one that an old cache names: the same bytes everywhere.
+# Use the fonts that come with matplotlib, not those of the system or of an old cache: the same bytes everywhere.
 fontManager.ttflist[:] = [font for font in fontManager.ttflist if not font.name.startswith("DejaVu")]
 for path in sorted(Path(get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf")):
     fontManager.addfont(path)
@@ -37,9 +38,10 @@ STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+styled = rc_context(STYLE)  # a decorator for functions that draw
 AMOUNT, SIGNED = "viridis_r", "RdBu_r"
-BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E9E9E9"
-# Lines differ in dash and marker as well as in colour, so that no reader depends on the colour.
+BLUE, ORANGE, INK, PALE, FUTURE = "#0072B2", "#D55E00", "#222222", "#E9E9E9", "#F6F6F6"
+# Lines differ in their dashes as well as in colour, so that no reader depends on the colour.
 LINES = (
     {"color": BLUE, "linestyle": "-"},
     {"color": ORANGE, "linestyle": "--"},
@@ -49,13 +51,13 @@ LINES = (
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself, with its description for those who cannot see it."""
+    """A figure that a notebook can show, with a description for readers who cannot see it."""
 
     description = ""
 
-    @rc_context(STYLE)
+    @styled
     def png(self, dpi=130):
-        """The picture as PNG bytes: 256 colours, the same bytes each time, without a date or a version."""
+        """PNG bytes in 256 colours, without a date or a version, so that they are the same each time."""
         full, small = BytesIO(), BytesIO()
         self.savefig(full, format="png", dpi=dpi)
         palette = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -73,35 +75,87 @@ class Picture(Figure):
 
 
 def new_picture(width, height, description, **kwargs):
-    """An empty picture of that size in inches; call it inside rc_context(STYLE)."""
+    """An empty picture of that size in inches; call it from a function that is `styled`."""
     picture = Picture(figsize=(width, height), **kwargs)
     picture.description = description
     return picture
 
 
-def heat(ax, array, limit, *, title="", signed=True, xlabel="value channel", ylabel="key channel"):
-    """A matrix as a heat map with its numbers written in, channels counted from 1."""
+def panels(picture, labels, *, sharey=False, **grid):
+    """A row of axes with these labels. grid: what matplotlib's `gridspec_kw` takes, such as left and width_ratios."""
+    axes = picture.subplots(1, len(labels), sharey=sharey, squeeze=False, gridspec_kw=grid)[0]
+    for ax, label in zip(axes, labels, strict=True):
+        ax.set_label(label)
+    return axes
+
+
+def bare(ax, **ticks):
+    """Hide the box and the tick marks; `ticks` is passed on to `tick_params`."""
+    ax.tick_params(length=0, **ticks)
+    ax.spines[:].set_visible(False)
+
+
+def frame(ax, x, y, width, height, color, linewidth, **look):
+    """An empty rectangle that may reach beyond the axes; thick frames lie above thin ones."""
+    look = {"fill": False, "edgecolor": color, "linewidth": linewidth, "clip_on": False, "zorder": 1 + linewidth} | look
+    ax.add_patch(Rectangle((x, y), width, height, **look))
+
+
+def future(ax, time):
+    """A pale square of (T, T) unit cells behind everything: what stays visible of it is the future."""
+    ax.add_patch(Rectangle((0, 0), time, time, facecolor=FUTURE, edgecolor="none", zorder=-2))
+
+
+def write(ax, x, y, text, dark=False, **font):
+    """A text centred at (x, y), white if the cell behind it is dark."""
+    ax.text(x, y, text, ha="center", va="center", color="white" if dark else INK, **font)
+
+
+def cells(ax, array, text, dark, *, fontsize=9.0, **image):
+    """A matrix as an image with `text(value)` in each cell, white where `dark(value)`; masked cells stay empty."""
+    ax.imshow(array, **image)
+    for (row, column), value in np.ma.ndenumerate(array):
+        write(ax, column, row, text(value), dark(value), fontsize=fontsize)
+    bare(ax)
+
+
+def number(value):
+    """A number in three digits, without a sign at zero."""
+    return f"{value + 0.0:.3g}"
+
+
+def heat(ax, array, limit, *, title="", xlabel="value channel", ylabel="key channel"):
+    """A matrix of signed numbers as a heat map with its numbers written in, channels counted from 1."""
+    scale = {"cmap": SIGNED, "vmin": -limit, "vmax": limit, "aspect": "equal"}
     array = np.atleast_2d(array)
-    ax.imshow(array, cmap=SIGNED if signed else AMOUNT, vmin=-limit if signed else 0, vmax=limit, aspect="equal")
-    for (row, column), value in np.ndenumerate(array):
-        dark = abs(value) > 0.6 * limit
-        ax.text(column, row, f"{value + 0.0:.3g}", ha="center", va="center", color="white" if dark else INK, fontsize=8)
+    cells(ax, array, number, lambda value: abs(value) > 0.6 * limit, fontsize=8, **scale)
     ax.set_xticks(range(array.shape[1]), range(1, array.shape[1] + 1))
     ax.set_yticks(range(array.shape[0]), range(1, array.shape[0] + 1))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
 
 
-def sign(picture, left, right, text):
-    """Write a sign such as + or = halfway between two neighbouring axes."""
-    a, b = left.get_position(), right.get_position()
-    picture.text((a.x1 + b.x0) / 2 - 0.006, (a.y0 + a.y1) / 2, text, ha="center", va="center", fontsize=15)
+def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="value channel", ylabel="", **grid):
+    """A row of heat maps with a sign such as + or = between neighbours; returns the axes.
+
+    limit: the largest number of the colour scale, None gives each matrix its own. ylabel: of the first matrix.
+    """
+    axes = panels(picture, labels, **{"bottom": 0.2} | grid)
+    for ax, matrix, title in zip(axes, matrices, titles, strict=True):
+        heat(ax, matrix, limit or np.abs(matrix).max() or 1, title=title, xlabel=xlabel, ylabel=ylabel)
+        ylabel = ""
+    picture.canvas.draw()  # settles the positions that an equal aspect changes
+    for left, right, sign in zip(axes[:-1], axes[1:], signs, strict=True):
+        a, b = left.get_position(), right.get_position()
+        picture.text((a.x1 + b.x0) / 2 - 0.006, (a.y0 + a.y1) / 2, sign, ha="center", va="center", fontsize=15)
+    return axes
 
 
-@rc_context(STYLE)
-def curves(x, lines, *, xlabel, ylabel, description, log="", marks=()):
-    """Named lines over one x axis. lines: {name: y}; marks: (x, y, text) points; log: "", "x", "y" or "xy"."""
+@styled
+def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=()):
+    """Named lines over one x axis. lines: {name: y}; marks: (x, y, text) points.
+
+    log: "", "x", "y" or "xy", the axes that are logarithmic; base: of the x axis.
+    """
     picture = new_picture(6.6, 3.1, description, layout="constrained")
     ax = picture.subplots()
     for (name, y), style in zip(lines.items(), LINES, strict=False):
@@ -111,7 +165,7 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", marks=()):
         side, shift = ("left", (8, -14)) if log else ("right", (-5, -11))
         ax.annotate(text, (mark_x, mark_y), xytext=shift, textcoords="offset points", ha=side, fontsize=8)
     if "x" in log:
-        ax.set_xscale("log", base=2)
+        ax.set_xscale("log", base=base)
     if "y" in log:
         ax.set_yscale("log")
     ax.set(xlabel=xlabel, ylabel=ylabel)
