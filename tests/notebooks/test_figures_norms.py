@@ -1,4 +1,4 @@
-"""The pictures of lesson 8 hold the numbers they claim, and its divisors are those of the released code."""
+"""The pictures of lesson 8, read back; the divisors of the lesson are those of the released code."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 from figures import norms
 from paths import NOTEBOOKS
+from plotted import axes, check_line, texts
 from torchscale_stub import import_torchscale, no_casts_down
 
 from refimpl import (
@@ -22,6 +23,7 @@ from refimpl.layers import merge_heads, project, rms_norm, swish
 
 OUT = np.array([[3.0, 4.0], [0.3, -0.4], [0.0, 2.0]])  # mean squares 12.5, 0.125, 2
 DIVISORS = {"one": np.ones(3), "two": np.array([1.0, 2.0, 5.0]), "same": np.ones(3)}
+COLUMNS = {name: divisor[:, None] for name, divisor in DIVISORS.items()}
 
 
 def size(x, eps):
@@ -36,17 +38,16 @@ def test_share_kept_is_half_a_root_at_eps():
     ratio, kept = ax.lines[0].get_xydata().T
     np.testing.assert_allclose(kept, np.sqrt(ratio / (ratio + 1)), rtol=1e-12)
     np.testing.assert_allclose([line.get_xydata()[0] for line in ax.lines[1:]], [(1, 0.5**0.5), (3, 0.75**0.5)])
-    assert [text.get_text() for text in ax.texts] == ["equal: 0.707", "three times: 0.866"]
+    assert texts(ax.texts) == ["equal: 0.707", "three times: 0.866"]
     assert "0.707 at 1 (equal)" in picture.description
     assert ax.get_xscale() == "log"
 
 
 def test_disagreement_by_hand():
     """Mean square 2 in the third token, divided by 1 and by 5 before eps = 2: sizes (2/4)^0.5 and (2/52)^0.5."""
-    divisors = {name: d[:, None] for name, d in DIVISORS.items()}
-    found = norms.disagreement(OUT[2:], {name: d[2:] for name, d in divisors.items()}, 2.0)
+    found = norms.disagreement(OUT[2:], {name: divisor[2:] for name, divisor in COLUMNS.items()}, 2.0)
     assert found == {"two": pytest.approx(100 * (1 - np.sqrt(1 / 13))), "same": 0.0}
-    assert norms.disagreement(OUT, divisors, 0.0)["two"] < 1e-12
+    assert norms.disagreement(OUT, COLUMNS, 0.0)["two"] < 1e-12
 
 
 def test_disagreements_draw_their_lines():
@@ -54,54 +55,45 @@ def test_disagreements_draw_their_lines():
     picture = norms.disagreements(eps, lines, [(1e-6, 1.0, "here")])
     (ax,) = picture.axes
     for line, (name, y) in zip(ax.lines, lines.items(), strict=False):
-        assert line.get_label() == name
-        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([eps, y]))
+        check_line(line, eps, y, name)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert [text.get_text() for text in ax.texts] == ["here"]
+    assert texts(ax.texts) == ["here"]
     assert "b: 0.2 % at 1e-06, 2 % at 1e-05" in picture.description
 
 
 @pytest.mark.parametrize(("eps", "scale"), [(1e-5, 1.0), (1e-5, 0.01), (0.0, 10.0)])
 def test_after_the_norm_draws_sizes_and_differences(eps, scale):
     picture = norms.after_the_norm(OUT, DIVISORS, eps, scale)
-    axes = {ax.get_label(): ax for ax in picture.axes}
-    for line, (name, divisor) in zip(axes["sizes"].lines, DIVISORS.items(), strict=True):
-        assert line.get_label() == name
-        n, drawn = line.get_xydata().T
-        np.testing.assert_array_equal(n, [1, 2, 3])
-        np.testing.assert_allclose(drawn, size(scale * OUT / divisor[:, None], eps), rtol=1e-12)
-    curve, *dot = axes["apart"].lines  # "same" differs nowhere and has no line
+    drawn = axes(picture)
+    for line, (name, divisor) in zip(drawn["sizes"].lines, COLUMNS.items(), strict=True):
+        check_line(line, [1, 2, 3], line.get_ydata(), name)
+        np.testing.assert_allclose(line.get_ydata(), size(scale * OUT / divisor, eps), rtol=1e-12)
+    curve, *dot = drawn["apart"].lines  # "same" differs nowhere and has no line
     assert curve.get_label() == "two"
-    divisors = {name: d[:, None] for name, d in DIVISORS.items()}
-    at = {each: norms.disagreement(scale * OUT, divisors, each)["two"] for each in norms.EPS}
+    at = {each: norms.disagreement(scale * OUT, COLUMNS, each)["two"] for each in norms.EPS}
     np.testing.assert_allclose(curve.get_xydata(), list(at.items()))
     assert len(dot) == (eps > 0)
     if eps:
-        now = norms.disagreement(scale * OUT, divisors, eps)["two"]
+        now = norms.disagreement(scale * OUT, COLUMNS, eps)["two"]
         np.testing.assert_allclose(dot[0].get_xydata(), [(eps, now)])
         assert f"two {now:.2g} %, same 0 %" in picture.description
-        assert "same 0 %" in axes["apart"].get_title()
+        assert "same 0 %" in drawn["apart"].get_title()
 
 
 def test_forms_and_axes_are_told_apart_without_colour():
-    axes = norms.after_the_norm(OUT, DIVISORS, 1e-5).axes
-    assert len({line.get_linestyle() for line in axes[0].lines}) == 3
-    for ax in axes:
+    panels = norms.after_the_norm(OUT, DIVISORS, 1e-5).axes
+    assert len({line.get_linestyle() for line in panels[0].lines}) == 3
+    for ax in panels:
         assert ax.get_xlabel()
         assert ax.get_ylabel()
 
 
 def test_the_explorer_moves_eps_and_the_input():
-    explorer = norms.norm_explorer(OUT, DIVISORS)
-    assert [control.description for control in explorer.controls.values()] == ["ε", "input \N{MULTIPLICATION SIGN} c"]
-    before = explorer.screen.value
-    explorer.move(eps=1e-4, scale=0.1)
-    np.testing.assert_allclose(explorer.picture.axes[0].lines[1].get_ydata(), size(0.1 * OUT / [[1], [2], [5]], 1e-4))
-    assert explorer.screen.value == explorer.picture.png() != before
-    assert "eps 0.0001, input times 0.1" in explorer.words.value
+    picture = norms.norm_explorer(OUT, DIVISORS).move(eps=1e-4, scale=0.1)
+    np.testing.assert_allclose(picture.axes[0].lines[1].get_ydata(), size(0.1 * OUT / COLUMNS["two"], 1e-4))
 
 
-# ---------------------------------------------------------------- the divisors that the lesson writes out
+# The divisors that the lesson writes out
 
 CONFIG = RetNetConfig(dim=64, num_heads=4, num_layers=1)
 TIME, CHUNK = 48, 8

@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 from figures import phase
+from plotted import axes, check_line, texts
 
 from refimpl.oracle import rotation_oracle
 
 Q, K = [1.0, 0.0], [0.8, 0.6]
-
-
-def panels(picture):
-    return {ax.get_label(): ax for ax in picture.axes}
 
 
 def ends(ax):
@@ -29,19 +26,18 @@ def test_dial_draws_each_hand_under_its_name():
     picture = phase.dial(pairs, ["east", "south"])
     (ax,) = picture.axes
     hands = ends(ax)
-    np.testing.assert_array_equal(hands["east"], pairs[0])
-    np.testing.assert_array_equal(hands["south"], pairs[1])
-    assert [text.get_text() for text in ax.texts] == ["east", "south"]
+    np.testing.assert_array_equal([hands["east"], hands["south"]], pairs)
+    assert texts(ax.texts) == ["east", "south"]
     assert min(ax.get_xlim()[1], ax.get_ylim()[1]) > 2
     assert "south at [0.0, -2.0]" in picture.description
 
 
 def test_scores_by_lag_draws_every_pair_at_its_lag():
     scores, curve = np.arange(9.0).reshape(3, 3), np.array([5.0, 4, 3, 2, 1])
-    axes = panels(phase.scores_by_lag(scores, curve))
-    np.testing.assert_array_equal(axes["scores"].images[0].get_array(), scores)
-    line, circles = axes["lag"].lines
-    np.testing.assert_array_equal(line.get_xydata(), np.column_stack([[-2, -1, 0, 1, 2], curve]))
+    drawn = axes(phase.scores_by_lag(scores, curve))
+    np.testing.assert_array_equal(drawn["scores"].images[0].get_array(), scores)
+    line, circles = drawn["lag"].lines
+    check_line(line, [-2, -1, 0, 1, 2], curve)
     points = {tuple(point) for point in circles.get_xydata()}
     assert points == {(n - m, 3.0 * n + m) for n in range(3) for m in range(3)}
 
@@ -55,13 +51,12 @@ def test_scores_by_lag_says_whether_only_the_lag_matters():
 @pytest.mark.parametrize(("degrees", "lag", "m"), [(30, 3, 2), (90, 1, 0), (5, 12, 30), (0, 4, 7)])
 def test_hands_are_turned_by_the_oracles_angle(degrees, lag, m):
     picture = phase.hands(Q, K, degrees, lag, m)
-    axes = panels(picture)
-    query, key = turned(Q, m + lag, degrees), turned(K, m, degrees)
-    hands = ends(axes["dial"])
-    np.testing.assert_allclose(hands[f"$q_{{{m + lag}}}$"], query, atol=1e-12)
-    np.testing.assert_allclose(hands[f"$k_{{{m}}}$"], key, atol=1e-12)
+    drawn = axes(picture)
+    hands = ends(drawn["dial"])
+    np.testing.assert_allclose(hands[f"$q_{{{m + lag}}}$"], turned(Q, m + lag, degrees), atol=1e-12)
+    np.testing.assert_allclose(hands[f"$k_{{{m}}}$"], turned(K, m, degrees), atol=1e-12)
 
-    line, diamond = axes["product"].lines[:2]
+    line, diamond = drawn["product"].lines[:2]
     want = np.cos(np.arange(13) * np.deg2rad(degrees) - np.arctan2(0.6, 0.8))  # |q| = |k| = 1
     np.testing.assert_allclose(line.get_xydata(), np.column_stack([range(13), want]), atol=1e-12)
     np.testing.assert_allclose(diamond.get_xydata(), [[lag, want[lag]]], atol=1e-12)
@@ -70,28 +65,21 @@ def test_hands_are_turned_by_the_oracles_angle(degrees, lag, m):
 
 def test_moving_the_key_turns_the_hands_and_keeps_the_product():
     explorer = phase.hands_explorer(Q, K, 30, 3, 2)
-    names = [control.description for control in explorer.controls.values()]
-    assert names == ["angle \N{GREEK SMALL LETTER THETA} (degrees)", "lag n \N{MINUS SIGN} m", "key's token m"]
-    before, words = explorer.screen.value, explorer.words.value
-    axes = panels(explorer.move(m=5))
-    np.testing.assert_allclose(ends(axes["dial"])["$k_{5}$"], turned(K, 5, 30), atol=1e-12)
-    assert axes["product"].lines[1].get_ydata()[0] == pytest.approx(0.6)
-    assert explorer.screen.value != before
-    assert explorer.words.value != words
-    assert "query at token 8" in explorer.words.value
-    axes = panels(explorer.move(degrees=0))
-    assert axes["product"].lines[1].get_ydata()[0] == pytest.approx(0.8)  # nothing turns: the plain dot product
+    drawn = axes(explorer.move(m=5))
+    np.testing.assert_allclose(ends(drawn["dial"])["$k_{5}$"], turned(K, 5, 30), atol=1e-12)
+    assert drawn["product"].lines[1].get_ydata()[0] == pytest.approx(0.6)
+    drawn = axes(explorer.move(degrees=0))
+    assert drawn["product"].lines[1].get_ydata()[0] == pytest.approx(0.8)  # nothing turns: the plain dot product
 
 
 def test_ladders_draw_angles_and_full_turns():
     angles = {"a": np.array([1.0, 0.1]), "b": np.array([1.0, 0.5])}
     picture = phase.ladders(angles)
-    axes = panels(picture)
-    for line, turn, (name, theta) in zip(axes["angle"].lines, axes["turn"].lines, angles.items(), strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([[0, 1], theta]))
-        np.testing.assert_allclose(turn.get_ydata(), 2 * np.pi / theta)
-        assert line.get_label() == turn.get_label() == name
-    looks = {(line.get_linestyle(), line.get_marker()) for line in axes["angle"].lines}
-    assert len(looks) == 2  # apart without colour
-    assert axes["angle"].get_yscale() == axes["turn"].get_yscale() == "log"
+    angle, turn = (axes(picture)[label] for label in ("angle", "turn"))
+    for line, turn_line, (name, theta) in zip(angle.lines, turn.lines, angles.items(), strict=True):
+        check_line(line, [0, 1], theta, name)
+        check_line(turn_line, [0, 1], 2 * np.pi / theta, name)
+    looks = {(line.get_linestyle(), line.get_marker()) for line in angle.lines}
+    assert len(looks) == 2  # told apart without colour
+    assert angle.get_yscale() == turn.get_yscale() == "log"
     assert "a from 1 to 0.1; b from 1 to 0.5" in picture.description

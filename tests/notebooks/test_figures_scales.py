@@ -1,18 +1,15 @@
-"""Lesson 7's pictures show the numbers they claim to: every assertion reads back what was plotted."""
+"""The pictures of lesson 7, read back: weights and recall of the heads, the best head for each lag."""
 
 import numpy as np
 import pytest
 from figures import scales
+from plotted import axes, check_line, numbers, texts
 
 GAMMAS = np.array([0.5, 0.9, 0.99])
 
 
-def axes(picture):
-    return {ax.get_label(): ax for ax in picture.axes}
-
-
 def snr_by_hand(gamma, lag, key_dim):
-    """The squared weight of one lag against those of all others, of an endless past, each overlapping by 1/K."""
+    """The squared weight of one lag over those of all others of an endless past, each of which overlaps by 1/K."""
     others = sum(gamma ** (2 * j) for j in range(20_000) if j != lag)
     return np.sqrt(gamma ** (2 * lag) / (others / key_dim))
 
@@ -31,12 +28,11 @@ def test_heads_draws_weights_and_recall_of_every_head():
     drawn = axes(picture)
     lines = [line for line in drawn["weights"].lines if len(line.get_xdata()) > 2]
     for gamma, line in zip(GAMMAS, lines, strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), scales.LAGS)
-        np.testing.assert_allclose(line.get_ydata(), gamma**scales.LAGS)
+        check_line(line, scales.LAGS, gamma**scales.LAGS)
     assert drawn["weights"].lines[-1].get_xdata() == [8, 8]  # the line at the lag
     bars = [bar.get_width() for bar in drawn["recall"].patches]
     np.testing.assert_allclose(bars, [snr_by_hand(gamma, 8, 16) for gamma in GAMMAS], rtol=1e-9)
-    assert [t.get_text() for t in drawn["recall"].get_yticklabels()] == ["0: 2", "1: 10", "2: 100"]
+    assert texts(drawn["recall"].get_yticklabels()) == ["0: 2", "1: 10", "2: 100"]
     assert drawn["weights"].get_xlabel() == "lag L (tokens since the write)"
     assert (drawn["weights"].get_xscale(), drawn["recall"].get_xlabel()) == ("log", "signal to noise")
 
@@ -55,32 +51,23 @@ def test_heads_names_and_marks_the_best():
 
 def test_labels_of_heads_stand_on_their_curves():
     ax = axes(scales.heads(GAMMAS, 8, 16))["weights"]
-    assert [t.get_text() for t in ax.texts] == ["1", "2"]  # head 0 has fallen below its level before lag 1
+    assert texts(ax.texts) == ["1", "2"]  # head 0 has fallen below its level before lag 1
     for text in ax.texts:
         lag, weight = text.get_position()
         assert GAMMAS[int(text.get_text())] ** lag == pytest.approx(weight)
 
 
-def test_moving_the_explorer_redraws():
+def test_the_explorer_moves_schedule_number_and_lag():
     explorer = scales.explorer(5, 64, 256)
-    before = explorer.screen.value
 
-    def windows():
-        return [label.get_text().split(": ")[1] for label in axes(explorer.picture)["recall"].get_yticklabels()]
+    def windows(**move):
+        return [text.split(": ")[1] for text in texts(axes(explorer.move(**move))["recall"].get_yticklabels())]
 
     assert windows() == ["32", "64", "128", "256", "512"]
-    explorer.move(number=3)
-    assert windows() == ["32", "64", "128"]
-    explorer.move(schedule="paper")
-    assert windows() == ["32", "128", "512"]
-    explorer.move(schedule=1 - 1 / 32)
-    assert windows() == ["32"] * 3
-    explorer.move(lag=4096)
-    assert axes(explorer.picture)["weights"].lines[-1].get_xdata() == [4096, 4096]
-    assert "At lag 4,096" in explorer.words.value
-    assert explorer.screen.value != before
-    assert [c.description for c in explorer.controls.values()] == ["schedule", "heads H", "lag L"]
-    assert (explorer.controls["number"].min, explorer.controls["number"].max) == (1, 16)
+    assert windows(number=3) == ["32", "64", "128"]
+    assert windows(schedule="paper") == ["32", "128", "512"]
+    assert windows(schedule=1 - 1 / 32) == ["32"] * 3
+    assert axes(explorer.move(lag=4096))["weights"].lines[-1].get_xdata() == [4096, 4096]
 
 
 def test_recall_draws_lines_and_points_in_pairs():
@@ -90,14 +77,12 @@ def test_recall_draws_lines_and_points_in_pairs():
     (ax,) = scales.recall(lags, derived, measured, ylabel="y", description="d").axes
     for index, name in enumerate("abcde"):
         line, points = ax.lines[2 * index : 2 * index + 2]
-        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([lags, derived[name]]))
-        np.testing.assert_array_equal(points.get_xydata(), np.column_stack([lags, measured[name]]))
+        check_line(line, lags, derived[name])
+        check_line(points, lags, measured[name])
         assert (points.get_linestyle(), line.get_color()) == ("None", points.get_color())
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == list("abcde")
-    looks = {
-        (line.get_color(), points.get_marker()) for line, points in zip(ax.lines[0::2], ax.lines[1::2], strict=True)
-    }
-    assert len(looks) == len({marker for _, marker in looks}) == 5  # told apart without colour
+    assert texts(ax.get_legend().get_texts()) == list("abcde")
+    assert len({line.get_color() for line in ax.lines[0::2]}) == 5
+    assert len({points.get_marker() for points in ax.lines[1::2]}) == 5  # told apart without colour
     assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "y")
 
 
@@ -107,9 +92,8 @@ def test_table_frames_the_best_of_each_column():
     (ax,) = picture.axes
     np.testing.assert_array_equal(ax.images[0].get_array(), 100 * shares)
     assert ax.images[0].get_clim() == (50, 100)
-    numbers = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
-    assert numbers == {(h, i): f"{100 * share:.0f}" for (h, i), share in np.ndenumerate(shares)}
+    assert numbers(ax) == {(h, i): f"{100 * share:.0f}" for (h, i), share in np.ndenumerate(shares)}
     frames = [(round(p.get_x() + p.get_width() / 2), round(p.get_y() + p.get_height() / 2)) for p in ax.patches]
     assert frames == [(0, 0), (1, 1), (2, 2)]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "1,024"]
+    assert texts(ax.get_xticklabels()) == ["1", "2", "1,024"]
     assert "lag 1,024: head 2, 55 %" in picture.description

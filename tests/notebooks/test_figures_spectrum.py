@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 from figures import spectrum
+from plotted import axes, texts
 
 TURN = [[0.0, 1.0], [-1.0, 0.0]]  # by 90 degrees: eigenvalues i and -i
 
 
-def panels(picture):
-    return {ax.get_label(): ax for ax in picture.axes}
-
-
 def dots(ax):
-    """The ages and values of a stem plot, having checked that the stems end at the dots."""
+    """The ages and values of a stem plot; the stems must end at the dots."""
     ages, values = ax.lines[0].get_data()
     tops = [[(age, 0), (age, value)] for age, value in zip(ages, values, strict=True)]
     np.testing.assert_array_equal(ax.collections[0].get_segments(), tops)
@@ -26,36 +23,34 @@ def test_product_draws_the_matrices_it_gets_with_their_signs():
         np.testing.assert_array_equal(ax.images[0].get_array(), matrix)
         assert ax.get_title() == title
         assert ax.images[0].get_clim() == (-3, 3)
-    assert [text.get_text() for text in picture.texts] == ["=", "·"]
+    assert texts(picture.texts) == ["=", "·"]
     assert "[[0.0, 3.0], [-2.0, 0.0]]" in picture.description
 
 
 def test_responses_puts_every_line_into_its_panel():
     grid = np.arange(24.0).reshape(2, 3, 4)
     picture = spectrum.responses(grid, ["up", "down"], ["a", "b", "c"])
-    axes = panels(picture)
-    assert list(axes) == ["up, a", "up, b", "up, c", "down, a", "down, b", "down, c"]
+    drawn = axes(picture)
+    assert list(drawn) == ["up, a", "up, b", "up, c", "down, a", "down, b", "down, c"]
     for r, row in enumerate(("up", "down")):
         for c, column in enumerate("abc"):
-            ages, values = dots(axes[f"{row}, {column}"])
+            ages, values = dots(drawn[f"{row}, {column}"])
             np.testing.assert_array_equal(ages, range(4))
             np.testing.assert_array_equal(values, grid[r, c])
     assert "up: 3 (a), 7 (b), 11 (c); down: 15 (a)" in picture.description
-    assert axes["down, b"].get_xlabel() == "tokens since the write, j"
-    assert [axes[f"up, {c}"].get_title() for c in "abc"] == ["a", "b", "c"]
+    assert drawn["down, b"].get_xlabel() == "tokens since the write, j"
+    assert [drawn[f"up, {c}"].get_title() for c in "abc"] == ["a", "b", "c"]
 
 
 def test_eigenvalue_picture_by_hand():
     """a = i/2: powers 1, i/2, -1/4, -i/8, 1/16."""
     picture = spectrum.eigenvalue_picture(0.5, 90, length=4)
-    axes = panels(picture)
-    x, y = axes["plane"].lines[3].get_data()
-    np.testing.assert_allclose(x, [1, 0, -0.25, 0, 0.0625], atol=1e-15)
-    np.testing.assert_allclose(y, [0, 0.5, 0, -0.125, 0], atol=1e-15)
-    np.testing.assert_allclose(axes["plane"].lines[4].get_data(), [[0], [0.5]], atol=1e-15)
-    np.testing.assert_allclose(axes["plane"].lines[5].get_data(), [[0], [-0.5]], atol=1e-15)
-    np.testing.assert_allclose(dots(axes["response"])[1], [1, 0, -0.25, 0, 0.0625], atol=1e-15)
-    (circle,) = axes["plane"].patches
+    plane, response = (axes(picture)[label] for label in ("plane", "response"))
+    powers, eigenvalue, partner = (line.get_xydata() for line in plane.lines[3:])
+    np.testing.assert_allclose(powers, [[1, 0], [0, 0.5], [-0.25, 0], [0, -0.125], [0.0625, 0]], atol=1e-15)
+    np.testing.assert_allclose([*eigenvalue, *partner], [[0, 0.5], [0, -0.5]], atol=1e-15)
+    np.testing.assert_allclose(dots(response)[1], [1, 0, -0.25, 0, 0.0625], atol=1e-15)
+    (circle,) = plane.patches
     assert (circle.get_radius(), tuple(circle.get_center())) == (1, (0, 0))
 
 
@@ -67,7 +62,7 @@ def test_the_response_is_what_a_real_matrix_gives(radius, degrees):
     for _ in range(25):
         read.append(state[0])
         state = radius * np.array([[c, s], [-s, c]]) @ state
-    ax = panels(spectrum.eigenvalue_picture(radius, degrees))["response"]
+    ax = axes(spectrum.eigenvalue_picture(radius, degrees))["response"]
     np.testing.assert_allclose(dots(ax)[1], read, atol=1e-9)
     low, high = ax.get_ylim()
     assert low <= min(read)
@@ -78,17 +73,10 @@ def test_the_response_is_what_a_real_matrix_gives(radius, degrees):
 def test_the_picture_says_what_the_radius_decides(radius, word):
     picture = spectrum.eigenvalue_picture(radius, 60)
     assert word in picture.description
-    assert word in panels(picture)["response"].get_title()
+    assert word in axes(picture)["response"].get_title()
     assert f"{radius**24 * np.cos(24 * np.pi / 3):.3f}" in picture.description
 
 
-def test_moving_the_eigenvalue_redraws_it_in_words_too():
-    explorer = spectrum.eigenvalue_explorer(0.95, 30)
-    assert explorer.controls["radius"].description == "radius \N{GREEK SMALL LETTER GAMMA}"
-    assert explorer.controls["degrees"].description == "angle θ (degrees)"
-    assert (explorer.controls["radius"].max, explorer.controls["degrees"].max) == (1.1, 180)
-    before = explorer.screen.value
-    picture = explorer.move(radius=1.0, degrees=180)
-    np.testing.assert_allclose(dots(panels(picture)["response"])[1], (-1.0) ** np.arange(25), atol=1e-12)
-    assert explorer.screen.value != before
-    assert "radius 1 and angle 180 degrees" in explorer.words.value
+def test_the_explorer_moves_the_eigenvalue():
+    picture = spectrum.eigenvalue_explorer(0.95, 30).move(radius=1.0, degrees=180)
+    np.testing.assert_allclose(dots(axes(picture)["response"])[1], (-1.0) ** np.arange(25), atol=1e-12)
