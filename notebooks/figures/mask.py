@@ -7,8 +7,7 @@ from matplotlib.patches import Patch
 from refimpl import head_decays
 
 from .explorer import Explorer, choice
-from .style import AMOUNT, INK, LINES, PALE, new_picture, panels, styled, write
-from .style import FUTURE as FUTURE_COLOR
+from .style import AMOUNT, FAINT, INK, LINES, PALE, new_picture, panels, styled, write
 
 # Largest finite and smallest positive number.
 RANGES = {
@@ -20,7 +19,7 @@ RANGES = {
 RECIPES = {"split": "γⁿ · γ⁻ᵐ, then mask", "late": "γⁿ⁻ᵐ, times mask", "early": "mask, then γⁿ⁻ᵐ"}
 FUTURE, RIGHT, OFF, INFINITE, NAN = range(5)
 WORDS = {FUTURE: "future: 0", RIGHT: "right", OFF: "off by more than 2 %", INFINITE: "inf", NAN: "NaN"}
-SHADES = ListedColormap([FUTURE_COLOR, "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
+SHADES = ListedColormap([FAINT, "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
 
 
 def in_precision(x, precision):
@@ -103,7 +102,9 @@ def how_it_breaks(gamma, time, precision):
         ax.imshow(maps[recipe], cmap=SHADES, vmin=FUTURE, vmax=NAN, **look)
         for verdict in range(RIGHT, NAN + 1):
             rows, columns = np.nonzero(maps[recipe] == verdict)
-            row = int(np.median(rows)) if len(rows) else -1
+            if not len(rows):
+                continue
+            row = int(np.median(rows))
             columns = columns[rows == row]
             if len(columns) > 16:  # wide enough for the word
                 place = at[int(np.median(columns))], at[row]
@@ -156,7 +157,7 @@ def near_tiles(gammas, time, size, threshold):
     axes = panels(picture, labels, left=0.06, right=0.99, bottom=0.17, top=0.8, wspace=0.25)
     for head, ax in enumerate(axes):
         shown = np.ma.masked_less(largest[head], threshold)
-        ax.set_facecolor(FUTURE_COLOR)
+        ax.set_facecolor(FAINT)
         ax.imshow(shown, cmap=AMOUNT, vmin=0, vmax=1, extent=(0, time, time, 0))
         ax.plot([0, time], [0, time], color=INK, linewidth=0.8)
         ax.text(0.96, 0.93, "future", transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)

@@ -49,8 +49,9 @@ def disagreements(eps, lines, marks=()):
 
     lines {name: (len(eps),)}; marks: (eps, percent, text) points.
     """
-    ends = f"{{}}: {{:.1g}} % at {eps[0]:.0e}, {{:.2g}} % at {eps[-1]:.0e}"
-    said = "; ".join(ends.format(name, line[0], line[-1]) for name, line in lines.items())
+    said = "; ".join(
+        f"{name}: {line[0]:.1g} % at {eps[0]:.0e}, {line[-1]:.2g} % at {eps[-1]:.0e}" for name, line in lines.items()
+    )
     return curves(
         eps,
         lines,

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.patches import Circle
 
 from .explorer import Explorer, slider
-from .style import BLUE, FUTURE, INK, ORANGE, PALE, equation, new_picture, panels, styled
+from .style import BLUE, FAINT, INK, ORANGE, PALE, equation, new_picture, panels, styled
 
 
 @styled
@@ -66,7 +66,7 @@ def eigenvalue_picture(radius, degrees, length=24):
     widths = {"width_ratios": (1, 1.35), "left": 0.08, "right": 0.98, "bottom": 0.16, "top": 0.9}
     plane, response = panels(picture, ("plane", "response"), **widths)
     limit = max(1.25, 1.1 * np.abs(powers).max())
-    plane.add_patch(Circle((0, 0), 1, facecolor=FUTURE, edgecolor=INK, linewidth=1, linestyle="--"))
+    plane.add_patch(Circle((0, 0), 1, facecolor=FAINT, edgecolor=INK, linewidth=1, linestyle="--"))
     plane.axhline(0, color=PALE, zorder=0)
     plane.axvline(0, color=PALE, zorder=0)
     plane.plot(powers.real, powers.imag, "-", color=BLUE, linewidth=0.7)

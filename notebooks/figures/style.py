@@ -40,7 +40,7 @@ STYLE = {
 }
 styled = rc_context(STYLE)  # a decorator for functions that draw
 AMOUNT, SIGNED = "viridis_r", "RdBu_r"
-BLUE, ORANGE, INK, PALE, FUTURE = "#0072B2", "#D55E00", "#222222", "#E9E9E9", "#F6F6F6"
+BLUE, ORANGE, INK, PALE, FAINT = "#0072B2", "#D55E00", "#222222", "#E9E9E9", "#F6F6F6"
 # Lines differ in their dashes as well as in colour, so that no reader depends on the colour.
 LINES = (
     {"color": BLUE, "linestyle": "-"},
@@ -103,7 +103,7 @@ def frame(ax, x, y, width, height, color, linewidth, **look):
 
 def future(ax, time):
     """A pale square of (T, T) unit cells behind everything: what stays visible of it is the future."""
-    ax.add_patch(Rectangle((0, 0), time, time, facecolor=FUTURE, edgecolor="none", zorder=-2))
+    ax.add_patch(Rectangle((0, 0), time, time, facecolor=FAINT, edgecolor="none", zorder=-2))
 
 
 def write(ax, x, y, text, dark=False, **font):
