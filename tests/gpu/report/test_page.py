@@ -1,5 +1,6 @@
 """The page of GPU results: its values are what the files say, and the renderer fills every marker of every template."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -21,9 +22,11 @@ def folder(tmp_path):
     return tmp_path / "results"
 
 
-def change(folder, name, function):
-    results = json.loads((folder / name).read_text(encoding="utf-8"))
-    function(results)
+@contextlib.contextmanager
+def changed(folder, name):
+    """What a results file holds; what the body makes of it is written back."""
+    results = read(folder, name)
+    yield results
     (folder / name).write_text(json.dumps(results), encoding="utf-8")
 
 
@@ -31,6 +34,10 @@ def section(text, title):
     """The lines of one section of a page."""
     (found,) = (part for part in text.split("\n## ") if part.startswith(f"{title}\n"))
     return found.splitlines()[1:]
+
+
+def variants(rows):
+    return [row["variant"] for row in rows]
 
 
 # ---------------------------------------------------------------- the page
@@ -123,10 +130,9 @@ def test_a_marker_without_a_value_is_an_error():
 def test_the_comparison_is_that_of_the_file(folder):
     retnet, transformer = read(folder, "compare.json")["rows"]
     found = studies.comparison(folder)
-    assert found["gap"] == pytest.approx(
-        statistics.fmean(retnet["held_out"]) - statistics.fmean(transformer["held_out"])
-    )
-    assert found["gap"] > 0
+    gap = statistics.fmean(retnet["held_out"]) - statistics.fmean(transformer["held_out"])
+    assert found["gap"] == pytest.approx(gap)
+    assert gap > 0
     assert found["ahead"] == [250, 500, 750, 1000, 1250]
     assert found["behind"] == [1500, 1750, 2000]
     assert (found["lowest_step"], found["last_step"]) == (1500, 2000)
@@ -139,18 +145,17 @@ def test_the_comparison_is_that_of_the_file(folder):
 
 
 def test_a_model_that_learns_no_better_is_nowhere_ahead(folder):
-    def flat(study):
+    with changed(folder, "compare.json") as study:
         for row in study["rows"]:
             row["evaluations"] = [[[step, 2.0] for step, _ in each] for each in row["evaluations"]]
-
-    change(folder, "compare.json", flat)
     found = studies.comparison(folder)
     assert found["ahead"] == []
     assert "is ahead" not in page.render("comparison", found)
 
 
 def test_how_often_a_text_is_read_is_known_for_the_text_of_the_card_alone(folder):
-    change(folder, "compare.json", lambda study: study["settings"].update(corpus="another"))
+    with changed(folder, "compare.json") as study:
+        study["settings"]["corpus"] = "another"
     found = studies.comparison(folder)
     assert found["passes"] is None
     assert "A run reads" not in page.render("comparison", found)
@@ -164,23 +169,16 @@ def test_the_curves_are_the_evaluations(folder):
     ]
 
 
-def variants(rows):
-    return [row["variant"] for row in rows]
-
-
 def test_other_ablations_make_other_verdicts(folder):
     found = studies.ablations(folder)
     assert variants(found["not_reproduced"]) == ["no group norm"]
     assert [row["worse_seeds"] for row in found["study"]["rows"]] == [0, 3, 2, 3, 3, 3, 3, 3]
     assert variants(found["order"])[0] == variants(found["quoted_order"])[0] == "no decay"
     assert "| no gate | 9,048,192 |" in page.page(folder)
-
-    def better(study):
+    with changed(folder, "ablations.json") as study:
         first, other = study["rows"][:2]
         other["held_out"] = [loss - 0.5 for loss in first["held_out"]]
         other["mean"], other["over"], other["over_deviation"] = first["mean"] - 0.5, -0.5, 0.0
-
-    change(folder, "ablations.json", better)
     found = studies.ablations(folder)
     assert variants(found["not_reproduced"]) == ["no gate", "no group norm"]
     assert variants(found["order"])[-1] == "no gate"
@@ -201,27 +199,19 @@ def test_what_is_reproduced_is_read_from_what_is_quoted(folder):
         ],
         ["no rotation"],
     )
-
-    def otherwise(study):
+    with changed(folder, "ablations.json") as study:
         rows = {row["variant"]: row for row in study["rows"]}
         rows["no gate"]["quoted"][loss] = rows["RetNet"]["quoted"][loss] - 0.1
         rows["linear attention"]["quoted"] = {}
-
-    change(folder, "ablations.json", otherwise)
     assert reproduced() == (
-        [
-            ([perplexity], ["no gate"]),
-            ([perplexity, loss], ["no decay", "one decay for all heads", "narrow heads"]),
-        ],
+        [([perplexity], ["no gate"]), ([perplexity, loss], ["no decay", "one decay for all heads", "narrow heads"])],
         ["no rotation", "linear attention"],
     )
 
 
 def test_the_best_learning_rate_has_the_lowest_loss_and_a_run_may_diverge(folder):
-    def diverge(sweep):
-        sweep["rows"][1]["held_out"] = None
-
-    change(folder, "sweep_demo.json", diverge)
+    with changed(folder, "sweep_demo.json") as results:
+        results["rows"][1]["held_out"] = None
     sweep = studies.learning_rates(folder)["sweeps"][2]
     retnet = sweep["models"][0]
     assert retnet["losses"][sweep["rates"][1]] is None
@@ -251,81 +241,68 @@ def test_retnet_is_compared_with_the_transformer_of_the_same_terms(folder):
 
 def test_what_a_spread_is_stands_once_on_the_page(folder):
     assert page.page(folder).count("± is") == 1
-    change(folder, "training.json", lambda results: results["rows"][0].update(rounds=2))
+    with changed(folder, "training.json") as results:
+        results["rows"][0]["rounds"] = 2
     assert set(costs.training(folder)["rounds"]) == {2, 7}
     assert "median of 2 to 7 rounds" in page.page(folder)
-    change(folder, "training.json", lambda results: [row.update(status="failed") for row in results["rows"]])
+    with changed(folder, "training.json") as results:
+        [row.update(status="failed") for row in results["rows"]]
     assert "±" not in "\n".join(section(page.page(folder), "Training speed"))
 
 
 def test_workspace_is_the_difference_of_rows_that_keep_the_same_bytes(folder):
-    def peaks(results):
+    with changed(folder, "decoding.json") as results:
         for row in results["rows"]:
             row["peak_bytes"] = row["weight_bytes"] + row["past_bytes"]
-
-    change(folder, "decoding.json", peaks)
     assert costs.decoding(folder)["workspace"] == 0
     assert "libraries set aside" not in page.page(folder)
-
-    def one(results):
+    with changed(folder, "decoding.json") as results:
         results["rows"][0]["peak_bytes"] += 3 * 2**20
-
-    change(folder, "decoding.json", one)
     assert costs.decoding(folder)["workspace"] == 3 * 2**20
     assert "3.0 MiB" in "\n".join(section(page.page(folder), "Decoding"))
 
 
 def test_rows_that_stopped_at_another_limit_than_memory_are_named(folder):
-    def limit(words):
-        def change(results):
+    def end_at(limit):
+        with changed(folder, "decoding.json") as results:
             for row in results["rows"]:
-                row |= {"limit": words} if row["largest"] else {}
-
-        return change
+                row |= {"limit": limit} if row["largest"] else {}
 
     most = [row["batch"] for row in read(folder, "decoding.json")["rows"] if row["largest"]]
-    change(folder, "decoding.json", limit("the edge of a test"))
+    end_at("the edge of a test")
     (found,) = costs.decoding(folder)["limits"]
     assert found["limit"] == "the edge of a test"
     assert sorted(found["batches"]) == sorted(most)
     assert [model["contexts"] for model in found["models"]] == [None] * 4
     assert f"{min(most):,} to {max(most):,} sequences" in page.page(folder)
-    change(folder, "decoding.json", limit("memory"))
+    end_at("memory")
     assert costs.decoding(folder)["limits"] == []
 
 
 def test_a_row_above_its_floor_is_explained_and_only_then(folder):
-    def share(value):
-        def change(results):
+    def set_share(value):
+        with changed(folder, "kernels.json") as results:
             for row in results["rows"]:
                 if (row["name"], row["what"], row["batch"]) == ("fused kernels", "step", 1) and row["cuda_graph"]:
                     row["share_of_roofline"] = value
                 elif row["share_of_roofline"]:
                     row["share_of_roofline"] = min(row["share_of_roofline"], 1.0)
 
-        return change
-
-    change(folder, "kernels.json", share(1.25))
+    set_share(1.25)
     (row,) = costs.kernels(folder)["above_floor"]
     assert (row["share_of_roofline"], row["state_bytes"]) == (1.25, 8 * 2**20)
     text = page.page(folder)
     assert "- fused kernels, large, step, batch 1, CUDA graph, at 125.0%, with a state of 8.0 MiB\n" in text
-    change(folder, "kernels.json", share(1.0))
+    set_share(1.0)
     assert costs.kernels(folder)["above_floor"] == []
     assert "above 100%" not in page.page(folder)
 
 
 def test_kernels_are_compared_with_peers_that_do_the_same(folder):
-    seconds = {}
-
-    def few(results):  # one case, by kernel
-        results["rows"] = [
-            row for row in results["rows"]
-            if (row["what"], row["shape"], row["time"], row["cuda_graph"]) == ("forward", "small", 8192, True)
-        ]  # fmt: skip
-        seconds.update((row["name"], row["seconds"]["median"]) for row in results["rows"])
-
-    change(folder, "kernels.json", few)
+    case = {"what": "forward", "shape": "small", "time": 8192, "cuda_graph": True}
+    with changed(folder, "kernels.json") as results:
+        results["rows"] = [row for row in results["rows"] if row | case == row]
+        seconds = {row["name"]: row["seconds"]["median"] for row in results["rows"]}
     (found,) = costs.kernels(folder)["ratios"]
     fused = seconds["fused kernels"]
     assert found["what"] == "forward"
@@ -334,13 +311,10 @@ def test_kernels_are_compared_with_peers_that_do_the_same(folder):
 
 
 def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
-    def fall(results):
+    with changed(folder, "ladder.json") as results:
+        tuned = results["versions"]["v4_tuned"]
         results["versions"]["v3_fused"] = {"predicted_ms": 0.7, "prediction": "why", "failed": "ArithmeticError: off"}
         results["versions"]["v2_chunks"] = {"failed": "at a shape that nothing was predicted of"}
-
-    results = read(folder, "ladder.json")
-    tuned = results["versions"]["v4_tuned"]
-    change(folder, "ladder.json", fall)
     text = page.page(folder)
     assert f"| v4_tuned | {tuned['predicted_ms']:g} | {tuned['median']:.3f} |" in text
     assert "| v3_fused | 0.7 | failed: ArithmeticError: off |  |  |  |" in text
@@ -353,16 +327,9 @@ def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
 # ---------------------------------------------------------------- values of several GPUs
 
 
-def test_checks_that_failed_are_named(folder):
-    change(folder, "processes.json", lambda results: results["rows"][0].update(failed="out by 3"))
-    assert [row["failed"] for row in costs.processes(folder)["off"]] == ["out by 3"]
-    assert "- sequence-parallel retention in float64: out by 3\n" in page.page(folder)
-
-
 def test_rows_that_raised_are_shown_with_their_words(folder):
     """Such a row has no dtype and no speeds: `attempt` of gpu.check_processes keeps what it was given and why it failed."""
-
-    def raised(results):
+    with changed(folder, "processes.json") as results:
         for row in results["rows"]:
             if (row["what"], row.get("dtype")) == ("training, data", "float64"):
                 row["failed"] = "norms off by 3"
@@ -370,8 +337,6 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
                 kind = row["what"].partition(",")[0]
                 row.clear()
                 row |= {"what": kind, "with": ["data", "3"], "failed": "process 1: RuntimeError: two\nlines"}
-
-    change(folder, "processes.json", raised)
     found = costs.processes(folder)
     assert [row["what"] for row in found["off"]] == ["training, data"]
     assert [row["what"] for row in found["raised"]] == ["sequence-parallel retention"] * 3 + ["scaling"]
@@ -385,10 +350,8 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
     shares = [f"{speed:,.0f} ({speed / speeds[0] / 2:.0%})" for speed in speeds[1:]]
     assert f"| sharded | {speeds[0]:,.0f} | {shares[0]} | {shares[1]} |" in lines
 
-    def all_raised(results):
+    with changed(folder, "processes.json") as results:
         results["rows"] = [{"what": "scaling_row", "with": ["data", "3"], "failed": "it did not come to an end"}]
-
-    change(folder, "processes.json", all_raised)
     found = costs.processes(folder)
     assert (found["scaling"], found["loss_errors"], found["apart"]) == ([], [], None)
     text = page.page(folder)
@@ -397,19 +360,15 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
 
 
 def test_how_far_measurements_of_one_gpu_are_apart(folder):
-    def alone(values):
-        def change(results):
-            rows = [row for row in results["rows"] if "tokens/s, one process" in row]
-            results["rows"] = rows[: len(values)]
-            for row, value in zip(rows, values, strict=False):
-                row["tokens/s, one process"] = value
+    def measure_alone(*speeds):
+        with changed(folder, "processes.json") as results:
+            rows = [row for row in results["rows"] if "tokens/s, one process" in row][: len(speeds)]
+            results["rows"] = [row | {"tokens/s, one process": x} for row, x in zip(rows, speeds, strict=True)]
 
-        return change
-
-    change(folder, "processes.json", alone([100.0, 150.0]))
+    measure_alone(100.0, 150.0)
     assert costs.processes(folder)["apart"] == pytest.approx(0.5)
     assert "50%" in "\n".join(section(page.page(folder), "Several GPUs"))
-    change(folder, "processes.json", alone([100.0]))
+    measure_alone(100.0)
     assert costs.processes(folder)["apart"] is None
 
 
@@ -425,9 +384,11 @@ def test_what_the_page_says_of_every_file_is_true_of_every_file(folder):
 
 @pytest.mark.parametrize("name", ["ladder.json", "processes.json"])
 def test_a_command_is_that_of_the_file_where_it_is_kept(folder, name):
-    change(folder, name, lambda results: results.update(command="typed in a test"))
+    with changed(folder, name) as results:
+        results["command"] = "typed in a test"
     assert "`typed in a test`" in page.page(folder)
-    change(folder, name, lambda results: results.pop("command"))
+    with changed(folder, name) as results:
+        del results["command"]
     module = {"ladder.json": "gpu.kernel_ladder`", "processes.json": "gpu.check_processes`"}[name]
     assert f"-m {module}" in page.page(folder)
 
