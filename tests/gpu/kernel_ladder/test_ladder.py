@@ -10,10 +10,8 @@ pytest.importorskip("triton", reason="Triton is not installed; it has packages f
 from gpu.bench.kernels import FORWARD, SHAPES, inputs, least_bytes, least_flops
 from gpu.kernel_ladder import __main__ as ladder
 
-PEAKS = {
-    "copy": {"remark": "", "bytes_per_second": 1e9},
-    "matrix_product": {"remark": "", "flops_per_second": 1e12},
-}
+PEAKS = {"copy": {"remark": "", "bytes_per_second": 1e9}, "matrix_product": {"remark": "", "flops_per_second": 1e12}}
+TIMES = {"median": 8.0, "spread": 0.5}
 
 
 @pytest.fixture
@@ -27,9 +25,6 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setattr(ladder, "VERSIONS", ("no_such_version", "v0_torch"))
     monkeypatch.setattr(ladder, "milliseconds", lambda calls, rounds: dict.fromkeys(calls, TIMES))
     monkeypatch.setattr(ladder, "ceilings", lambda rounds, device: PEAKS)
-
-
-TIMES = {"median": 8.0, "spread": 0.5}
 
 
 def test_the_file_holds_every_version_and_its_share_of_the_floor(on_a_gpu, tmp_path, capsys):
