@@ -45,38 +45,42 @@ def test_unknown_keys_are_errors(tmp_path, text, message):
         read_settings(tmp_path / "run.toml")
 
 
-WRONG = {
-    "steps": ("9", TypeError, "steps must be an integer, got '9' (str)"),
-    "batch_size": (0, ValueError, "batch_size must be at least 1, got 0"),
-    "learning_rate": ("fast", TypeError, "learning_rate must be a number, got 'fast' (str)"),
-    "clip": (0.0, ValueError, "clip must be above 0, got 0.0"),
-    "weight_decay": (-1.0, ValueError, "weight_decay must be at least 0, got -1"),
-    "vocab_size": (255, ValueError, "vocab_size must be at least 256, got 255"),
-    "model": ("lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
-    "kv_heads": (2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
-    "retention": (
+WRONG = [
+    ("steps", "9", TypeError, "steps must be an integer, got '9' (str)"),
+    ("steps", 0, ValueError, "steps must be at least 1, got 0"),
+    ("learning_rate", -1.0, ValueError, "learning_rate must be above 0, got -1.0"),
+    ("batch_size", 0, ValueError, "batch_size must be at least 1, got 0"),
+    ("learning_rate", "fast", TypeError, "learning_rate must be a number, got 'fast' (str)"),
+    ("clip", 0.0, ValueError, "clip must be above 0, got 0.0"),
+    ("weight_decay", -1.0, ValueError, "weight_decay must be at least 0, got -1"),
+    ("vocab_size", 255, ValueError, "vocab_size must be at least 256, got 255"),
+    ("model", "lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
+    ("kv_heads", 2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
+    (
+        "retention",
         "fused",
         ValueError,
         "retention must be one of 'parallel', 'chunkwise', 'triton', 'fla', got 'fused'",
     ),
-    "precision": ("float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
-    "accumulation": (3, ValueError, "accumulation must divide batch_size = 16, got 3"),
-    "chunk_size": (0, ValueError, "chunk_size must be at least 1, got 0"),
-    "compile": (1, TypeError, "compile must be a bool, got 1"),
-    "recompute": ("no", TypeError, "recompute must be a bool, got 'no'"),
-    "corpus": (3, TypeError, "corpus must be a str, got 3"),
-    "prompt": ("", ValueError, "prompt must hold at least one character, got ''"),
-    "dim": (0, ValueError, "dim must be at least 1, got 0"),
-    "gamma_schedule": (
+    ("precision", "float16", ValueError, "precision must be one of 'float32', 'bfloat16', got 'float16'"),
+    ("accumulation", 3, ValueError, "accumulation must divide batch_size = 16, got 3"),
+    ("chunk_size", 0, ValueError, "chunk_size must be at least 1, got 0"),
+    ("compile", 1, TypeError, "compile must be a bool, got 1"),
+    ("recompute", "no", TypeError, "recompute must be a bool, got 'no'"),
+    ("corpus", 3, TypeError, "corpus must be a str, got 3"),
+    ("prompt", "", ValueError, "prompt must hold at least one character, got ''"),
+    ("dim", 0, ValueError, "dim must be at least 1, got 0"),
+    (
+        "gamma_schedule",
         1.5,
         ValueError,
         "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
     ),
-    "rotation": ("xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
-    "gate": (1, TypeError, "gate must be a bool, got 1"),
-    "ffn": ("relu", ValueError, "ffn must be one of 'swiglu', 'geglu', 'gelu', got 'relu'"),
-    "group_norm": ("layer", ValueError, "group_norm must be one of 'rms', 'mean', 'none', got 'layer'"),
-}
+    ("rotation", "xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
+    ("gate", 1, TypeError, "gate must be a bool, got 1"),
+    ("ffn", "relu", ValueError, "ffn must be one of 'swiglu', 'geglu', 'gelu', got 'relu'"),
+    ("group_norm", "layer", ValueError, "group_norm must be one of 'rms', 'mean', 'none', got 'layer'"),
+]
 
 
 def test_the_choices_of_the_retnet():
@@ -93,9 +97,8 @@ def test_the_choices_of_the_retnet():
     )
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_values_are_named(name):
-    value, kind, message = WRONG[name]
+@pytest.mark.parametrize(("name", "value", "kind", "message"), WRONG)
+def test_wrong_values_are_named(name, value, kind, message):
     with pytest.raises(kind, match=re.escape(message)):
         RunConfig(**{name: value})
 
