@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from runs import losses
 
 import refimpl
 from gpu.models import operations
@@ -51,7 +52,7 @@ def test_autocast_leaves_retention_state_norms_and_the_residual_stream_in_float3
 
 
 def test_autocast_rounds_a_norm_once():
-    """A float32 one, to what its products would round it to; halves are normed in float32, and float64 stays."""
+    """A float32 norm is rounded as its products would be; halves are normed in float32, and float64 stays."""
     x, weight = torch.from_numpy(RNG(5).normal(size=(2, 3, 64))), torch.from_numpy(RNG(6).normal(size=64))
     for dtype, wanted in ((torch.float64, torch.float64), (torch.float32, torch.bfloat16), (torch.float16,) * 2):
         plain = rms_norm(x.to(dtype), weight.to(dtype))
@@ -72,15 +73,14 @@ def test_autocast_rounds_a_norm_once():
 @pytest.mark.parametrize("recompute", [False, True])
 def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypatch):
     """To the bit, in losses and norms of gradients, also within layers that are computed again."""
-    config, calls, losses = RunConfig(precision=precision, recompute=recompute, **SMALL), [], []
+    config, calls, found = RunConfig(precision=precision, recompute=recompute, **SMALL), [], []
     norm = layers.group_norm
     monkeypatch.setattr(layers, "group_norm", lambda *args, **how: calls.append(1) or norm(*args, **how))
     for large in (operations.LARGE, 0):
         monkeypatch.setattr(operations, "LARGE", large)
-        trainer = Trainer(RetNet(config.retnet, seed=2), config)
-        losses.append([trainer.step(*BATCH, 1e-3) for _ in range(3)])
+        found.append(losses(config, BATCH, 1e-3, 3))
         calls.append(0)
-    assert losses[0] == losses[1]
+    assert found[0] == found[1]
     plain = calls.index(0)
     assert plain == 9 * (1 + recompute)
     assert sum(calls[plain:]) == 9 * (2 + recompute)
@@ -101,17 +101,15 @@ def test_autocast_is_close_to_the_truth():
 
 
 def test_parameters_in_bfloat16_would_not_learn():
-    """Why the parameters stay float32: a step of AdamW is lost where it is less than half a bit of the weight."""
+    """Why parameters stay float32: a step of AdamW is lost where it is below half the last bit of the weight."""
     moved = {}
     for dtype in (torch.float32, torch.bfloat16):
         config = RunConfig(**SMALL, weight_decay=0.0)
         trainer = Trainer(RetNet(config.retnet, dtype=dtype), config)
         before = [weight.detach().clone() for weight in trainer.model.parameters()]
         trainer.step(*BATCH, 1e-4)
-        changed = [
-            (weight != old).double().mean() for weight, old in zip(trainer.model.parameters(), before, strict=True)
-        ]
-        moved[dtype] = float(sum(changed) / len(changed))
+        weights = zip(trainer.model.parameters(), before, strict=True)
+        moved[dtype] = np.mean([(weight != old).double().mean().item() for weight, old in weights])
     assert moved[torch.float32] > 0.85  # the rest are bytes that the batch does not hold
     assert moved[torch.bfloat16] < 0.5
 
@@ -120,12 +118,9 @@ def test_parameters_in_bfloat16_would_not_learn():
 @pytest.mark.parametrize("change", [{"recompute": True}, {"accumulation": 4}, {"precision": "bfloat16"}])
 def test_a_step_is_the_same_step(model, change):
     """Losses of eight steps: to the bit when layers are recomputed, to rounding when the batch is split."""
-    losses = []
-    for options in ({}, change):
-        config = RunConfig(model=model, **SMALL | options)
-        trainer = Trainer(build(config), config)
-        losses.append([trainer.step(*BATCH, 1e-3) for _ in range(8)])
-    plain, changed = np.array(losses)
+    plain, changed = (
+        np.array(losses(RunConfig(model=model, **SMALL | options), BATCH, 1e-3, 8)) for options in ({}, change)
+    )
     assert plain[-1, 0] < plain[0, 0] - 1
     if "recompute" in change:
         assert np.array_equal(changed, plain)
@@ -157,12 +152,9 @@ def test_recomputing_keeps_little_and_computes_layers_twice(model, monkeypatch):
 
 
 def test_chunkwise_runs_are_the_parallel_ones():
-    losses = []
-    for options in ({}, {"retention": "chunkwise", "chunk_size": 7}):
-        config = RunConfig(**SMALL | options)
-        trainer = Trainer(build(config), config)
-        losses.append([trainer.step(*BATCH, 1e-3)[0] for _ in range(3)])
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    parallel, chunkwise = RunConfig(**SMALL), RunConfig(**SMALL, retention="chunkwise", chunk_size=7)
+    found = (losses(config, BATCH, 1e-3, 3) for config in (parallel, chunkwise))
+    np.testing.assert_allclose(*([loss for loss, _ in each] for each in found), atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo explains what it does
@@ -222,15 +214,20 @@ def test_a_gpu_s_settings_come_and_go(monkeypatch):
 
 
 def test_trust_is_of_values_alone_and_ends():
-    model = RetNet(RunConfig(**SMALL).retnet)
-    wrong = torch.tensor([[256]])
+    model, wrong = RetNet(RunConfig(**SMALL).retnet), torch.tensor([[256]])
+    one, gamma = np.ones((1, 1, 1, 1)), np.array([1.5])
     with values_trusted():
+        assert refimpl.retention_step(one, one, one, gamma)[0].ravel() == [1.0]
+        with pytest.raises(ValueError, match="gamma must have shape"):
+            refimpl.retention_step(one, one, one, gamma[None])
         with pytest.raises(IndexError):  # torch's own: the check was skipped
             model(wrong)
         with pytest.raises(ValueError, match="tokens must have shape"):
             model(torch.tensor([1]))
     with pytest.raises(ValueError, match=r"tokens must lie in \[0, 256\), got 256"):
         model(wrong)
+    with pytest.raises(ValueError, match="gamma must lie in"):
+        refimpl.retention_step(one, one, one, gamma)
 
 
 def test_a_layer_is_the_block_of_the_reference():
@@ -269,6 +266,5 @@ def test_the_parameter_with_the_largest_gradient_is_named():
         trainer.parameters["embedding"].fill_(torch.nan)
     value, _ = trainer.step(*BATCH, 1e-3)
     assert np.isnan(value)
-    assert trainer.explain().startswith(
-        "the largest gradient of the step before was that of layers.1.ffn.w_2, of norm "
-    )
+    words = "the largest gradient of the step before was that of layers.1.ffn.w_2, of norm "
+    assert trainer.explain().startswith(words)

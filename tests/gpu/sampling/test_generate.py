@@ -1,5 +1,7 @@
 """Sampling: batches of prompts of any length, the draws, streaming, states kept as files, and the CUDA graph's conditions."""
 
+import dataclasses
+import math
 import re
 from unittest.mock import MagicMock
 
@@ -14,7 +16,6 @@ from gpu.models.retnet import RetNet
 from gpu.sampling import generate as generation
 from gpu.sampling.generate import GraphedStep, Past, Step, draw_tokens, generate, prefill, stream_text
 from gpu.sampling.prompt_cache import load_past, save_past
-from refimpl.checks import values_trusted
 from refimpl.training.text import decode, encode
 
 CONFIG = refimpl.RetNetConfig(vocab_size=256, dim=16, num_layers=2, num_heads=2)
@@ -23,13 +24,7 @@ TEXTS = ("In the", "A", "beginning", "In the", "was")
 PROMPTS = [torch.from_numpy(encode(text).astype(np.int64)) for text in TEXTS]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Products of this size gain nothing from threads, and on a busy machine wait for them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def close(got, want):
@@ -52,7 +47,7 @@ def test_prompts_of_different_lengths_give_what_each_gives_alone():
 
 
 def test_positions_matter_side_by_side():
-    """The test above can fail: with one position for all rows the logits are others."""
+    """The test above can fail: with one position for all rows the logits change."""
     past = prefill(MODEL, PROMPTS[:2])
     assert past.state.position.tolist() == [6, 1]
     right = Step(MODEL, past.state)(torch.tensor([1, 1]))
@@ -65,10 +60,7 @@ def test_a_long_prompt_is_read_in_pieces(monkeypatch):
     want = prefill(MODEL, PROMPTS)
     monkeypatch.setattr(generation, "PIECE", 4)
     got = prefill(MODEL, PROMPTS)
-    close(got.logits, want.logits)
-    assert torch.equal(got.state.position, want.state.position)
-    for layer, wanted in zip(got.state.layers, want.state.layers, strict=True):
-        close(layer, wanted)
+    close(got, want)
 
 
 def test_a_past_goes_on_and_one_row_serves_every_prompt():
@@ -86,17 +78,26 @@ def test_a_past_goes_on_and_one_row_serves_every_prompt():
     close(sample.logits[0, 0], whole.logits[0])
 
 
+def test_a_tensor_of_prompts_gives_tensors_and_temperature_zero_is_greedy():
+    prompt = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    sample = generate(MODEL, prompt, 20, temperature=0)
+    assert (sample.tokens.shape, sample.logits.shape) == ((2, 23), (2, 20, 256))
+    assert torch.equal(sample.tokens[:, :3], prompt)
+    assert torch.equal(sample.tokens[:, 3:], sample.logits.argmax(dim=-1))
+    close(sample.logits, MODEL(sample.tokens[:, :-1])[0][:, 2:].detach())
+
+
+TWO = prefill(MODEL, PROMPTS[:2])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (([],), ValueError, "prompt must have shape (batch, time) with time at least 1, got (0, 0)"),
         (([PROMPTS[0], PROMPTS[0][:0]],), ValueError, "with time at least 1, got (1, 0)"),
         ((PROMPTS[0],), ValueError, "with time at least 1, got (6,)"),
-        (
-            (PROMPTS[:3], prefill(MODEL, PROMPTS[:2])),
-            ValueError,
-            "past must hold 1 row or 3, one for each prompt, got 2",
-        ),
+        ((torch.zeros((2, 0), dtype=torch.int64),), ValueError, "with time at least 1, got (2, 0)"),
+        ((PROMPTS[:3], TWO), ValueError, "past must hold 1 row or 3, one for each prompt, got 2"),
         (([PROMPTS[0] + 200],), ValueError, "tokens must lie in [0, 256), got "),
         (([PROMPTS[0].double()],), TypeError, "tokens must be integers, got torch.float64"),
     ],
@@ -166,12 +167,14 @@ def test_the_seed_alone_decides():
         ({"top_p": 0.0}, ValueError, "top_p must lie in (0, 1], got 0"),
         ({"top_p": 1.1}, ValueError, "top_p must lie in (0, 1], got 1.1"),
         ({"temperature": -1.0}, ValueError, "temperature must be 0 or from 1e-6 to finite, got -1.0"),
+        ({"temperature": math.nan}, ValueError, "temperature must be 0 or from 1e-6 to finite, got nan"),
+        ({"new_tokens": 0}, ValueError, "new_tokens must be at least 1, got 0"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ],
 )
 def test_bad_sampling_is_refused(sampling, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        generate(MODEL, PROMPTS, 1, **sampling)
+        generate(MODEL, PROMPTS, **{"new_tokens": 1} | sampling)
 
 
 # ---------------------------------------------------------------- the step
@@ -185,30 +188,20 @@ def test_a_past_is_left_as_it_is():
     assert past.state.position.tolist() == [len(text) for text in TEXTS]
 
 
-def test_a_step_looks_at_no_value():
-    """What a CUDA graph demands: on the meta device, where there are no values, a look is an error."""
+def test_a_step_reads_no_value_on_the_host():
+    """A CUDA graph demands it: on the meta device, which has no values, reading one is an error."""
     model = RetNet(CONFIG).to("meta")
     layers = tuple(torch.zeros((3, 2, 8, 16), device="meta") for _ in range(2))
     step = Step(model, refimpl.State(torch.zeros(3, dtype=torch.int64, device="meta"), layers))
     tokens = torch.zeros(3, dtype=torch.int64, device="meta")
     assert step(tokens).shape == (3, 256)
     assert step.state.position.shape == (3,)
-    with pytest.raises(RuntimeError, match="meta"):  # the test sees a look: forward, by itself, has several
+    with pytest.raises(RuntimeError, match="meta"):  # the test can fail: forward by itself reads values
         model(tokens[:, None], state=step.state)
 
 
-def test_trusted_values_are_not_looked_at_and_others_are():
-    one, gamma = np.ones((1, 1, 1, 1)), np.array([1.5])
-    with values_trusted():
-        assert refimpl.retention_step(one, one, one, gamma)[0].ravel() == [1.0]
-        with pytest.raises(ValueError, match="gamma must have shape"):
-            refimpl.retention_step(one, one, one, gamma[None])
-    with pytest.raises(ValueError, match="gamma must lie in"):
-        refimpl.retention_step(one, one, one, gamma)
-
-
 def test_the_graph_s_buffers_move_on(monkeypatch):
-    """What is around the graph, without a GPU: one that computes anew stands in for one that plays."""
+    """The code around the graph, without a GPU: a graph that computes anew stands in for one that replays."""
     past = prefill(MODEL, PROMPTS)
     monkeypatch.setattr(torch, "cuda", MagicMock())
     graphed = GraphedStep(MODEL, past.state)
@@ -242,9 +235,8 @@ def test_the_graph_gives_the_steps_logits():
 
 
 def test_pieces_are_the_text_and_come_when_a_character_is_whole(monkeypatch):
-    text = (
-        "é€𝄞a\N{GREEK SMALL LETTER OMEGA}".encode() + b"\xff\xe2\x82"
-    )  # and bytes that are no character, cut at the end
+    # In the end bytes that are no character, and one that is cut.
+    text = "é€𝄞a\N{GREEK SMALL LETTER OMEGA}".encode() + b"\xff\xe2\x82"
     monkeypatch.setattr(generation, "draw_tokens", lambda *_, **__: ((torch.tensor([byte, 65]), None) for byte in text))
     pieces = list(stream_text(MODEL, prefill(MODEL, PROMPTS[:2]), len(text)))
     first, second = ("".join(row) for row in zip(*pieces, strict=True))
@@ -276,11 +268,7 @@ def test_a_state_comes_back_from_its_file(tmp_path, dtype):
     past = prefill(model, PROMPTS)
     save_past(tmp_path / "new" / "state", past, model)
     got = load_past(tmp_path / "new" / "state", model)
-    assert torch.equal(got.state.position, past.state.position)
-    assert torch.equal(got.logits, past.logits)
-    for layer, wanted in zip(got.state.layers, past.state.layers, strict=True):
-        assert torch.equal(layer, wanted)
-        assert layer.dtype == wanted.dtype
+    torch.testing.assert_close(got, past, rtol=0, atol=0)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["state"]
 
 
@@ -294,24 +282,26 @@ def test_the_file_is_of_one_size_however_long_the_prompt(tmp_path):
 
 def test_a_state_of_another_model_is_refused_by_name(tmp_path):
     save_past(tmp_path / "state", prefill(MODEL, PROMPTS), MODEL)
-    other = RetNet(refimpl.RetNetConfig(vocab_size=256, dim=16, num_layers=3, num_heads=1), seed=3, dtype=torch.float64)
-    message = (
-        "is of another: key_dim is 8 there and 16 here, num_heads is 2 there and 1 here, num_layers is 2 there and 3"
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_past(tmp_path / "state", other)
-    trained = RetNet(CONFIG, seed=3, dtype=torch.float64)
-    trained.layers[1].ffn.w_2.data[0, 0] += 1e-12
-    with pytest.raises(ValueError, match=re.escape("is of other weights: 1 of 23 differ, first layers.1.ffn.w_2")):
-        load_past(tmp_path / "state", trained)
-    with pytest.raises(ValueError, match=re.escape("is of other weights: 18 of 23 differ, first embedding")):
-        load_past(tmp_path / "state", RetNet(CONFIG, seed=4, dtype=torch.float64))
     MODEL.save(tmp_path / "weights")
-    with pytest.raises(ValueError, match="holds no state of a model"):
-        load_past(tmp_path / "weights", MODEL)
     (tmp_path / "text").write_text("text")
-    with pytest.raises(ValueError, match="state must be a safetensors file"):
-        load_past(tmp_path / "text", MODEL)
+    other = dataclasses.replace(CONFIG, num_layers=3, num_heads=1, key_dim=16, value_dim=32)
+    other, trained, seeded = (
+        RetNet(config, seed=seed, dtype=torch.float64) for config, seed in ((other, 3), (CONFIG, 3), (CONFIG, 4))
+    )
+    trained.layers[1].ffn.w_2.data[0, 0] += 1e-12
+    for name, model, message in (
+        (
+            "state",
+            other,
+            "is of another: key_dim is 8 there and 16 here, num_heads is 2 there and 1 here, num_layers is 2",
+        ),
+        ("state", trained, "is of other weights: 1 of 23 differ, first layers.1.ffn.w_2"),
+        ("state", seeded, "is of other weights: 18 of 23 differ, first embedding"),
+        ("weights", MODEL, "holds no state of a model"),
+        ("text", MODEL, "state must be a safetensors file"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load_past(tmp_path / name, model)
 
 
 # ---------------------------------------------------------------- the command
@@ -351,7 +341,5 @@ def test_the_command_refuses(weights):
         command(weights, "a", "b", "--stream")
     with pytest.raises(ValueError, match="prompt must hold at least one character, got ''"):
         command(weights)
-    with pytest.raises(
-        FileNotFoundError, match=r"state: there is no file 'no/state'; .* generate --save-state writes one"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"state: there is no file 'no/state'; .* --save-state writes one"):
         command(weights, "a", "--state", "no/state")
