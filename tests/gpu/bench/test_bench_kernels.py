@@ -1,17 +1,17 @@
-"""The benchmark's third section: what kernels must do, worked by hand; what is timed; targets; the figure; the page."""
+"""The benchmark's section on kernels: floors worked by hand, what is timed, errors, targets, figure and page."""
 
 import dataclasses
 import functools
 import itertools
 import json
 import math
-import shutil
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
+from runs import losses
 
 from gpu.bench import accuracy as benchmark_accuracy
 from gpu.bench import compile_ahead, kernel_calls, kernel_floor
@@ -26,11 +26,9 @@ from gpu.bench.kernels import kernel_row
 from gpu.bench.timing import Deadline
 from gpu.kernels import registry as retentions
 from gpu.kernels.registry import FLA, RETENTIONS
-from gpu.models.build import build
 from gpu.report import costs, page
 from gpu.report import figures as benchmark_figures
 from gpu.training.config import RunConfig
-from gpu.training.step import Trainer
 from refimpl import head_decays, retention_chunkwise
 from refimpl.checks import values_trusted
 
@@ -45,6 +43,8 @@ FLASH, CUDNN = ATTENTION
 OURS, REFERENCE = (RETENTIONS[name].kernel_label for name in ("triton", "chunkwise"))
 IDENTITY = {name: kernel.identity for name, kernel in KERNELS.items()}
 ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+PEAKS = {"matrix_product": {"flops_per_second": 8e14}, "copy": {"bytes_per_second": 4.3e12}}  # as on an H200
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def run(tmp_path_factory):
         patch.setattr(benchmark_accuracy, "TIMES", (5, 1000))
         results = benchmark.run(CONFIG, ["kernels"], out, "cpu", command="the command", progress=lines.append)
         stored = json.loads((out / "kernels.json").read_text())
-    return results["kernels"], stored, out, lines
+    return results["kernels"], stored, lines
 
 
 # ---------------------------------------------------------------- what must be done
@@ -87,8 +87,7 @@ def test_operations_are_those_counted_by_hand():
 
 
 def test_floors_at_the_paper_s_shape_are_those_of_its_formulas():
-    """At 800 TFLOP/s and 4.3 TB/s, as on an H200: 0.19 ms forwards, by the bytes, and 0.52 ms with gradients, by operations."""
-    peaks = {"matrix_product": {"flops_per_second": 8e14}, "copy": {"bytes_per_second": 4.3e12}}
+    """0.19 ms forwards, by the bytes, and 0.52 ms with gradients, by operations."""
 
     def floor(what, heads, time, key_dim, value_dim, **settings):
         sizes = what, 16384 // time, heads, time, key_dim, value_dim
@@ -96,42 +95,29 @@ def test_floors_at_the_paper_s_shape_are_those_of_its_formulas():
             "what": what, "seconds": {"median": 1e-3}, "flops": kernel_floor.least_flops(*sizes, **settings),
             "moved_bytes": kernel_floor.least_bytes(*sizes),
         }  # fmt: skip
-        found = kernel_floor.roofline(row, peaks)
+        found = kernel_floor.roofline(row, PEAKS)
         assert found["share_of_roofline"] == found["floor_seconds"] / 1e-3
         return found["floor_seconds"]
 
-    numbers = 16384 * 16 * 2  # tokens, heads, bytes of a number
-    assert (
-        floor(FORWARD, *_paper(4096))
-        == pytest.approx(numbers * (2 * 256 + 2 * 512) / 4.3e12)
-        == pytest.approx(1.87e-4, 1e-2)
-    )
-    made = 16384 * 16 * (2 * 768 + 4 * 256 * 512)
-    assert floor(BOTH, *_paper(4096)) == pytest.approx(3 * made / 8e14) == pytest.approx(5.17e-4, 1e-2)
+    paper, tokens_heads = (16, 4096, 256, 512), 16384 * 16
+    assert SHAPES["large"] == (16, 256, 512)
+    moved = tokens_heads * 2 * (2 * 256 + 2 * 512)  # two bytes a number
+    assert floor(FORWARD, *paper) == pytest.approx(moved / 4.3e12) == pytest.approx(1.87e-4, 1e-2)
+    made = tokens_heads * (2 * 768 + 4 * 256 * 512)
+    assert floor(BOTH, *paper) == pytest.approx(3 * made / 8e14) == pytest.approx(5.17e-4, 1e-2)
     # Attention over 4,096 channels: T (T + 1) / 2 scores a head, 128 products each, twice.
     scores = 32 * 16384 * 16385 // 2
     assert floor(FORWARD, 32, 16384, 128, 128, attention=True) == pytest.approx(scores * 2 * 2 * 128 / 8e14)
 
 
-def _paper(time):
-    return SHAPES["large"].heads, time, SHAPES["large"].key_dim, SHAPES["large"].value_dim
-
-
 def test_a_step_reads_and_writes_its_state():
-    row = {
-        "what": STEP,
-        "steps": 20,
-        "seconds": {"median": 4e-6},
-        "flops": 0,
-        "moved_bytes": 20 * kernel_floor.step_bytes(1, 16, 256, 512),
-    }
-    assert row["moved_bytes"] == 20 * 16 * (2 * 4 * 256 * 512 + 2 * (2 * 256 + 2 * 512))
-    found = kernel_floor.roofline(
-        row, {"matrix_product": {"flops_per_second": 1.0}, "copy": {"bytes_per_second": 1e14}}
-    )
+    moved = 20 * kernel_floor.step_bytes(1, 16, 256, 512)
+    assert moved == 20 * 16 * (2 * 4 * 256 * 512 + 2 * (2 * 256 + 2 * 512))
+    row = {"what": STEP, "steps": 20, "seconds": {"median": 4e-6}, "flops": 0, "moved_bytes": moved}
+    found = kernel_floor.roofline(row, PEAKS)
     assert found["step_seconds"] == 4e-6 / 20
     assert found["steps_per_second"] == pytest.approx(5e6)
-    assert found["share_of_copy_bandwidth"] == pytest.approx(row["moved_bytes"] / 4e-6 / 1e14)
+    assert found["share_of_copy_bandwidth"] == pytest.approx(moved / 4e-6 / 4.3e12)
     assert found["share_of_roofline"] == pytest.approx(found["share_of_copy_bandwidth"])
 
 
@@ -147,9 +133,8 @@ def test_without_ceilings_there_is_no_floor():
 
 @pytest.mark.parametrize("name", [OURS, REFERENCE])
 def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
-    device = "cuda" if ON_GPU else "cpu"
-    function, leaves, grad = KERNELS[name].make(TINY, 8, 16, device)
-    want, _, _ = KERNELS[REFERENCE].make(TINY, 8, 16, device)
+    function, leaves, grad = KERNELS[name].make(TINY, 8, 16, DEVICE)
+    want, _, _ = KERNELS[REFERENCE].make(TINY, 8, 16, DEVICE)
     assert all(x.transpose(1, 2).is_contiguous() for x in (*leaves, grad))
     assert [x.shape for x in leaves] == [(2, 2, 8, 64), (2, 2, 8, 64), (2, 2, 8, 16)]
     out, reference = function(*leaves).float(), want(*leaves).float()
@@ -160,7 +145,7 @@ def test_both_retentions_compute_the_same_in_a_layout_that_costs_no_copy(name):
 
 
 def fake_fla(monkeypatch, **functions):
-    """Let the modules of flash-linear-attention, which wants a GPU, hold these functions."""
+    """Let the modules of flash-linear-attention, which needs a GPU, hold these functions."""
     for name in ("fla", "fla.ops", "fla.ops.retention", "fla.ops.simple_gla"):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**functions))
 
@@ -221,16 +206,16 @@ class Repeated:
 @pytest.mark.parametrize("what", [FORWARD, BOTH])
 @pytest.mark.parametrize("name", [OURS, FLASH])
 def test_a_graph_computes_what_the_call_does(monkeypatch, name, what):
-    recorded, device = [], "cuda" if ON_GPU else "cpu"
+    recorded = []
 
     def record(call, where):
-        assert where == device
+        assert where == DEVICE
         recorded.append((Recorded if ON_GPU else Repeated)(call, where))
         return recorded[-1]
 
     monkeypatch.setattr(kernel_calls, "Recorded", record)
     with values_trusted():
-        work = kernel_calls.kernel_work(name, what, TINY, 8, 16, device, cuda_graph=True)
+        work = kernel_calls.kernel_work(name, what, TINY, 8, 16, DEVICE, cuda_graph=True)
         (graph,) = recorded
         want = [x.detach().clone() for x in graph.call()]
         assert len(want) == (1 if what == FORWARD else 3)
@@ -261,7 +246,7 @@ def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """In place of flash-linear-attention, which wants a GPU: its axes, scale, decays and results, by our retention."""
+    """Our retention behind flash-linear-attention's axes, scale, decays and results, because that needs a GPU."""
 
     def kernel(q, k, v, g_gamma, scale, initial_state, output_final_state):
         assert output_final_state
@@ -310,21 +295,19 @@ def test_on_a_gpu_flash_linear_attention_is_a_retention():
 
 def test_a_run_trains_with_flash_linear_attention(stand_in):
     tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
-    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
-    losses = []
-    for name in ("chunkwise", "fla"):
-        trainer = Trainer(build(RunConfig(**shape, retention=name)), RunConfig(**shape, retention=name))
-        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(2)])
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    theirs, ours = (
+        RunConfig(dim=32, num_layers=2, num_heads=2, window=70, batch_size=2, retention=name)
+        for name in ("fla", "chunkwise")
+    )
+    found = [losses(config, (tokens[:, :-1], tokens[:, 1:]), 1e-2, 2) for config in (theirs, ours)]
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_flash_linear_attention_is_asked_for_by_name_where_it_is_not_installed(monkeypatch):
     for module in ("fla", "registry"):
         monkeypatch.setattr(f"gpu.kernels.{module}.find_spec", lambda name: None)
     for ask in (lambda: retentions.RETENTIONS["fla"](64), lambda: retentions.step_of("fla")):
-        with pytest.raises(
-            ValueError, match="retention must not be 'fla' where flash-linear-attention is not installed"
-        ):
+        with pytest.raises(ValueError, match="must not be 'fla' where flash-linear-attention is not installed"):
             ask()
     assert not retentions.has_fla("cpu")
 
@@ -354,11 +337,8 @@ def test_every_row_says_what_it_is_of(run):
     rows = run[0]["rows"]
     measured = [row for row in rows if row["status"] == "measured"]
     cases = {(row["shape"], row["what"], row["batch"], row["time"]) for row in rows if row["what"] != STEP}
-    assert cases == {
-        (shape, what, batch, time)
-        for shape, batch, time in (("large", 2, 8), ("large", 1, 16), ("small", 1, 16))
-        for what in (FORWARD, BOTH)
-    }  # 64 tokens are more than kernel_tokens
+    sizes = ("large", 2, 8), ("large", 1, 16), ("small", 1, 16)  # 64 tokens are more than kernel_tokens
+    assert cases == {(shape, what, batch, time) for shape, batch, time in sizes for what in (FORWARD, BOTH)}
     assert {row["name"] for row in rows if row["what"] == BOTH} == {OURS, FLASH, CUDNN, REFERENCE}
     assert {(row["name"], row["batch"], row["cuda_graph"]) for row in rows if row["what"] == STEP} == {
         (OURS, 1, False), (OURS, 2, False),
@@ -375,7 +355,7 @@ def test_every_row_says_what_it_is_of(run):
 
 
 def test_the_file_holds_all_of_it(run):
-    results, stored, _, lines = run
+    results, stored, lines = run
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, forward, T = 8" in lines
@@ -396,17 +376,13 @@ def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
     assert "fused kernels: not measured without an NVIDIA GPU and Triton" in results["kernels"]["missing"]
 
 
-def test_kernels_are_compiled_by_running_them_once(monkeypatch):
+def test_kernels_are_compiled_by_running_them_once_in_processes_that_report_what_failed(monkeypatch):
     monkeypatch.setitem(SHAPES, "small", TINY)
     ran = []
     monkeypatch.setattr(compile_ahead, "errors", lambda *arguments: ran.append(arguments))
     assert compile_ahead.job(REFERENCE, "small", 8, 16, "cpu") is None
     assert compile_ahead.job("float32", "small", 8, 8, "cpu") is None
     assert ran == [(64, 16, 8, torch.float32, "cpu")]
-    assert compile_ahead.job("nothing", "small", 8, 8, "cpu") == "nothing, small: KeyError: 'nothing'"
-
-
-def test_processes_report_what_they_could_not_compile():
     every = [("nothing", "small", 8, 8, "cpu"), (REFERENCE, "small", 8, 8, "cpu")]
     assert compile_ahead.compile_ahead(every, workers=1) == ["nothing, small: KeyError: 'nothing'"]
 
@@ -455,9 +431,8 @@ def test_a_wrong_kernel_and_one_that_leaves_memory_unwritten_are_found(monkeypat
 
 def timed(name, what, time, seconds, shape="large", batch=1, graph=False, **more):
     row = kernel_row(IDENTITY[name], what, shape, SHAPES[shape], batch, time, cuda_graph=graph)
-    return (
-        row | {"status": "measured", "remark": "", "seconds": dict.fromkeys(("min", "median", "max"), seconds)} | more
-    )
+    seconds = dict.fromkeys(("min", "median", "max"), seconds)
+    return row | {"status": "measured", "remark": "", "seconds": seconds} | more
 
 
 def made_up():
@@ -475,45 +450,41 @@ def made_up():
     return rows, [{"dtype": "bfloat16", **errors, "dk": 2e-2}, {"dtype": "float32", **errors} | {"out": math.inf}]
 
 
-def judgement(found, words, aim=False):
+def verdict(found, words, aim=False):
     (target,) = (each for each in found if each["name"].startswith(words) and each["aim"] == aim)
     return target["got"], target["met"]
 
 
-def test_targets_are_judged_by_the_worst_of_their_rows():
+def test_a_target_is_met_if_the_worst_of_its_rows_meets_it():
     found = benchmark_targets.targets(*made_up())
     shape = "H 16, K 256, V 512"
-    assert judgement(found, f"forward over {FLA}, {shape}, T 2,048 to 4,096") == (2.0, True)
-    assert judgement(found, f"forward over {FLA}, {shape}", aim=True) == (2.0, False)
-    assert judgement(found, f"forward + backward over {FLA}, {shape}") == (2.0, False)
+    assert verdict(found, f"forward over {FLA}, {shape}, T 2,048 to 4,096") == (2.0, True)
+    assert verdict(found, f"forward over {FLA}, {shape}", aim=True) == (2.0, False)
+    assert verdict(found, f"forward + backward over {FLA}, {shape}") == (2.0, False)
     attention = f"forward + backward over {FLASH} or {CUDNN}, {shape}"
-    assert judgement(found, f"{attention}, T 4,096 to 4,096") == (2.0, True)  # the faster of both
-    assert judgement(found, f"{attention}, T 2,048", aim=True) == (0.5, False)
-    assert judgement(found, f"forward over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (1.2, False)
-    assert judgement(found, f"forward, CUDA graph, over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (2.4, True)
-    assert judgement(found, f"forward + backward, CUDA graph, over {FLA}, H 8") == (None, None)  # no such row
-    assert judgement(found, "a step's share") == (0.9, True)
-    assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s launched") == (12.0, True)
-    assert judgement(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s in a", aim=True) == (3.0, False)
-    assert judgement(found, "relative RMS error, bfloat16, out, state") == (2e-3, True)
-    assert judgement(found, "relative RMS error, bfloat16, dq") == (2e-2, False)
-    assert judgement(found, "relative RMS error, float32") == (math.inf, False)
-    assert judgement(found, "share of checks") == (1.0, True)
+    assert verdict(found, f"{attention}, T 4,096 to 4,096") == (2.0, True)  # the faster of both
+    assert verdict(found, f"{attention}, T 2,048", aim=True) == (0.5, False)
+    assert verdict(found, f"forward over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (1.2, False)
+    assert verdict(found, f"forward, CUDA graph, over {FLA}, H 8, K 64, V 128, T 2,048 to 2,048") == (2.4, True)
+    assert verdict(found, f"forward + backward, CUDA graph, over {FLA}, H 8") == (None, None)  # no such row
+    assert verdict(found, "a step's share") == (0.9, True)
+    assert verdict(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s launched") == (12.0, True)
+    assert verdict(found, f"steps a second, batch 1, CUDA graph, over {FLA}'s in a", aim=True) == (3.0, False)
+    assert verdict(found, "relative RMS error, bfloat16, out, state") == (2e-3, True)
+    assert verdict(found, "relative RMS error, bfloat16, dq") == (2e-2, False)
+    assert verdict(found, "relative RMS error, float32") == (math.inf, False)
+    assert verdict(found, "share of checks") == (1.0, True)
 
 
 def test_what_was_not_measured_is_no_success():
     rows, accuracy = made_up()
     rows[1]["status"] = accuracy[0]["status"] = "failed"
     found = benchmark_targets.targets(rows, accuracy)
-    assert judgement(found, f"forward over {FLA}, H 16") == (3.0, None)
-    assert judgement(found, "relative RMS error, bfloat16, out") == (None, None)
+    assert verdict(found, f"forward over {FLA}, H 16") == (3.0, None)
+    assert verdict(found, "relative RMS error, bfloat16, out") == (None, None)
     assert {each["met"] for each in benchmark_targets.targets([], [])} == {None}
-    (text,) = (
-        text
-        for text in benchmark_targets.table(found)[1]
-        if text[0].startswith("forward over") and "H 16" in text[0] and "aim" not in text[1]
-    )
-    assert text[1:] == ["at least 1.60", "3.00", "not known"]
+    texts = [text[1:] for text in benchmark_targets.table(found)[1] if text[0].startswith("forward over")]
+    assert ["at least 1.60", "3.00", "not known"] in texts
 
 
 # ---------------------------------------------------------------- figure and page
@@ -522,22 +493,17 @@ def test_what_was_not_measured_is_no_success():
 def test_the_figure_shows_times_over_the_floor_of_retention(run):
     figure = benchmark_figures.kernels_figure(run[0])
     assert [axes.get_ylabel() for axes in figure.axes] == ["time over retention's floor"] * 4
-    for axes, (what, shape) in zip(
-        figure.axes, [(w, s) for w in (FORWARD, BOTH) for s in ("large", "small")], strict=True
-    ):
-        here = [
-            row
-            for row in run[0]["rows"]
-            if (row["what"], row["shape"]) == (what, shape) and row["status"] == "measured"
-        ]
+    measured = [row for row in run[0]["rows"] if row["status"] == "measured"]
+    for axes, case in zip(figure.axes, itertools.product((FORWARD, BOTH), ("large", "small")), strict=True):
+        here = [row for row in measured if (row["what"], row["shape"]) == case]
         floors = {row["time"]: row["floor_seconds"] for row in here if row["name"] == OURS}
         shown = {each.get_label(): each.lines[0].get_xydata() for each in axes.containers}
         assert shown.keys() == {row["name"] for row in here}
         for name, points in shown.items():
-            want = [
-                (row["time"], row["seconds"]["median"] / floors[row["time"]]) for row in here if row["name"] == name
-            ]
-            np.testing.assert_allclose(points, want)
+            rows = [row for row in here if row["name"] == name]
+            np.testing.assert_allclose(
+                points, [(row["time"], row["seconds"]["median"] / floors[row["time"]]) for row in rows]
+            )
         (dotted,) = (line for line in axes.lines if line.get_label() == "attention's own floor")
         own = [(row["time"], row["floor_seconds"] / floors[row["time"]]) for row in here if row["name"] == FLASH]
         np.testing.assert_allclose(dotted.get_xydata(), own)
@@ -547,22 +513,20 @@ def test_the_figure_stands_without_what_failed(run):
     steps = [row for row in run[0]["rows"] if row["what"] == STEP]
     assert [len(axes.containers) for axes in benchmark_figures.kernels_figure(run[0] | {"rows": steps}).axes] == [0, 0]
     others = [row for row in run[0]["rows"] if row["name"] in ATTENTION]
-    assert not any(
-        each.lines[0].get_xdata().size
-        for axes in benchmark_figures.kernels_figure(run[0] | {"rows": others}).axes
-        for each in axes.containers
-    )
+    for axes in benchmark_figures.kernels_figure(run[0] | {"rows": others}).axes:
+        assert not any(each.lines[0].get_xdata().size for each in axes.containers)
 
 
 def with_graphs(results):
     """The results, with every row of the shortest length at the small shape a second time as a graph, twice as fast."""
-    found = []
+    graphs = []
     for row in results["rows"]:
-        found.append(row)
         if (row["shape"], row["time"], row["status"]) == ("small", 16, "measured"):
             half = {name: row["seconds"][name] / 2 for name in ("min", "median", "max")}
-            found.append(row | {"cuda_graph": True, "seconds": half, "share_of_roofline": 2 * row["share_of_roofline"]})
-    return results | {"rows": found}
+            graphs.append(
+                row | {"cuda_graph": True, "seconds": half, "share_of_roofline": 2 * row["share_of_roofline"]}
+            )
+    return results | {"rows": results["rows"] + graphs}
 
 
 def test_graphs_have_lines_of_their_own(run):
@@ -589,14 +553,9 @@ def test_graphs_are_told_apart_in_tables_and_among_what_was_left_out(run, tmp_pa
     assert "kernels: fused kernels, small, forward, T = 16, CUDA graph: not reached" in lines
 
 
-def test_it_is_drawn_from_the_file(run, tmp_path):
-    shutil.copy(run[2] / "kernels.json", tmp_path)
-    assert [path.name for path in benchmark_figures.draw(tmp_path)] == ["kernels.png"]
-
-
 def test_the_page_has_the_section_if_there_is_a_file(run, tmp_path):
     assert costs.kernels(tmp_path) is None
-    shutil.copy(run[2] / "kernels.json", tmp_path)
+    (tmp_path / "kernels.json").write_text(json.dumps(run[1]))
     found = costs.kernels(tmp_path)
     text = page.render("kernels", found)
     for row in (row for row in run[0]["rows"] if row["status"] == "measured"):
