@@ -41,28 +41,21 @@ def test_a_candidate_that_fails_does_not_affect_the_others():
         except RuntimeError:
             raise RuntimeError("the recording was invalidated") from None
 
-    rows = time_candidates(
-        [
-            candidate("good"),
+    cases = [
+        (candidate("good"), "measured", ""),
+        (
             candidate("broken", build=raising(ValueError("this is wrong\nand more"))),
-            candidate("full", build=full),
-            candidate("full graph", build=while_recording),
-            candidate("fails later", raising(ZeroDivisionError("in a round"), after=4)),
-            candidate("long", build=raising(LeftOutError("it takes minutes"))),
-            candidate("also good"),
-        ],
-        3,
-        "cpu",
-    )
-    assert [(row["status"], row["remark"]) for row in rows] == [
-        ("measured", ""),
-        ("failed", "ValueError: this is wrong"),
-        ("does not fit", "out of memory"),
-        ("does not fit", "out of memory"),
-        ("failed", "ZeroDivisionError: in a round"),
-        ("left out", "it takes minutes"),
-        ("measured", ""),
+            "failed",
+            "ValueError: this is wrong",
+        ),
+        (candidate("full", build=full), "does not fit", "out of memory"),
+        (candidate("full graph", build=while_recording), "does not fit", "out of memory"),
+        (candidate("late", raising(ZeroDivisionError("in a round"), 4)), "failed", "ZeroDivisionError: in a round"),
+        (candidate("long", build=raising(LeftOutError("it takes minutes"))), "left out", "it takes minutes"),
+        (candidate("also good"), "measured", ""),
     ]
+    rows = time_candidates([each for each, *_ in cases], 3, "cpu")
+    assert [(row["status"], row["remark"]) for row in rows] == [tuple(wanted) for _, *wanted in cases]
     assert [row["rounds"] for row in rows if row["status"] == "measured"] == [3, 3]
     assert rows[0]["fact"] == "good"
 
@@ -105,9 +98,8 @@ def test_compiling_again_costs_no_round_that_counts(monkeypatch, compiled):
 
 def test_a_candidate_that_fails_in_the_round_that_does_not_count_is_not_timed_again():
     failing = candidate("fails", raising(ZeroDivisionError("compiled again"), after=3))
-    rows = time_candidates(
-        [each._replace(row=each.row | {"compiled": True}) for each in (failing, candidate("b"))], 2, "cpu"
-    )
+    both = [each._replace(row=each.row | {"compiled": True}) for each in (failing, candidate("b"))]
+    rows = time_candidates(both, 2, "cpu")
     assert [(row["status"], row.get("rounds"), row["remark"]) for row in rows] == [
         ("failed", None, "ZeroDivisionError: compiled again"), ("measured", 2, ""),
     ]  # fmt: skip
@@ -123,14 +115,10 @@ def test_seconds_are_those_of_one_call(monkeypatch):
 
 def test_rows_are_kept_after_every_round():
     kept, rows = [], []
+    keep = lambda: kept.append(json.loads(json.dumps(rows)))  # noqa: E731
+    both = [candidate("good"), candidate("killed", raising(KeyboardInterrupt(), after=4))]
     with pytest.raises(KeyboardInterrupt):
-        time_candidates(
-            [candidate("good"), candidate("killed", raising(KeyboardInterrupt(), after=4))],
-            3,
-            "cpu",
-            rows=rows,
-            keep=lambda: kept.append(json.loads(json.dumps(rows))),
-        )
+        time_candidates(both, 3, "cpu", rows=rows, keep=keep)
     assert [row["status"] for row in kept[-1]] == ["measured", "measured"]
     assert kept[-1][0]["rounds"] == 1
     assert [row["status"] for row in kept[0]] == ["left out", "left out"]
