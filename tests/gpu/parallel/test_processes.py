@@ -51,17 +51,21 @@ def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
             assert row[f"efficiency, {name}"] == row[f"tokens/s, {name}"] / (2 * row["tokens/s, one process"])
 
 
-def test_a_difference_is_a_failure():
-    for off, why in ((1e-10, None), (2e-10, "out off by 2.0e-10"), (float("nan"), "out off by nan")):
-        assert evaluate({"what": "x", "out off": off}, torch.float64).get("failed") == why
-
-
-def test_a_row_may_allow_more_than_its_dtype_does():
-    row = evaluate({"first off": 2e-6, "losses off": 3e-4}, torch.float32, {"losses off": 4e-4})
-    assert "failed" not in row
-    assert row["allowed"] == {"first off": 1e-5, "losses off": 4e-4}
-    row = evaluate({"first off": 2e-5, "losses off": 5e-4}, torch.float32, {"losses off": 4e-4})
-    assert row["failed"] == "first off by 2.0e-05, losses off by 5.0e-04"
+@pytest.mark.parametrize(
+    ("off", "dtype", "failed"),
+    [
+        ({"out off": 1e-10}, torch.float64, None),
+        ({"out off": 2e-10}, torch.float64, "out off by 2.0e-10"),
+        ({"out off": float("nan")}, torch.float64, "out off by nan"),
+        ({"first off": 2e-6, "losses off": 3e-4}, torch.float32, None),
+        ({"first off": 2e-5, "losses off": 5e-4}, torch.float32, "first off by 2.0e-05, losses off by 5.0e-04"),
+    ],
+)
+def test_a_difference_above_what_is_allowed_is_a_failure(off, dtype, failed):
+    """By the dtype, or by the row itself."""
+    row = evaluate({"what": "x"} | off, dtype, {name: 4e-4 for name in off if name == "losses off"})
+    assert row.get("failed") == failed
+    assert row["allowed"] == {name: 4e-4 if name == "losses off" else TOLERANCES[dtype] for name in off}
 
 
 def rows_of_a_mixed_lot():

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from backends import TORCH
 from processes import in_processes
+from runs import for_each
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,7 +42,7 @@ def case(with_state, time=19):
 
 
 def loss_of(out, end, start):
-    """A scalar that hangs on every output, at its place in the sequence, and on every element of the state."""
+    """A scalar that depends on every output, at its place in the sequence, and on every element of the state."""
     weights = torch.sin(torch.arange(start, start + out.shape[2], dtype=out.dtype))[:, None]
     return (out * weights).sum() + (end * torch.linspace(-1, 1, end.numel(), dtype=end.dtype).reshape(end.shape)).sum()
 
@@ -75,16 +76,12 @@ def in_one_process(stops, with_state):
     return [([x.detach().numpy() for x in r], [x.numpy() for x in p]) for r, p in zip(results, parts, strict=True)]
 
 
-def every_case(cases):
-    return [slice_and_gradients(*arguments) for arguments in cases]
-
-
 @pytest.mark.parametrize("size", [2, 3])
 def test_outputs_states_and_gradients_are_those_of_one_process(size):
     cases = [(stops, with_state, form) for stops in STOPS[size] for with_state in (True, False) for form in FORMS]
     cases.append(([0] * (size - 1) + [1], True, refimpl.retention_parallel))  # fewer tokens than processes
     cases.append(([0] * size, True, refimpl.retention_parallel))
-    by_rank = in_processes(size, every_case, cases)
+    by_rank = in_processes(size, for_each, slice_and_gradients, cases)
     for (stops, with_state, _), *got in zip(cases, *by_rank, strict=True):
         for mine, one in zip(got, in_one_process(stops, with_state), strict=True):
             for part, want in zip(mine, one, strict=True):
@@ -106,13 +103,10 @@ def narrow(dtype):
     return TORCH.to_numpy(out), TORCH.to_numpy(end)
 
 
-def every_dtype(dtypes):
-    return [narrow(dtype) for dtype in dtypes]
-
-
 def test_narrow_dtypes_are_as_precise_as_on_one_process():
-    dtypes = ("float32", "bfloat16")
-    for dtype, (first, _), (second, end) in zip(dtypes, *in_processes(2, every_dtype, dtypes), strict=True):
+    dtypes = [("float32",), ("bfloat16",)]
+    by_rank = in_processes(2, for_each, narrow, dtypes)
+    for (dtype,), (first, _), (second, end) in zip(dtypes, *by_rank, strict=True):
         whole = problem(1, 4, 257, 16, 24, with_state=False)
         rounded = type(whole)(*(TORCH.to_numpy(x) for x in whole.arrays(TORCH, dtype)[:3]), whole.gamma, None)
         want = run(refimpl.retention_parallel, rounded, NUMPY)

@@ -1,9 +1,9 @@
 """A training run shared out over processes is the run of one: its losses, its files, its stops and its errors."""
 
 import dataclasses
-import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 from processes import in_processes
-from rich.console import Console
+from runs import QUIET, at_step, for_each, log_lines
 
-import refimpl.training.loop
 from gpu.models.build import build
 from gpu.numerics import layer_caller
 from gpu.parallel import strategies as parallelism
@@ -32,14 +31,11 @@ SMALL = {
     "dim": 16, "num_layers": 2, "num_heads": 2, "batch_size": 8, "window": 17, "sample_bytes": 4, "warmup": 2, "steps": 8,
     "evaluate_every": 4, "prompt": "abc",
 }  # fmt: skip
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "abc.txt"
-    path.write_text("abcabcabc abc\nabba\n" * 60)
-    return RunConfig(corpus=str(path), **SMALL)
+def config(corpus):
+    return RunConfig(corpus=corpus, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +53,7 @@ def steps(config, shared):
     trainer = Trainer(build(config).double(), config, "cpu", shared)
     with values_trusted():
         taken = [trainer.step(batch[:, :-1], batch[:, 1:], 1e-2) for batch in tokens[:5]]
-        taken.append(
-            (trainer.loss(tokens[5, :3, :-1], tokens[5, :3, 1:]), trainer.loss(tokens[5, :1, :-1], tokens[5, :1, 1:]))
-        )
+        taken.append([trainer.loss(tokens[5, :few, :-1], tokens[5, :few, 1:]) for few in (3, 1)])
         taken.append(trainer.step(tokens[6, :, :-1], tokens[6, :, 1:], 1e-2))
     return taken, trainer.explain()
 
@@ -86,36 +80,21 @@ EACH = [
 
 
 def test_losses_and_norms_are_those_of_one_process():
-    for settings, *answers in zip(
-        EACH, *in_processes(2, steps_of_each, [RunConfig(**SMALL | x) for x in EACH]), strict=True
-    ):
-        first, second = answers
+    by_process = in_processes(2, steps_of_each, [RunConfig(**SMALL | settings) for settings in EACH])
+    for settings, first, second in zip(EACH, *by_process, strict=True):
         assert first == second  # each process says the same, to the bit
         (got, words), (want, wanted) = first
         np.testing.assert_allclose(got, want, rtol=1e-12, err_msg=f"{settings}")
         assert words == wanted
 
 
-def narrow(config):
-    """Losses of the first three steps, shared out and alone."""
-    return [
-        [loss for loss, _ in steps(config, x)[0][:3]]
-        for x in (parallelism.parallelism(config), parallelism.OneProcess())
-    ]
-
-
-def narrow_each(configs):
-    return [narrow(config) for config in configs]
-
-
 def test_bfloat16_is_as_close_to_one_process_as_its_rounding():
     """Parameters are float64 here, and matrix products bfloat16: shared out in any way, they round in the same places."""
-    first, second = in_processes(
-        2, narrow_each, [RunConfig(**SMALL, precision="bfloat16", parallelism=x) for x in PARALLELISMS]
-    )
+    configs = [RunConfig(**SMALL, precision="bfloat16", parallelism=x) for x in PARALLELISMS]
+    first, second = in_processes(2, steps_of_each, configs)
     assert first == second
-    for got, want in first:
-        np.testing.assert_allclose(got, want, rtol=1e-2)
+    for answers in first:
+        np.testing.assert_allclose(*([loss for loss, _ in taken[:3]] for taken, _ in answers), rtol=1e-2)
 
 
 def compiled():
@@ -134,9 +113,7 @@ def compiled():
             trainer = Trainer(build(config).double(), config, "cpu", parallelism.parallelism(config))
             if compiling and kind == "sharded":
                 trainer.how["layer"] = layer_caller(dataclasses.replace(config, compile=True), backend)
-            elif (
-                compiling
-            ):  # what is special there; whole layers take Dynamo long, for what is sent is in none of its graphs
+            elif compiling:  # the retention alone: whole layers take Dynamo long, and no graph holds what is sent
                 trainer.how["retention"] = torch.compile(trainer.how["retention"], backend=backend)
             with values_trusted():
                 pair.append(trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2))
@@ -155,30 +132,12 @@ def test_compiled_layers_and_retention_are_shared_out_too():
 
 def run(config, out, resume=False, quits=None, number=signal.SIGKILL):
     """Train; process `quits` sends itself a signal before step 7, and what stops the run is returned."""
-    plain = refimpl.training.loop.scheduled_rate
-
-    def rate(step, config):
-        if step == 7 and quits == torch.distributed.get_rank():
-            os.kill(os.getpid(), number)
-        return plain(step, config)
-
-    refimpl.training.loop.scheduled_rate = rate
+    send = lambda: os.kill(os.getpid(), number) if quits == torch.distributed.get_rank() else None  # noqa: E731
     try:
-        return train(config, out, console=QUIET, resume=resume)
+        with at_step(7, send):
+            return train(config, out, console=QUIET, resume=resume)
     except (StoppedError, ValueError, OSError, FloatingPointError) as error:
         return f"{type(error).__name__}: {error}", getattr(error, "signal", None)
-    finally:
-        refimpl.training.loop.scheduled_rate = plain
-
-
-def runs(arguments):
-    return [run(*each) for each in arguments]
-
-
-def lines(out):
-    """The log without the times."""
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
 
 
 def close(got, want):
@@ -195,23 +154,21 @@ def at(config, kind):
 def test_a_run_leaves_the_files_of_one_process_and_goes_on_in_any_other_way(config, whole, tmp_path):
     """Process 1 gets a signal at step 7 and both stop there; then the run goes on with each parallelism, and with one."""
     stops = [(at(config, kind), tmp_path / kind, False, 1, signal.SIGTERM) for kind in PARALLELISMS]
-    for answers in in_processes(2, runs, stops):
+    for answers in in_processes(2, for_each, run, stops):
         assert answers == [("StoppedError: stopped after step 7 of 8", signal.SIGTERM)] * 3
     arguments = [(at(config, kind), tmp_path / f"whole {kind}") for kind in PARALLELISMS]
     for before in PARALLELISMS:
-        close(lines(tmp_path / before), lines(whole)[:7])
+        close(log_lines(tmp_path / before), log_lines(whole)[:7])
         assert load_checkpoint(tmp_path / before).progression.step == 7
         for after in PARALLELISMS:
-            (tmp_path / f"{before} {after}").mkdir()
-            for path in (tmp_path / before).iterdir():
-                (tmp_path / f"{before} {after}" / path.name).write_bytes(path.read_bytes())
+            shutil.copytree(tmp_path / before, tmp_path / f"{before} {after}")
             arguments.append((at(config, after), tmp_path / f"{before} {after}", True))
-    first, second = in_processes(2, runs, arguments)
+    first, second = in_processes(2, for_each, run, arguments)
     assert first == second  # every process returns the result
     for result, (_, out, *_) in zip(first, arguments, strict=True):
         assert result["processes"] == 2
         assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
-        close(lines(out), lines(whole))
+        close(log_lines(out), log_lines(whole))
         for name in ("weights", "best"):
             params, shape = load_params(out / f"{name}.safetensors")
             wanted, same = load_params(whole / f"{name}.safetensors")
@@ -221,9 +178,9 @@ def test_a_run_leaves_the_files_of_one_process_and_goes_on_in_any_other_way(conf
         for name in ("weights", "best"):
             resumed, straight = (tmp_path / f"{x} {kind}" / f"{name}.safetensors" for x in (kind, "whole"))
             assert resumed.read_bytes() == straight.read_bytes()
-        assert lines(tmp_path / f"{kind} {kind}") == lines(tmp_path / f"whole {kind}")
+        assert log_lines(tmp_path / f"{kind} {kind}") == log_lines(tmp_path / f"whole {kind}")
         train(config, tmp_path / kind, console=QUIET, resume=True)
-        close(lines(tmp_path / kind), lines(whole))
+        close(log_lines(tmp_path / kind), log_lines(whole))
 
 
 def test_a_killed_process_ends_the_run_and_what_was_kept_goes_on(config, whole, tmp_path):
@@ -232,7 +189,7 @@ def test_a_killed_process_ends_the_run_and_what_was_kept_goes_on(config, whole, 
         in_processes(2, run, config, tmp_path / "run", False, 1)
     assert load_checkpoint(tmp_path / "run").progression.step == 4
     in_processes(2, run, config, tmp_path / "run", True)
-    close(lines(tmp_path / "run"), lines(whole))
+    close(log_lines(tmp_path / "run"), log_lines(whole))
 
 
 REFUSED = {
@@ -243,10 +200,10 @@ REFUSED = {
 
 
 def broken(config, out):
-    """What every process raises: for settings refused, and for a loss that is not finite."""
+    """The error of this process for each refused setting, and for a loss that is not finite."""
     answers = [run(dataclasses.replace(config, **change), out)[0] for change in REFUSED.values()]
-    refimpl.training.loop.scheduled_rate = lambda step, config: 1e30
-    return [*answers, *(run(at(config, kind), out / kind)[0] for kind in PARALLELISMS)]
+    with at_step(1, lambda: 1e30):
+        return [*answers, *(run(at(config, kind), out / kind)[0] for kind in PARALLELISMS)]
 
 
 def test_errors_are_the_same_on_every_process(config, tmp_path):
@@ -256,8 +213,8 @@ def test_errors_are_the_same_on_every_process(config, tmp_path):
         assert re.match(r"(ValueError|FileNotFoundError): " + re.escape(message), answer)
     for answer in first[3:]:
         assert re.fullmatch(
-            r"FloatingPointError: the (loss|norm of the gradient) is (nan|inf) at step 2; the largest gradient of .* was that "
-            r"of [\w.]+, of norm [\w.+-]+; there is no checkpoint yet; a lower learning_rate may help",
+            r"FloatingPointError: the (loss|norm of the gradient) is (nan|inf) at step 2; the largest gradient of .* was "
+            r"that of [\w.]+, of norm [\w.+-]+; there is no checkpoint yet; a lower learning_rate may help",
             answer,
         )
 
@@ -265,17 +222,15 @@ def test_errors_are_the_same_on_every_process(config, tmp_path):
 @pytest.mark.parametrize("kind", ["sharded", "sequence"])
 def test_one_process_has_nothing_to_share(kind, config, tmp_path):
     message = f"parallelism must be 'data' for one process, got '{kind}': start several, as in torchrun"
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         train(at(config, kind), tmp_path)
 
 
-def test_only_retention_s_state_joins_slices():
-    for model in ("transformer", "gru"):
-        message = (
-            f"parallelism must be 'data' or 'sharded' for model = '{model}', got 'sequence': slices of a window are"
-        )
-        with pytest.raises(ValueError, match=re.escape(message)):
-            RunConfig(model=model, parallelism="sequence")
+@pytest.mark.parametrize("model", ["transformer", "gru"])
+def test_only_retention_s_state_joins_slices(model):
+    message = f"parallelism must be 'data' or 'sharded' for model = '{model}', got 'sequence': slices of a window are"
+    with pytest.raises(ValueError, match=message):
+        RunConfig(model=model, parallelism="sequence")
 
 
 def test_torchrun_stops_a_run_on_a_signal_and_says_so_once(config, tmp_path):
@@ -285,10 +240,8 @@ def test_torchrun_stops_a_run_on_a_signal_and_says_so_once(config, tmp_path):
         "-m torch.distributed.run --standalone --nproc-per-node 2 -m gpu train --device cpu --parallelism sequence"
     )
     command = [sys.executable, *command.split(), f"{tmp_path / 'run.toml'}", "--out", f"{tmp_path / 'run'}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         try:
             log = tmp_path / "run" / "log.jsonl"
             for _ in range(6000):
@@ -299,7 +252,7 @@ def test_torchrun_stops_a_run_on_a_signal_and_says_so_once(config, tmp_path):
             stdout, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-    step = len(lines(tmp_path / "run"))
+    step = len(log_lines(tmp_path / "run"))
     assert step > 12, stderr
     assert stdout.count(f"stopped after step {step} of 1000000; python -m gpu train") == 1
     assert load_checkpoint(tmp_path / "run").progression.step == step
