@@ -4,6 +4,7 @@ Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small,
 GPU rounds it, which doubles its error.
 """
 
+import functools
 import json
 import math
 import threading
@@ -19,6 +20,7 @@ import pytest
 import torch
 import typer
 from backends import STRICT, TORCH
+from runs import losses
 from torch.autograd import forward_ad
 
 import refimpl
@@ -41,12 +43,12 @@ from gpu.kernels.triton_common import readable
 from gpu.models.build import build
 from gpu.sampling.generate import Step
 from gpu.training.config import RunConfig
-from gpu.training.step import Trainer
 
 ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
 DEVICE = "cuda" if ON_GPU else "cpu"
 # Relative RMS error of out and of gradients. Seen here: 2e-7, 4e-4, and 8e-3 for bfloat16 cut off (3e-3 rounded).
 BOUNDS = {torch.float32: 1e-6, torch.float16: 8e-4, torch.bfloat16: 5e-3 if ON_GPU else 1.2e-2}
+by_entry = pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
 by_dtype = pytest.mark.parametrize("dtype", BOUNDS, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
@@ -84,15 +86,25 @@ def poisoned():
     torch.use_deterministic_algorithms(False)
 
 
-def arrays(dtype, time, key_dim=32, value_dim=48, *, batch=1, heads=2, seed=0):
-    """q, k, v as a model has them, (B, T, H, width) in memory; gamma of a fast and of very slow heads; a state."""
+def arrays(dtype, time, key_dim=32, value_dim=48, *, batch=1, gamma=(31 / 32, 1 - 2.0**-20), seed=0):
+    """q, k, v as a model has them, (B, T, H, width) in memory; gamma of a fast and of a very slow head; a state."""
+    heads = len(gamma)
     draw = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(shape, generator=draw)  # noqa: E731
     q, k, v = (
         normal(batch, time, heads, width).to(DEVICE, dtype).transpose(1, 2) for width in (key_dim, key_dim, value_dim)
     )
-    gamma = torch.tensor([31 / 32, *(1 - 2.0**-20 for _ in range(heads - 1))], dtype=torch.float64, device=DEVICE)
+    gamma = torch.tensor(gamma, dtype=torch.float64, device=DEVICE)
     return q, k, v, gamma, normal(batch, heads, key_dim, value_dim).to(DEVICE)
+
+
+def case_of(dtype, time, *widths, with_state=True, **how):
+    """What `with_gradients` takes: `arrays`, the state or None, and gradients of out and of the last state."""
+    q, k, v, gamma, state = arrays(dtype, time, *widths, **how)
+    draw = torch.Generator().manual_seed(9)
+    grad_state = torch.randn(state.shape, generator=draw).to(DEVICE)
+    grad_out = torch.randn(v.shape, generator=draw).to(DEVICE, dtype)
+    return q, k, v, gamma, state if with_state else None, grad_out, grad_state
 
 
 def with_gradients(retention, q, k, v, gamma, state, grad_out, grad_state):
@@ -102,16 +114,8 @@ def with_gradients(retention, q, k, v, gamma, state, grad_out, grad_state):
     return *results, *torch.autograd.grad(results, leaves, (grad_out, grad_state), allow_unused=True)
 
 
-def in_float64(retention):
-    """The retention on float64 copies of what it is given."""
-    return lambda *xs: with_gradients(retention, *(None if x is None else x.double() for x in xs))
-
-
-def upstream(q, v):
-    """Gradients of out, in v's dtype, and of the state."""
-    draw = torch.Generator().manual_seed(9)
-    grad_state = torch.randn((*q.shape[:2], q.shape[3], v.shape[3]), generator=draw)
-    return torch.randn(v.shape, generator=draw).to(DEVICE, v.dtype), grad_state.to(DEVICE)
+def in_float64(*xs):
+    return [None if x is None else x.double() for x in xs]
 
 
 def agree(got, want, bound):
@@ -123,27 +127,34 @@ def agree(got, want, bound):
             assert error.sqrt().max() <= bound
 
 
+def same_bits(got, want):
+    assert all(torch.equal(x, y) for x, y in zip(got, want, strict=True))
+
+
+def equals_reference(case, retention=ours.retention_chunkwise_triton):
+    """Results and gradients are those of the parallel form in float64; returns those of the kernel."""
+    got = with_gradients(retention, *case)
+    agree(got, with_gradients(refimpl.retention_parallel, *in_float64(*case)), BOUNDS[case[0].dtype])
+    return got
+
+
 @by_dtype
 @pytest.mark.parametrize("time", [1, 63, 64, 65, 300])
 def test_outputs_and_gradients_are_those_of_the_reference(time, dtype, poisoned):
-    case = *arrays(dtype, time, seed=time), *upstream(*arrays(dtype, time)[:3:2])
-    got = with_gradients(ours.retention_chunkwise_triton, *case)
-    agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+    got = equals_reference(case_of(dtype, time, seed=time))
     assert [x.dtype for x in got] == [dtype, torch.float32, dtype, dtype, dtype, torch.float32]
 
 
-@pytest.mark.parametrize(("key_dim", "value_dim"), [(48, 80), (16, 16), (20, 5), (272, 16)])
-def test_any_widths(key_dim, value_dim, poisoned):
-    q, k, v, gamma, _ = arrays(torch.float32, 70, key_dim, value_dim)
-    case = q, k, v, gamma, None, *upstream(q, v)
-    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+@pytest.mark.parametrize("widths", [(48, 80), (16, 16), (20, 5), (272, 16)])
+def test_any_widths(widths, poisoned):
+    equals_reference(case_of(torch.float32, 70, *widths, with_state=False))
 
 
 @pytest.mark.parametrize("chunk_size", [1, 32, 100, 5000])
 def test_any_chunk_size(chunk_size):
-    case = *arrays(torch.float32, 150, 16, 16), *upstream(*arrays(torch.float32, 150, 16, 16)[:3:2])
-    retention = lambda *xs: ours.retention_chunkwise_triton(*xs, chunk_size=chunk_size)  # noqa: E731
-    agree(with_gradients(retention, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+    equals_reference(
+        case_of(torch.float32, 150, 16, 16), functools.partial(ours.retention_chunkwise_triton, chunk_size=chunk_size)
+    )
 
 
 def test_a_chunk_size_is_for_stored_states_alone():
@@ -155,48 +166,34 @@ def test_a_chunk_size_is_for_stored_states_alone():
 
 
 def test_heads_that_forget_at_once():
-    q, k, v, _, state = arrays(torch.float32, 300, 16, 16)
-    case = q, k, v, torch.tensor([1e-3, 0.3], dtype=torch.float64, device=DEVICE), state, *upstream(q, v)
-    agree(with_gradients(ours.retention_chunkwise_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+    equals_reference(case_of(torch.float32, 300, 16, 16, gamma=(1e-3, 0.3)))
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        pytest.param(torch.float32, marks=pytest.mark.skipif(ON_GPU, reason="twice the memory of tiles for halves")),
-        torch.float16,
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("one_pass", [False, True])
 @pytest.mark.parametrize("with_state", [False, True])
 def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
     """In one pass and in two, whatever the table says of such heads."""
+    if ON_GPU and dtype == torch.float32:
+        pytest.skip("takes twice the memory of tiles for halves")
     (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], triton_tiles.tiles_for
     entry = small if one_pass else large
     assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
     monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
-    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
-    grad, grad_state = upstream(q, v)
-    case = (q, k, v, gamma, state if with_state else None, grad, grad_state)
-    agree(
-        with_gradients(ours.retention_chunkwise_triton, *case),
-        in_float64(refimpl.retention_parallel)(*case),
-        BOUNDS[dtype],
-    )
+    equals_reference(case_of(dtype, 150, 32, 80, with_state=with_state))
     assert (every(64, 128, torch.bfloat16), every(129, 64, torch.bfloat16)) == (small, large)
 
 
 @pytest.fixture
 def nothing_too_large(monkeypatch):
-    """What was found too large in a test is forgotten."""
+    """Forget after a test which tiles were found too large."""
     monkeypatch.setattr(triton_tiles, "_too_large", set())
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monkeypatch, nothing_too_large, poisoned):
-    """As Triton says so, before a kernel runs, and from then on at once, in both directions."""
+    """In both directions: when Triton says so, before a kernel runs, and from then on at once."""
     modest, name, tried = json.loads(triton_tiles.TABLE.read_text())["modest"], f"{direction}_of", []
     function = getattr(ours, name)
 
@@ -207,11 +204,9 @@ def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monke
         return function(*arguments)
 
     monkeypatch.setattr(ours, name, narrow)
-    q, k, v, gamma, state = arrays(dtype, 150, 32, 80)
-    case = q, k, v, gamma, state, *upstream(q, v)
+    case = q, _, v, *_ = case_of(dtype, 150, 32, 80)
     for expected in ([False, True], [True]):
-        got = with_gradients(ours.retention_chunkwise_triton, *case)
-        agree(got, in_float64(refimpl.retention_parallel)(*case), BOUNDS[dtype])
+        equals_reference(case)
         assert tried == expected
         tried.clear()
     assert ours._tiles(q, v, "forward", 0) == modest["forward"]
@@ -273,7 +268,7 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
-    """NaN, a segment and more behind, is not seen by it, and by a slow head it is; what is near counts as ever."""
+    """NaN a segment or more behind reaches a slow head and not a fast one; near tokens count as before."""
     _, k, v, gamma, state = arrays(torch.float32, 400, 16, 16)
     gamma[0] = 0.2  # 150 / log2(5) = 65 tokens
     far, chunks, tokens = (
@@ -297,7 +292,7 @@ def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_float32_still_weighs_is_read(reverse, poisoned):
-    """Of values long ago alone, which weigh 2^-50 at the end; and within a segment of 16 steps, NaN beyond reach is not."""
+    """Old values that weigh 2^-50 at the end are; within a segment of 16 steps, NaN out of reach is not."""
     _, k, v, gamma, _ = arrays(torch.float32, 512, 16, 16)
     gamma[:] = 2.0**-0.1
     oldest = slice(496, None) if reverse else slice(16)
@@ -307,9 +302,8 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
     _, end = ours.states_of(k, alone, log2_gamma, None, 32, [tiles], 16, reverse=reverse)  # of 8 segments
     some = torch.exp2(-0.1 * torch.arange(512.0, dtype=torch.float64))
     weights = some if reverse else some.flip(0)
-    want = torch.einsum(
-        "bhtk,bhtv,t->bhkv", k.double(), alone.double(), weights.to(DEVICE) * (gamma[0] if reverse else 1)
-    )
+    weights = weights.to(DEVICE) * (gamma[0] if reverse else 1)
+    want = torch.einsum("bhtk,bhtv,t->bhkv", k.double(), alone.double(), weights)
     agree((end,), (want,), 1e-4)
     gamma[:] = 2.0**-4.0  # 38 tokens, 5 steps with those that are added
     far = v.clone()
@@ -325,16 +319,17 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
 
 
 def test_backward_takes_the_segments_of_the_forward_pass():
-    """The same bits whether it is given what they add to the state or adds it up again, as where a compiler looked."""
-    q, k, v, gamma, state = arrays(torch.float16, 300, 32, 80)
-    entry, (grad, grad_state) = triton_tiles.tiles_for(32, 80, torch.float16), upstream(q, v)
+    """The same bits whether it is given what they add to the state or, as under a compiler, adds it up again."""
+    q, k, v, gamma, state, grad, grad_state = case_of(torch.float16, 300, 32, 80)
+    entry = triton_tiles.tiles_for(32, 80, torch.float16)
     *_, totals = ours.forward_of(q, k, v, gamma.log2(), state, entry["forward"])
     assert totals.shape[1] == 2
-    first, second = (
-        ours.backward_of(q, k, v, gamma.log2(), state, given, grad, grad_state, entry["backward"])
-        for given in (totals, None)
+    same_bits(
+        *(
+            ours.backward_of(q, k, v, gamma.log2(), state, given, grad, grad_state, entry["backward"])
+            for given in (totals, None)
+        )
     )
-    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
     for small in (each for each in json.loads(triton_tiles.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
         assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
 
@@ -349,16 +344,15 @@ def test_one_pass_takes_tiles_by_the_number_of_walks(batch, fit, monkeypatch):
         entry[direction]["programs"] = 4
         for role in roles:
             entry[direction][role] = [{"BV": 64, "warps": 4, "stages": stages} for stages in (1, 2)]
-    monkeypatch.setattr(
-        ours, "walk_of", lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)
-    )
+    spy = lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)  # noqa: E731
+    monkeypatch.setattr(ours, "walk_of", spy)
     ours.forward_of(q, k, v, gamma.log2(), None, entry["forward"])
     ours.backward_of(q, k, v, gamma.log2(), None, None, v, None, entry["backward"])
     assert [tiles["stages"] for tiles in seen] == [1 + fit] * 4
 
 
 def test_states_take_the_widest_tiles_that_fill_the_gpu():
-    """And of one sequence, where no tiles do, the last."""
+    """For one sequence, where no tiles do, they take the last."""
     wide, narrow = {"BK": 128, "BV": 256}, {"BK": 64, "BV": 128}
     fitting = lambda batch: states.fitting(  # noqa: E731
         (wide, narrow), torch.empty(batch, 16, 1, 256), torch.empty(batch, 16, 1, 512), 128
@@ -368,20 +362,18 @@ def test_states_take_the_widest_tiles_that_fill_the_gpu():
 
 def test_states_may_have_their_heads_outside():
     """As views of another order of axes, with several sequences."""
-    case = *arrays(torch.float32, 70, 16, 16, batch=2), *upstream(*arrays(torch.float32, 70, 16, 16, batch=2)[:3:2])
+    case = case_of(torch.float32, 70, 16, 16, batch=2)
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() == 4 else x for x in case]
     assert not any(x.is_contiguous() for x in turned if x.dim() == 4)
-    want = with_gradients(ours.retention_chunkwise_triton, *case)
-    for got, expected in zip(with_gradients(ours.retention_chunkwise_triton, *turned), want, strict=True):
-        assert torch.equal(got, expected)
+    same_bits(*(with_gradients(ours.retention_chunkwise_triton, *each) for each in (case, turned)))
 
 
 @pytest.mark.parametrize("split", [0, 1, 64, 100])
 def test_calls_chain(split):
     q, k, v, gamma, state = arrays(torch.float32, 100, 16, 16)
-    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
-    first, state = ours.retention_chunkwise_triton(q[:, :, :split], k[:, :, :split], v[:, :, :split], gamma, state)
-    rest, state = ours.retention_chunkwise_triton(q[:, :, split:], k[:, :, split:], v[:, :, split:], gamma, state)
+    want = refimpl.retention_parallel(*in_float64(q, k, v, gamma, state))
+    first, state = ours.retention_chunkwise_triton(*(x[:, :, :split] for x in (q, k, v)), gamma, state)
+    rest, state = ours.retention_chunkwise_triton(*(x[:, :, split:] for x in (q, k, v)), gamma, state)
     agree((torch.cat([first, rest], 2), state), want, 1e-6)
 
 
@@ -395,10 +387,10 @@ def test_empty_sequence_keeps_state():
 
 
 def test_inputs_are_left_alone():
-    case = *arrays(torch.float32, 70, 16, 16), *upstream(*arrays(torch.float32, 70, 16, 16)[:3:2])
+    case = case_of(torch.float32, 70, 16, 16)
     copies = [x.clone() for x in case]
     with_gradients(ours.retention_chunkwise_triton, *case)
-    assert all(torch.equal(x, y) for x, y in zip(case, copies, strict=True))
+    same_bits(case, copies)
 
 
 def test_views_of_a_model_are_not_copied_and_out_is_one():
@@ -409,7 +401,7 @@ def test_views_of_a_model_are_not_copied_and_out_is_one():
 
 
 def test_inputs_may_lie_in_any_way():
-    """Backwards in no axis, for torch has no negative strides; else with none contiguous, repeated or unaligned."""
+    """With no axis contiguous, repeated, or unaligned; torch has no negative strides."""
     q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
     scattered = lambda x: x.repeat_interleave(2, -1)[..., ::2].transpose(0, 3).clone().transpose(0, 3)  # noqa: E731
     shifted = torch.empty(q.numel() + 1, device=DEVICE)[1:].view(q.shape).copy_(q)
@@ -418,40 +410,36 @@ def test_inputs_may_lie_in_any_way():
     assert spread.stride() == (2,)
     for given in ((scattered(q), scattered(k), scattered(v), scattered(state)), (shifted, k, same, state)):
         copies = [x.contiguous().clone() for x in given]
-        for got, want in zip(
+        same_bits(
             ours.retention_chunkwise_triton(*given[:3], spread, given[3]),
             ours.retention_chunkwise_triton(*copies[:3], gamma, copies[3]),
-            strict=True,
-        ):
-            assert torch.equal(got, want)
+        )
 
 
 @by_dtype
 def test_same_call_gives_the_same_bits(dtype):
-    case = *arrays(dtype, 130), *upstream(*arrays(dtype, 130)[:3:2])
-    first, second = (with_gradients(ours.retention_chunkwise_triton, *case) for _ in range(2))
-    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    case = case_of(dtype, 130)
+    same_bits(*(with_gradients(ours.retention_chunkwise_triton, *case) for _ in range(2)))
 
 
 def test_gradients_of_one_result_alone(poisoned):
     """The other's gradient is zero then, and what it would add to the last of several chunks is not stored."""
     q, k, v, gamma, state = arrays(torch.float32, 150, 16, 16)
+
+    def gradients(retention, which, *leaves):
+        result = retention(*leaves[:3], gamma, leaves[3])[which]
+        return torch.autograd.grad(result.square().sum(), leaves, allow_unused=True, materialize_grads=True)
+
+    leaves = [x.requires_grad_() for x in (q, k, v, state)]
     for which in (0, 1):
-        grads = []
-        for retention, dtype in (
-            (ours.retention_chunkwise_triton, torch.float32),
-            (refimpl.retention_parallel, torch.float64),
-        ):
-            leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v, state)]
-            result = retention(*leaves[:3], gamma, leaves[3])[which]
-            found = torch.autograd.grad(result.square().sum(), leaves, allow_unused=True, materialize_grads=True)
-            grads.append(found)
-        for got, want in zip(*grads, strict=True):
+        mine = gradients(ours.retention_chunkwise_triton, which, *leaves)
+        theirs = gradients(refimpl.retention_parallel, which, *in_float64(*leaves))
+        for got, want in zip(mine, theirs, strict=True):
             assert (got.double() - want).norm() <= 1e-6 * want.norm()
 
 
 def test_second_derivatives_are_refused():
-    """Which the kernels do not have, and which would otherwise read as zero."""
+    """The kernels have none; without the error they would read as zero."""
     q, k, v, gamma, _ = arrays(torch.float32, 20, 16, 16)
     out, _ = ours.retention_chunkwise_triton(q.requires_grad_(), k, v, gamma)
     (dq,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
@@ -477,14 +465,10 @@ def test_a_compiler_sees_one_graph(read):
 
     with values_trusted(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
-        warnings.filterwarnings(
-            "ignore", ".*should not be instantiated", DeprecationWarning
-        )  # which Dynamo itself does
+        warnings.filterwarnings("ignore", ".*should not be instantiated", DeprecationWarning)  # by Dynamo itself
         compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
         leaves = [x.requires_grad_() for x in (q, k, state)]
-        got, want = (torch.autograd.grad(function(*leaves), leaves) for function in (compiled, loss))
-    for mine, theirs in zip(got, want, strict=True):
-        assert torch.equal(mine, theirs)
+        same_bits(*(torch.autograd.grad(function(*leaves), leaves) for function in (compiled, loss)))
 
 
 def test_model_takes_the_kernels():
@@ -506,8 +490,7 @@ def test_model_takes_the_kernels():
 def test_every_rung_of_the_ladder_is_a_retention(name, poisoned):
     q, k, v, gamma, state = arrays(torch.float32, 128)
     for before in (state, None):
-        wide = None if before is None else before.double()
-        want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, wide)
+        want = refimpl.retention_parallel(*in_float64(q, k, v, gamma, before))
         agree(import_module(f"gpu.kernel_ladder.{name}").retention(q, k, v, gamma, before), want, 1e-6)
 
 
@@ -520,12 +503,9 @@ def test_step_is_that_of_the_reference(with_state, dtype, poisoned):
     q, k, v, gamma, state = arrays(dtype, 1, 80, 48, batch=2)
     state = state if with_state else None
     got = ours.retention_step_triton(q, k, v, gamma, state)
-    want = refimpl.retention_step(q.double(), k.double(), v.double(), gamma, None if state is None else state.double())
-    agree(
-        got[:1],
-        want[:1],
-        {torch.float32: 1e-6, torch.float16: 3.2e-4, torch.bfloat16: 2.5e-3}[dtype] * (1 if ON_GPU else 2),
-    )
+    want = refimpl.retention_step(*in_float64(q, k, v, gamma, state))
+    bound = {torch.float32: 1e-6, torch.float16: 3.2e-4, torch.bfloat16: 2.5e-3}[dtype] * (1 if ON_GPU else 2)
+    agree(got[:1], want[:1], bound)
     agree(got[1:], want[1:], 1e-6)
 
 
@@ -541,7 +521,7 @@ def test_step_writes_where_it_is_told_to():
 
 
 def test_step_without_keys_reads_nothing_but_zeros(poisoned):
-    """A sum over no keys, as in the reference, and not what lay in memory."""
+    """A sum over no keys is zero, as in the reference, and not what lay in memory."""
     q, k, v, gamma, state = arrays(torch.float32, 1, 0, 16)
     for before in (state, None):
         out, after = ours.retention_step_triton(q, k, v, gamma, before)
@@ -550,7 +530,7 @@ def test_step_without_keys_reads_nothing_but_zeros(poisoned):
 
 
 def test_a_graph_that_saved_the_state_sees_that_a_step_wrote_over_it():
-    """Else its gradients would be of the wrong state."""
+    """Otherwise its gradients would be those of the wrong state."""
     q, k, v, gamma, state = arrays(torch.float32, 1)
     scale = torch.ones((), device=DEVICE, requires_grad=True)
     product = scale * state
@@ -561,12 +541,12 @@ def test_a_graph_that_saved_the_state_sees_that_a_step_wrote_over_it():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # which torch itself calls
-@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+@by_entry
 def test_forward_mode_derivatives_are_refused(entry):
-    """Which the kernels do not have, and which would otherwise be missing from a sum without a word."""
+    """The kernels have none; without the error they would be missing from a sum."""
     q, k, v, gamma, state = arrays(torch.float32, 1)
     with forward_ad.dual_level():
-        assert entry(q, k, v, gamma, state)[0].isfinite().all()  # which asks for none
+        assert entry(q, k, v, gamma, state)[0].isfinite().all()  # no derivative is asked for
         for n in range(4):
             arguments = [q, k, v, state]
             arguments[n] = forward_ad.make_dual(arguments[n], torch.ones_like(arguments[n]))
@@ -574,27 +554,20 @@ def test_forward_mode_derivatives_are_refused(entry):
                 entry(*arguments[:3], gamma, arguments[3])
 
 
-def test_steps_chain():
-    q, k, v, gamma, state = arrays(torch.float32, 5, 16, 16)
-    want = refimpl.retention_parallel(q.double(), k.double(), v.double(), gamma, state.double())
-    agree(contract.scan(ours.retention_step_triton)(q, k, v, gamma, state), want, 1e-6)
-
-
 def test_step_that_needs_gradients_has_them():
-    case = *arrays(torch.float32, 1), *upstream(*arrays(torch.float32, 1)[:3:2])
-    agree(with_gradients(ours.retention_step_triton, *case), in_float64(refimpl.retention_parallel)(*case), 1e-6)
+    equals_reference(case_of(torch.float32, 1), ours.retention_step_triton)
 
 
 # ---------------------------------------------------------------- refusals and the table
 
 
 @pytest.mark.parametrize("refusal", validation.RETENTION_REFUSALS, ids=lambda refusal: refusal.message)
-@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+@by_entry
 def test_kernel_refuses(entry, refusal):
     validation.retention_refuses(entry, refusal)
 
 
-@pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ours.retention_step_triton])
+@by_entry
 def test_kernel_refuses_other_libraries_devices_and_half_states(entry):
     for backend in (TORCH, STRICT):
         validation.refuses_other_libraries(entry, backend)
@@ -602,58 +575,33 @@ def test_kernel_refuses_other_libraries_devices_and_half_states(entry):
     validation.refuses_half_states(entry, TORCH)
 
 
-def refusals():
-    q, k, v, gamma, state = arrays(torch.float32, 1)
-    numpy, wide = ([x.cpu().numpy() for x in (q, k, v, gamma)], [x.double() for x in (q, k, v)])
-    chunkwise, step = ours.retention_chunkwise_triton, ours.retention_step_triton
-    two = [torch.cat([x, x], 2) for x in (q, k, v)]
-    leaf = q.clone().requires_grad_()
-    yield lambda: chunkwise(*numpy), TypeError, "q must be a torch tensor, got ndarray"
-    yield (
-        lambda: chunkwise(*wide, gamma),
-        TypeError,
-        "q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes",
-    )
-    yield (
-        lambda: chunkwise(q, k, v, gamma.clone().requires_grad_()),
-        ValueError,
-        "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not",
-    )
-    yield lambda: chunkwise(q, k, v, gamma, chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"
-    yield (
-        lambda: step(*two, gamma),
-        ValueError,
-        "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2",
-    )
-    yield (
-        lambda: step(q, k, v, gamma, out_state=state.cpu().numpy()),
-        TypeError,
-        "out_state must be an array of torch like q, got one of numpy",
-    )
-    yield (
-        lambda: step(q, k, v, gamma, out_state=state[:, :, :5]),
-        ValueError,
-        "out_state must have shape (1, 2, 32, 48) (batch, heads, key_dim, value_dim), got (1, 2, 5, 48)",
-    )
-    yield (
-        lambda: step(q, k, v, gamma, out_state=state.mT.contiguous().mT),
-        ValueError,
-        "out_state must be contiguous, got strides (3072, 1536, 1, 32)",
-    )
-    for arguments in (
-        {"q": leaf, "out_state": state},
-        {"q": q, "out_state": torch.zeros_like(state, requires_grad=True)},
-    ):
-        yield (
-            lambda arguments=arguments: step(k=k, v=v, gamma=gamma, **arguments),
-            ValueError,
-            "out_state must be None where gradients are asked for, got a tensor",
-        )
-
-
 def test_what_these_kernels_refuse():
-    for call, error, message in refusals():
-        validation.refused(call, error, message)
+    q, k, v, gamma, state = arrays(torch.float32, 1)
+    numpy, wide, two = ({"q": f(q), "k": f(k), "v": f(v)} for f in (
+        lambda x: x.cpu().numpy(), torch.Tensor.double, lambda x: torch.cat([x, x], 2),
+    ))  # fmt: skip
+    with_grad, place_with_grad = (x.detach().clone().requires_grad_() for x in (q, state))
+    gradients = "out_state must be None where gradients are asked for, got a tensor"
+    shape = "(1, 2, 32, 48) (batch, heads, key_dim, value_dim)"
+    chunkwise, step = ours.retention_chunkwise_triton, ours.retention_step_triton
+    for entry, change, error, message in (
+        (chunkwise, numpy | {"gamma": gamma.cpu().numpy()}, TypeError, "q must be a torch tensor, got ndarray"),
+        (chunkwise, wide, TypeError,
+         "q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes"),
+        (chunkwise, {"gamma": gamma.clone().requires_grad_()}, ValueError,
+         "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not"),
+        (chunkwise, {"chunk_size": 0}, ValueError, "chunk_size must be at least 1, got 0"),
+        (step, two, ValueError, "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 2"),
+        (step, {"out_state": state.cpu().numpy()}, TypeError,
+         "out_state must be an array of torch like q, got one of numpy"),
+        (step, {"out_state": state[:, :, :5]}, ValueError, f"out_state must have shape {shape}, got (1, 2, 5, 48)"),
+        (step, {"out_state": state.mT.contiguous().mT}, ValueError,
+         "out_state must be contiguous, got strides (3072, 1536, 1, 32)"),
+        (step, {"q": with_grad, "out_state": state}, ValueError, gradients),
+        (step, {"out_state": place_with_grad}, ValueError, gradients),
+    ):  # fmt: skip
+        arguments = {"q": q, "k": k, "v": v, "gamma": gamma} | change
+        validation.refused(functools.partial(entry, **arguments), error, message)
 
 
 @pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
@@ -702,7 +650,7 @@ def searches(monkeypatch):
 
 @pytest.mark.parametrize("shape", ["large", "small"])
 def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
-    """Every candidate runs, and the fastest of each role compute a retention; their times are made up."""
+    """Every candidate runs, with made-up times, and the fastest of each role compute a retention."""
     search, launched = searches[shape], []
 
     def milliseconds(calls, **_):
@@ -729,7 +677,7 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     for length in search.lengths:
         q, k, v, grad, gamma = inputs(Shape(2, 16, 16), length, search.tokens, DEVICE)
         zero = torch.zeros(len(q), 2, 16, 16, device=DEVICE)
-        want = in_float64(refimpl.retention_parallel)(q, k, v, gamma, None, grad, zero)
+        want = with_gradients(refimpl.retention_parallel, *in_float64(q, k, v, gamma, None, grad, zero))
         got = ours.forward_of(q, k, v, gamma.double().log2(), None, entry["forward"])[:2]
         got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, entry["backward"])[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
@@ -755,7 +703,7 @@ def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
 
 
 def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
-    """Two passes: the first that make 128 programs, so that wide ones before narrow ones are not asked of one sequence."""
+    """In two passes the first that make 128 programs, so wide tiles listed first are not used for one sequence."""
     search, shape = tune.SEARCHES["large"], Shape(16, 256, 512)
     wide, narrow, other = (64, 128, 256, 8, 3), (64, 64, 128, 4, 4), (128, 128, 128, 8, 3)
     rows = [
@@ -764,12 +712,12 @@ def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
         for length, ms in ((2048, many), (16384, one))
     ]
     assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other, narrow))
-    # So that this pair, the other way round, would take 4.0.
+    # In the other order this pair would take 4.0.
     assert tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
 
 
 def test_stored_tiles_of_a_state_do_not_cut_time_where_smaller_ones_fill_the_gpu():
-    """As of 32 states of 128 x 256, which a smaller model has: two passes over them would cost more than narrow tiles."""
+    """A smaller model has 32 states of 128 x 256: two passes over them would cost more than narrow tiles."""
     tiles = triton_tiles.tiles_for(128, 256, torch.bfloat16)["forward"]
     few = [torch.empty(8, 4, 1, width, device="meta") for width in (128, 256)]
     taken = states.fitting(tiles["states"], *few, tiles["programs"])
@@ -777,7 +725,7 @@ def test_stored_tiles_of_a_state_do_not_cut_time_where_smaller_ones_fill_the_gpu
 
 
 def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):
-    """One does not compile, one runs out of memory at full size, and one computes something else."""
+    """One does not compile, one runs out of memory at full size, and one computes a wrong result."""
     bad, late, wrong = *searches["large"].outputs, searches["large"].states[-1]
     compiling = []
 
@@ -808,43 +756,30 @@ def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, c
         assert math.isnan(tune.difference(pair, [good, good]))
 
 
-def test_the_tuner_refuses_other_shapes_before_it_measures(tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "measure", lambda *_, **__: pytest.fail("it measured"))
-    with pytest.raises(typer.BadParameter, match="shapes must be of large, small, got 'big', ''"):
-        tune.main(tmp_path / "tiles.json", shapes="small,big,")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(ON_GPU, reason="there is a GPU")
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"shape": "big"}, "shape must be one of large, small, got 'big'"),
-        ({"time": 3000}, "tokens must be a multiple of time = 3,000, got 16,384"),
-    ],
-)
-def test_the_ladder_refuses_what_it_cannot_climb(arguments, words):
-    with pytest.raises(typer.BadParameter, match=words):
-        ladder.main(**arguments)
-
-
-def test_the_tuner_says_that_it_wants_a_gpu(monkeypatch):
+def test_the_tuner_and_the_ladder_say_what_they_refuse(tmp_path, monkeypatch):
+    """Before they measure: there is no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(typer.BadParameter, match="timed on a CUDA GPU, and there is none here"):
-        tune.measure("small", workers=1)
+    for command, message in (
+        (lambda: tune.main(tmp_path / "x.json", shapes="big,"), "shapes must be of large, small, got 'big', ''"),
+        (lambda: tune.measure("small", workers=1), "timed on a CUDA GPU, and there is none here"),
+        (lambda: ladder.main(shape="big"), "shape must be one of large, small, got 'big'"),
+        (lambda: ladder.main(time=3000), "tokens must be a multiple of time = 3,000, got 16,384"),
+    ):
+        with pytest.raises(typer.BadParameter, match=message):
+            command()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():
     """By the names of a run: losses of three steps, and logits token by token, are those of the reference."""
-    shape = {"dim": 32, "num_layers": 2, "num_heads": 2, "window": 70, "batch_size": 2}
-    tokens = np.random.default_rng(0).integers(0, 256, (2, 71))
-    losses, logits = [], []
-    for name in ("chunkwise", "triton"):
-        config = RunConfig(**shape, retention=name)
-        trainer = Trainer(build(config).to(DEVICE), config)
-        losses.append([trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2) for _ in range(3)])
-    np.testing.assert_allclose(*losses, rtol=1e-5)
-    model = trainer.model
+    tokens, logits = np.random.default_rng(0).integers(0, 256, (2, 71)), []
+    theirs, config = (
+        RunConfig(dim=32, num_layers=2, num_heads=2, window=70, batch_size=2, retention=name)
+        for name in ("chunkwise", "triton")
+    )
+    found = (losses(each, (tokens[:, :-1], tokens[:, 1:]), 1e-2, 3, DEVICE) for each in (config, theirs))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    model = build(config).to(DEVICE)
     zero = torch.zeros((2, 2, 16, 32), device=DEVICE)
     for name in ("chunkwise", "triton"):
         state = refimpl.State(torch.zeros(2, dtype=torch.int64, device=DEVICE), (zero.clone(), zero.clone()))
