@@ -6,14 +6,14 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import time
 
 import pytest
 import torch
-from rich.console import Console
+from runs import QUIET, at_step, log_lines
 
-import refimpl.training.loop
 from gpu.training.checkpoint import load_checkpoint
 from gpu.training.config import RunConfig
 from gpu.training.run import train
@@ -30,17 +30,15 @@ SERVER.set_forkserver_preload(["gpu.training.run", "torch._dynamo", "matplotlib.
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "abc.txt"
-    path.write_text("abcabcabc abc\nabba\n" * 60)
-    return RunConfig(corpus=str(path), **SMALL)
+def config(corpus):
+    return RunConfig(corpus=corpus, **SMALL)
 
 
 def run(config, out, resume):
     """In a process of its own: train, and exit as `python -m gpu train` does."""
     torch.set_num_threads(1)
     try:
-        train(config, out, console=Console(quiet=True), resume=resume)
+        train(config, out, console=QUIET, resume=resume)
     except StoppedError as error:
         raise SystemExit(128 + error.signal) from None
 
@@ -57,19 +55,13 @@ def finish(process):
 
 
 def wait_for_step(out, step):
-    """Until the log has that many lines; False if the run ended before."""
+    """Until the log has that many lines."""
     log = out / "log.jsonl"
     for _ in range(20_000):
         if log.exists() and log.read_bytes().count(b"\n") >= step:
             return
         time.sleep(0.001)
     raise AssertionError(f"step {step} never came")
-
-
-def lines(out):
-    """The log without the times."""
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in log]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +73,7 @@ def whole(config, tmp_path_factory):
 
 
 def same_run(out, whole):
-    assert lines(out) == lines(whole)  # every loss, gradient norm and rate, to the bit
+    assert log_lines(out) == log_lines(whole)  # every loss, gradient norm and rate, to the bit
     for name in ("weights.safetensors", "best.safetensors", "sample.txt", "tokenizer.json", "run.toml"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     results = [json.loads((folder / "result.json").read_text()) for folder in (out, whole)]
@@ -99,9 +91,9 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_bit(kill, config, whole, tmp_
     time.sleep(0.02 * chance.random())
     process.kill()
     assert finish(process) == -signal.SIGKILL
-    done = lines(out)
+    done = log_lines(out)
     assert len(done) < 40
-    assert done == lines(whole)[: len(done)]
+    assert done == log_lines(whole)[: len(done)]
     kept = load_checkpoint(out)
     if kept is not None:
         last = len(done) - len(done) % 4
@@ -119,12 +111,11 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(number, config, whole, 
     wait_for_step(out, 5)
     os.kill(process.pid, number)
     assert finish(process) == 128 + number
-    step = len(lines(out))
+    step = len(log_lines(out))
     assert load_checkpoint(out).progression.step == step < 40
     assert not (out / "result.json").exists()
-    with pytest.raises(
-        ValueError, match=f"holds one, at step {step}: --resume .* goes on with it, --fresh .* replaces it"
-    ):
+    message = f"holds one, at step {step}: --resume .* goes on with it, --fresh .* replaces it"
+    with pytest.raises(ValueError, match=message):
         train(config, out)
     assert finish(start(config, out, resume=True)) == 0
     same_run(out, whole)
@@ -144,9 +135,9 @@ def test_a_second_signal_does_what_it_always_does():
 
 
 def test_a_finished_run_is_not_repeated_and_may_be_replaced(config, whole):
-    before = lines(whole)
+    before = log_lines(whole)
     assert finish(start(config, whole, resume=True)) == 0
-    assert lines(whole) == before
+    assert log_lines(whole) == before
     short = dataclasses.replace(config, steps=3)
     with pytest.raises(ValueError, match="steps must be 40 as in the checkpoint, got 3"):
         train(short, whole, resume=True)
@@ -154,14 +145,13 @@ def test_a_finished_run_is_not_repeated_and_may_be_replaced(config, whole):
 
 def test_a_text_or_log_that_changed_is_noticed(config, tmp_path):
     text = tmp_path / "text.txt"
-    text.write_text("abcabcabc abc\nabba\n" * 60)
+    shutil.copy(config.corpus, text)
     config, out = dataclasses.replace(config, corpus=str(text), steps=4), tmp_path / "run"
     train(config, out)
     log = (out / "log.jsonl").read_bytes()
     (out / "log.jsonl").write_bytes(log[:-1])
-    with pytest.raises(
-        ValueError, match=f"must hold the {len(log)} bytes that the checkpoint expects, got {len(log) - 1}"
-    ):
+    message = f"must hold the {len(log)} bytes that the checkpoint expects, got {len(log) - 1}"
+    with pytest.raises(ValueError, match=message):
         train(config, out, resume=True)
     text.write_text("abcabcabc abc\nabba!\n" * 60)
     with pytest.raises(ValueError, match="corpus must be the text that the checkpoint was trained on"):
@@ -171,13 +161,9 @@ def test_a_text_or_log_that_changed_is_noticed(config, tmp_path):
         train(config, out, resume=True)
 
 
-def test_a_broken_loss_names_step_parameter_and_checkpoint(config, tmp_path, monkeypatch):
+def test_a_broken_loss_names_step_parameter_and_checkpoint(config, tmp_path):
     """A learning rate of 1e30 at step 6 breaks step 7; what step 4 kept is untouched."""
-    rate = refimpl.training.loop.scheduled_rate
-    monkeypatch.setattr(
-        refimpl.training.loop, "scheduled_rate", lambda step, config: 1e30 if step == 6 else rate(step, config)
-    )
-    with pytest.raises(FloatingPointError) as error:
+    with at_step(6, lambda: 1e30), pytest.raises(FloatingPointError) as error:
         train(config, tmp_path)
     assert re.fullmatch(
         r"the (loss|norm of the gradient) is nan at step 7; the largest gradient of (that step|the step before) was that of "
@@ -187,28 +173,19 @@ def test_a_broken_loss_names_step_parameter_and_checkpoint(config, tmp_path, mon
     )
     assert load_checkpoint(tmp_path).progression.step == 4
     assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path).tensors.values())
-    assert len(lines(tmp_path)) == 6
-    monkeypatch.setattr(refimpl.training.loop, "scheduled_rate", rate)
+    assert len(log_lines(tmp_path)) == 6
     with pytest.raises(FloatingPointError, match=r"is nan at step 2; .*; there is no checkpoint yet"):
         train(dataclasses.replace(config, learning_rate=1e30), tmp_path, fresh=True)
 
 
 @pytest.mark.parametrize("model", ["transformer", "gru"])
-def test_baselines_resume_too(model, config, tmp_path, monkeypatch):
-    """Stopped after step 7 by the hook itself, in this process."""
+def test_baselines_resume_too(model, config, tmp_path):
+    """Stopped after step 7 by a signal of this process to itself."""
     config = dataclasses.replace(config, model=model, steps=12, precision="bfloat16")
-    whole = train(config, tmp_path / "whole", console=Console(quiet=True))
+    whole = train(config, tmp_path / "whole", console=QUIET)
     assert whole["sample"] is None
-    step = refimpl.training.loop.scheduled_rate
-
-    def stop_at_seven(number, config):
-        if number == 7:
-            signal.raise_signal(signal.SIGTERM)
-        return step(number, config)
-
-    monkeypatch.setattr(refimpl.training.loop, "scheduled_rate", stop_at_seven)
-    with pytest.raises(StoppedError, match="stopped after step 7 of 12"):
+    stop = at_step(7, lambda: signal.raise_signal(signal.SIGTERM))
+    with stop, pytest.raises(StoppedError, match="stopped after step 7 of 12"):
         train(config, tmp_path / "parts")
-    monkeypatch.undo()
     train(config, tmp_path / "parts", resume=True)
-    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+    assert log_lines(tmp_path / "parts") == log_lines(tmp_path / "whole")

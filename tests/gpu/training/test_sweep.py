@@ -5,14 +5,13 @@ import sys
 
 import pytest
 import torch
-from rich.console import Console
+from runs import QUIET
 from typer.testing import CliRunner
 
 from gpu.__main__ import app
 from gpu.training.config import RunConfig
 from gpu.training.sweep import sweep
 
-QUIET, TWO = Console(quiet=True), ("cpu", "cpu")
 RATES, MODELS = (1e30, 3e-2, 1e-4), ("retnet", "gru")
 SMALL = {
     "dim": 16, "num_layers": 1, "num_heads": 2, "batch_size": 4, "window": 16, "warmup": 2, "steps": 12, "sample_bytes": 2,
@@ -68,7 +67,7 @@ def test_what_was_finished_is_not_computed_again(corpus, swept):
     out, _ = swept
     config, rates = RunConfig(corpus=corpus, **SMALL), RATES[1:]
     before = [row for row in json.loads((out / "sweep.json").read_text())["rows"] if row["held_out"] is not None]
-    rows = sweep(config, rates, MODELS, out, TWO, QUIET)
+    rows = sweep(config, rates, MODELS, out, ("cpu", "cpu"), QUIET)
     assert [(row["model"], row["learning_rate"]) for row in rows] == [(m, r) for m in MODELS for r in sorted(rates)]
     assert json.loads((out / "sweep.json").read_text())["rows"] == rows
     for name in ("held_out", "seconds"):  # the time of the one run that there was
