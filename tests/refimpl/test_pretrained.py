@@ -1,37 +1,29 @@
-"""The weights that ship: the file is what its card says, NumPy and torch write the card's text; and how they are exported."""
+"""The weights that ship: the file is what its card says, and NumPy, torch and the program write the card's text."""
 
-import dataclasses
 import hashlib
-import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from rich.console import Console
 from typer.testing import CliRunner
 
 import gpu.__main__ as program
 from gpu.models.retnet import RetNet
 from gpu.sampling.generate import generate
-from gpu.training import export as exporting
 from gpu.training.config import RunConfig
-from gpu.training.export import LIMIT, MARGIN, command, export, greedy_text, robust_greedy
-from gpu.training.run import LOGIT_TOLERANCE, train
-from refimpl import RetNetConfig, forward, init_params, retention_chunkwise, retention_parallel, retention_recurrent
+from gpu.training.export import LIMIT, MARGIN, command, greedy_text
+from gpu.training.run import LOGIT_TOLERANCE
+from refimpl import RetNetConfig, forward, retention_chunkwise, retention_parallel, retention_recurrent
 from refimpl.training.text import decode, encode
 from refimpl.training.train import cross_entropy
-from refimpl.tree import flatten, map_tree
-from refimpl.weights import PRETRAINED, load_params, load_pretrained, pretrained_card, save_params
+from refimpl.tree import flatten
+from refimpl.weights import PRETRAINED, load_params, load_pretrained, pretrained_card
 
 CARD = pretrained_card()
 PARAMS, CONFIG = load_pretrained()
 PASSAGE = encode(CARD["passage"]["text"])[None]
-
-
-# ---------------------------------------------------------------- the file and its card
 
 
 def test_the_file_is_small_half_precision_and_the_one_of_the_card():
@@ -91,179 +83,6 @@ def test_torch_writes_the_text_of_the_card():
     prompt = torch.from_numpy(encode(text["prompt"]).astype(np.int64))[None]
     sample = generate(model, prompt, text["bytes"], temperature=0)
     assert decode(sample.tokens[0].numpy()) == text["prompt"] + text["continuation"]
-
-
-# ---------------------------------------------------------------- exporting
-
-SMALL = {
-    "dim": 8, "num_layers": 2, "num_heads": 2, "batch_size": 8, "window": 16, "sample_bytes": 4, "warmup": 2, "steps": 200,
-    "evaluate_every": 50, "learning_rate": 0.02, "prompt": "abc",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The folder of a finished run, and its settings."""
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "abc.txt").write_text("abcabcabc abc\nabba é\n" * 60, encoding="utf-8")
-    config = RunConfig(corpus=str(folder / "abc.txt"), **SMALL)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    train(config, folder / "run", console=Console(quiet=True))
-    torch.set_num_threads(threads)
-    return folder / "run", config
-
-
-def copied(run, tmp_path, **changes):
-    """A copy of the run whose result.json has other settings."""
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in run.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    result = json.loads((folder / "result.json").read_text())
-    result["config"] |= changes
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder
-
-
-@pytest.mark.parametrize("weights", ["best", "last"])
-def test_an_export_holds_the_rounded_weights_and_describes_them(run, tmp_path, weights):
-    folder, config = run
-    card = export(folder, tmp_path / "new", weights=weights)
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"retnet.safetensors", "retnet.json"}
-    assert json.loads((tmp_path / "new" / "retnet.json").read_text(encoding="utf-8")) == card
-    trained, shape = load_params(folder / exporting.FILES[weights])
-    halves, config_read = load_params(tmp_path / "new" / "retnet.safetensors")
-    assert config_read == shape == config.retnet
-    for name, half in flatten(halves).items():
-        assert np.array_equal(half, flatten(trained)[name].astype(np.float16))
-    result = json.loads((folder / "result.json").read_text())
-    recorded = result["best" if weights == "best" else "bits_per_byte"]
-    assert (card["weights"], card["step"]) == (weights, recorded["step"])
-    assert card["bits_per_byte"]["float32"] == pytest.approx(recorded["held_out"], abs=1e-4)
-    assert card["settings"] == dataclasses.asdict(config) | {"corpus": "abc.txt"}
-    assert str(folder.parent) not in json.dumps(card)
-
-
-def test_the_figure_of_the_card_is_that_of_the_rounded_weights(run, tmp_path, monkeypatch):
-    """With a coarser rounding the figure changes, and only that of what ships."""
-    plain = export(run[0], tmp_path / "plain")["bits_per_byte"]
-    monkeypatch.setattr(exporting, "_rounded", lambda _, array: np.round(array * 8).astype(np.float16) / 8)
-    coarse = export(run[0], tmp_path / "coarse")["bits_per_byte"]
-    assert coarse["float32"] == plain["float32"]
-    assert abs(coarse["float16"] - plain["float16"]) > 1e-3
-
-
-def test_the_command_is_the_settings_that_differ():
-    config = RunConfig(corpus="my texts", dim=64)
-    assert command(config) == "python -m gpu train --corpus 'my texts' --dim 64"
-    assert command(RunConfig(compile=True, deterministic=False)).endswith("train --compile --no-deterministic")
-    assert command(RunConfig()) == "python -m gpu train"
-
-
-def test_bad_runs_are_refused_and_leave_nothing(run, tmp_path):
-    folder, out = run[0], tmp_path / "out"
-
-    def refused(error, message, folder=folder, **arguments):
-        with pytest.raises(error, match=re.escape(message)):
-            export(folder, out, **arguments)
-        assert not out.exists()
-
-    refused(FileNotFoundError, "run: there is no folder", folder=tmp_path / "nowhere")
-    refused(ValueError, "weights must be one of 'best', 'last', got 'first'", weights="first")
-    unfinished = tmp_path / "unfinished"
-    unfinished.mkdir()
-    refused(ValueError, "holds no result.json: python -m gpu train --out", folder=unfinished)
-    other = tmp_path / "other.txt"
-    other.write_text("zyx wvu\n" * 200)
-    refused(ValueError, "corpus must be the text of the run, on which its weights have", corpus=str(other))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": "transformer"}, "run must have model = 'retnet', got 'transformer'"),
-        ({"vocab_size": 300}, "run must have vocab_size = 256, got 300"),
-    ],
-)
-def test_other_models_are_refused(run, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        export(copied(run[0], tmp_path, **changes), tmp_path / "out")
-
-
-def test_weights_that_do_not_fit_are_refused(run, tmp_path, monkeypatch):
-    folder = copied(run[0], tmp_path)
-    monkeypatch.setattr(exporting, "LIMIT", 1000)
-    with pytest.raises(ValueError, match=r"run must have weights of at most 1,000 bytes in float16, got \d"):
-        export(folder, tmp_path / "out")
-    params, config = load_params(folder / "best.safetensors")
-    params["head"][0, 0] = -1e5
-    save_params(folder / "best.safetensors", params, config)
-    with pytest.raises(ValueError, match=r"of at most 65504; head has 1e\+05"):
-        export(folder, tmp_path / "out")
-
-
-def test_a_text_of_another_model_is_noticed(run, tmp_path, monkeypatch):
-    """What the export asserts can fail: NumPy and torch are given different weights."""
-    module = exporting._module
-    other = lambda params, config, device="cpu": module(  # noqa: E731
-        map_tree(lambda name, array: array * (1.01 if name == "head" else 1), params), config, device
-    )
-    monkeypatch.setattr(exporting, "_module", other)
-    monkeypatch.setattr(exporting, "SAME_LOSS", 1.0)
-    with pytest.raises(AssertionError, match="torch's logits differ from NumPy's by 1"):
-        export(run[0], tmp_path / "out")
-
-
-# ---------------------------------------------------------------- the greedy text
-
-
-def test_greedy_is_what_the_parallel_form_finds_likeliest():
-    config = RetNetConfig(dim=16, num_layers=2, num_heads=2)
-    params = init_params(config, seed=1)
-    greedy = greedy_text(params, config, "abc", 20)
-    tokens = np.concatenate([encode("abc"), greedy.tokens])[None]
-    logits, _ = forward(params, tokens[:, :-1], config)
-    top = np.sort(logits[0, 2:], axis=-1)
-    np.testing.assert_array_equal(greedy.tokens, logits[0, 2:].argmax(axis=-1))
-    np.testing.assert_allclose(greedy.margins, top[:, -1] - top[:, -2], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("text", "ties", "want"),
-    [
-        ("x" * 200, [], 200),
-        ("x" * 200, [150, 170], 150),
-        ("x" * 39 + "é" + "x" * 159, [40], 39),  # not half a character
-    ],
-)
-def test_a_greedy_text_ends_before_a_near_tie(monkeypatch, text, ties, want):
-    margins = np.ones(200)
-    margins[ties] = MARGIN
-    monkeypatch.setattr(exporting, "greedy_text", lambda *_: exporting.Greedy(encode(text)[:200], margins))
-    greedy = robust_greedy(None, None, "abc")
-    assert decode(greedy.tokens) == encode(text)[:want].tobytes().decode()
-    assert len(greedy.margins) == want
-    assert greedy.margins.min() > MARGIN
-
-
-def test_a_tie_too_early_asks_for_another_prompt(monkeypatch):
-    margins = np.where(np.arange(200) == 31, 0.0, 1.0)
-    monkeypatch.setattr(exporting, "greedy_text", lambda *_: exporting.Greedy(encode("x" * 200), margins))
-    with pytest.raises(ValueError, match=r"at least 32 bytes before two logits .* 'abc' gives 31; take another"):
-        robust_greedy(None, None, "abc")
-
-
-# ---------------------------------------------------------------- the command
-
-
-def test_the_command_exports_and_reports(run, tmp_path):
-    arguments = ["export", str(run[0]), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    result = CliRunner().invoke(program.app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0
-    card = json.loads((tmp_path / "out" / "retnet.json").read_text(encoding="utf-8"))
-    assert f"{card['parameters']:,} parameters in {card['bytes']:,} bytes" in result.output
-    assert f"{card['bits_per_byte']['float16']:.4f} as rounded" in result.output
 
 
 def test_the_program_writes_with_it_until_there_is_a_run(tmp_path, monkeypatch):
