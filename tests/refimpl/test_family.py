@@ -284,6 +284,38 @@ def survives_fast_and_long(family, member):
     same((out, state), other)
 
 
+ONES, EIGHT = array(1.0, 1.0, 1.0), np.full((1, 1, 1, 1), 8.0)
+RISING, TENS = array(0.125, 0.25, 0.5), np.array([[[[1.0, 10.0]] * 2]])
+IMPULSE, KEYS = np.tile(array(1.0, 0.0, 0.0, 0.0), (1, 2, 1, 1)), array(0.0, np.log(3))
+BY_HAND = {  # member: (arguments, S_0, (out, state after))
+    # Scores 0 and log 3 weigh 1/4 and 3/4 of values 1 and 5: 1, then 4.
+    "softmax_attention": ((array(1.0, 1.0), KEYS, array(1.0, 5.0)), None, (array(1.0, 4.0), (KEYS, array(1.0, 5.0)))),
+    "linear_attention": ((ONES, ONES, ONES), EIGHT, (array(9.0, 10.0, 11.0), array(11.0))),
+    # Gates 1/8, 1/2, 1/4 from S_0 = 8: S = 2, then 2, then 3/2.
+    "gated_retention": ((ONES, ONES, ONES, array(0.125, 0.5, 0.25, axes=3)), EIGHT, (array(2.0, 2.0, 1.5), array(1.5))),
+    # Channels of gates 1/2 and 1/4, k = (1, 1), v = 1 then 2, q = (1, 10): 11, then 2 + 1/2 + 10 (2 + 1/4) = 25.
+    "gla": (
+        (TENS, TENS**0, array(1.0, 2.0), np.array([[[[0.9, 0.9], [0.5, 0.25]]]])),
+        None,
+        (array(11.0, 25.0), array(2.5, 2.25)),
+    ),
+    # Gates 1/8, 1/4, 1/2, bonus 3, S_0 = 8: o = 8 + 3, S = 2; o = 2 + 3, S = 3/2; o = 3/2 + 3, S = 7/4.
+    "rwkv": ((ONES, ONES, ONES, RISING, array(3.0, axes=2)), EIGHT, (array(11.0, 5.0, 4.5), array(1.75))),
+    # An impulse through the gate i/2 is 1, i/2, -1/4, -i/8; q = 1 reads the real, q = -i the imaginary part.
+    "diagonal_ssm": (
+        (np.array([[1.0 + 0j], [-1j]]), np.ones((2, 1)), IMPULSE, np.full((2, 1), 0.5j)),
+        None,
+        (np.array([[1, 0, -0.25, 0], [0, 0.5, 0, -0.125]])[None, :, :, None], np.full((1, 2, 1, 1), -0.125j)),
+    ),
+}
+
+
+def equals_numbers_by_hand(family, member):
+    arguments, state, want = BY_HAND[member]
+    for form in forms(family, member):
+        same(form(*arguments, state=state), want, 1e-14 if member in ("gla", "rwkv") else 1e-15)
+
+
 CHECKS = (
     equals_oracle,
     chains,
@@ -293,56 +325,16 @@ CHECKS = (
     gates_may_be_float32,
     leaves_inputs_alone,
     survives_fast_and_long,
+    equals_numbers_by_hand,
 )
 
-# ---------------------------------------------------------------- checks of the family: numbers by hand, ties, costs
+# ---------------------------------------------------------------- checks of the family: ties between members, costs
 
 
-def softmax_by_hand(family):
-    """Scores 0 and log 3 weigh 1/4 and 3/4 of values 1 and 5: 1, then 4. Scores of 1000 are no trouble."""
+def large_scores_do_not_overflow(family):
     for form in forms(family, "softmax_attention"):
-        out, (keys, values) = form(array(1.0, 1.0), array(0.0, np.log(3)), array(1.0, 5.0))
-        close(out, array(1.0, 4.0), 1e-15)
-        assert (keys.shape, values.ravel().tolist()) == ((1, 1, 2, 1), [1, 5])
         out, _ = form(array(1000.0, 1000.0, -1000.0), array(0.0, 1.0, 2.0), array(7.0, 8.0, 9.0))
         assert out.ravel().tolist() == [7, 8, 7]
-
-
-def gated_by_hand(family):
-    """Ones, gates 1/8, 1/2, 1/4 from S_0 = 8: S = 2, then 2, then 3/2."""
-    one, gate = array(1.0, 1.0, 1.0), array(0.125, 0.5, 0.25, axes=3)
-    for form in forms(family, "gated_retention"):
-        out, state = form(one, one, one, gate, np.full((1, 1, 1, 1), 8.0))
-        close(out, array(2.0, 2.0, 1.5), 1e-15)
-        close(state, array(1.5), 1e-15)
-
-
-def gla_by_hand(family):
-    """Channels of gates 1/2 and 1/4, k = (1, 1), v = 1 then 2, q = (1, 10): 11, then 2 + 1/2 + 10 (2 + 1/4) = 25."""
-    one, q = np.ones((1, 1, 2, 2)), np.array([[[[1.0, 10.0]] * 2]])
-    for form in forms(family, "gla"):
-        out, state = form(q, one, array(1.0, 2.0), np.array([[[[0.9, 0.9], [0.5, 0.25]]]]))
-        close(out, array(11.0, 25.0), 1e-14)
-        close(state, array(2.5, 2.25), 1e-14)
-
-
-def rwkv_by_hand(family):
-    """Ones, gates 1/8, 1/4, 1/2, bonus 3, S_0 = 8: o = 8 + 3, S = 2; o = 2 + 3, S = 3/2; o = 3/2 + 3, S = 7/4."""
-    one, gate = array(1.0, 1.0, 1.0), array(0.125, 0.25, 0.5)
-    for form in forms(family, "rwkv"):
-        out, state = form(one, one, one, gate, array(3.0, axes=2), np.full((1, 1, 1, 1), 8.0))
-        close(out, array(11.0, 5.0, 4.5), 1e-14)
-        close(state, array(1.75), 1e-14)
-
-
-def diagonal_ssm_by_hand(family):
-    """An impulse through the gate i/2 is 1, i/2, -1/4, -i/8; q = 1 reads the real, q = -i the imaginary part."""
-    q, one, gate = np.array([[1.0 + 0j], [-1j]]), np.ones((2, 1)), np.full((2, 1), 0.5j)
-    impulse = np.tile(array(1.0, 0.0, 0.0, 0.0), (1, 2, 1, 1))
-    for form in forms(family, "diagonal_ssm"):
-        out, state = form(q, one, impulse, gate)
-        close(out[0, :, :, 0], np.array([[1, 0, -0.25, 0], [0, 0.5, 0, -0.125]]), 1e-15)
-        close(state, np.full((1, 2, 1, 1), -0.125j), 1e-15)
 
 
 def discretised_by_hand(family):
@@ -365,14 +357,6 @@ def sums_keep_their_digits(family):
     close(out, other, 1e-13)
 
 
-def linear_attention_is_retention_of_gamma_one(family):
-    """All forms of retention with gamma = 1, and from a state."""
-    case = problem("linear_attention")
-    want = refimpl.retention_parallel(*case.arguments, np.ones(3), case.state)
-    for form in forms(family, "linear_attention"):
-        same(form(*case.arguments, state=case.state), want)
-
-
 def linear_attention_normalises_by_a_column_of_ones(family):
     """Of features phi = 1 + elu, [v, 1] gives numerator and normaliser of arXiv:2006.16236."""
     q, k, v = problem("linear_attention").arguments
@@ -386,20 +370,19 @@ def linear_attention_normalises_by_a_column_of_ones(family):
         close(out[..., :-1] / out[..., -1:], want)
 
 
-def gated_retention_of_a_constant_gate_is_retention(family):
+def simpler_gates_make_simpler_members(family):
+    """Linear attention is retention of gamma = 1, gated retention of a constant gate is retention, and GLA whose
+    channels share a gate is gated retention.
+    """
     case, gamma = problem("gated_retention"), np.array([0.3, 0.9, 1.0])
-    q, k, v, _ = case.arguments
-    gate = gamma[:, None] * np.ones(q.shape[:3])
-    want = refimpl.retention_parallel(q, k, v, gamma, case.state)
-    for form in forms(family, "gated_retention"):
-        same(form(q, k, v, gate, case.state), want)
-
-
-def gla_of_equal_gates_is_gated_retention(family):
-    case = problem("gated_retention")
-    q, k, v, gate = case.arguments
-    for form in forms(family, "gla"):
-        same(form(q, k, v, gate[..., None] * np.ones(q.shape), case.state), case.answer)
+    (q, k, v, gate), state = case.arguments, case.state
+    for member, gates, want in (
+        ("linear_attention", (), refimpl.retention_parallel(q, k, v, np.ones(3), state)),
+        ("gated_retention", (gamma[:, None] * np.ones(gate.shape),), refimpl.retention_parallel(q, k, v, gamma, state)),
+        ("gla", (gate[..., None] * np.ones(q.shape),), case.answer),
+    ):
+        for form in forms(family, member):
+            same(form(q, k, v, *gates, state), want)
 
 
 def rwkv_is_retention_read_before_the_write(family):
@@ -531,17 +514,11 @@ def only_the_cache_grows(family):
 
 
 FAMILY_CHECKS = (
-    softmax_by_hand,
-    gated_by_hand,
-    gla_by_hand,
-    rwkv_by_hand,
-    diagonal_ssm_by_hand,
+    large_scores_do_not_overflow,
     discretised_by_hand,
     sums_keep_their_digits,
-    linear_attention_is_retention_of_gamma_one,
     linear_attention_normalises_by_a_column_of_ones,
-    gated_retention_of_a_constant_gate_is_retention,
-    gla_of_equal_gates_is_gated_retention,
+    simpler_gates_make_simpler_members,
     rwkv_is_retention_read_before_the_write,
     rwkv_shifted_is_gla,
     diagonal_ssm_is_retention_of_rotated_constants,
@@ -649,7 +626,11 @@ def test_mutant_is_killed(name):
 
 Q, V = np.ones((2, 3, 5, 4)), np.ones((2, 3, 5, 6))
 C = np.ones((3, 4))
-ONE = slice(0, 1)
+Q_1, V_1 = Q[:, :, :1], V[:, :, :1]
+STATE = np.zeros((2, 3, 4, 6))
+OF_CACHE = "(the tokens before, else as q and v)"
+OF_STATE = "(batch, heads, key_dim, value_dim)"
+OF_K = "(heads of v, key_dim of q: the same for all tokens)"
 
 
 def with_value(shape, index, value):
@@ -675,10 +656,7 @@ VALUE_ERRORS = {  # function: (arguments, message)
         ((Q, Q, V, with_value(Q.shape, (1, 0, 0, 3), 0.0)), "gate must lie in (0, 1], got 0 at index (1, 0, 0, 3)"),
     ],
     "rwkv_parallel": [
-        (
-            (Q, Q, V, Q, C, np.zeros((2, 3, 6, 4))),
-            "state must have shape (2, 3, 4, 6) (batch, heads, key_dim, value_dim), got (2, 3, 6, 4)",
-        ),
+        ((Q, Q, V, Q, C, STATE.mT), f"state must have shape (2, 3, 4, 6) {OF_STATE}, got (2, 3, 6, 4)"),
         ((Q, Q, V, Q, C[:1]), "bonus must have shape (3, 4) (heads and key_dim of q), got (1, 4)"),
     ],
     "rwkv_recurrent": [
@@ -688,21 +666,12 @@ VALUE_ERRORS = {  # function: (arguments, message)
         ),
     ],
     "softmax_attention": [
-        (
-            (Q, Q, V, (V, V)),
-            "keys must have shape (2, 3, 5, 4) (the tokens before, else as q and v), got (2, 3, 5, 6)",
-        ),
-        (
-            (Q, Q, V, (Q[0], V)),
-            "keys must have shape (2, 3, 'past', 4) (the tokens before, else as q and v), got (3, 5, 4)",
-        ),
+        ((Q, Q, V, (V, V)), f"keys must have shape (2, 3, 5, 4) {OF_CACHE}, got (2, 3, 5, 6)"),
+        ((Q, Q, V, (Q[0], V)), f"keys must have shape (2, 3, 'past', 4) {OF_CACHE}, got (3, 5, 4)"),
     ],
     "softmax_attention_step": [
         ((Q, Q, V), "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5"),
-        (
-            (Q[:, :, ONE], Q[:, :, ONE], V[:, :, ONE], (Q, V[:, :, 1:])),
-            "values must have shape (2, 3, 5, 6) (the tokens before, else as q and v), got (2, 3, 4, 6)",
-        ),
+        ((Q_1, Q_1, V_1, (Q, V[:, :, 1:])), f"values must have shape (2, 3, 5, 6) {OF_CACHE}, got (2, 3, 4, 6)"),
     ],
     "diagonal_ssm_parallel": [
         ((Q, C, V, C), "q must have 2 axes (heads, key_dim), got shape (2, 3, 5, 4)"),
@@ -712,10 +681,7 @@ VALUE_ERRORS = {  # function: (arguments, message)
         ),
     ],
     "diagonal_ssm_recurrent": [
-        (
-            (C, C[:2], V, C),
-            "k must have shape (3, 4) (heads of v, key_dim of q: the same for all tokens), got (2, 4)",
-        ),
+        ((C, C[:2], V, C), f"k must have shape (3, 4) {OF_K}, got (2, 4)"),
         ((C, C, V[0, 0], C), "v must have 4 axes (batch, heads, time, value_dim), got shape (5, 6)"),
     ],
     "discretise": [
@@ -725,38 +691,26 @@ VALUE_ERRORS = {  # function: (arguments, message)
     ],
     "costs": [((0, 4, 6), "time must be at least 1, got 0")],
 }
+FLOATS = "float16, bfloat16, float32, float64"
 TYPE_ERRORS = {
     "linear_attention_parallel": [(([[1.0]], Q, V), "q must be a NumPy array, got list")],
     "linear_attention_recurrent": [((Q, Q, torch.ones(2, 3, 5, 6)), "v must be a NumPy array, got Tensor")],
     "gated_retention_parallel": [((Q, Q, V, 0.9), "gate must be a NumPy array, got float")],
     "gla_parallel": [((Q, Q, V, Q.astype(np.float16)), "gate must be float32 or float64, got float16")],
     "gla_recurrent": [
-        (
-            (Q, Q, V, Q, np.zeros((2, 3, 4, 6), np.float32)),
-            "state must have dtype float64 when q is float64, got float32",
-        ),
+        ((Q, Q, V, Q, np.float32(STATE)), "state must have dtype float64 when q is float64, got float32"),
     ],
-    "rwkv_recurrent": [
-        (
-            (Q, Q, V, Q, C.astype(int)),
-            "bonus must have dtype float16, bfloat16, float32, float64, got int64",
-        ),
-    ],
+    "rwkv_recurrent": [((Q, Q, V, Q, C.astype(int)), f"bonus must have dtype {FLOATS}, got int64")],
     "softmax_attention": [
-        ((Q, Q, V.astype(np.float32)), "v must have dtype float64 like q, got float32"),
-        ((Q, Q, V, np.zeros((2, 3, 4, 6))), "state must be a pair (keys, values) or None, got ndarray"),
-        ((Q, Q, V, (Q, V.astype(np.float32))), "values must have dtype float64 when q is float64, got float32"),
+        ((Q, Q, np.float32(V)), "v must have dtype float64 like q, got float32"),
+        ((Q, Q, V, STATE), "state must be a pair (keys, values) or None, got ndarray"),
+        ((Q, Q, V, (Q, np.float32(V))), "values must have dtype float64 when q is float64, got float32"),
     ],
     "diagonal_ssm_parallel": [
         ((C, C, V, C.astype(int)), "gate must have a real floating or complex dtype, got int64"),
-        (
-            (C, C, V, C, np.zeros((2, 3, 4, 6))),
-            "state must have dtype complex128 when v is float64, got float64",
-        ),
+        ((C, C, V, C, STATE), "state must have dtype complex128 when v is float64, got float64"),
     ],
-    "diagonal_ssm_recurrent": [
-        ((C, C, V + 0j, C), "v must have dtype float16, bfloat16, float32, float64, got complex128"),
-    ],
+    "diagonal_ssm_recurrent": [((C, C, V + 0j, C), f"v must have dtype {FLOATS}, got complex128")],
 }
 REFUSALS = validation.refusals(ValueError, VALUE_ERRORS) + validation.refusals(TypeError, TYPE_ERRORS)
 
