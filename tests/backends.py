@@ -1,15 +1,22 @@
-"""What tests hand to refimpl: array libraries, parameters on them, arrays in an odd layout."""
+"""What tests hand to refimpl: array libraries, small models, parameters on a library, arrays in an odd layout."""
 
 import array_api_strict
 import numpy as np
 import torch
 
+from refimpl import RetNetConfig, init_params
 from refimpl.conformance.contract import NUMPY, Backend
 from refimpl.tree import map_tree
 
 TORCH = Backend("torch", torch)
 STRICT = Backend("array-api-strict", array_api_strict)
 BACKENDS = (NUMPY, TORCH, STRICT)
+
+
+def small_model(dtype=np.float64, seed=0, **options):
+    """(params, config) of two layers of two heads over 13 tokens, but for the options."""
+    config = RetNetConfig(**{"vocab_size": 13, "dim": 24, "num_layers": 2, "num_heads": 2} | options)
+    return init_params(config, seed, dtype), config
 
 
 def on(backend, params):
