@@ -5,13 +5,14 @@ Against the authors' torchscale 0.3.0 itself; against flash-linear-attention as 
 
 import contextlib
 import dataclasses
-import re
+import functools
 import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from backends import small_model
 from torchscale_stub import import_torchscale, no_casts_down
 
 import refimpl
@@ -29,6 +30,7 @@ TIME, VOCAB = 32, 11
 TOKENS = np.random.default_rng(0).integers(0, VOCAB, (2, TIME))
 FORMS = forms(refimpl)
 INITIAL, SHARP = 1.0, 12.0  # what W_Q and W_K are multiplied by; when sharp, sums of scores go past 1, as when trained
+small = functools.partial(small_model, vocab_size=VOCAB, dim=8, num_layers=1)
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}  # of the largest logit
 
 
@@ -53,22 +55,25 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.hea
 weights = pytest.mark.parametrize("sharpness", [INITIAL, SHARP], ids=("initial", "sharp"))
 
 
-def decoder(shape=SHAPES[3], *, eps=1e-6, sharpness=INITIAL, dtype=np.float64):
-    """torchscale's decoder, our params and our config. Norm weights are not all 1, so that mixing them up would show."""
-    torch.manual_seed(shape.heads)
-    args = Config(
+def their_config(shape, **options):
+    return Config(
         decoder_embed_dim=shape.dim,
         decoder_value_embed_dim=shape.values,
         decoder_retention_heads=shape.heads,
         decoder_ffn_embed_dim=shape.ffn,
         decoder_layers=2,
-        layernorm_eps=eps,
         vocab_size=VOCAB,
         **dict(shape.options),
+        **options,
     )
+
+
+def decoder(shape=SHAPES[3], *, eps=1e-6, sharpness=INITIAL, dtype=np.float64):
+    """torchscale's decoder, our params and our config. Norm weights are not all 1, so that mixing them up would show."""
+    torch.manual_seed(shape.heads)
     embedding = torch.nn.Embedding(VOCAB, shape.dim)
     torch.nn.init.normal_(embedding.weight, std=shape.dim**-0.5)
-    model = torchscale.RetNetDecoder(args, embedding).eval()
+    model = torchscale.RetNetDecoder(their_config(shape, layernorm_eps=eps), embedding).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
@@ -113,6 +118,11 @@ def gap(got, want):
     return float(np.max(np.abs(got - want)) / np.max(np.abs(want)))
 
 
+def assert_logits_of_every_form(params, config, want, dtype=np.float64):
+    for form in FORMS.values():
+        assert gap(forward(params, TOKENS, config, retention=form)[0], want) < TOLERANCE[dtype]
+
+
 def assert_same_bits(got, want):
     assert set(got) == set(want)
     for key in want:
@@ -135,322 +145,7 @@ def rescaled(params, factor):
     return params
 
 
-# ---------------------------------------------------------------- torchscale: logits
-
-
-@shapes
-@weights
-@pytest.mark.parametrize("eps", [0.0, 1e-6, 1e-5])
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
-def test_its_parallel_logits(shape, sharpness, eps, dtype):
-    """PyPI's parallel form divides by the roots of D's row sums, then by max(|sum of a row of scores|, 1)."""
-    model, params, config = decoder(shape, eps=eps, sharpness=sharpness, dtype=dtype)
-    got, _ = forward(params, TOKENS, dataclasses.replace(config, score_norm="sum"))
-    assert got.dtype == dtype
-    assert gap(got, logits_of(model, dtype, parallel)) < TOLERANCE[dtype]
-
-
-@shapes
-@weights
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
-def test_its_recurrent_logits_by_every_form_of_ours(shape, sharpness, dtype):
-    """Its recurrent form divides by the roots of D's row sums alone, which every form knows."""
-    model, params, config = decoder(shape, sharpness=sharpness, dtype=dtype)
-    want = logits_of(model, dtype, recurrent)
-    for form in FORMS.values():
-        got, _ = forward(params, TOKENS, config, retention=form)
-        assert gap(got, want) < TOLERANCE[dtype]
-    state = None
-    for n in range(TIME):
-        logits, state = decode_step(params, TOKENS[:, n], config, state)
-        assert gap(logits, want[:, n]) < TOLERANCE[dtype]
-
-
-@pytest.mark.parametrize(
-    ("sharpness", "eps", "low", "high"),
-    [
-        (INITIAL, 1e-6, 0, 1e-13),  # no sum of scores reaches 1: both divide by the same
-        (INITIAL, 1e-5, 0, 1e-13),
-        (SHARP, 0.0, 0, 1e-13),  # they do, and only eps = 0 forgives it
-        (SHARP, 1e-6, 2e-5, 2e-4),
-        (SHARP, 1e-5, 2e-4, 2e-3),
-    ],
-)
-def test_its_parallel_and_recurrent_forms_differ_once_scores_are_large(sharpness, eps, low, high):
-    model, _, _ = decoder(eps=eps, sharpness=sharpness)
-    assert low <= gap(logits_of(model, np.float64, recurrent), logits_of(model, np.float64, parallel)) <= high
-
-
-@shapes
-@weights
-@pytest.mark.parametrize("size", [4, 16, TIME])
-def test_its_chunkwise_logits_at_eps_zero(shape, sharpness, size):
-    model, params, config = decoder(shape, eps=0.0, sharpness=sharpness)
-    want = logits_of(model, np.float64, chunkwise, size=size)
-    for form in FORMS.values():
-        got, _ = forward(params, TOKENS, config, retention=form)
-        assert gap(got, want) < TOLERANCE[np.float64]
-
-
-@shapes
-@pytest.mark.parametrize(("eps", "low", "high"), [(1e-6, 1e-3, 0.1), (1e-5, 5e-3, 0.3)])
-def test_its_chunkwise_logits_are_others_at_its_own_eps(shape, eps, low, high):
-    """Its chunkwise form divides each token by other positive numbers than its other two forms do.
-
-    It weighs v by decays that sum to 1 over a chunk, divides a state by its own largest column sum where that passes 1,
-    and a token by the larger of what its chunk and its past were divided by. The norm forgives a factor only where the
-    mean square of what it is given is far above eps. At the released initialisation that is 1e-5 to 2e-4 here, so the
-    form decides the logits: by 0.2 to 7 % of the largest at eps 1e-6, 1 to 17 % at 1e-5. At eps 0 the same weights
-    agree, as shown above.
-    """
-    model, params, config = decoder(shape, eps=eps)
-    ours, _ = forward(params, TOKENS, config)
-    want = logits_of(model, np.float64, parallel)
-    assert gap(ours, want) < TOLERANCE[np.float64]
-    for size in (4, 16):
-        assert low < gap(logits_of(model, np.float64, chunkwise, size=size), want) < high
-
-
-def test_its_float32_buffers_move_float64_logits():
-    """It computes angles in float32, up to 1e-6 off: why `decoder` gives a float64 model exact ones."""
-    model, _, _ = decoder(SHAPES[4])
-    rounded = {key: value.float().double() for key, value in model.state_dict().items() if "rel_pos" in key}
-    want = logits_of(model, np.float64, recurrent)
-    model.load_state_dict(model.state_dict() | rounded)
-    assert 1e-10 < gap(logits_of(model, np.float64, recurrent), want) < 1e-6
-
-
-@shapes
-@weights
-def test_its_gradients(shape, sharpness):
-    """Of its parallel form, by autograd through ours; a tree of gradients has names as a tree of weights has."""
-    model, params, config = decoder(shape, sharpness=sharpness)
-    with no_casts_down():
-        model(torch.from_numpy(TOKENS))[0].square().mean().backward()
-    want = {key: parameter.grad.numpy() for key, parameter in model.named_parameters()}
-    tree = map_tree(lambda _, array: torch.from_numpy(array).requires_grad_(), params)
-    got, _ = forward(tree, torch.from_numpy(TOKENS), dataclasses.replace(config, score_norm="sum"), operations=TORCH)
-    got.square().mean().backward()
-    got = to_torchscale(map_tree(lambda _, leaf: leaf.grad, tree), config)
-    if "share_decoder_input_output_embed" in dict(shape.options):  # one tensor there, two here
-        got["embed_tokens.weight"] = got["embed_tokens.weight"] + got.pop("output_projection.weight")
-    for key, gradient in want.items():
-        close(got[key], gradient, 1e-12)
-
-
-# ---------------------------------------------------------------- torchscale: names, shapes, bits
-
-
-def float32_state_dict(shape):
-    model, params, config = decoder(shape, dtype=np.float32)
-    return {key: value.numpy() for key, value in model.state_dict().items()}, params, config
-
-
-@shapes
-def test_torchscale_round_trips_keep_the_bits(shape):
-    theirs, params, config = float32_state_dict(shape)
-    back = to_torchscale(params, config)
-    angle = "retnet_rel_pos.angle"
-    np.testing.assert_allclose(back[angle], theirs[angle], rtol=1e-6)  # float32 rounding of theirs, see to_torchscale
-    assert_same_bits(back | {angle: theirs[angle]}, theirs)
-    assert_same_bits(to_torchscale(*from_torchscale(back, **dict(shape.hints))), back)
-    assert_same_model(from_torchscale(back, **dict(shape.hints)), (params, config))
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"ffn": "geglu", "num_heads": 6}, {"gamma_schedule": "paper", "rotation": "rotary", "value_dim": 5}],
-)
-def test_params_go_to_torchscale_and_back(dtype, options):
-    config = RetNetConfig(vocab_size=VOCAB, dim=24, num_layers=2, ffn_dim=7, row_norm=True, **options)
-    params = rescaled(init_params(config, dtype=dtype), 2)
-    state_dict = to_torchscale(params, config)
-    assert all(value.flags.c_contiguous for value in state_dict.values())
-    activation = "gelu" if config.ffn == "geglu" else "swish"
-    assert_same_model(from_torchscale(state_dict, activation=activation), (params, config))
-    args = Config(
-        decoder_embed_dim=24,
-        decoder_value_embed_dim=config.value_dim * config.num_heads,
-        decoder_retention_heads=config.num_heads,
-        decoder_ffn_embed_dim=7,
-        decoder_layers=2,
-        vocab_size=VOCAB,
-    )
-    torchscale.RetNetDecoder(args, torch.nn.Embedding(VOCAB, 24)).load_state_dict(on_torch(state_dict), strict=True)
-
-
-def test_buffers_of_torchscale_are_roundings_of_ours():
-    """Angles at the paper's key width; decays past head 20, where 1 - 2^-25 is 1 in float32 and its heads never forget."""
-    wide = torchscale.RetNetRelPos(Config(decoder_embed_dim=256, decoder_retention_heads=1))
-    np.testing.assert_allclose(wide.angle[::2], refimpl.rotation_frequencies(256), rtol=1e-6)
-    config = RetNetConfig(vocab_size=2, dim=48, num_layers=1, num_heads=24, row_norm=True)
-    ours = to_torchscale(init_params(config), config)
-    theirs = torchscale.RetNetRelPos(Config(decoder_embed_dim=48, decoder_retention_heads=24)).decay.numpy()
-    assert np.array_equal(ours["retnet_rel_pos.decay"][:20], theirs[:20])
-    assert np.all(theirs[20:] == 0)
-    assert np.all(ours["retnet_rel_pos.decay"][20:] < 0)
-    assert from_torchscale(ours | {"retnet_rel_pos.decay": theirs}, activation="swish")[1] == config
-
-
-def test_what_a_state_dict_may_lack():
-    theirs, params, config = float32_state_dict(SHAPES[3])
-    got = from_torchscale(changed(theirs, LEAN), num_heads=4, shared_embedding=True)
-    assert_same_model(got, (params, config))
-
-
-def test_what_comes_back_is_a_copy():
-    theirs, params, _ = float32_state_dict(SHAPES[0])
-    for array in theirs.values():
-        array += 1000.0
-    assert max(np.max(np.abs(array)) for array in flatten(params).values()) < 100
-
-
-def changed(state_dict, changes):
-    """A copy with other entries: None takes one out, a shape stands for zeros of float64."""
-    zeros = {key: np.zeros(value) if isinstance(value, tuple) else value for key, value in changes.items()}
-    return {key: value for key, value in (state_dict | zeros).items() if value is not None}
-
-
-LEAN = dict.fromkeys(("retnet_rel_pos.angle", "retnet_rel_pos.decay", "output_projection.weight"))
-MISFITS = [  # of a state dict with this entry, part of the message
-    ("layers.1.ffn.fc2.weight", None, "must hold layers.1.ffn.fc2.weight, which is missing"),
-    ("embed_tokens.weight", None, "must hold embed_tokens.weight, which is missing"),
-    ("layers.7.ffn.fc2.weight", (1,), "model alone, got layers.7.ffn.fc2.weight as well"),
-    ("layers.2.retention.q_proj.weight", (1,), "must hold layers.2.retention_layer_norm.weight"),
-    ("layers.1.retention.k_proj.weight", (16, 32), "k_proj.weight must have shape (32, 32), got (16, 32)"),
-    ("embed_tokens.weight", (32,), "embed_tokens.weight must have 2 axes, got shape (32,)"),
-    ("embed_tokens.weight", (0, 32), "vocab_size must be at least 1, got 0"),
-    ("layers.0.retention.v_proj.weight", (63, 32), "v_proj.weight must have a multiple of num_heads = 4 rows, got 63"),
-    ("layers.0.retention.v_proj.weight", (0, 32), "v_proj.weight must have a multiple of num_heads = 4 rows, got 0"),
-    ("retnet_rel_pos.decay", (4,), "decay must be one of released, paper, got [0. 0. 0. 0.]"),
-    ("retnet_rel_pos.decay", (0,), "num_heads must be at least 1, got 0"),
-    ("retnet_rel_pos.angle", (6,), "angle must have shape (8,), got (6,)"),
-]
-
-
-@pytest.mark.parametrize(("key", "value", "message"), MISFITS)
-def test_a_state_dict_that_does_not_fit(key, value, message):
-    theirs, _, _ = float32_state_dict(SHAPES[3])
-    with pytest.raises(ValueError, match=re.escape(message)):
-        from_torchscale(changed(theirs, {key: value}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "arguments", "message"),
-    [
-        (LEAN, {}, "num_heads must be given, for state_dict does not hold retnet_rel_pos.decay"),
-        (LEAN, {"num_heads": 4}, "state_dict must hold output_projection.weight, which is missing"),
-        ({}, {"num_heads": 2}, "retnet_rel_pos.decay must have shape (2,), got (4,)"),
-        ({}, {"activation": "relu"}, "activation must be one of 'gelu', 'swish', got 'relu'"),
-    ],
-)
-def test_arguments_that_do_not_fit(changes, arguments, message):
-    theirs, _, _ = float32_state_dict(SHAPES[3])
-    refused(lambda: from_torchscale(changed(theirs, changes), **arguments), ValueError, message)
-
-
-def test_a_state_dict_of_other_kinds():
-    theirs, _, _ = float32_state_dict(SHAPES[3])
-    for source, message in (
-        (
-            changed(theirs, {"layer_norm.weight": (32,)}),
-            "params: final_norm must be ndarray of float32 like embedding, got ndarray of float64",
-        ),
-        (
-            changed(theirs, {"layer_norm.weight": "one"}),
-            "layer_norm.weight must be a real floating array, got <U3",
-        ),
-        ([theirs], "state_dict must be a mapping or the path of a .safetensors file, got list"),
-    ):
-        refused(lambda source=source: from_torchscale(source), TypeError, message)
-
-
-@pytest.mark.parametrize(
-    ("convert", "options", "message"),
-    [
-        (to_torchscale, {"row_norm": False}, "config.row_norm must be True for torchscale, got False"),
-        (to_torchscale, {"gate": False}, "config.gate must be True"),
-        (to_torchscale, {"ffn": "gelu"}, "config.ffn must be 'geglu' or 'swiglu' for torchscale, got 'gelu'"),
-        (to_torchscale, {"gamma_schedule": 0.9}, "config.gamma_schedule must be 'released' or 'paper'"),
-        (to_torchscale, {"key_dim": 6}, "config.key_dim must be 4.0 for torchscale, got 6"),
-        (to_fla, {"row_norm": True}, "config.row_norm must be False for flash-linear-attention, got True"),
-        (to_fla, {}, "config.rotation must be 'rotary' for flash-linear-attention, got 'released'"),
-        (to_fla, {"score_norm": "sum"}, "config.score_norm must be None"),
-    ],
-)
-def test_a_config_that_others_cannot_say(convert, options, message):
-    config = RetNetConfig(**{"dim": 8, "num_heads": 2, "num_layers": 1, "row_norm": convert is to_torchscale} | options)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        convert(init_params(config), config)
-
-
-def test_params_that_do_not_fit_their_config():
-    config = RetNetConfig(dim=8, num_heads=2, num_layers=2, row_norm=True)
-    params = init_params(config)
-    params["layers"][1]["ffn"]["w_1"] = np.zeros((8, 3), np.float32)
-    message = "params: layers.1.ffn.w_1 must have shape (8, 16) (by the config), got (8, 3)"
-    refused(lambda: to_torchscale(params, config), ValueError, message)
-    del params["layers"][1]["ffn"]["w_1"]
-    refused(lambda: to_torchscale(params, config), ValueError, "params: layers.1.ffn.w_1 is missing")
-
-
-# ---------------------------------------------------------------- files
-
-
-def test_files(tmp_path):
-    theirs, params, config = float32_state_dict(SHAPES[0])
-    path = tmp_path / "model.safetensors"
-    write_safetensors(path, theirs)
-    for source in (path, str(path)):
-        got = from_torchscale(source)
-        assert_same_model(got, (params, config))
-        assert all(array.flags.writeable for array in flatten(got[0]).values())
-    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
-
-
-def test_torch_reads_what_is_written(tmp_path):
-    theirs, _, _ = float32_state_dict(SHAPES[0])
-    write_safetensors(tmp_path / "t", {key: value.T for key, value in theirs.items()})  # not C-ordered
-    back = safetensors.torch.load_file(tmp_path / "t")
-    with safetensors.safe_open(tmp_path / "t", framework="pt") as file:
-        assert file.metadata() == {"format": "pt"}
-    assert_same_bits({key: value.numpy().T for key, value in back.items()}, theirs)
-
-
-def test_bfloat16_becomes_float32_exactly(tmp_path):
-    """Checkpoints come in bfloat16, their buffers too, which NumPy has no name for."""
-    model, _, config = decoder(SHAPES[0], dtype=np.float32)
-    halves = {key: value.bfloat16() for key, value in model.state_dict().items()}
-    safetensors.torch.save_file(halves, tmp_path / "halves.safetensors")
-    want = halves["layers.0.ffn.fc1.weight"].float().numpy()
-    for source in (halves, tmp_path / "halves.safetensors"):
-        params, same = from_torchscale(source)
-        assert same == config
-        assert_same_bits({"w_1": params["layers"][0]["ffn"]["w_1"].T}, {"w_1": want})
-
-
-def test_torch_parameters_are_taken_as_they_are():
-    config = RetNetConfig(dim=8, num_heads=2, num_layers=1, row_norm=True)
-    params = init_params(config)
-    trained = map_tree(lambda _, array: torch.nn.Parameter(torch.from_numpy(array)), params)
-    assert_same_bits(to_torchscale(trained, config), to_torchscale(params, config))
-
-
-def test_files_that_do_not_fit(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        from_torchscale(tmp_path / "none.safetensors")
-    write_atomically(tmp_path / "text", "not a state dict")
-    with pytest.raises(ValueError, match=r"state_dict must be a \.safetensors file, got '.*text': "):
-        from_torchscale(tmp_path / "text")
-    safetensors.torch.save_file({"embed_tokens.weight": torch.zeros(2, 2, dtype=torch.int8)}, tmp_path / "integers")
-    with pytest.raises(TypeError, match=r"embed_tokens\.weight must be F64, F32, F16 or BF16, got I8"):
-        from_torchscale(tmp_path / "integers")
-    with pytest.raises(TypeError, match=r"steps must be a real floating array, got int64"):
-        write_safetensors(tmp_path / "integers", {"steps": np.arange(3)})
-
-
-# ---------------------------------------------------------------- flash-linear-attention
+# ---------------------------------------------------------------- flash-linear-attention as a literal loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -531,6 +226,315 @@ def half_turn(x, position):
     return np.concatenate([turned.real, turned.imag])
 
 
+# ---------------------------------------------------------------- torchscale: logits
+
+
+@shapes
+@weights
+@pytest.mark.parametrize("eps", [0.0, 1e-6, 1e-5])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
+def test_its_parallel_logits(shape, sharpness, eps, dtype):
+    """PyPI's parallel form divides by the roots of D's row sums, then by max(|sum of a row of scores|, 1)."""
+    model, params, config = decoder(shape, eps=eps, sharpness=sharpness, dtype=dtype)
+    got, _ = forward(params, TOKENS, dataclasses.replace(config, score_norm="sum"))
+    assert got.dtype == dtype
+    assert gap(got, logits_of(model, dtype, parallel)) < TOLERANCE[dtype]
+
+
+@shapes
+@weights
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
+def test_its_recurrent_logits_by_every_form_of_ours(shape, sharpness, dtype):
+    """Its recurrent form divides by the roots of D's row sums alone, which every form knows."""
+    model, params, config = decoder(shape, sharpness=sharpness, dtype=dtype)
+    want = logits_of(model, dtype, recurrent)
+    assert_logits_of_every_form(params, config, want, dtype)
+    state = None
+    for n in range(TIME):
+        logits, state = decode_step(params, TOKENS[:, n], config, state)
+        assert gap(logits, want[:, n]) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "eps", "low", "high"),
+    [
+        (INITIAL, 1e-6, 0, 1e-13),  # no sum of scores reaches 1: both divide by the same
+        (INITIAL, 1e-5, 0, 1e-13),
+        (SHARP, 0.0, 0, 1e-13),  # they do, and only eps = 0 forgives it
+        (SHARP, 1e-6, 2e-5, 2e-4),
+        (SHARP, 1e-5, 2e-4, 2e-3),
+    ],
+)
+def test_its_parallel_and_recurrent_forms_differ_once_scores_are_large(sharpness, eps, low, high):
+    model, _, _ = decoder(eps=eps, sharpness=sharpness)
+    assert low <= gap(logits_of(model, np.float64, recurrent), logits_of(model, np.float64, parallel)) <= high
+
+
+@shapes
+@weights
+@pytest.mark.parametrize("size", [4, 16, TIME])
+def test_its_chunkwise_logits_at_eps_zero(shape, sharpness, size):
+    model, params, config = decoder(shape, eps=0.0, sharpness=sharpness)
+    assert_logits_of_every_form(params, config, logits_of(model, np.float64, chunkwise, size=size))
+
+
+@shapes
+@pytest.mark.parametrize(("eps", "low", "high"), [(1e-6, 1e-3, 0.1), (1e-5, 5e-3, 0.3)])
+def test_its_chunkwise_logits_are_others_at_its_own_eps(shape, eps, low, high):
+    """Its chunkwise form divides each token by other positive numbers than its other two forms do.
+
+    It weighs v by decays that sum to 1 over a chunk, divides a state by its own largest column sum where that passes 1,
+    and a token by the larger of what its chunk and its past were divided by. The norm forgives a factor only where the
+    mean square of what it is given is far above eps. At the released initialisation that is 1e-5 to 2e-4 here, so the
+    form decides the logits: by 0.2 to 7 % of the largest at eps 1e-6, 1 to 17 % at 1e-5. At eps 0 the same weights
+    agree, as shown above.
+    """
+    model, params, config = decoder(shape, eps=eps)
+    ours, _ = forward(params, TOKENS, config)
+    want = logits_of(model, np.float64, parallel)
+    assert gap(ours, want) < TOLERANCE[np.float64]
+    for size in (4, 16):
+        assert low < gap(logits_of(model, np.float64, chunkwise, size=size), want) < high
+
+
+def test_its_float32_buffers_move_float64_logits():
+    """It computes angles in float32, up to 1e-6 off: why `decoder` gives a float64 model exact ones."""
+    model, _, _ = decoder(SHAPES[4])
+    rounded = {key: value.float().double() for key, value in model.state_dict().items() if "rel_pos" in key}
+    want = logits_of(model, np.float64, recurrent)
+    model.load_state_dict(model.state_dict() | rounded)
+    assert 1e-10 < gap(logits_of(model, np.float64, recurrent), want) < 1e-6
+
+
+@shapes
+@weights
+def test_its_gradients(shape, sharpness):
+    """Of its parallel form, by autograd through ours; a tree of gradients has names as a tree of weights has."""
+    model, params, config = decoder(shape, sharpness=sharpness)
+    with no_casts_down():
+        model(torch.from_numpy(TOKENS))[0].square().mean().backward()
+    want = {key: parameter.grad.numpy() for key, parameter in model.named_parameters()}
+    tree = map_tree(lambda _, array: torch.from_numpy(array).requires_grad_(), params)
+    got, _ = forward(tree, torch.from_numpy(TOKENS), dataclasses.replace(config, score_norm="sum"), operations=TORCH)
+    got.square().mean().backward()
+    got = to_torchscale(map_tree(lambda _, leaf: leaf.grad, tree), config)
+    if "share_decoder_input_output_embed" in dict(shape.options):  # one tensor there, two here
+        got["embed_tokens.weight"] = got["embed_tokens.weight"] + got.pop("output_projection.weight")
+    for key, gradient in want.items():
+        close(got[key], gradient, 1e-12)
+
+
+# ---------------------------------------------------------------- torchscale: names, shapes, bits
+
+
+def float32_state_dict(shape):
+    model, params, config = decoder(shape, dtype=np.float32)
+    return {key: value.numpy() for key, value in model.state_dict().items()}, params, config
+
+
+@shapes
+def test_torchscale_round_trips_keep_the_bits(shape):
+    theirs, params, config = float32_state_dict(shape)
+    back = to_torchscale(params, config)
+    np.testing.assert_allclose(back[ANGLE], theirs[ANGLE], rtol=1e-6)  # float32 rounding of theirs, see to_torchscale
+    assert_same_bits(back | {ANGLE: theirs[ANGLE]}, theirs)
+    assert_same_bits(to_torchscale(*from_torchscale(back, **dict(shape.hints))), back)
+    assert_same_model(from_torchscale(back, **dict(shape.hints)), (params, config))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ffn": "geglu", "num_heads": 6}, {"gamma_schedule": "paper", "rotation": "rotary", "value_dim": 5}],
+)
+def test_params_go_to_torchscale_and_back(dtype, options):
+    config = RetNetConfig(vocab_size=VOCAB, dim=24, num_layers=2, ffn_dim=7, row_norm=True, **options)
+    params = rescaled(init_params(config, dtype=dtype), 2)
+    state_dict = to_torchscale(params, config)
+    assert all(value.flags.c_contiguous for value in state_dict.values())
+    activation = "gelu" if config.ffn == "geglu" else "swish"
+    assert_same_model(from_torchscale(state_dict, activation=activation), (params, config))
+    args = their_config(Shape(config.num_heads, 24, config.num_heads * config.value_dim, 7))
+    torchscale.RetNetDecoder(args, torch.nn.Embedding(VOCAB, 24)).load_state_dict(on_torch(state_dict), strict=True)
+
+
+def test_buffers_of_torchscale_are_roundings_of_ours():
+    """Angles at the paper's key width; decays past head 20, where 1 - 2^-25 is 1 in float32 and its heads never forget."""
+    wide = torchscale.RetNetRelPos(Config(decoder_embed_dim=256, decoder_retention_heads=1))
+    np.testing.assert_allclose(wide.angle[::2], refimpl.rotation_frequencies(256), rtol=1e-6)
+    config = RetNetConfig(vocab_size=2, dim=48, num_layers=1, num_heads=24, row_norm=True)
+    ours = to_torchscale(init_params(config), config)
+    theirs = torchscale.RetNetRelPos(Config(decoder_embed_dim=48, decoder_retention_heads=24)).decay.numpy()
+    assert np.array_equal(ours[DECAY][:20], theirs[:20])
+    assert np.all(theirs[20:] == 0)
+    assert np.all(ours[DECAY][20:] < 0)
+    assert from_torchscale(ours | {DECAY: theirs}, activation="swish")[1] == config
+
+
+def test_what_a_state_dict_may_lack():
+    theirs, params, config = float32_state_dict(SHAPES[3])
+    got = from_torchscale(changed(theirs, LEAN), num_heads=4, shared_embedding=True)
+    assert_same_model(got, (params, config))
+
+
+def test_what_comes_back_is_a_copy():
+    theirs, params, _ = float32_state_dict(SHAPES[0])
+    for array in theirs.values():
+        array += 1000.0
+    assert max(np.max(np.abs(array)) for array in flatten(params).values()) < 100
+
+
+def changed(state_dict, changes):
+    """A copy with other entries: None takes one out, a shape stands for zeros of float64."""
+    zeros = {key: np.zeros(value) if isinstance(value, tuple) else value for key, value in changes.items()}
+    return {key: value for key, value in (state_dict | zeros).items() if value is not None}
+
+
+ANGLE, DECAY = "retnet_rel_pos.angle", "retnet_rel_pos.decay"
+LEAN = dict.fromkeys((ANGLE, DECAY, "output_projection.weight"))
+HOLD, ALONE = "state_dict must hold", "state_dict must hold the weights of this model alone, got"
+V_PROJ, K_PROJ, Q_PROJ = (f"layers.{n}.retention.{name}_proj.weight" for n, name in enumerate("vkq"))
+FLA_K_PROJ, CONV = "model.layers.0.attn.k_proj.weight", "model.layers.0.attn.q_conv1d.weight"
+NORMS = [f"model.layers.{n}.{Fla().norm}" for n in range(2)]
+A_DIVISOR = "must have shape (value_dim,), a divisor of the rows of model.layers.0.attn.v_proj.weight, got"
+NO_HEADS = "num_heads must be given, for the norm of the heads has no weight that would tell it"
+MISFITS = {  # changes of a state dict, arguments, the message
+    from_torchscale: [
+        ({"layers.1.ffn.fc2.weight": None}, {}, f"{HOLD} layers.1.ffn.fc2.weight, which is missing"),
+        ({"embed_tokens.weight": None}, {}, f"{HOLD} embed_tokens.weight, which is missing"),
+        ({"layers.7.ffn.fc2.weight": (1,)}, {}, f"{ALONE} layers.7.ffn.fc2.weight as well"),
+        ({Q_PROJ: (1,)}, {}, f"{HOLD} layers.2.retention_layer_norm.weight, which is missing"),
+        ({K_PROJ: (16, 32)}, {}, f"{K_PROJ} must have shape (32, 32), got (16, 32)"),
+        ({"embed_tokens.weight": (32,)}, {}, "embed_tokens.weight must have 2 axes, got shape (32,)"),
+        ({"embed_tokens.weight": (0, 32)}, {}, "vocab_size must be at least 1, got 0"),
+        ({V_PROJ: (63, 32)}, {}, f"{V_PROJ} must have a multiple of num_heads = 4 rows, got 63"),
+        ({V_PROJ: (0, 32)}, {}, f"{V_PROJ} must have a multiple of num_heads = 4 rows, got 0"),
+        ({DECAY: (4,)}, {}, f"{DECAY} must be one of released, paper, got [0. 0. 0. 0.]"),
+        ({DECAY: (0,)}, {}, "num_heads must be at least 1, got 0"),
+        ({ANGLE: (6,)}, {}, f"{ANGLE} must have shape (8,), got (6,)"),
+        (LEAN, {}, f"num_heads must be given, for state_dict does not hold {DECAY}"),
+        (LEAN, {"num_heads": 4}, f"{HOLD} output_projection.weight, which is missing"),
+        ({}, {"num_heads": 2}, f"{DECAY} must have shape (2,), got (4,)"),
+        ({}, {"activation": "relu"}, "activation must be one of 'gelu', 'swish', got 'relu'"),
+    ],
+    from_fla: [
+        ({FLA_K_PROJ: (6, 12)}, {}, f"{FLA_K_PROJ} must have shape (12, 12), got (6, 12)"),
+        ({CONV: (12, 1, 4)}, {}, f"{ALONE} {CONV} as well"),
+        *[({NORMS[0]: shape}, {}, f"{NORMS[0]} {A_DIVISOR} {shape}") for shape in ((7,), (0,), (25,))],
+        ({"lm_head.weight": None}, {}, f"{HOLD} lm_head.weight, which is missing"),
+        (dict.fromkeys(NORMS), {}, NO_HEADS),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("convert", "changes", "arguments", "message"),
+    [(convert, *row) for convert, rows in MISFITS.items() for row in rows],
+)
+def test_a_state_dict_or_arguments_that_do_not_fit(convert, changes, arguments, message):
+    state_dict = Fla().state_dict() if convert is from_fla else float32_state_dict(SHAPES[3])[0]
+    refused(lambda: convert(changed(state_dict, changes), **arguments), ValueError, message)
+
+
+def test_a_state_dict_of_another_kind():
+    theirs, _, _ = float32_state_dict(SHAPES[3])
+    for norm, message in (
+        ((32,), "params: final_norm must be ndarray of float32 like embedding, got ndarray of float64"),
+        ("one", "layer_norm.weight must be a real floating array, got <U3"),
+    ):
+        wrong = changed(theirs, {"layer_norm.weight": norm})
+        refused(functools.partial(from_torchscale, wrong), TypeError, message)
+    message = "state_dict must be a mapping or the path of a .safetensors file, got list"
+    refused(lambda: from_torchscale([theirs]), TypeError, message)
+
+
+@pytest.mark.parametrize(
+    ("convert", "name", "value", "wanted"),
+    [
+        (to_torchscale, "row_norm", False, "True"),
+        (to_torchscale, "gate", False, "True"),
+        (to_torchscale, "ffn", "gelu", "'geglu' or 'swiglu'"),
+        (to_torchscale, "gamma_schedule", 0.9, "'released' or 'paper'"),
+        (to_torchscale, "key_dim", 6, "4.0"),
+        (to_fla, "row_norm", True, "False"),
+        (to_fla, "rotation", "released", "'rotary'"),
+        (to_fla, "score_norm", "sum", "None"),
+    ],
+)
+def test_a_config_that_others_cannot_say(convert, name, value, wanted):
+    params, config = small(**{"row_norm": convert is to_torchscale, name: value})
+    other = "torchscale" if convert is to_torchscale else "flash-linear-attention"
+    message = f"config.{name} must be {wanted} for {other}, got {value!r}"
+    refused(lambda: convert(params, config), ValueError, message)
+
+
+def test_params_that_do_not_fit_their_config():
+    params, config = small(row_norm=True)
+    ffn = params["layers"][0]["ffn"]
+    ffn["w_1"] = ffn["w_1"][:, :3]
+    message = "params: layers.0.ffn.w_1 must have shape (8, 16) (by the config), got (8, 3)"
+    refused(lambda: to_torchscale(params, config), ValueError, message)
+    del ffn["w_1"]
+    refused(lambda: to_torchscale(params, config), ValueError, "params: layers.0.ffn.w_1 is missing")
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_files(tmp_path):
+    theirs, params, config = float32_state_dict(SHAPES[0])
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, theirs)
+    for source in (path, str(path)):
+        got = from_torchscale(source)
+        assert_same_model(got, (params, config))
+        assert all(array.flags.writeable for array in flatten(got[0]).values())
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_torch_reads_what_is_written(tmp_path):
+    theirs, _, _ = float32_state_dict(SHAPES[0])
+    write_safetensors(tmp_path / "t", {key: value.T for key, value in theirs.items()})  # not C-ordered
+    back = safetensors.torch.load_file(tmp_path / "t")
+    with safetensors.safe_open(tmp_path / "t", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    assert_same_bits({key: value.numpy().T for key, value in back.items()}, theirs)
+
+
+def test_bfloat16_becomes_float32_exactly(tmp_path):
+    """Checkpoints come in bfloat16, their buffers too, which NumPy has no name for."""
+    model, _, config = decoder(SHAPES[0], dtype=np.float32)
+    halves = {key: value.bfloat16() for key, value in model.state_dict().items()}
+    safetensors.torch.save_file(halves, tmp_path / "halves.safetensors")
+    want = halves["layers.0.ffn.fc1.weight"].float().numpy()
+    for source in (halves, tmp_path / "halves.safetensors"):
+        params, same = from_torchscale(source)
+        assert same == config
+        assert_same_bits({"w_1": params["layers"][0]["ffn"]["w_1"].T}, {"w_1": want})
+
+
+def test_torch_parameters_are_taken_as_they_are():
+    params, config = small(np.float32, row_norm=True)
+    trained = map_tree(lambda _, array: torch.nn.Parameter(torch.from_numpy(array)), params)
+    assert_same_bits(to_torchscale(trained, config), to_torchscale(params, config))
+
+
+def test_files_that_do_not_fit(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        from_torchscale(tmp_path / "none.safetensors")
+    write_atomically(tmp_path / "text", "not a state dict")
+    with pytest.raises(ValueError, match=r"state_dict must be a \.safetensors file, got '.*text': "):
+        from_torchscale(tmp_path / "text")
+    safetensors.torch.save_file({"embed_tokens.weight": torch.zeros(2, 2, dtype=torch.int8)}, tmp_path / "integers")
+    with pytest.raises(TypeError, match=r"embed_tokens\.weight must be F64, F32, F16 or BF16, got I8"):
+        from_torchscale(tmp_path / "integers")
+    with pytest.raises(TypeError, match=r"steps must be a real floating array, got int64"):
+        write_safetensors(tmp_path / "integers", {"steps": np.arange(3)})
+
+
+# ---------------------------------------------------------------- flash-linear-attention
+
+
 FLAS = {
     "as its default": Fla(),
     "unfused norm": Fla(fuse=False),
@@ -565,29 +569,6 @@ def test_fla_from_our_params_and_a_file(tmp_path):
     params = rescaled(init_params(config), 2)
     write_safetensors(tmp_path / "fla.safetensors", to_fla(params, config))
     assert_same_model(from_fla(tmp_path / "fla.safetensors"), (params, config))
-
-
-NORM = f"model.layers.0.{Fla().norm}"
-A_DIVISOR = "must have shape (value_dim,), a divisor of the rows of model.layers.0.attn.v_proj.weight, got"
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("model.layers.0.attn.k_proj.weight", (6, 12), "attn.k_proj.weight must have shape (12, 12), got (6, 12)"),
-        ("model.layers.0.attn.q_conv1d.weight", (12, 1, 4), "got model.layers.0.attn.q_conv1d.weight as well"),
-        *[(NORM, shape, f"{A_DIVISOR} {shape}") for shape in ((7,), (0,), (25,))],
-        ("lm_head.weight", None, "must hold lm_head.weight, which is missing"),
-    ],
-)
-def test_an_fla_state_dict_that_does_not_fit(key, value, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        from_fla(changed(Fla().state_dict(), {key: value}))
-
-
-def test_fla_without_a_norm_weight_asks_for_the_heads():
-    message = "num_heads must be given, for the norm of the heads has no weight that would tell it"
-    refused(lambda: from_fla(Fla(affine=False).state_dict()), ValueError, message)
 
 
 def test_an_fla_state_dict_of_a_shared_embedding():
@@ -641,11 +622,6 @@ def test_decoding_after_any_prefill(form, row_norm):
     root = np.sqrt(refimpl.row_sums(refimpl.head_decays(config.num_heads), 1, 22))[:, :, None]
     wrong = State(exact.position, tuple(layer / root for layer in exact.layers))
     assert gap(decode_step(params, rest[:, 0], config, wrong)[0], want[:, 23]) > 0.02
-
-
-def small(dtype=np.float64, **options):
-    config = RetNetConfig(vocab_size=VOCAB, dim=8, num_heads=2, num_layers=1, **options)
-    return init_params(config, dtype=dtype), config
 
 
 def test_long_texts_hold_no_nan():
