@@ -36,9 +36,8 @@ def test_the_file_is_small_half_precision_and_the_one_of_the_card():
 def test_loading_widens_and_changes_no_value():
     halves, config = load_params(PRETRAINED)
     assert config == CONFIG
-    for name, half in flatten(halves).items():
-        assert flatten(PARAMS)[name].dtype == np.float32
-        assert np.array_equal(flatten(PARAMS)[name], half)
+    np.testing.assert_equal(PARAMS, halves)
+    assert {array.dtype for array in flatten(PARAMS).values()} == {np.dtype(np.float32)}
     assert sum(array.size for array in flatten(PARAMS).values()) == CARD["parameters"]
 
 
