@@ -1,16 +1,12 @@
 """Corpora, splits, tokens and batches; what is missing, empty, binary or undecodable is named."""
 
-import re
+from functools import partial
 
 import numpy as np
-import pytest
 
+from refimpl.conformance.validation import refused
 from refimpl.training import text
 from refimpl.training.text import Corpus
-
-
-def refused(error, message):
-    return pytest.raises(error, match=re.escape(message))
 
 
 def test_bible_is_whole():
@@ -39,32 +35,29 @@ def test_several_sources_are_one_corpus(tmp_path):
     assert len(both.documents) == 67
     assert both.documents["speeches/1790.txt"] == "Fellow citizens"
     assert both.documents["kjv/John"] == text.load_corpus().documents["John"]
-    with refused(ValueError, "corpus must name each source once, and no two of one name, got 'kjv + kjv'"):
-        text.load_corpus("kjv + kjv")
-    with refused(FileNotFoundError, "corpus: there is no file or folder 'nowhere'"):
-        text.load_corpus("kjv + nowhere")
+    twice = "corpus must name each source once, and no two of one name, got 'kjv + kjv'"
+    refused(lambda: text.load_corpus("kjv + kjv"), ValueError, twice)
+    for source in ("kjv + nowhere", "nowhere"):
+        missing = "corpus: there is no file or folder 'nowhere' (and the only built-in corpus is 'kjv')"
+        refused(partial(text.load_corpus, source), FileNotFoundError, missing)
     odd = tmp_path / "this + that.txt"
     odd.write_text("one file", encoding="utf-8")
     assert text.load_corpus(odd).text == "one file"
 
 
 def test_bad_sources_are_named(tmp_path):
-    missing, empty, binary, latin = (tmp_path / name for name in ("missing", "empty.txt", "photo.png", "latin.txt"))
-    with refused(FileNotFoundError, f"corpus: there is no file or folder {str(missing)!r}"):
-        text.load_corpus(missing)
-    with refused(FileNotFoundError, f"corpus: no file in the folder {str(tmp_path)!r} fits the pattern '*'"):
-        text.load_corpus(tmp_path)
-    empty.write_bytes(b"\xef\xbb\xbf \n")  # a byte-order mark is no text
-    with refused(ValueError, f"corpus: the file {str(empty)!r} is empty"):
-        text.load_corpus(empty)
-    binary.write_bytes(b"\x89PNG of many bytes\0\0")
-    with refused(ValueError, f"corpus: the file {str(binary)!r} is binary (NUL byte at offset 18), not text"):
-        text.load_corpus(binary)
-    latin.write_bytes("café".encode("latin-1"))
-    with refused(ValueError, f"corpus: the file {str(latin)!r} is not UTF-8 (byte 0xe9 at offset 3)"):
-        text.load_corpus(latin)
-    with refused(ValueError, str(empty)):  # one bad file of a folder is named too
-        text.load_corpus(tmp_path)
+    message = f"corpus: no file in the folder {str(tmp_path)!r} fits the pattern '*'"
+    refused(lambda: text.load_corpus(tmp_path), FileNotFoundError, message)
+    for name, content, message in (
+        ("empty.txt", b"\xef\xbb\xbf \n", "empty"),  # a byte-order mark is no text
+        ("photo.png", b"\x89PNG of many bytes\0\0", "binary (NUL byte at offset 18), not text"),
+        ("latin.txt", "café".encode("latin-1"), "not UTF-8 (byte 0xe9 at offset 3); convert it first"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        for source in (path, tmp_path):  # one bad file of a folder is named too
+            refused(partial(text.load_corpus, source), ValueError, f"corpus: the file {str(path)!r} is {message}")
+        path.unlink()
 
 
 def test_split_is_by_whole_books():
@@ -87,13 +80,13 @@ def test_split_of_few_documents():
     assert train.text + held_out.text == one.text
     assert train.text.endswith("\n")
     assert 0.15 < len(held_out.text) / len(one.text) < 0.25
-    with refused(ValueError, "corpus must hold at least one document, 'none' holds none"):
-        text.split_by_book(Corpus("none", {}))
-    with refused(ValueError, "corpus: 'a' is one document without a line break to split at"):
-        text.split_by_book(Corpus("one", {"a": "no break"}))
-    for share in (0, 1, float("nan")):
-        with refused(ValueError, f"held_out must lie in (0, 1), got {share!r}"):
-            text.split_by_book(two, share)
+    unbroken = Corpus("one", {"a": "no break"})
+    for arguments, message in (
+        ((Corpus("none", {}),), "corpus must hold at least one document, 'none' holds none"),
+        ((unbroken,), "corpus: 'a' is one document without a line break to split at; give a longer text or a folder"),
+        *[((two, share), f"held_out must lie in (0, 1), got {share!r}") for share in (0, 1, float("nan"))],
+    ):
+        refused(partial(text.split_by_book, *arguments), ValueError, message)
 
 
 def test_bytes_there_and_back():
@@ -102,12 +95,9 @@ def test_bytes_there_and_back():
     assert text.decode([]) == ""
     assert text.encode("é").tolist() == [0xC3, 0xA9]
     assert text.decode(np.array([0x41, 0xC3])) == "A\ufffd"
-    with refused(TypeError, "text must be a str, got bytes"):
-        text.encode(b"x")
-    with refused(TypeError, "tokens must be integers, got float64"):
-        text.decode(np.array([1.0]))
-    with refused(ValueError, "tokens must lie in [0, 256), got 7 to 256"):
-        text.decode(np.array([7, 256]))
+    refused(lambda: text.encode(b"x"), TypeError, "text must be a str, got bytes")
+    refused(lambda: text.decode(np.array([1.0])), TypeError, "tokens must be integers, got float64")
+    refused(lambda: text.decode(np.array([7, 256])), ValueError, "tokens must lie in [0, 256), got 7 to 256")
 
 
 def test_random_batches_are_windows_and_their_successors():
@@ -121,12 +111,12 @@ def test_random_batches_are_windows_and_their_successors():
     assert (many.min(), many[:, 0].max()) == (0, 89)  # the first and the last window are both drawn
     only, targets = text.random_batch(tokens[:11], 3, 10, np.random.default_rng(0))
     assert (only == np.arange(10)).all()
-    with refused(ValueError, "batch_size must be at least 1, got 0"):
-        text.random_batch(tokens, 0, 10, np.random.default_rng(0))
-    with refused(TypeError, "tokens must be integers, got float64"):
-        text.random_batch(tokens / 2, 1, 10, np.random.default_rng(0))
-    with refused(ValueError, "tokens: a window of 10 tokens and its targets needs 11, got 10"):
-        text.random_batch(tokens[:10], 1, 10, np.random.default_rng(0))
+    for wrong, size, error, message in (
+        (tokens, 0, ValueError, "batch_size must be at least 1, got 0"),
+        (tokens / 2, 1, TypeError, "tokens must be integers, got float64"),
+        (tokens[:10], 1, ValueError, "tokens: a window of 10 tokens and its targets needs 11, got 10"),
+    ):
+        refused(partial(text.random_batch, wrong, size, 10, np.random.default_rng(0)), error, message)
 
 
 def test_consecutive_batches_predict_every_token_once():
