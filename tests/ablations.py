@@ -1,4 +1,4 @@
-"""Options of a config: the paper's ablations, what the released code does otherwise, and whatever else a config can say."""
+"""Options of a config: the paper's ablations, the choices of released code, and other settings."""
 
 ABLATIONS = {
     "default": {},

@@ -1,7 +1,8 @@
-"""The family of retention: every form against a literal double loop, every tie to retention, every bug we could plant.
+"""The family of retention: every form against a literal double loop, its relations to retention, and planted bugs.
 
-A check is a function of a module that offers the names of refimpl.family; it raises AssertionError when something is
-wrong. They run on refimpl.family, which must pass, and on broken copies of it, each of which must fail.
+A check is a function of `family`, a module that offers the names of refimpl.family, or of `family` and the name of a
+`member`; it raises AssertionError when something is wrong. Checks run on refimpl.family, which must pass, and on broken
+copies of it, each of which must fail.
 """
 
 import functools
@@ -60,7 +61,7 @@ def linear_oracle(q, k, v, gate, state, bonus=None):
 
 
 def scan(step):
-    """A whole-sequence form made of one-token steps; no token, no step: what is there is the cache."""
+    """A whole-sequence form made of one-token steps; without a token, k and v are the cache."""
 
     def form(q, k, v, state=None):
         outs = [v[:, :, :0]]
@@ -472,13 +473,10 @@ def sizes_and_costs_are_as_stated(family):
     assert stated["retention"] == stated["gated_retention"]
 
 
-CHECKS = {name: value for name, value in list(globals().items()) if inspect.isfunction(value)}
-
-
 def every_check(module):
-    """(kind, label, call) of every check above, bound to a module."""
-    for name, check in CHECKS.items():
-        parameters = [*inspect.signature(check).parameters]
+    """(kind, label, call) of every check, known by its arguments, bound to a module."""
+    for name, check in list(globals().items()):
+        parameters = [*inspect.signature(check).parameters] if inspect.isfunction(check) else []
         if parameters == ["family"]:
             yield "family", name, functools.partial(check, module)
         elif parameters == ["family", "member"]:

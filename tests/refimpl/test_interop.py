@@ -1,6 +1,6 @@
-"""Weights of others give their logits here, in each of their forms, and what breaks in public code does not break ours.
+"""Weights of other libraries give the logits of those libraries here, and known bugs of public code are absent here.
 
-Against the authors' torchscale 0.3.0 itself; against flash-linear-attention as a literal NumPy loop of what it documents.
+Compared with the authors' torchscale 0.3.0 itself, and with a literal NumPy loop of what flash-linear-attention documents.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ torchscale, Config = import_torchscale()
 TIME, VOCAB = 32, 11
 TOKENS = np.random.default_rng(0).integers(0, VOCAB, (2, TIME))
 FORMS = forms(refimpl)
-INITIAL, SHARP = 1.0, 12.0  # what W_Q and W_K are multiplied by; when sharp, sums of scores go past 1, as when trained
+INITIAL, SHARP = 1.0, 12.0  # factors of W_Q and W_K; with the second, sums of scores exceed 1, as after training
 small = functools.partial(small_model, vocab_size=VOCAB, dim=8, num_layers=1)
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}  # of the largest logit
 
@@ -280,7 +280,7 @@ def test_its_chunkwise_logits_at_eps_zero(shape, sharpness, size):
 
 @shapes
 @pytest.mark.parametrize(("eps", "low", "high"), [(1e-6, 1e-3, 0.1), (1e-5, 5e-3, 0.3)])
-def test_its_chunkwise_logits_are_others_at_its_own_eps(shape, eps, low, high):
+def test_its_chunkwise_logits_differ_at_its_own_eps(shape, eps, low, high):
     """Its chunkwise form divides each token by other positive numbers than its other two forms do.
 
     It weighs v by decays that sum to 1 over a chunk, divides a state by its own largest column sum where that passes 1,
@@ -461,7 +461,7 @@ def test_a_state_dict_of_another_kind():
         (to_fla, "score_norm", "sum", "None"),
     ],
 )
-def test_a_config_that_others_cannot_say(convert, name, value, wanted):
+def test_a_config_that_others_cannot_express(convert, name, value, wanted):
     params, config = small(**{"row_norm": convert is to_torchscale, name: value})
     other = "torchscale" if convert is to_torchscale else "flash-linear-attention"
     message = f"config.{name} must be {wanted} for {other}, got {value!r}"
@@ -576,7 +576,7 @@ def test_an_fla_state_dict_of_a_shared_embedding():
     assert np.array_equal(params["head"], params["embedding"].T)
 
 
-# ---------------------------------------------------------------- what breaks in public code, and not here
+# ---------------------------------------------------------------- bugs of public code that are absent here
 
 
 def test_the_default_size_of_torchscale():
@@ -658,7 +658,7 @@ def test_a_decode_step_costs_the_same_at_any_position():
 
 
 @pytest.mark.parametrize("position", [1, 1_000, 1_000_000])
-def test_what_counts_is_how_far_apart_tokens_are(position):
+def test_only_distances_between_tokens_count(position):
     """A text that begins at a later position has the same logits, without row_norm, which counts from the beginning."""
     params, config = small()
     nothing = State(position, (np.zeros((2, 2, 4, 8)),))

@@ -1,4 +1,4 @@
-"""The model is one function whatever carries it: NumPy, torch or a strict array-API library."""
+"""The model gives the same numbers on NumPy, torch and a strict array-API library, in every form and ablation."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The oracle is right on numbers worked by hand, and owes refimpl nothing."""
+"""The oracle is right on numbers worked by hand and imports nothing of refimpl."""
 
 import ast
 import inspect

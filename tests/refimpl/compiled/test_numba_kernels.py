@@ -1,6 +1,6 @@
 """The compiled kernels keep the contract and equal the NumPy forms.
 
-What they refuse stands in `test_validation.py`, their gradients in `test_backward.py`, beside those of the NumPy forms.
+`test_validation.py` and `test_backward.py` test what they refuse and their gradients, beside those of the NumPy forms.
 """
 
 import functools
