@@ -13,4 +13,5 @@ ABLATIONS = {
     "absolute scores": {"score_norm": "absolute"},
     "flash-linear-attention": {"rotation": "rotary", "group_norm_affine": True, "norm_eps": 1e-5},
     "raw scores": {"scale_keys": False, "norm_eps": 0.0},
+    "weighted mean norm": {"group_norm": "mean", "group_norm_affine": True, "norm_eps": 0.1},
 }
