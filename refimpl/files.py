@@ -1,5 +1,6 @@
 """Writing files so that a crash never leaves a partial one."""
 
+import io
 import os
 import secrets
 from pathlib import Path
@@ -22,3 +23,10 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def save_figure(path, figure, dpi=130):
+    """Write a Matplotlib figure as PNG with `write_atomically`."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi)
+    write_atomically(path, png.getvalue())

@@ -1,10 +1,9 @@
 """Figures of benchmark results, drawn from their files alone; each section of `gpu.bench` has its own."""
 
-import io
 import json
 from pathlib import Path
 
-from refimpl.files import write_atomically
+from refimpl.files import save_figure
 
 from ..bench.figures import COLOURS, decoding_figure, kernels_figure, training_figure
 from ..bench.run import ALL
@@ -23,10 +22,8 @@ def draw(folder):
         if source.exists():
             results = json.loads(source.read_text(encoding="utf-8"))
             if any(row["status"] == MEASURED for row in results["rows"]):
-                png = io.BytesIO()
-                figure(results).savefig(png, format="png", dpi=130)
                 paths.append(source.with_suffix(".png"))
-                write_atomically(paths[-1], png.getvalue())
+                save_figure(paths[-1], figure(results))
     if not paths:
         names = " or ".join(f"{section}.json" for section in FIGURES)
         raise FileNotFoundError(f"draw: there is no {names} with a measured row in {str(folder)!r}")

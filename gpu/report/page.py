@@ -2,19 +2,18 @@
 
     python -m gpu report
 
-A section is a function that computes values from results files, and a template of the same name that says them in Markdown.
-No number in the page is typed by hand, and no sentence of it stands in Python.
+A section is a function that computes values from results files, and a template of the same name that writes them in
+Markdown. No number of the page is typed by hand, and all its sentences are in the templates.
 """
 
 import functools
-import io
 import re
 from pathlib import Path
 
 import jinja2
 from matplotlib.figure import Figure
 
-from refimpl.files import write_atomically
+from refimpl.files import save_figure, write_atomically
 
 from ..bench.rows import label
 from ..bench.section import format_bytes
@@ -34,7 +33,7 @@ SECTIONS = (comparison, ablations, learning_rates, training, decoding, kernels, 
 def report(folder=FOLDER):
     """Write README.md and the figures into a folder of results; returns the paths. FileNotFoundError names what is missing."""
     folder = Path(folder)
-    write_atomically(folder / "compare.png", png(curves(read(folder, "compare.json"))))
+    save_figure(folder / "compare.png", curves(read(folder, "compare.json")))
     drawn = figures.draw(folder)
     write_atomically(folder / "README.md", page(folder))
     return [folder / "README.md", folder / "compare.png", *drawn]
@@ -102,10 +101,3 @@ def curves(study):
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
-
-
-def png(figure):
-    """A figure as PNG bytes."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130)
-    return data.getvalue()

@@ -1,13 +1,12 @@
-"""A training run: train in the parallel form, keep it, and prove that the result decodes to the same logits.
+"""A training run: train in the parallel form, save, and check that the result decodes to the same logits.
 
-A run is a folder: run.toml (its settings), log.jsonl (a line a step), checkpoint.safetensors (to go on from),
+A run is a folder: run.toml (its settings), log.jsonl (a line a step), checkpoint.safetensors (to resume from),
 best.safetensors and weights.safetensors (the best and the last weights), tokenizer.json, loss.png, sample.txt and
 result.json (settings, losses, checks, versions).
 """
 
 import dataclasses
 import hashlib
-import io
 import json
 import platform
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.console import Console
 
 from refimpl import forward
 from refimpl.checks import values_trusted
-from refimpl.files import write_atomically
+from refimpl.files import save_figure, write_atomically
 from refimpl.training.loop import Progression, StoppedError, fit, load_text, open_log
 from refimpl.weights import load_params
 
@@ -44,15 +43,15 @@ OWN_FILES = (
 def train(config, out, device="cpu", console=None, *, resume=False, fresh=False):
     """Train, evaluate, sample and check one model; returns what result.json holds, and the sample.
 
-    Processes that have joined one another (`gpu.parallel.processes.joined`) train one model together, as config.parallelism says.
-    Each calls this; the first alone reads and writes files and draws progress, and all return or raise the same.
+    Processes that have joined (`gpu.parallel.processes.joined`) train one model together, as config.parallelism says. Each
+    calls this; only the first reads and writes files and shows progress, and all return or raise the same.
 
     Args:
         config: a `RunConfig`.
         out: folder of the run; files of an earlier run in it are replaced, if that was finished.
         device: a torch device.
         console: the rich console for progress; standard output by default.
-        resume: go on from the folder's checkpoint, if there is one.
+        resume: continue from the folder's checkpoint, if there is one.
         fresh: replace an unfinished run too.
 
     Raises:
@@ -65,9 +64,9 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
     """
     out, shared = Path(out), parallelism(config)
     text = on_first(load_text, config)
-    fingerprint = hashlib.sha256(text.training)
-    fingerprint.update(text.held_out)
-    fingerprint = fingerprint.hexdigest()
+    digest = hashlib.sha256(text.training)
+    digest.update(text.held_out)
+    fingerprint = digest.hexdigest()
     progression = on_first(_begin, out, config, text, fingerprint, resume, fresh)
     trainer = Trainer(build(config), config, device, shared)
     if progression is not None:
@@ -84,7 +83,7 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
                 model.save(out / "best.safetensors")  # before the checkpoint that says so
             save_checkpoint(out, config, progression, fingerprint, tensors)
 
-        on_first(write)  # the others wait: were they to end, torchrun would end the first as well
+        on_first(write)  # the others wait, because torchrun stops the first when another ends
 
     def explain():
         return f"{trainer.explain()}; {on_first(_last_good, out)}; a lower learning_rate may help"
@@ -104,7 +103,7 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
 
 
 def _begin(out, config, text, fingerprint, resume, fresh):
-    """Make the folder of a run ready; returns the `Progression` to go on from, or None."""
+    """Prepare the folder of a run; returns the `Progression` to continue from, or None."""
     kept = load_checkpoint(out)
     if kept is not None and not resume and not fresh and not (out / "result.json").exists():
         raise ValueError(
@@ -118,12 +117,9 @@ def _begin(out, config, text, fingerprint, resume, fresh):
             if getattr(kept.config, name) != value and name != "parallelism":
                 raise ValueError(f"{name} must be {getattr(kept.config, name)!r} as in the checkpoint, got {value!r}")
         if kept.text != fingerprint:
-            raise ValueError(
-                f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
-            )
-        open_log(
-            out, kept.progression.log_bytes
-        ).close()  # a log cut short is refused here, where all processes hear of it
+            message = f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
+            raise ValueError(message)
+        open_log(out, kept.progression.log_bytes).close()  # a log that is too short raises here, on all processes
     _clear(out, everything=kept is None)
     write_atomically(out / "run.toml", to_toml(config))
     text.tokenizer.save(out / "tokenizer.json")
@@ -131,13 +127,13 @@ def _begin(out, config, text, fingerprint, resume, fresh):
 
 
 def _last_good(out):
-    """The last good checkpoint, in words."""
+    """A clause about the last good checkpoint."""
     kept = load_checkpoint(out)
     return "there is no checkpoint yet" if kept is None else f"{out / NAME} is good, of step {kept.progression.step}"
 
 
 def _finish(out, config, model, tokenizer, log, progression, device, processes):
-    """Save the weights, sample, check and write what came of a run; returns it."""
+    """Save the weights, sample, check, and write the result; returns it with the sample."""
     model.to(device).save(out / "weights.safetensors")
     evaluated = [line for line in log if "held_out" in line]
     last = evaluated[-1]
@@ -157,29 +153,29 @@ def _finish(out, config, model, tokenizer, log, progression, device, processes):
         sample, checks = sample_and_check(model, config, tokenizer, out / "weights.safetensors")
         result |= checks
         write_atomically(out / "sample.txt", sample + "\n")
-    write_atomically(out / "loss.png", loss_figure(log, config))
+    save_figure(out / "loss.png", loss_figure(log, config), dpi=150)
     write_atomically(out / "result.json", json.dumps(result, indent=2) + "\n")
     return result | {"sample": sample}
 
 
 def describe(device):
-    """A device in words."""
+    """A device as text: the name of a GPU, or the number of threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device}, {torch.get_num_threads()} threads"
 
 
 def _clear(out, everything):
-    """Remove what a kill left of half-written files, and everything of an earlier run if so told."""
+    """Remove half-written files of a killed run, and with `everything` also the files of an earlier run."""
     for name in OWN_FILES:
         for path in [*out.glob(f".{name}.*"), *([out / name] if everything else [])]:
             path.unlink(missing_ok=True)
 
 
 def sample_and_check(model, config, tokenizer, weights):
-    """A sample as text, and how far the three ways to its logits are apart, each as a share of the largest logit.
+    """A sample as text, and the differences of its logits computed in three ways, as shares of the largest logit.
 
-    Those are: recurrently, as it was sampled; the parallel form on the whole of it; NumPy with the weights as saved.
+    The ways are: recurrently, as it was sampled; the parallel form on the whole text; NumPy with the saved weights.
     """
     device = next(model.parameters()).device
     prompt = torch.from_numpy(tokenizer.encode(config.prompt).astype(np.int64)).to(device)[None]
@@ -197,8 +193,10 @@ def sample_and_check(model, config, tokenizer, weights):
 
 @torch.no_grad()
 def decoding_disagreement(model, sample):
-    """Largest difference of the logits a sample was drawn from, recurrently, to those of the parallel
-    form on the whole text, as a share of the largest logit."""
+    """The largest difference between a sample's recurrent logits and those of the parallel form on the whole text.
+
+    As a share of the largest logit.
+    """
     logits, _ = model(sample.tokens[:, :-1])
     parallel = logits[:, -sample.logits.shape[1] :]
     return ((sample.logits - parallel).abs().max() / parallel.abs().max()).item()
@@ -214,7 +212,7 @@ def numpy_disagreement(model, sample, weights):
 
 
 def loss_figure(log, config):
-    """The loss curve as PNG bytes."""
+    """The loss curve."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     held_out = [(line["step"], line["held_out"]) for line in log if "held_out" in line]
@@ -226,6 +224,4 @@ def loss_figure(log, config):
     axes.annotate(f"{held_out[-1][1]:.2f}", held_out[-1], (-4, 8), textcoords="offset points", ha="right")
     axes.grid(alpha=0.3)
     axes.legend()
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=150)
-    return png.getvalue()
+    return figure

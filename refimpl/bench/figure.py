@@ -1,10 +1,9 @@
 """The figure of the forms: the share of the matrix-product peak that each reaches, a panel a length."""
 
-import io
 import json
 from pathlib import Path
 
-from ..files import write_atomically
+from ..files import save_figure
 
 COLOURS = {"NumPy": "#8c8c8c", "Numba": "#0072b2", "torch": "#009e73", "torchscale": "#cc79a7"}
 OTHER = "#e69f00"
@@ -14,9 +13,7 @@ def draw(source):
     """Draw a results file beside it, as PNG; returns the path. Needs Matplotlib."""
     source = Path(source)
     results = json.loads(source.read_text(encoding="utf-8"))
-    png = io.BytesIO()
-    figure(results).savefig(png, format="png", dpi=130)
-    write_atomically(source.with_suffix(".png"), png.getvalue())
+    save_figure(source.with_suffix(".png"), figure(results))
     return source.with_suffix(".png")
 
 
