@@ -1,7 +1,7 @@
 """python -m gpu.kernel_ladder: check every version against float64, time them side by side, and compare with the roofline.
 
-The floor is what no version can pass on this machine: the time that the least bytes and operations, as `gpu.bench.kernels`
-counts them, take at the rates of a copy and of a matrix product measured in the same run.
+The floor is the least time that any version can take on this machine: that of the least bytes and operations, as
+`gpu.bench.kernel_floor` counts them, at the rates of a copy and of a matrix product measured in the same run.
 """
 
 import json
@@ -17,7 +17,8 @@ import typer
 
 from gpu.bench.accuracy import GAMMAS, poisoned, worst_head
 from gpu.bench.ceilings import ceilings, floor_seconds
-from gpu.bench.kernels import ATTENTION, FORWARD, KERNELS, SHAPES, inputs, least_bytes, least_flops
+from gpu.bench.kernel_calls import ATTENTION, KERNELS, inputs
+from gpu.bench.kernel_floor import FORWARD, SHAPES, least_bytes, least_flops
 from gpu.bench.timing import milliseconds
 from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
@@ -30,7 +31,7 @@ ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
 
 
 def error(retention, shape):
-    """Relative RMS error of out against float64, of the fastest or the slowest head; memory poisoned with NaN."""
+    """Relative RMS error of out against float64, the larger of the fastest and the slowest head; new memory holds NaN."""
     q, k, v, _ = (x[:, :2] for x in inputs(SHAPES[shape], 512, 512)[:4])
     gamma = torch.tensor(GAMMAS, dtype=torch.float64, device="cuda")
     with poisoned():
@@ -39,7 +40,7 @@ def error(retention, shape):
 
 
 def peers(shape, time, tokens):
-    """Calls of other libraries' kernels with the same number of channels, as far as they run here."""
+    """Calls of other libraries' kernels with the same number of channels, of those that run here."""
     calls = {}
     for name in (FLA, *ATTENTION):
         try:

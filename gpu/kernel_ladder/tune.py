@@ -1,12 +1,11 @@
 """python -m gpu.kernel_ladder.tune: time candidate tiles of the fused kernels and store the fastest.
 
-Compiling is what takes long, so worker processes do it first, each for a part of the candidates. A candidate that does
-not compile, needs more memory than a multiprocessor has, or disagrees with the first one is left out and reported. All are
+Compiling takes longest, so worker processes do it first, each for a part of the candidates. A candidate is left out and
+reported if it does not compile, needs more memory than a multiprocessor has, or disagrees with the first one. All are
 timed as CUDA graphs, because short calls from Python wait for the host. Chunk sizes and the tiles of float32 are not
-searched; states backward in time use the tiles of those forward.
+searched. States backward in time use the tiles of states forward.
 """
 
-import functools
 import itertools
 import json
 import multiprocessing
@@ -48,7 +47,7 @@ STATES = ("BT", "BK", "BV", "warps", "stages")
 OUTPUTS = {False: ("BM", "BK", "BV", "warps", "stages", "residents"), True: ("BV", "warps", "stages")}  # by one_pass
 DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}
 ROLES = ("states", "outputs", "dq", "dk", "dv")
-MANY = 2**20  # programs, for which time is cut as often as it can be
+MANY = 2**20  # a number of programs for which time is cut as often as possible
 ALIKE = 1e-2  # relative RMS difference allowed between candidates, which sum in another order
 SEARCHES = {
     "large": Search(
@@ -71,7 +70,7 @@ SEARCHES = {
 
 
 class Job(NamedTuple):
-    """A kernel to time: a role's tiles at a length, time cut for so many programs."""
+    """A kernel to time: a role's tiles at a length, with time cut for a number of programs."""
 
     role: str
     length: int
@@ -85,7 +84,7 @@ def names_of(search, role):
 
 
 def parts_of(search, heads, length, programs):
-    """How one pass cuts time, from `ours.cut`, and whether there are as many walks as wanted."""
+    """How one pass cuts time, as `ours.cut` returns it, and True if that makes at least `programs` walks."""
     sequences = search.tokens // length * heads
     parts = ours.cut(sequences, -(-length // search.chunk), programs)
     return parts, sequences * parts[0] >= programs
@@ -103,10 +102,13 @@ def jobs(search, heads):
 
 
 def call_of(search, job, q, k, v, grad, gamma, kept):
-    """The launch of a job as a function without arguments; `kept` holds the states that several of them read."""
+    """The launch of a job as a function without arguments; `kept` holds the states that several jobs read."""
     (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
     tiles = dict(zip(names_of(search, job.role), job.tiles, strict=True))
     chunk, chunks = search.chunk, -(-time // search.chunk)
+    # As in `ours.backward_of`.
+    given = {"dq": (grad, v, k), "dk": (v, grad, q), "dv": (k, q, grad)}.get(job.role, (q, k, v))
+    reverse, transposed = job.role in ("dk", "dv"), job.role in ("dq", "dk")
     if search.one_pass:
         parts = ours.cut(batch * heads, chunks, job.programs)
         if job.role == "states":
@@ -114,27 +116,16 @@ def call_of(search, job, q, k, v, grad, gamma, kept):
         totals = None
         if parts[0] > 1:
             totals = _kept(kept, (batch * heads, parts[0], key_dim, v.shape[3]), torch.float32, q.device)
-        walk = functools.partial(
-            ours.walk_of, log2_gamma=log2_gamma, start=None, totals=totals, chunk=chunk, parts=parts, tiles=tiles
-        )
-        return {
-            "outputs": lambda: walk(q, k, v),
-            "dq": lambda: walk(grad, v, k, turned=True, want_end=False),
-            "dk": lambda: walk(v, grad, q, reverse=True, turned=True, want_end=False),
-            "dv": lambda: walk(k, q, grad, reverse=True, want_end=False),
-        }[job.role]
+        return lambda: ours.walk_of(
+            *given, log2_gamma, None, totals, chunk, parts, tiles,
+            reverse=reverse, turned=transposed, want_end=job.role == "outputs",
+        )  # fmt: skip
     if job.role == "states":
         return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], job.programs)
     states = _kept(kept, (batch * heads, chunks, key_dim, v.shape[3]), q.dtype, q.device)
-    outputs = functools.partial(
-        ours.outputs_of, log2_gamma=log2_gamma, states=states, chunk=chunk, tiles=tiles, from_zero=True
+    return lambda: ours.outputs_of(
+        *given, log2_gamma, states, chunk, tiles, reverse=reverse, transposed=transposed, from_zero=True
     )
-    return {
-        "outputs": lambda: outputs(q, k, v),
-        "dq": lambda: outputs(grad, v, k, transposed=True),
-        "dk": lambda: outputs(v, grad, q, reverse=True, transposed=True),
-        "dv": lambda: outputs(k, q, grad, reverse=True),
-    }[job.role]
 
 
 def _kept(kept, shape, dtype, device):
@@ -146,21 +137,20 @@ def _kept(kept, shape, dtype, device):
 def compile_part(shape, part, parts):
     """Launch a part of the kernels once on small inputs, which leaves them in Triton's cache; returns {kernel: failure}.
 
-    A kernel is compiled anew for each role, for each choice of tiles, and for time that is cut or not.
+    A kernel is compiled once for each role and choice of tiles, with time cut and not.
     """
     search, (heads, *_) = SEARCHES[shape], SHAPES[shape]
     failed, kept, given = {}, {}, {}
     kernels = {(job.role, job.tiles) for job in jobs(search, heads)}
-    for number, (role, tiles) in enumerate(sorted(kernels)):
-        if number % parts == part:
-            for length in (search.chunk, 8 * search.chunk):  # in one part, or several
-                if length not in given:
-                    given[length] = inputs(SHAPES[shape], length, length)
-                try:
-                    call_of(search, Job(role, length, MANY, tiles), *given[length], kept)()
-                    torch.cuda.synchronize()
-                except Exception as error:
-                    failed[role, tiles] = f"{type(error).__name__}: {error}"[:100]
+    for role, tiles in sorted(kernels)[part::parts]:
+        for length in (search.chunk, 8 * search.chunk):  # time in one part, and in several
+            if length not in given:
+                given[length] = inputs(SHAPES[shape], length, length)
+            try:
+                call_of(search, Job(role, length, MANY, tiles), *given[length], kept)()
+                torch.cuda.synchronize()
+            except Exception as error:
+                failed[role, tiles] = f"{type(error).__name__}: {error}"[:100]
     return failed
 
 
@@ -192,7 +182,7 @@ def measure(shape, workers):
 
 
 def written(search, role, results):
-    """The arrays of a call's results, without the parts that it may leave unwritten: the first state, the last sum."""
+    """The arrays that a call returns, without the parts that it may leave unwritten: the first state, the last sum."""
     if role != "states":
         return [each for each in (results if search.one_pass else (results,)) if each is not None]
     return [results[:, :-1]] if search.one_pass else [results[0][:, 1:], results[1]]
@@ -205,7 +195,7 @@ def difference(found, want):
 
 
 def taken(search, shape, role, length, programs, choices):
-    """Which candidate the kernels use at a length if the choices are stored in this order."""
+    """The candidate that the kernels use at a length if the choices are stored in this order."""
     if search.one_pass:
         return choices[0 if parts_of(search, shape.heads, length, programs)[1] else -1]
     if role != "states":

@@ -10,19 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-from gpu.kernels.triton_common import (
-    blocks,
-    descriptor,
-    dot,
-    load,
-    log2_decay,
-    power_less_one,
-    precision_of,
-    readable,
-    state_like,
-    store,
-    token_major,
-)
+import gpu.kernels.triton_common as common
+from gpu.kernels.triton_common import dot, load, log2_decay, power_less_one, store
 
 C = 64  # tokens a chunk
 TILE = 64
@@ -71,13 +60,15 @@ def retention(q, k, v, gamma, state=None):
     (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
     if time % C:
         raise ValueError(f"time must be a multiple of {C}, got {time}")
-    start = torch.zeros_like(state_like(q, v)) if state is None else state
-    q, k, v, start = map(readable, (q, k, v, start))
-    out, end, chunks, across = token_major(v, value_dim), state_like(q, v), time // C, blocks(value_dim, TILE)
+    start = torch.zeros_like(common.state_like(q, v)) if state is None else state
+    q, k, v, start = map(common.readable, (q, k, v, start))
+    out, end = common.token_major(v, value_dim), common.state_like(q, v)
+    chunks, across = time // C, common.blocks(value_dim, TILE)
     states = q.new_empty((batch * heads, chunks, key_dim, value_dim))
-    q_, k_, v_, start_, states_, end_, out_ = (descriptor(x, TILE, TILE) for x in (q, k, v, start, states, end, out))
-    sizes = {"C": C, "TILE": TILE, "PRECISION": precision_of(q)}
-    _states[(blocks(key_dim, TILE), across, batch * heads)](
+    arrays = q, k, v, start, states, end, out
+    q_, k_, v_, start_, states_, end_, out_ = (common.descriptor(x, TILE, TILE) for x in arrays)
+    sizes = {"C": C, "TILE": TILE, "PRECISION": common.precision_of(q)}
+    _states[(common.blocks(key_dim, TILE), across, batch * heads)](
         k_, v_, gamma, start_, states_, end_, chunks, heads, **sizes
     )
     _outputs[(across, chunks, batch * heads)](q_, k_, v_, gamma, states_, out_, heads, key_dim, **sizes)

@@ -11,20 +11,8 @@ is: see `_walk_kernel` in gpu/kernels/triton_retention.py.
 import triton
 import triton.language as tl
 
-from gpu.kernels.triton_common import (
-    blocks,
-    descriptor,
-    dot,
-    load,
-    log2_decay,
-    power_less_one,
-    power_of_two,
-    precision_of,
-    readable,
-    state_like,
-    store,
-    token_major,
-)
+import gpu.kernels.triton_common as common
+from gpu.kernels.triton_common import dot, load, log2_decay, power_less_one, store
 
 PREDICTED_MS = 0.7
 PREDICTION = """0.19 TFLOP with 128 columns a program (scores four times), 0.24 ms at the peak, and 0.8 GB of inputs and
@@ -73,14 +61,14 @@ def retention(q, k, v, gamma, state=None, *, C=64, BV=128, weigh_values=True, wa
 
     With 32, Triton 3.6 reads beyond its shared memory when K is 256, says NVIDIA's compute-sanitizer.
     """
-    q, k, v = map(readable, (q, k, v))
+    q, k, v = map(common.readable, (q, k, v))
     (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
-    out, end = token_major(v, value_dim), state_like(q, v).flatten(0, 1)[None]
-    BK, BV = power_of_two(key_dim), min(BV, power_of_two(value_dim))
+    out, end = common.token_major(v, value_dim), common.state_like(q, v).flatten(0, 1)[None]
+    BK, BV = common.power_of_two(key_dim), min(BV, common.power_of_two(value_dim))
     state = None if state is None else state.reshape(end.shape)
-    _kernel[(blocks(value_dim, BV) * batch * heads,)](
-        descriptor(q, C, BK), descriptor(k, C, BK), descriptor(v, C, BV), gamma, descriptor(state, BK, BV),
-        descriptor(out, C, BV), descriptor(end, BK, BV), time, heads, value_dim,
-        C=C, BK=BK, BV=BV, WEIGH_VALUES=weigh_values, PRECISION=precision_of(q), num_warps=warps, num_stages=stages,
+    _kernel[(common.blocks(value_dim, BV) * batch * heads,)](
+        *(common.descriptor(x, C, width) for x, width in ((q, BK), (k, BK), (v, BV))), gamma,
+        common.descriptor(state, BK, BV), common.descriptor(out, C, BV), common.descriptor(end, BK, BV), time, heads, value_dim,
+        C=C, BK=BK, BV=BV, WEIGH_VALUES=weigh_values, PRECISION=common.precision_of(q), num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return out, end.view(batch, heads, key_dim, value_dim)

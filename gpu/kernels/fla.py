@@ -36,7 +36,7 @@ def _under_contract(name):
 def native(heads, device, cuda_graph):
     """A function of q, k and v (B, T, H, width) that returns out, with the decays 1 - 2^(-5-h).
 
-    `chunk_retention` copies its decays from the host, which a CUDA graph may not; for a graph they are made once, here.
+    `chunk_retention` copies its decays from the host, which a CUDA graph cannot do. So a graph gets decays made once, here.
     """
     if not cuda_graph:
         from fla.ops.retention import chunk_retention

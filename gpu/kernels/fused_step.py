@@ -1,12 +1,12 @@
-"""The fused decode step as an operation of torch, retnet::step, so that a compiler need not look inside."""
+"""The fused decode step as an operation of torch, retnet::step, so that torch.compile does not trace into it."""
 
 import torch
 
 
 def fused_step(q, k, v, gamma, state=None):
-    """`retention_step_triton`, which writes the new state over the one it is given; for decoding: it has no gradient."""
+    """`retention_step_triton` for decoding: it writes the new state over the given one, and has no gradient."""
     if state is None:
-        from .triton_retention import retention_step_triton  # imported when called, as Triton is not everywhere
+        from .triton_retention import retention_step_triton  # here, because Triton is not installed everywhere
 
         return retention_step_triton(q, k, v, gamma)
     return _step_in_place(q, k, v, gamma, state), state

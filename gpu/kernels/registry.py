@@ -1,31 +1,31 @@
 """The retentions that a run can name, a row each. Torch is imported when one is made, and not before.
 
-A new kernel is one file with a function under the contract of `refimpl.retention`, and one row: settings, training, decoding,
-the benchmarks and what a machine is said to lack follow from it.
+A new kernel is one file with a function under the contract of `refimpl.retention`, and one row. Settings, training, decoding,
+the benchmarks and their list of what a machine lacks follow from the row.
 """
 
 import functools
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from refimpl import retention_chunkwise, retention_parallel, retention_step
 
 FLA = "flash-linear-attention"
-FEW_BLOCKS = 65535  # of a CUDA grid's second axis, along which kernels put sequences times heads
-MANY_BLOCKS = 2**31  # of its first axis
+FEW_BLOCKS = 65535  # the limit of a CUDA grid's second axis, along which kernels put sequences times heads
+MANY_BLOCKS = 2**31  # the limit of its first axis
 
 
 class Retention(NamedTuple):
     """A retention; called with a chunk size, it returns a function under the contract.
 
-    make: what a call of the row does. label: beside the model's name in tables; kernel_label: of the kernel measured
-    alone, None if that is not done. step: returns its own decode step under the contract; None for the reference's.
-    needs: what a device where `available` is False lacks. fused: whether it is a kernel of its own, compiled at its first
-    call, which computes in a model's bfloat16; the others are torch operations in float32. chunked: whether it takes a
-    chunk size. longest, longest_alone: T beyond which training, and the kernel alone, are not measured; None for no limit.
-    most_blocks: sequences times heads that one step takes. paper: whether the paper's tables are measured with it. native,
+    make: what a call of the row does. label: beside the model's name in tables. kernel_label: in tables of kernels alone;
+    None if it is not measured there. step: returns its own decode step under the contract; None for the reference's.
+    needs: what a device lacks where `available` is False. fused: True for a kernel of its own, compiled at its first call,
+    which computes in a model's bfloat16; the others are torch operations in float32. chunked: True if it takes a chunk
+    size. longest, longest_alone: T beyond which training, and the kernel alone, are not measured; None for no limit.
+    most_blocks: sequences times heads that one step takes. paper: True if the paper's tables are measured with it. native,
     native_step: the kernel in its own layout, for measuring it alone; see `gpu.kernels.fla`.
     """
 
@@ -51,19 +51,17 @@ class Retention(NamedTuple):
 
 
 def lazily(path):
-    """A function that imports another, "file.name" of this folder, when it is called.
+    """A function that imports another, "file:name" of this folder, when it is called, and calls it.
 
-    >>> lazily("registry.has_fused")("cpu")
+    >>> lazily("registry:has_fused")("cpu")
     False
     """
-    file, name = path.split(".")
-    return lambda *args, **kwargs: getattr(import_module(f".{file}", __package__), name)(*args, **kwargs)
+    return lambda *args: imported(path)()(*args)
 
 
 def imported(path):
-    """A function that ignores its arguments and returns another, "file.name" of this folder."""
-    file, name = path.split(".")
-    return lambda *_: getattr(import_module(f".{file}", __package__), name)
+    """A function that ignores its arguments; it imports and returns another, "file:name" of this folder."""
+    return lambda *_: resolve_name(f"{__package__}.{path}")
 
 
 RETENTIONS = {
@@ -77,15 +75,15 @@ RETENTIONS = {
         longest_alone=2048,  # it is slow, and its gradients keep an array for nearly every line
     ),
     "triton": Retention(
-        imported("triton_retention.retention_chunkwise_triton"), "fused", "#56b4e9",
-        kernel_label="fused kernels", step=imported("fused_step.fused_step"), available=lambda device: has_fused(device),
+        imported("triton_retention:retention_chunkwise_triton"), "fused", "#56b4e9",
+        kernel_label="fused kernels", step=imported("fused_step:fused_step"), available=lambda device: has_fused(device),
         needs="an NVIDIA GPU and Triton", fused=True, most_blocks=MANY_BLOCKS, paper=True,
     ),
     "fla": Retention(
-        lazily("fla.chunkwise"), FLA, "#cc79a7",
-        kernel_label=FLA, step=lazily("fla.step"), available=lambda device: has_fla(device),
+        lazily("fla:chunkwise"), FLA, "#cc79a7",
+        kernel_label=FLA, step=lazily("fla:step"), available=lambda device: has_fla(device),
         needs="an NVIDIA GPU, Triton and its own package", fused=True,
-        native=lazily("fla.native"), native_step=lazily("fla.native_step"),
+        native=lazily("fla:native"), native_step=lazily("fla:native_step"),
     ),
 }  # fmt: skip
 
@@ -97,19 +95,19 @@ def step_of(retention):
 
 
 def has_fused(device):
-    """Whether the fused kernels run on a device: an NVIDIA GPU with Triton beside torch."""
+    """True if the fused kernels run on a device: an NVIDIA GPU, with Triton installed."""
     import torch
 
     return torch.device(device).type == "cuda" and torch.version.cuda is not None and find_spec("triton") is not None
 
 
 def has_fla(device):
-    """Whether flash-linear-attention runs on a device: an NVIDIA GPU, and it is installed."""
+    """True if flash-linear-attention runs on a device: an NVIDIA GPU, with Triton and the package installed."""
     return has_fused(device) and find_spec("fla") is not None
 
 
 def has_flash(device):
-    """Whether flash attention runs on a device: a GPU of compute capability 8 or more."""
+    """True if flash attention runs on a device: a GPU of compute capability 8 or more."""
     import torch
 
     device = torch.device(device)

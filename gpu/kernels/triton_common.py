@@ -23,14 +23,14 @@ def load(x, i, j, row, column):
 
 @triton.jit
 def store(x, tile, i, j, row, column):
-    """Write a tile to the place that `load` reads; what lies outside is left out."""
+    """Write a tile to the place that `load` reads; nothing is written outside of x."""
     x.store([i, j, row, column], tl.reshape(tile.to(x.dtype), (1, 1, tile.shape[0], tile.shape[1])))
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
     """acc + a @ b, or a @ b where acc is None, summed in float32, in which products of halves are exact."""
-    if INTERPRETED:  # which multiplies bfloat16 as if it were integers
+    if INTERPRETED:  # the interpreter multiplies bfloat16 as if it were integers
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, acc, input_precision=PRECISION)
 
@@ -43,14 +43,14 @@ def log2_decay(gamma, head):
 
 @triton.jit
 def power_less_one(log2_gamma, exponent):
-    """gamma^exponent - 1, which float32 holds to 6e-8 of itself where gamma^exponent is close to 1."""
+    """gamma^exponent - 1: near gamma^exponent = 1, float32 holds this difference to a relative 6e-8."""
     return (tl.exp2(log2_gamma * exponent) - 1.0).to(tl.float32)
 
 
 def bind(device):
-    """Give this thread the context of a GPU: descriptors want it, and a thread that computes gradients has none yet."""
+    """Give this thread the context of a GPU: descriptors need it, and a new thread of autograd has none."""
     if device.type == "cuda" and device not in vars(_bound):
-        torch.zeros(1, device=device)  # a launch brings it
+        torch.zeros(1, device=device)  # the first launch creates it
         vars(_bound)[device] = True
 
 
@@ -59,13 +59,13 @@ _bound = threading.local()
 
 @functools.cache
 def multiprocessors(device):
-    """How many a GPU has."""
+    """How many multiprocessors a GPU has."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
 
 
 @triton.jit
 def step_decays(log2_gamma, T, STEP: tl.constexpr):
-    """Of T tokens in steps of STEP: the number of steps, the tokens of the last, and gamma^tokens - 1 of a step and it."""
+    """For T tokens in steps of STEP: how many steps, the tokens of the last, and gamma^tokens - 1 of a step and of the last."""
     steps = tl.cdiv(T, STEP)
     last = T - (steps - 1) * STEP
     return steps, last, power_less_one(log2_gamma, STEP), power_less_one(log2_gamma, last)
@@ -82,17 +82,17 @@ def blocks(n, size):
 
 
 def descriptor(x, height, width):
-    """What the copy engine of a GPU reads tiles of the last two axes of x by, height x width each; None of None."""
+    """The descriptor by which a GPU's copy engine reads tiles, height x width, of the last two axes of x; None for None."""
     if x is None:
         return None
     strides = [stride if size > 1 else 16 for size, stride in zip(x.shape[:3], x.stride(), strict=False)]
-    found = TensorDescriptor.__new__(TensorDescriptor)  # whose own questions `readable` has answered, and time adds up
+    found = TensorDescriptor.__new__(TensorDescriptor)  # without its checks: `readable` made them, and they cost time
     found.base, found.shape, found.strides, found.block_shape = x, x.shape, [*strides, 1], [1, 1, height, width]
     return found
 
 
 def readable(x):
-    """An array of four axes, copied if the copy engine cannot read it: rows lie together, at multiples of 16 bytes."""
+    """x (four axes), copied unless the copy engine can read it: contiguous rows that start at multiples of 16 bytes."""
     if x is None:
         return None
     strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]

@@ -197,10 +197,11 @@ def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=
 
 
 def one_pass_of(q, tiles):
-    """How a direction computes in one pass: the parts, as of `cut`, and the tiles of a role for as many walks as these."""
+    """How a direction computes in one pass: the parts that `cut` returns, and for each role the tiles for so many walks."""
     sequences = q.shape[0] * q.shape[1]
     parts = cut(sequences, common.blocks(q.shape[2], tiles["chunk"]), tiles["programs"])
-    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1  # the first tiles of a role are for as many as wanted
+    # A role's first tiles are for as many walks as wanted, its last for fewer.
+    fit = 0 if sequences * parts[0] >= tiles["programs"] else -1
     return parts, {role: tiles[role][fit] for role in tiles if isinstance(tiles[role], list)}
 
 
@@ -265,7 +266,7 @@ def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
         return backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles)
 
 
-# The same as operators, so that a compiler need not look inside. An operator cannot return None.
+# The same as operators, so that torch.compile does not trace into them. An operator cannot return None.
 
 
 @torch.library.custom_op("retnet::chunkwise", mutates_args=())
@@ -296,7 +297,7 @@ def _(q, k, v, log2_gamma, state, grad, grad_state, chunk):
 
 
 def _traced(x):
-    """Whether a compiler looks; else the operators are passed by, for torch takes longer to dispatch than to launch."""
+    """True while torch traces, when operators are needed; else they are skipped, as dispatch takes longer than a launch."""
     return torch.compiler.is_compiling() or type(x) is not torch.Tensor
 
 
@@ -304,7 +305,7 @@ class _Chunkwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, log2_gamma, state, chunk):
         ctx.chunk = chunk
-        ctx.set_materialize_grads(False)  # a state that nobody reads has no gradient, and zeros would be read
+        ctx.set_materialize_grads(False)  # an unused state then has no gradient, instead of zeros that would be read
         arguments = q, k, v, log2_gamma, state
         out, end, totals = (*_forward(*arguments, chunk), None) if _traced(q) else _forward_now(*arguments, chunk)
         ctx.save_for_backward(*arguments, totals)
@@ -324,7 +325,7 @@ class _Chunkwise(torch.autograd.Function):
 
 
 def _check(q, k, v, gamma, state):
-    """Check the contract, and refuse what these kernels cannot do."""
+    """Check the contract, and raise for what these kernels cannot do."""
     check_retention(q, k, v, gamma, state)
     if not isinstance(q, torch.Tensor):
         raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
@@ -345,7 +346,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
 
     Shapes and errors: the contract in `refimpl.retention`, for bfloat16, float16 and float32, with a float32 state.
     chunk_size: how many tokens apart states are stored, rounded up to 64 or 128; narrow heads of halves store none. It
-    changes the result only by rounding. None takes the size that was measured to be fastest.
+    changes the result only by rounding. None: the size that was measured to be fastest.
 
     Any strides; those of (B, T, H, K) transposed cost no copy where 16 divides K and V, and out has them. In float16,
     outputs, scores q k^T, states and their gradients must stay below 65,504.
@@ -358,7 +359,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
     key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
-    if key_fill or value_fill:  # the copy engine wants rows of whole 16 bytes; channels of zeros change nothing
+    if key_fill or value_fill:  # the copy engine needs rows of whole 16 bytes; channels of zeros change nothing
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
     out, state = _Chunkwise.apply(q, k, v, gamma.double().log2(), state, chunk)
@@ -373,7 +374,7 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
 
     Arguments, results and errors as for `retention_chunkwise_triton`; T must be 1. out_state: a contiguous float32
     (B, H, K, V) that receives the new state and is returned; it may be `state` itself, as in a CUDA graph. Without it, a
-    call that needs gradients is passed to the chunkwise form; torch raises for derivatives in forward mode.
+    call that needs gradients goes to the chunkwise form; torch raises for derivatives in forward mode.
     """
     _check(q, k, v, gamma, state)
     check_one_token(q)
@@ -390,5 +391,5 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
         check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
         if not out_state.is_contiguous():
             raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
-        torch.autograd.graph.increment_version(out_state)  # or a graph that saved it would not see it written over
+        torch.autograd.graph.increment_version(out_state)  # so that autograd notices if a graph had saved the old state
     return launch_step(q, k, v, gamma, state, out_state), out_state

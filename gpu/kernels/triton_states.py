@@ -117,9 +117,9 @@ def cut(programs, chunks, wanted):
 
 
 def totals_of(x, y, log2_gamma, chunk, parts, tiles, *, reverse=False):
-    """What each segment but the last to be walked adds to the state, (B H, segments, K, V) float32; None if there is one.
+    """What each segment but the last walked adds to the state, (B H, segments, K, V) float32; None for one segment.
 
-    parts: of `cut`.
+    parts: as `cut` returns them.
     """
     if parts[0] == 1:
         return None
@@ -129,14 +129,14 @@ def totals_of(x, y, log2_gamma, chunk, parts, tiles, *, reverse=False):
 
 
 def fitting(choices, x, y, programs):
-    """The first of these tiles of a state, widest first, that makes as many programs as wanted; the last if none does."""
+    """The first of these tiles of a state, widest first, that makes at least `programs` programs; the last if none does."""
     return next((tiles for tiles in choices if _tiles_of_state(tiles, x, y) >= programs), choices[-1])
 
 
 def states_of(x, y, log2_gamma, start, chunk, choices, programs, *, reverse=False, want_end=True):
-    """What the state was before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32, if wanted.
+    """The state before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32, if wanted.
 
-    Without a start, what it was before the first chunk to be walked, zero, is left out where time is one segment.
+    Without a start and with one segment, the state before the first chunk walked, zero, is not written.
     choices, programs: as in `fitting`.
     """
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]

@@ -1,4 +1,4 @@
-"""Which tiles the fused kernels use: those that `python -m gpu.kernel_ladder.tune` found fastest, or small ones."""
+"""The tiles of the fused kernels: those that `python -m gpu.kernel_ladder.tune` found fastest, or small ones."""
 
 import functools
 import json
@@ -9,25 +9,26 @@ import torch
 from triton.runtime.errors import OutOfResources
 
 TABLE = Path(__file__).with_name("triton_tiles.json")
-_too_large = set()  # kinds of calls, as of `_kind`, for which the stored tiles were
+_too_large = set()  # kinds of calls, as `_kind` returns them, for which the stored tiles were too large
 
 
 def tiles_of(q, v, chunk):
-    """The configuration for a call: the nearest of `tiles_for`, or a modest one where that was found too large.
+    """The configuration for a call: the nearest of `tiles_for`, or a modest one if that was found too large.
 
-    A dict of "forward" and "backward", each of chunk, one_pass, programs, the number to cut time for, and, by role, tiles:
-    see `gpu.kernels.triton_retention.forward_of` and `backward_of`. States, and all roles of one pass, have a list of them, of
-    which a call takes one by the number of programs that it makes.
+    A dict of "forward" and "backward". Each holds chunk, one_pass, programs (the number to cut time for) and, by role,
+    tiles: see `gpu.kernels.triton_retention.forward_of` and `backward_of`. States, and all roles of one pass, have a list
+    of tiles; a call takes one of them by the number of programs that it makes.
     """
     return modest_tiles() if _found_too_large(q, v, chunk) else tiles_for(q.shape[3], v.shape[3], q.dtype)
 
 
 @functools.cache
 def tiles_for(key_dim, value_dim, dtype):
-    """The stored configuration whose widths are nearest to these, of those that are for heads as wide."""
-    octaves = lambda entry: sum(  # noqa: E731
-        abs(math.log2(width / stored)) for width, stored in zip((key_dim, value_dim), entry["widths"], strict=True)
-    )
+    """The stored configuration whose widths are nearest to these, of those that allow heads as wide."""
+
+    def octaves(entry):
+        return sum(abs(math.log2(x / stored)) for x, stored in zip((key_dim, value_dim), entry["widths"], strict=True))
+
     wide = max(key_dim, value_dim)
     entries = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
     return min((entry for entry in entries if wide <= entry.get("widest", math.inf)), key=octaves)
@@ -35,14 +36,14 @@ def tiles_for(key_dim, value_dim, dtype):
 
 @functools.cache
 def modest_tiles():
-    """The configuration for halves that any GPU has room for; that of float32 is no larger as it is."""
+    """The configuration for halves that fits any GPU; the stored one of float32 is no larger."""
     return json.loads(TABLE.read_text())["modest"]
 
 
 def with_tiles_that_fit(function):
-    """A function of q, k, v ... chunk, called again with modest tiles where a multiprocessor has no room for the stored.
+    """A function of q, k, v ... chunk that is called again with modest tiles if the stored ones do not fit the GPU.
 
-    They were measured on one GPU; Triton refuses to launch what another cannot hold, before it runs.
+    They were measured on one GPU. On a smaller one Triton raises before the launch.
     """
 
     @functools.wraps(function)
@@ -53,7 +54,8 @@ def with_tiles_that_fit(function):
             except OutOfResources:
                 if q.dtype == torch.float32:
                     raise
-            _too_large.add(_kind(q, v, rest[-1]))  # here the arrays of the call that failed are free again
+            # After the except block, which keeps the arrays of the failed call alive.
+            _too_large.add(_kind(q, v, rest[-1]))
         return function(q, k, v, *rest)
 
     return call
