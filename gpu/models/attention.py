@@ -27,19 +27,19 @@ class Attention(nn.Module):
         return angle.cos().float(), angle.sin().float()
 
     def memory(self, batch, capacity, dtype, device):
-        """Room for the keys and values of `capacity` tokens, (B, kv_heads, capacity, width) each."""
+        """Zeros for the keys and values of `capacity` tokens, (B, kv_heads, capacity, width) each."""
         shape = (batch, self.kv_heads, capacity, self.width)
         return tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
 
     def forward(self, x, shared, position=0, memory=None):
-        """(B, T, d) -> (B, T, d), with keys and values written into `memory` in place, if there is one."""
+        """(B, T, d) -> (B, T, d) and memory; keys and values are written into `memory` in place, if one is given."""
         batch, time, dim = x.shape
         q, k, v = (w(x).view(batch, time, -1, self.width).transpose(1, 2) for w in (self.w_q, self.w_k, self.w_v))
         q, k = turn(q, *shared), turn(k, *shared)
         if memory is not None:
             k, v = (_remember(room, position, each) for room, each in zip(memory, (k, v), strict=True))
         mask = None
-        if time > 1 and position:  # new tokens see all that came before, and one another backwards
+        if time > 1 and position:  # new tokens see all earlier tokens, also among themselves
             mask = torch.ones(time, position + time, dtype=torch.bool, device=x.device).tril(position)
         grouped = self.kv_heads != self.num_heads
         causal = time > 1 and not position
@@ -48,7 +48,7 @@ class Attention(nn.Module):
 
 
 def _remember(room, position, new):
-    """Write the tokens (B, heads, T, width) at `position` and return all there are, as a view."""
+    """Write the tokens (B, heads, T, width) at `position`; returns all tokens so far, as a view."""
     end = position + new.shape[2]
     if end > room.shape[2]:
         raise ValueError(f"memory must have room for {end} tokens, its capacity is {room.shape[2]}")

@@ -1,12 +1,12 @@
-"""What a user would pick instead of RetNet, at the same width, depth and number of parameters.
+"""The baselines: what a user would choose instead of RetNet, at the same width, depth and number of parameters.
 
-A residual language model with a mixer of `gpu.models.attention`, `gpu.models.linear_attention` or `gpu.models.gru` in each block. The
-feed-forward, the norms (RMSNorm) and the output head are the same as RetNet's; its inner width makes the numbers
-of parameters equal.
+Each is a residual language model with one mixer of `gpu.models.registry` in every block. Feed-forward, norms (RMSNorm) and
+output head are those of RetNet; the inner width of the feed-forward makes the numbers of parameters equal.
 """
 
 import dataclasses
 import json
+import math
 import operator
 from typing import NamedTuple
 
@@ -32,8 +32,8 @@ class BaselineConfig:
     """A baseline's shape; refuses impossible ones with a ValueError or TypeError.
 
     mixer: "transformer", "linear" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each
-    key and value head serves num_heads / kv_heads query heads. ffn_dim: inner width of the feed-forward; ffn: its kind, as
-    in `RetNetConfig`.
+    head of keys and values serves num_heads / kv_heads heads of queries. ffn_dim: inner width of the feed-forward; ffn: its
+    kind, as in `RetNetConfig`.
     """
 
     mixer: str = "transformer"
@@ -63,14 +63,14 @@ class BaselineConfig:
 
 
 class Memory(NamedTuple):
-    """What decoding goes on from: how many tokens there were, and what each layer keeps of them."""
+    """What decoding continues from: how many tokens there were, and what each layer keeps of them."""
 
     position: int
     layers: tuple
 
 
 class RMSNorm(nn.RMSNorm):
-    """RetNet's: under autocast its result is in autocast's dtype."""
+    """The norm of RetNet: under autocast its result has autocast's dtype."""
 
     def forward(self, x):
         """(..., d) -> (..., d)."""
@@ -112,7 +112,7 @@ class Block(nn.Module):
 
 
 class Baseline(nn.Module):
-    """A language model of a `BaselineConfig`, its parameters drawn with `seed`."""
+    """A language model of a `BaselineConfig`, its parameters drawn with `seed`; None: the caller initialises them."""
 
     def __init__(self, config, seed=0):
         super().__init__()
@@ -121,9 +121,9 @@ class Baseline(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.final_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
-        generator = torch.Generator().manual_seed(seed)
-        for name, weight in self.named_parameters():
-            if not weight.is_meta:
+        if seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+            for name, weight in self.named_parameters():
                 _draw(name, weight, config, generator)
 
     def memory(self, batch, capacity, dtype=None):
@@ -137,7 +137,7 @@ class Baseline(nn.Module):
 
         Args:
             tokens: (B, T) int64.
-            memory: the `Memory` to go on from, which may be written to and is not to be used again; None to keep none.
+            memory: the `Memory` to continue from, which may be overwritten, so do not use it again; None to keep none.
             layer: called as layer(block, ...) in place of block(...), such as `gpu.numerics.layer_caller` makes.
 
         Returns:
@@ -174,9 +174,9 @@ class Baseline(nn.Module):
 
 
 def _draw(name, weight, config, generator):
-    """Normal, of deviation inputs^-0.5; what is added to the residual stream is smaller, by (2 layers)^-0.5.
+    """Draw a weight: normal with deviation inputs^-0.5, times (2 layers)^-0.5 if added to the residual stream.
 
-    Queries and keys are half as large, so that attention begins close to even. Biases are 0, weights of norms 1.
+    Queries and keys are half as large, so that attention starts almost uniform. Biases are 0, weights of norms 1.
     """
     if weight.ndim == 1:
         nn.init.constant_(weight, 0.0 if "bias" in name else 1.0)
@@ -192,12 +192,12 @@ def _draw(name, weight, config, generator):
 def matched(config, retnet):
     """The `BaselineConfig` with the feed-forward width that gives it as many parameters as a `RetNetConfig` has.
 
-    Widths that are multiples of 64 or 8 multiply fastest, so the coarsest of them within 1 % is taken.
+    Products are fastest at widths that are multiples of 64, then of 8; the first of these within 1 % is taken.
 
     Raises:
         ValueError: the mixer alone has more parameters.
     """
-    wanted = sum(_size(shape) for shape in flatten(param_shapes(retnet)).values())
+    wanted = retnet_parameters(retnet)
     one, two = (parameters(dataclasses.replace(config, ffn_dim=width)) for width in (1, 2))
     exact = 1 + (wanted - one) / (two - one)
     for multiple in (64, 8, 1):
@@ -213,8 +213,9 @@ def matched(config, retnet):
 def parameters(config):
     """How many parameters a baseline has, without allocating them."""
     with torch.device("meta"):
-        return sum(weight.numel() for weight in Baseline(config).parameters())
+        return sum(weight.numel() for weight in Baseline(config, seed=None).parameters())
 
 
-def _size(shape):
-    return torch.Size(shape).numel()
+def retnet_parameters(config):
+    """How many parameters the RetNet of a `RetNetConfig` has."""
+    return sum(math.prod(shape) for shape in flatten(param_shapes(config)).values())

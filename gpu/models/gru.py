@@ -5,7 +5,7 @@ from torch import nn
 
 
 class GRU(nn.Module):
-    """torch's GRU (cuDNN's on a GPU); the time is a loop, in training too."""
+    """torch's GRU (cuDNN's on a GPU); it loops over time, also in training."""
 
     def __init__(self, config):
         super().__init__()
@@ -13,7 +13,7 @@ class GRU(nn.Module):
 
     @staticmethod
     def shared(config, position, time, device):
-        """Nothing: where a token stands does not matter."""
+        """None: the position of a token does not matter."""
 
     def memory(self, batch, capacity, dtype, device):
         """The hidden state (1, B, d), whatever the capacity."""
@@ -22,7 +22,7 @@ class GRU(nn.Module):
     def forward(self, x, shared, position=0, memory=None):
         """(B, T, d) and the hidden state, or None for zero -> the same.
 
-        In float32, for autocast would take float16; x alone is as the norm before it rounded it.
+        Computed in float32, because autocast would use float16; only x was already rounded by the norm.
         """
         with torch.autocast(x.device.type, enabled=False):
             out, after = self.gru(x.to(self.gru.weight_hh_l0.dtype), memory)

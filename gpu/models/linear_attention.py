@@ -1,7 +1,7 @@
-"""The mixer that RetNet grew out of: linear attention, softmax replaced by positive features (arXiv:2006.16236).
+"""The mixer that RetNet developed from: linear attention, softmax replaced by positive features (arXiv:2006.16236).
 
 o_n = sum_(m<=n) phi(q_n) phi(k_m)^T v_m / sum_(m<=n) phi(q_n) phi(k_m)^T with phi(x) = elu(x) + 1. Numerator and
-denominator are one retention without decay, of values with a column of ones beside them.
+denominator come from one retention without decay, of values with a column of ones appended.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from refimpl import retention_chunkwise
 
-CHUNK_SIZE = 256  # of the sizes tried, the one that trains fastest on a GPU
+CHUNK_SIZE = 256  # the fastest of the sizes tried for training on a GPU
 
 
 class LinearAttention(nn.Module):
@@ -23,10 +23,10 @@ class LinearAttention(nn.Module):
 
     @staticmethod
     def shared(config, position, time, device):
-        """Nothing: where a token stands does not matter."""
+        """None: the position of a token does not matter."""
 
     def memory(self, batch, capacity, dtype, device):
-        """The sums over what came before (B, H, width, width + 1) in float32, whatever the capacity."""
+        """The sums over earlier tokens (B, H, width, width + 1) in float32, whatever the capacity."""
         return torch.zeros((batch, self.num_heads, self.width, self.width + 1), device=device)
 
     def forward(self, x, shared, position=0, memory=None):

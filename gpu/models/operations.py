@@ -1,6 +1,6 @@
-"""torch's own operations for the layers of `refimpl.layers`: fewer kernels, and less kept for the gradients.
+"""torch's own operations for the layers of `refimpl.layers`: they use fewer kernels and keep less for the gradients.
 
-Under torch.autocast a norm hands out autocast's dtype, in which the products that follow are computed.
+Under torch.autocast a norm returns autocast's dtype, in which the products that follow are computed.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from torch.utils.checkpoint import checkpoint
 from refimpl.checks import accumulation_dtype
 from refimpl.layers import Operations
 
-LARGE = 2**24  # numbers in an array, beyond which `recomputed` saves memory
+LARGE = 2**24  # `recomputed` saves memory for arrays of more numbers than this
 
 
 def rms_norm(x, weight=None, *, eps=1e-6):
-    """`refimpl.layers.rms_norm` by torch's own, on a GPU one kernel that keeps x and a number a row for its gradient.
+    """`refimpl.layers.rms_norm` by torch's own: on a GPU one kernel, which keeps x and one number a row for its gradient.
 
-    Under torch.autocast a float32 result is rounded to autocast's dtype here: each product with it would make, and keep, a
-    rounded copy of its own.
+    Under torch.autocast a float32 result is rounded to autocast's dtype here. Otherwise each product would make and keep its
+    own rounded copy.
     """
     kind = x.device.type
     narrow = torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
-    # Autocast would widen halves in memory; the kernel does so in registers. It takes no weight of another dtype.
+    # Autocast would widen halves in memory; the kernel does so in registers. It needs a weight of the same dtype.
     halves = x.dtype != accumulation_dtype(torch, x.dtype)
     with torch.autocast(kind, enabled=False) if narrow and halves else contextlib.nullcontext():
         fits = weight is None or weight.dtype == x.dtype
@@ -34,14 +34,14 @@ def rms_norm(x, weight=None, *, eps=1e-6):
 
 
 def gelu(x):
-    """`refimpl.layers.gelu` by torch's error function. Its own gelu rounds otherwise: runs would not be what they were."""
+    """`refimpl.layers.gelu` by torch's error function. torch's own gelu rounds differently, which would change old runs."""
     return 0.5 * x * (1.0 + torch.erf(x * 0.5**0.5))
 
 
 def recomputed(function, *arrays):
-    """function(*arrays), of which autograd keeps the arrays alone and computes again what else it needs.
+    """function(*arrays); autograd keeps only the arrays and computes the rest again.
 
-    Where the first array is large: launching small kernels again takes longer.
+    Only if the first array is large: for small ones, launching the kernels again would cost more than it saves.
     """
     if math.prod(arrays[0].shape) > LARGE and torch.is_grad_enabled():
         return checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)

@@ -1,9 +1,9 @@
 """RetNet as a torch module: it holds the parameters and calls `refimpl.model.forward`.
 
-There is no second forward pass: what trains here is the reference itself, on torch tensors. Under torch.autocast its
-matrix products are computed in the narrower dtype; parameters, decays, the residual stream and the state stay in float32,
-for the retention is kept out of it and the reference widens everything else itself. Norms are computed in float32 and
-rounded once, for all the products that follow.
+There is no second forward pass: the reference itself is trained, on torch tensors. Under torch.autocast its matrix products
+are computed in the narrower dtype. Parameters, decays, the residual stream and the state stay in float32, because the
+retention runs without autocast and the reference widens everything else itself. Norms are computed in float32 and rounded
+once, for all the products that follow.
 """
 
 import operator
@@ -26,8 +26,7 @@ class RetNet(nn.Module):
 
     Args:
         config: a `RetNetConfig`.
-        seed: of `init_params`, so that NumPy and torch start from the same numbers; None leaves memory unset, for who
-            fills it.
+        seed: of `init_params`, so that NumPy and torch start from the same numbers; None: the caller initialises them.
         dtype: torch dtype of the parameters.
     """
 
