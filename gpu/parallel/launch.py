@@ -1,6 +1,6 @@
 """What the commands share: the console of the first process, devices, and the command as it was typed.
 
-Functions import torch, the module does not: `--help` answers at once.
+Only functions import torch, so `--help` is fast.
 """
 
 import os
@@ -16,35 +16,33 @@ from rich.table import Table
 
 
 def launched():
-    """Whether torchrun started this process."""
+    """True if torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 console = Console(quiet=launched() and os.environ["RANK"] != "0")
 
-Device = Annotated[
-    str | None,
-    typer.Option(
-        help="torch device, such as cpu or cuda:0; by default cuda where there is a GPU, else cpu", show_default=False
-    ),
-]
-Devices = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        help="torch device; may be given again, and each computes one run at a time; by default every GPU, or the cpu",
-        show_default=False,
-    ),
-]
+
+def optional(kind, text, *names, parameter=typer.Option, **more):
+    """The annotation of a command's option that is None by default; `text`, its help, says what None means."""
+    return Annotated[kind | None, parameter(*names, help=text, show_default=False, **more)]
+
+
+Device = optional(str, "torch device, such as cpu or cuda:0; by default cuda where there is a GPU, else cpu")
+Devices = optional(
+    list[str],
+    "torch device; may be given again, and each computes one run at a time; by default every GPU, or the cpu",
+    "--device",
+)
 
 
 def say(line):
-    """Print a line as it is: without markup, and not broken."""
+    """Print a line without markup and without wrapping."""
     console.print(line, markup=False, soft_wrap=True)
 
 
 def print_table(headings, lines, title=None, left=("",)):
-    """Print lines of texts under headings, right-aligned but for the columns whose heading is in `left`."""
+    """Print lines of texts under headings; columns are right-aligned unless their heading is in `left`."""
     table = Table(title=title, box=box.SIMPLE, pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading not in left)
@@ -54,7 +52,7 @@ def print_table(headings, lines, title=None, left=("",)):
 
 
 def default_device():
-    """The name of the device that a command uses unless it is told: "cuda" where there is a GPU, else "cpu"."""
+    """The name of the device that a command uses by default: "cuda" if there is a GPU, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,6 +83,6 @@ def check_devices(names=None):
 
 
 def typed_command(remark=None):
-    """What the user typed, for a results file; without --remark, which has its own place there."""
+    """The command as the user typed it, for a results file; without --remark, which the file holds separately."""
     start = ["retnet"] if Path(sys.argv[0]).stem == "retnet" else ["python", "-m", "gpu"]
     return shlex.join(start + [word for word in sys.argv[1:] if not word.startswith("--remark") and word != remark])

@@ -1,12 +1,12 @@
-"""Several processes, one a GPU, as torchrun starts them: joining them, sharing a model out, gathering its weights.
+"""Several processes, one for each GPU, as torchrun starts them: join them, distribute a model, gather its weights.
 
     torchrun --nproc-per-node 2 -m gpu train
     torchrun --nproc-per-node 2 -m gpu.check_processes
 
-The first process alone reads and writes files and prints. DistributedDataParallel keeps a whole model on every device and
-shares out the batch. FSDP2 shares out parameters, gradients and optimiser states too, and gathers one layer's parameters at
-a time. The text itself can be shared out with `gpu.parallel.sequence`, under either. `gpu.parallel.strategies` makes a training run
-of these. Some of torch is imported where it is used, for that takes seconds, which one process alone need not wait.
+Only the first process reads and writes files and prints. DistributedDataParallel keeps a whole model on every device and
+divides the batch. FSDP2 also divides parameters, gradients and optimiser states, and gathers one layer's parameters at a
+time. With either, `gpu.parallel.sequence` can divide the text itself. `gpu.parallel.strategies` uses these for training
+runs. Parts of torch that take seconds to import are imported where several processes need them.
 """
 
 import os
@@ -22,12 +22,12 @@ from .launch import launched
 
 @contextmanager
 def processes(kind=None, **options):
-    """Join the processes that torchrun started, and leave them at the end; gives this process's torch device.
+    """Join the processes that torchrun started, and leave them at the end; yields this process's torch device.
 
-    kind: "cuda", where process r of a machine takes GPU r and they talk through NCCL, or "cpu", through gloo; by default
-    cuda where there is a GPU. options: for `torch.distributed.init_process_group`, such as timeout.
+    kind: "cuda" (NCCL, process r of a machine uses GPU r) or "cpu" (gloo); by default cuda if there is a GPU. options: for
+    `torch.distributed.init_process_group`, such as timeout.
 
-    Raises ValueError where torchrun did not start this process, or for more processes on a machine than it has GPUs.
+    Raises ValueError if torchrun did not start this process, or started more on a machine than it has GPUs.
     """
     if not launched():
         raise ValueError("processes must be started by torchrun, as in: torchrun --nproc-per-node 2 -m gpu ...")
@@ -50,9 +50,9 @@ def processes(kind=None, **options):
 
 @contextmanager
 def joined(device):
-    """`processes` where torchrun started this one, else nothing to join; gives the torch device to compute on.
+    """`processes` if torchrun started this one, else nothing to join; yields the torch device to compute on.
 
-    Raises ValueError as `processes`, or for a device other than cpu and cuda: each process is given its own GPU.
+    Raises ValueError as `processes`, or for a device other than cpu and cuda, because each process gets its own GPU.
     """
     if not launched():
         yield device
@@ -64,14 +64,14 @@ def joined(device):
 
 
 def is_first():
-    """Whether this process is the one that reads and writes files and prints: rank 0, or the only one."""
+    """True for the process that reads and writes files and prints: rank 0, or the only one."""
     if dist.is_initialized():
         return dist.get_rank() == 0
     return not launched() or os.environ["RANK"] == "0"
 
 
 def on_first(function, *arguments):
-    """What function(*arguments) returns or raises on the first process, which alone calls it, on every process."""
+    """Call function(*arguments) on the first process only; every process returns or raises the same."""
     if not dist.is_initialized():
         return function(*arguments)
     answer, error = None, None
@@ -88,7 +88,7 @@ def on_first(function, *arguments):
 
 
 def largest(number):
-    """The largest of the processes' numbers, on each."""
+    """The largest of the processes' numbers, on every process."""
     if not dist.is_initialized():
         return number
     most = torch.tensor(number, dtype=torch.float64, device=_own_device())
@@ -101,23 +101,23 @@ def _own_device():
 
 
 def replicate(model, device):
-    """The model on this process's device, in DistributedDataParallel: gradients become their mean over the processes."""
+    """The model on this process's device, in DistributedDataParallel: gradients are averaged over the processes."""
     return DistributedDataParallel(model.to(device), device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def shard(model, device, **options):
-    """A model of `gpu.models.build` with its parameters shared out over the processes by FSDP2; the model itself is changed.
+    """A model of `gpu.models.build` with its parameters divided among the processes by FSDP2; it is changed in place.
 
-    Each layer is gathered when it is computed and let go after, forward and backward; embedding, last norm and head are
-    gathered together for the whole pass. Give the model on the CPU: it goes to the device layer by layer, each process
-    keeping its share, so it need not fit there. Gradients become their mean over the processes. Make the optimiser after
-    this. options: for `torch.distributed.fsdp.fully_shard`, such as mp_policy.
+    Each layer is gathered when it is computed and freed after, forward and backward; embedding, last norm and head are
+    gathered together for the whole pass. Pass the model on the CPU: it moves to the device layer by layer, each process
+    keeping its share, so it need not fit there. Gradients are averaged over the processes. Create the optimiser after this.
+    options: for `torch.distributed.fsdp.fully_shard`, such as mp_policy.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     options = {"mesh": init_device_mesh(device.type, (dist.get_world_size(),))} | options
-    # Logits are a view of a product of matrices; FSDP warns of changes to them in place, which nobody here makes.
+    # Logits are a view of a product of matrices; FSDP warns of changes to them in place, of which there are none.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for layer in model.layers:
         fully_shard(layer, **options)
@@ -125,24 +125,24 @@ def shard(model, device, **options):
 
 
 def mean_over_processes(value):
-    """The mean of a tensor over all processes, on each; what a loss to log needs."""
+    """The mean of a tensor over all processes, on every process; for a loss to log."""
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
 
 
 def whole(tensor):
-    """A tensor that FSDP may hold in parts, whole; all processes must call it."""
+    """The whole of a tensor that FSDP may have divided; all processes must call it."""
     return tensor.full_tensor() if _in_parts(tensor) else tensor
 
 
 def held(tensor):
-    """The part of a tensor that this process holds: all of it, unless FSDP shares it out."""
+    """The part of a tensor that this process holds: all of it, unless FSDP divided it."""
     return tensor.to_local() if _in_parts(tensor) else tensor
 
 
 def spread(tensor, like):
-    """The inverse of `whole`: the first process's tensor on every process, as `like` is held; elsewhere it may be None."""
+    """The inverse of `whole`: the first process's tensor, distributed as `like` is; other processes may pass None."""
     if tensor is None:
         tensor = torch.empty(like.shape, dtype=like.dtype)
     tensor = tensor.to(like.device, like.dtype)
@@ -167,5 +167,5 @@ def gather_weights(model):
 
 
 def _in_parts(tensor):
-    """Whether a tensor is a DTensor, told by its method."""
+    """True for a DTensor, recognised by its method, without importing it."""
     return hasattr(tensor, "full_tensor")

@@ -1,7 +1,7 @@
-"""How the processes of a training run share it out: by the windows of a batch, by parameters, or by the text itself.
+"""How processes divide a training run: by the windows of a batch, by parameters, or by the text itself.
 
-Every process draws the same batches and takes its own part of each, and what is logged is of the whole batch. So the losses
-are those of one process, to rounding, whatever is shared out and between how many.
+Every process draws the same batches and takes its own part of each; the log is of the whole batch. So the losses are those of
+one process, to rounding, for every strategy and number of processes.
 """
 
 import functools
@@ -16,9 +16,9 @@ from .processes import gather_weights, held, mean_over_processes, replicate, sha
 
 
 class Own(NamedTuple):
-    """A process's part of inputs and targets (B, T), and what else the model is to be called with.
+    """A process's part of inputs and targets (B, T), and further arguments for the model.
 
-    weight: the mean over the processes of weight times the mean loss of a part is the mean loss of the whole.
+    weight: the mean over the processes of weight times the mean loss of the part is the mean loss of the batch.
     """
 
     inputs: np.ndarray
@@ -28,12 +28,12 @@ class Own(NamedTuple):
 
 
 class OneProcess:
-    """A run that one process computes by itself; the classes below say what several do differently."""
+    """A run on one process; the classes below override what several processes do differently."""
 
-    rank, size = 0, 1  # which process this is, and of how many
+    rank, size = 0, 1  # the number of this process, and of all
 
     def share(self, model, device):
-        """What to call as the model on a device; the parameters are those of `model` itself, after this."""
+        """The callable model on a device; its parameters are those of `model` after this call."""
         return model.to(device)
 
     def own(self, inputs, targets, config):
@@ -57,7 +57,7 @@ class OneProcess:
         return torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
 
     def whole_model(self, model, build):
-        """The model for this process alone, on the first one; elsewhere None if it would have to be gathered.
+        """The whole model on the first process; on the others None if it would have to be gathered.
 
         build: makes another model of the same kind. Every process must call it.
         """
@@ -87,12 +87,12 @@ class Replicated(OneProcess):
         """Some of the rows."""
         first, stop = (len(inputs) * rank // self.size for rank in (self.rank, self.rank + 1))
         rows, weight = slice(first, stop), (stop - first) * self.size / len(inputs)
-        if not weight:  # the last windows to evaluate on may be few; what gathers layers needs every process to compute
+        if not weight:  # too few windows for this process; but FSDP needs every process to compute
             rows = slice(0, 1)
         return Own(inputs[rows], targets[rows], {}, weight)
 
     def accumulating(self, called, last):
-        """Gradients are averaged after the last pass alone."""
+        """Gradients are averaged after the last pass only."""
         return nullcontext() if last else called.no_sync()
 
     def mean(self, value):
@@ -101,14 +101,14 @@ class Replicated(OneProcess):
 
 
 class Sharded(Replicated):
-    """As `Replicated`, and parameters, gradients and moments are shared out too, by FSDP2."""
+    """As `Replicated`, with parameters, gradients and moments also divided, by FSDP2."""
 
     def share(self, model, device):
-        """Shared out by FSDP2."""
+        """Divided by FSDP2."""
         return shard(model, device)
 
     def accumulating(self, called, last):
-        """Gradients are averaged after every pass, and added up in parts: whole ones might not fit."""
+        """Gradients are averaged after every pass and summed in parts, because whole ones might not fit."""
         return nullcontext()
 
     def norms(self, gradients):
@@ -129,7 +129,7 @@ class Sharded(Replicated):
 
 
 class SequenceSplit(Replicated):
-    """Each process has the model and takes a slice of every window; one state a layer crosses to the next process."""
+    """Each process has the model and takes a slice of every window; it passes one state a layer to the next process."""
 
     def check(self, config):
         """A window must have a token for each process."""
@@ -138,7 +138,7 @@ class SequenceSplit(Replicated):
 
     def own(self, inputs, targets, config):
         """A slice of all rows, and the position where it starts."""
-        from .sequence import own_slice  # which takes a second, for it asks torch's compiler
+        from .sequence import own_slice  # here, because it imports torch's compiler, which takes a second
 
         (inputs, state), whole = own_slice(inputs, config), targets.shape[1]
         targets, _ = own_slice(targets, config)
@@ -152,9 +152,9 @@ class SequenceSplit(Replicated):
 
 
 def parallelism(config):
-    """What the processes of a run of a `RunConfig` share out: a `OneProcess`, or one of the classes after it.
+    """The strategy of a `RunConfig`: a `OneProcess`, or an instance of a class after it.
 
-    Raises ValueError for a batch that does not divide, or a parallelism of a run that torchrun did not start.
+    Raises ValueError for a batch that does not divide, or for a parallelism without torchrun.
     """
     if dist.is_initialized():
         return {"data": Replicated, "sharded": Sharded, "sequence": SequenceSplit}[config.parallelism](config)

@@ -1,20 +1,18 @@
 """The command `python -m gpu report`."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ..parallel.launch import say
+from ..parallel.launch import optional, say
+
+Folder = optional(
+    Path, "folder of results files; by default gpu/results, where this package is", parameter=typer.Argument
+)
 
 
 def report(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(
-            help="folder of results files; by default gpu/results, where this package is", show_default=False
-        ),
-    ] = None,
+    folder: Folder = None,
 ):
     """Write tables and figures of all results beside them, as README.md."""
     from .page import FOLDER

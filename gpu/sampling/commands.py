@@ -9,45 +9,32 @@ import typer
 from refimpl.training.bpe import Tokenizer
 from refimpl.weights import PRETRAINED
 
-from ..parallel.launch import Device, check_device
+from ..parallel.launch import Device, check_device, optional
 
 DEMO_WEIGHTS = Path("runs/demo/weights.safetensors")
 
+Prompts = optional(
+    list[str], "texts to continue; with --state by default none", parameter=typer.Argument, metavar="PROMPT..."
+)
+Weights = optional(Path, "file that train wrote; by default that of runs/demo, else the model that ships")
+TopK = optional(int, "draw from the k likeliest tokens; by default from all", min=1)
+TopP = optional(float, "draw from the likeliest tokens that reach this probability; by default from all")
+StateFile = optional(Path, "file that --save-state wrote, to go on from; by default none")
+NewStateFile = optional(Path, "file for the state after PROMPT, of one size; by default none")
+
 
 def generate(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT...", help="texts to continue; with --state by default none", show_default=False),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="file that train wrote; by default that of runs/demo, else the model that ships", show_default=False
-        ),
-    ] = None,
+    prompts: Prompts = None,
+    weights: Weights = None,
     tokens: Annotated[int, typer.Option(min=0, help="number of tokens to write; 0 only reads PROMPT")] = 400,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="what logits are divided by; 0 takes the likeliest token")
     ] = 0.7,
-    top_k: Annotated[
-        int | None,
-        typer.Option(min=1, help="draw from the k likeliest tokens; by default from all", show_default=False),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="draw from the likeliest tokens that reach this probability; by default from all", show_default=False
-        ),
-    ] = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws; the same one writes the same text")] = 0,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="file that --save-state wrote, to go on from; by default none", show_default=False),
-    ] = None,
-    save_state: Annotated[
-        Path | None,
-        typer.Option(help="file for the state after PROMPT, of one size; by default none", show_default=False),
-    ] = None,
+    state: StateFile = None,
+    save_state: NewStateFile = None,
     stream: Annotated[bool, typer.Option(help="print the text as it comes; for one PROMPT")] = False,
     device: Device = None,
 ):
@@ -69,7 +56,7 @@ def generate(
     for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
-    # What ships is stored in float16, and was trained in float32.
+    # The pretrained model is stored in float16, and was trained in float32.
     model, merges = RetNet.load(weights, device).float(), weights.with_name("tokenizer.json")
     tokenizer = Tokenizer.load(merges) if merges.exists() else Tokenizer()
     if tokenizer.vocab_size != model.config.vocab_size:

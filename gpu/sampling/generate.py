@@ -1,8 +1,7 @@
 """Sampling text: prompts are read chunkwise, then each new token costs one recurrent step.
 
-Padding would write into a state, so prompts of different lengths are not padded: those of one length are read together,
-and then all go on side by side, each at its own position. On a GPU the step is a CUDA graph: some hundred small kernels,
-launched as one.
+Padding would write into a state, so prompts are not padded: those of equal length are read together, and then all continue
+side by side, each at its own position. On a GPU the step is a CUDA graph: about a hundred small kernels in one launch.
 """
 
 import codecs
@@ -14,11 +13,11 @@ from refimpl import State, retention_chunkwise, retention_step
 from refimpl.checks import check_integer, check_number, values_trusted
 from refimpl.training.text import VOCAB_SIZE
 
-PIECE = 4096  # tokens of a prompt read at once, so that memory does not grow with its length
+PIECE = 4096  # tokens of a prompt that are read at once, which bounds the memory
 
 
 class Past(NamedTuple):
-    """What B sequences leave behind: a `State` with positions (B,), and logits (B, vocab) of the token that comes next."""
+    """What B sequences leave: a `State` with positions (B,), and logits (B, vocab) of the next token."""
 
     state: State
     logits: torch.Tensor
@@ -28,7 +27,7 @@ class Sample(NamedTuple):
     """What `generate` returns.
 
     tokens: (B, T + N), the prompt and what follows; for a list of prompts a list of (T_i + N,).
-    logits: (B, N, vocab), what each new token was drawn from.
+    logits: (B, N, vocab), from which each new token was drawn.
     """
 
     tokens: torch.Tensor | list
@@ -68,7 +67,7 @@ def prefill(model, prompts, past=None):
     Args:
         model: a `gpu.models.retnet.RetNet`.
         prompts: (B, T) int64, or a list of (T_i,); T at least 1 unless there is a past.
-        past: a `Past` that the prompts go on from, of B rows or of one, which then serves every prompt.
+        past: a `Past` that the prompts continue, of B rows or of one row for all prompts.
 
     Raises:
         ValueError: prompts are not as above; the past has another number of rows.
@@ -105,12 +104,12 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
 
     Args:
         model: a `gpu.models.retnet.RetNet`.
-        past: a `Past` that `prefill` returned; it is left as it is.
+        past: a `Past` that `prefill` returned; it is not changed.
         temperature: logits are divided by it; 0 takes the likeliest token.
-        top_k: draw from the k likeliest alone; None is all.
+        top_k: draw only from the k likeliest tokens; None is all.
         top_p: of these, draw from the fewest likeliest whose probabilities reach this sum, in (0, 1]; None is 1.
-        seed: row i draws with seed + i, from a generator of its own on the CPU, so a prompt gets the same text on any
-            device and in any batch, up to the rounding of logits.
+        seed: row i draws with seed + i from its own generator on the CPU, so a prompt gets the same text on any device and
+            in any batch, up to the rounding of logits.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -131,10 +130,10 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
 
 
 def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
-    """Yield text as it comes, a str for each of B rows a time, empty while a character is not whole.
+    """Yield B strings for each new token, empty while a character is incomplete.
 
-    pieces: the bytes that each token stands for; None for a model whose tokens are bytes. All other arguments and errors
-    as `draw_tokens`. Joined, what a row yields is the text of its tokens' bytes, with U+FFFD for what is not UTF-8.
+    pieces: the bytes of each token; None for a model whose tokens are bytes. All other arguments and errors as
+    `draw_tokens`. The joined strings of a row are the text of its tokens' bytes, with U+FFFD for what is not UTF-8.
     """
     pieces = pieces or [bytes([byte]) for byte in range(VOCAB_SIZE)]
     decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in past.logits]
@@ -144,9 +143,9 @@ def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
 
 
 class Step:
-    """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab); the state moves on inside.
+    """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab); it keeps the state.
 
-    retention: one under the contract that takes one token. how: what else the model is called with.
+    retention: one under the contract that takes one token. how: further arguments of the model.
     """
 
     def __init__(self, model, state, *, retention=retention_step, **how):
@@ -154,16 +153,16 @@ class Step:
 
     @torch.no_grad()
     def __call__(self, tokens):
-        """The logits after one more token a sequence, which must lie in the vocabulary."""
+        """The logits after one more token of each sequence; tokens must lie in the vocabulary."""
         with values_trusted():  # they were drawn from its logits
             logits, self.state = self.model(tokens[:, None], state=self.state, **self.how)
         return logits[:, 0]
 
 
 class GraphedStep:
-    """`Step` as a CUDA graph: recorded once, on buffers that stay where they are, and then played again for each token.
+    """`Step` as a CUDA graph: recorded once, on fixed buffers, and then replayed for each token.
 
-    Each layer's state is written back before the next layer begins, so memory holds one state and not two.
+    Each layer's state is written back before the next layer starts, so memory holds one state and not two.
     """
 
     @torch.no_grad()
@@ -171,7 +170,7 @@ class GraphedStep:
         self.step = Step(model, _map_state(torch.clone, state), retention=_in_place(retention), **how)
         self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
         self.graph, self.logits = record(self._advance, self.tokens.device)
-        _map_state(torch.Tensor.copy_, self.buffers, state)  # the warm-up moved them
+        _map_state(torch.Tensor.copy_, self.buffers, state)  # undo the steps of the warm-up
 
     def __call__(self, tokens):
         """As `Step`."""
@@ -188,11 +187,11 @@ class GraphedStep:
 
 
 def record(call, device):
-    """A CUDA graph of what `call` does, which plays it again, and what `call` returned, where the graph will write."""
+    """Record `call` as a CUDA graph; returns the graph and the result of `call`, which each replay overwrites."""
     with torch.cuda.device(device):  # streams and graphs are those of the current device
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate at their first calls, which a recording may not
+        with torch.cuda.stream(side):  # libraries allocate at their first calls, which is not allowed while recording
             for _ in range(3):
                 call()
         torch.cuda.current_stream().wait_stream(side)
@@ -203,7 +202,7 @@ def record(call, device):
 
 
 def _in_place(retention):
-    """The retention, returning the state in the memory of the one it was given."""
+    """The retention, with the new state written over the given one."""
 
     def call(q, k, v, gamma, state):
         out, after = retention(q, k, v, gamma, state)
@@ -232,10 +231,10 @@ def _draw(logits, uniform, temperature, top_k, top_p):
     kept = torch.softmax(scores[:, :top_k], dim=-1)
     if top_p is not None:
         likelier = torch.cumsum(kept, dim=-1) - kept
-        kept = torch.where(likelier < top_p, kept, 0.0)  # the likeliest stays always: nothing is likelier
+        kept = torch.where(likelier < top_p, kept, 0.0)  # the likeliest always stays: nothing is likelier
     reached = torch.cumsum(kept, dim=-1)
     passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(dim=-1)
-    last = (kept > 0).sum(dim=-1) - 1  # for a product that rounds up to the whole
+    last = (kept > 0).sum(dim=-1) - 1  # if the product rounds up to the whole sum
     return tokens.gather(1, torch.minimum(passed, last)[:, None])[:, 0]
 
 
@@ -249,7 +248,7 @@ def _check_sampling(temperature, top_k, top_p):
 
 
 def _rows(past, rows):
-    """Some rows of a `Past`, in the order of `rows`."""
+    """The given rows of a `Past`, in their order."""
     return Past(_map_state(lambda x: x[rows], past.state), past.logits[rows])
 
 

@@ -1,7 +1,7 @@
-"""What a model has read, as a file: the state of a prompt, of one size however long the prompt was.
+"""The state after a prompt as a file, whose size does not depend on the length of the prompt.
 
 The file is safetensors: position (B,), logits (B, vocab) and layers.0 ... (B, H, K, V). Its metadata hold the config and
-a digest of every weight, for a state means nothing to another model.
+a digest of every weight, because a state is useless to another model.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def save_past(path, past, model):
 def load_past(path, model):
     """Read a `Past` onto the model's device.
 
-    Raises FileNotFoundError, or ValueError for a file that is no state, or one of another model, naming what differs.
+    Raises FileNotFoundError, or ValueError for a file that is not a state or is of another model; it names what differs.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -41,8 +41,14 @@ def load_past(path, model):
     names = ["position", "logits", *(f"layers.{i}" for i in range(model.config.num_layers))]
     if not {"config", "weights"} <= metadata.keys():
         raise ValueError(f"state must be a file that save_past wrote; {str(path)!r} holds no state of a model")
-    _check_config(path, json.loads(metadata["config"]), dataclasses.asdict(model.config))
-    _check_weights(path, json.loads(metadata["weights"]), digests(model))
+    theirs, ours = json.loads(metadata["config"]), dataclasses.asdict(model.config)
+    if other := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
+        what = ", ".join(f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in other)
+        raise ValueError(f"state must be of this model; {str(path)!r} is of another: {what}")
+    theirs, ours = json.loads(metadata["weights"]), digests(model)
+    if other := [name for name in ours if theirs.get(name) != ours[name]]:
+        what = f"{len(other)} of {len(ours)} differ, first {other[0]}"
+        raise ValueError(f"state must be of this model; {str(path)!r} is of other weights: {what}")
     device = next(model.parameters()).device
     position, logits, *layers = (tensors[name].to(device) for name in names)
     return Past(State(position, tuple(layers)), logits)
@@ -54,25 +60,7 @@ def digests(model):
 
 
 def _digest(tensor):
-    data = tensor.cpu().contiguous().view(torch.uint8).numpy()  # bytes, for NumPy has no bfloat16
+    data = tensor.cpu().contiguous().view(torch.uint8).numpy()  # as bytes, because NumPy has no bfloat16
     digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=8)
     digest.update(data)
     return digest.hexdigest()
-
-
-def _check_config(path, theirs, ours):
-    differing = [name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)]
-    if differing:
-        what = ", ".join(
-            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in sorted(differing)
-        )
-        raise ValueError(f"state must be of this model; {str(path)!r} is of another: {what}")
-
-
-def _check_weights(path, theirs, ours):
-    differing = [name for name in ours if theirs.get(name) != ours[name]]
-    if differing:
-        raise ValueError(
-            f"state must be of this model; {str(path)!r} is of other weights: {len(differing)} of {len(ours)} differ, "
-            f"first {differing[0]}"
-        )
