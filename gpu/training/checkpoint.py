@@ -1,7 +1,7 @@
-"""What a run leaves on disk to go on from: weights, the moments of AdamW and the progression, in one file.
+"""The checkpoint of a run: weights, the moments of AdamW and the progression, in one file.
 
-One file, written beside its place and then renamed: whenever the run is killed, the file is that of one step. It holds
-whole tensors however many processes share them out, so a run may go on with another number of processes.
+It is written atomically, so whenever a run is killed the file is that of one step. Its tensors are whole, also if several
+processes share them, so a run may continue with another number of processes.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Checkpoint(NamedTuple):
-    """The settings of a run, how far it had come, the fingerprint of its text, and its tensors by name."""
+    """The settings of a run, its progression, the fingerprint of its text, and its tensors by name."""
 
     config: RunConfig
     progression: Progression
@@ -39,10 +39,8 @@ def gather(parameters, optimizer):
     """
     tensors = {}
     for name, weight in parameters.items():
-        for kind, part in {
-            "weight": weight.detach(),
-            **{each: optimizer.state[weight][each] for each in MOMENTS},
-        }.items():
+        moments = {moment: optimizer.state[weight][moment] for moment in MOMENTS}
+        for kind, part in {"weight": weight.detach(), **moments}.items():
             part = whole(part)
             if is_first():
                 tensors[f"{kind}.{name}"] = part.cpu().contiguous()
@@ -51,16 +49,13 @@ def gather(parameters, optimizer):
 
 def save_checkpoint(out, config, progression, text, tensors):
     """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
-    metadata = {
-        "config": json.dumps(dataclasses.asdict(config)),
-        "progression": progression.to_json(),
-        "text": text,
-    }
+    config = json.dumps(dataclasses.asdict(config))
+    metadata = {"config": config, "progression": progression.to_json(), "text": text}
     write_atomically(Path(out) / NAME, safetensors.torch.save(tensors, metadata))
 
 
 def load_checkpoint(out):
-    """Read what `save_checkpoint` wrote, or None if there is nothing; ValueError for a file of something else."""
+    """The `Checkpoint` in a folder, None if there is none; ValueError for a file that is not a checkpoint."""
     path = Path(out) / NAME
     if not path.exists():
         return None
@@ -77,7 +72,7 @@ def load_checkpoint(out):
 def restore(tensors, parameters, optimizer):
     """Put a checkpoint's tensors into parameters, as for `gather`, and their optimiser, bit for bit.
 
-    Every process must call it; those of the first are taken.
+    Every process must call it; the tensors of the first process are used.
     """
     state = {}
     for number, (name, weight) in enumerate(parameters.items()):

@@ -11,17 +11,19 @@ from rich.panel import Panel
 from refimpl.cli import with_options
 from refimpl.training.loop import StoppedError
 
+from ..models.registry import MODELS
 from ..parallel import launch
-from ..parallel.launch import Device, Devices, check_device, console, say
-from .config import MODELS, RunConfig, read_settings, run_config
+from ..parallel.launch import Device, Devices, check_device, console, optional, say
+from .config import RunConfig, read_settings, run_config
 from .study import read_study, run_study, study_table
 from .sweep import sweep as sweep_rates
 from .sweep import sweep_table
 
-File = Annotated[
-    Path | None,
-    typer.Argument(help="settings as TOML, by default none; options override single keys", show_default=False),
-]
+File = optional(Path, "settings as TOML, by default none; options override single keys", parameter=typer.Argument)
+Models = optional(list[str], f"one of {', '.join(MODELS)}; may be given again; by default the file's")
+StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name")
+Prompt = optional(str, "text that the greedy sample continues; by default the run's")
+Corpus = optional(str, "where the run's corpus is now; by default where it was")
 
 
 @with_options(RunConfig)
@@ -50,10 +52,8 @@ def train(
         check_device(device)
         config = on_first(run_config, file, out, resume, settings)
         try:
-            result = train_model(config, out, device, console, resume=resume, fresh=fresh)
-        except StoppedError as stopped:
-            say(f"{stopped}; python -m gpu train --out {out} --resume goes on")
-            raise typer.Exit(128 + stopped.signal) from None
+            with exit_when_stopped(f"python -m gpu train --out {out} --resume"):
+                result = train_model(config, out, device, console, resume=resume, fresh=fresh)
         except FloatingPointError as error:
             Console(stderr=True, quiet=console.quiet).print(f"stopped: {error}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
@@ -75,10 +75,7 @@ def train(
 def sweep(
     *,
     learning_rate: Annotated[list[float], typer.Option(help="learning rate to try; may be given again")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help=f"one of {', '.join(MODELS)}; may be given again; by default the file's", show_default=False),
-    ] = None,
+    model: Models = None,
     file: File = None,
     out: Annotated[Path, typer.Option(help="folder of the runs and of sweep.json")] = Path("runs/sweep"),
     device: Devices = None,
@@ -87,7 +84,7 @@ def sweep(
     """Train with each learning rate, each model with all of them; the same command goes on with a stopped sweep."""
     config = RunConfig(**(read_settings(file) if file else {}) | settings)
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
-    with same_command_goes_on():
+    with exit_when_stopped():
         rows = sweep_rates(config, learning_rate, models, out, devices, console, command)
     launch.print_table(*sweep_table(rows), left=("model", ""))
     say(f"results: {out / 'sweep.json'}")
@@ -95,15 +92,12 @@ def sweep(
 
 def study(
     file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="folder of the runs and of study.json; by default runs/ and FILE's name", show_default=False),
-    ] = None,
+    out: StudyFolder = None,
     device: Devices = None,
 ):
     """Train every variant of FILE with every seed; the same command goes on with a stopped study."""
     out = out or Path("runs") / file.stem
-    with same_command_goes_on():
+    with exit_when_stopped():
         rows = run_study(read_study(file), out, launch.check_devices(device), console, launch.typed_command())
     launch.print_table(*study_table(rows), left=("variant",))
     if any(row["quoted"] for row in rows):
@@ -112,12 +106,12 @@ def study(
 
 
 @contextmanager
-def same_command_goes_on():
+def exit_when_stopped(next_command="the same command"):
     """Within, a request to stop ends the program with the signal's exit code, and says how to go on."""
     try:
         yield
     except StoppedError as stopped:
-        say(f"{stopped}; the same command goes on")
+        say(f"{stopped}; {next_command} goes on")
         raise typer.Exit(128 + stopped.signal) from None
 
 
@@ -127,15 +121,11 @@ def export(
         "refimpl/pretrained"
     ),
     weights: Annotated[str, typer.Option(help="which weights of the run: best or last")] = "best",
-    prompt: Annotated[
-        str | None, typer.Option(help="text that the greedy sample continues; by default the run's", show_default=False)
-    ] = None,
-    corpus: Annotated[
-        str | None, typer.Option(help="where the run's corpus is now; by default where it was", show_default=False)
-    ] = None,
+    prompt: Prompt = None,
+    corpus: Corpus = None,
     device: Device = None,
 ):
-    """Round the weights of a RUN to float16, and write them with a card of what the rounded ones do."""
+    """Round the weights of a RUN to float16, and write them with a card that says how the rounded weights do."""
     from .export import export as export_run
 
     device = check_device(device)

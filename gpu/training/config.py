@@ -71,14 +71,14 @@ class RunConfig(TrainConfig):
             raise ValueError(f"accumulation must divide batch_size = {self.batch_size}, got {self.accumulation}")
         if self.kv_heads is not None:
             check_integer("kv_heads", self.kv_heads, minimum=1)
-            if self.model != "transformer":
+            if not MODELS[self.model].grouped:
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
         if self.parallelism == "sequence" and self.model != "retnet":
             raise ValueError(
                 f"parallelism must be 'data' or 'sharded' for model = {self.model!r}, got 'sequence': slices of a window are "
                 "joined by the state that retention leaves, which only RetNet has"
             )
-        _ = self.retnet  # refuses what no RetNet can be
+        _ = self.retnet  # raises for an impossible RetNet
 
     @property
     def retnet(self):
@@ -101,7 +101,7 @@ def read_settings(path):
 
 
 def read_toml(path):
-    """The contents of a TOML file, whatever its keys; FileNotFoundError, or ValueError if it is none."""
+    """The contents of a TOML file, with any keys; FileNotFoundError, or ValueError if it is not TOML."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
@@ -111,7 +111,7 @@ def read_toml(path):
 
 
 def check_keys(settings, path):
-    """Demand that all keys are those of `RunConfig`; ValueError names one that is not, and the file."""
+    """Raise ValueError for a key that `RunConfig` does not have; it names the key and the file."""
     known = [field.name for field in dataclasses.fields(RunConfig)]
     for name in settings:
         if name not in known:

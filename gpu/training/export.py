@@ -1,7 +1,7 @@
-"""A finished run, rounded to float16 and described: the files that `refimpl.weights.load_pretrained` reads.
+"""Export a finished run, rounded to float16: the files that `refimpl.weights.load_pretrained` reads.
 
-retnet.safetensors holds the weights and their config. retnet.json, its card, says how they were trained and what the
-rounded weights do: bits per byte on the held-out text, a passage of that text with its own figure, and a greedy text.
+retnet.safetensors holds the weights and their config. retnet.json, its card, says how they were trained and how the rounded
+weights do: bits per byte on the held-out text, a passage of that text with its own figure, and a greedy text.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from refimpl import decode_step, forward, retention_chunkwise
+from refimpl.checks import check_choice
 from refimpl.files import write_atomically
 from refimpl.training.loop import evaluate, load_text
 from refimpl.training.text import VOCAB_SIZE, decode, encode
@@ -32,9 +33,9 @@ LIMIT = 15_000_000  # bytes
 FILES = {"best": "best.safetensors", "last": "weights.safetensors"}
 TEXT_BYTES, SHORTEST_TEXT = 200, 32
 PASSAGE_BYTES = 4096
-# Logits of two libraries differ by rounding, some 1e-5; where the likeliest two are further apart, all choose the same.
+# Logits of two libraries differ by rounding, some 1e-5. If the likeliest two differ by more, all libraries agree on one.
 MARGIN = 1e-3
-SAME_LOSS = 0.02  # bits per byte between the run's figure and ours of the same weights: bfloat16 explains no more
+SAME_LOSS = 0.02  # bits per byte between the run's figure and ours for the same weights; bfloat16 explains at most this
 
 
 class Greedy(NamedTuple):
@@ -49,7 +50,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
 
     Args:
         run: folder of a run that `gpu.training.run.train` finished.
-        out: folder to write to; each file is written whole or not at all, and none before all checks have passed.
+        out: folder to write to; each file is written atomically, after all checks have passed.
         weights: "best" or "last".
         prompt: what the greedy text continues; by default the run's own prompt.
         corpus: where the run's corpus is now; by default where it was.
@@ -57,7 +58,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the run is not finished, is of a baseline or not over bytes; the file would be above 15 MB; a weight
+        ValueError: the run is not finished, is of a baseline or not over bytes; the file would exceed 15 MB; a weight
             does not fit float16; the corpus is another text; two logits nearly tie too early in the greedy text.
         AssertionError: torch gives other logits or another text than NumPy.
     """
@@ -71,9 +72,8 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
     params = map_tree(lambda _, array: array.astype(np.float32), halves)
 
     text = load_text(dataclasses.replace(config, corpus=corpus or config.corpus))
-    losses = {
-        name: _held_out(each, shape, text, config, device) for name, each in (("float32", trained), ("float16", params))
-    }
+    versions = {"float32": trained, "float16": params}
+    losses = {name: _held_out(each, shape, text, config, device) for name, each in versions.items()}
     recorded = result["best" if weights == "best" else "bits_per_byte"]
     if abs(losses["float32"] - recorded["held_out"]) > SAME_LOSS:
         raise ValueError(
@@ -82,10 +82,10 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
         )
     greedy = robust_greedy(params, shape, prompt or config.prompt)
     passage = _passage(text.held_out)
-    logits = _passage_logits(params, shape, passage)
+    logits, _ = forward(params, passage[None, :-1], shape, retention=retention_chunkwise)
     _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
     sources = [Path(part).name if Path(part).is_absolute() else part for part in config.corpus.split(" + ")]
-    shown = dataclasses.replace(config, corpus=" + ".join(sources))  # where it lay on a machine is of no use to others
+    shown = dataclasses.replace(config, corpus=" + ".join(sources))  # without the folders of this machine
     card = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -113,7 +113,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
 
 
 def command(config):
-    """The command that trains with these settings: those that are not the defaults, as options."""
+    """The command that trains with these settings; those that differ from the defaults are options."""
     words = ["python -m gpu train"]
     for field in dataclasses.fields(config):
         value, option = getattr(config, field.name), field.name.replace("_", "-")
@@ -139,9 +139,9 @@ def greedy_text(params, config, prompt, new_tokens):
 
 
 def robust_greedy(params, config, prompt):
-    """The first 200 bytes of `greedy_text`, or fewer: up to where the likeliest two bytes nearly tie.
+    """The first 200 bytes of `greedy_text`, or fewer: it ends before the likeliest two bytes nearly tie.
 
-    A text that ends in the middle of a character is cut before it. ValueError if fewer than 32 bytes remain.
+    An incomplete last character is removed. ValueError if fewer than 32 bytes remain.
     """
     greedy = greedy_text(params, config, prompt, TEXT_BYTES)
     near = np.flatnonzero(greedy.margins <= MARGIN)
@@ -157,8 +157,7 @@ def robust_greedy(params, config, prompt):
 
 
 def _read_run(run, weights):
-    if weights not in FILES:
-        raise ValueError(f"weights must be one of {', '.join(map(repr, FILES))}, got {weights!r}")
+    check_choice("weights", weights, FILES)
     if not run.is_dir():
         raise FileNotFoundError(f"run: there is no folder {str(run)!r}")
     if not (run / "result.json").exists():
@@ -177,9 +176,8 @@ def _rounded(name, array):
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     if not np.isfinite(half).all():
-        raise ValueError(
-            f"run must have weights within float16, of at most 65504; {name} has {np.abs(array).max():.3g}"
-        )
+        largest = np.abs(array).max()
+        raise ValueError(f"run must have weights within float16, of at most 65504; {name} has {largest:.3g}")
     return half
 
 
@@ -190,7 +188,7 @@ def _module(params, config, device="cpu"):
 
 
 def _held_out(params, shape, text, config, device):
-    """Bits per byte on the run's held-out windows, in float32 whatever the run was computed in."""
+    """Bits per byte on the run's held-out windows, in float32 also for a run in bfloat16."""
     plain = dataclasses.replace(
         config, precision="float32", retention="chunkwise", batch_size=min(config.batch_size, 16), accumulation=1,
         compile=False, recompute=False,
@@ -199,15 +197,11 @@ def _held_out(params, shape, text, config, device):
 
 
 def _passage(held_out):
-    """Some held-out bytes from a line's start near the middle, whole characters all; (N,)."""
+    """Held-out bytes (N,) from the start of a line near the middle; all characters are complete."""
     middle = max(0, (len(held_out) - PASSAGE_BYTES) // 2)
     after = held_out[middle:].tobytes()
     start = after.find(b"\n") + 1 if middle else 0
     return encode(after[start : start + PASSAGE_BYTES].decode("utf-8", errors="ignore"))
-
-
-def _passage_logits(params, config, passage):
-    return forward(params, passage[None, :-1], config, retention=retention_chunkwise)[0]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a training step is on torch: forward and backward in parts, clipping, AdamW."""
+"""A training step on torch: forward and backward in parts, clipping, AdamW."""
 
 import math
 
@@ -12,10 +12,11 @@ from ..parallel.strategies import OneProcess
 
 
 class Trainer:
-    """The functions `step`, `loss` and `explain` that `refimpl.training.loop.fit` wants, for a model of a `RunConfig`.
+    """The functions `step`, `loss` and `explain` that `refimpl.training.loop.fit` needs, for a model of a `RunConfig`.
 
-    All are given whole batches and speak of whole batches. device: where to train, by default where the model is.
-    parallelism: what `gpu.parallel.strategies.parallelism` chose; every process then calls each function with the same arguments.
+    They take whole batches, and their results are those of whole batches. device: where to train, by default where the model
+    is. parallelism: what `gpu.parallel.strategies.parallelism` returned; every process then calls each function with the
+    same arguments.
     """
 
     def __init__(self, model, config, device=None, parallelism=None):
@@ -32,7 +33,7 @@ class Trainer:
         self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
 
     def step(self, inputs, targets, learning_rate):
-        """One update; returns the loss before it and the norm of the gradient, and makes none if either is not finite."""
+        """One update, skipped if loss or gradient is not finite; returns the loss before it and the norm of the gradient."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad()
         value, parts = 0.0, list(self._parts(inputs, targets))
@@ -44,7 +45,8 @@ class Trainer:
         value = self.parallelism.mean(value)
         norms = self.parallelism.norms([weight.grad for weight in self.parameters.values()])
         total = torch.linalg.vector_norm(norms)
-        value, norm = torch.stack((value, total.to(value.dtype))).tolist()  # the one time a step waits for the GPU
+        # The only time that a step waits for the GPU.
+        value, norm = torch.stack((value, total.to(value.dtype))).tolist()
         self.norms["that step"] = norms
         if math.isfinite(value) and math.isfinite(norm):
             self.norms["the step before"] = norms
@@ -59,7 +61,7 @@ class Trainer:
         return self.parallelism.mean(total).item() / targets.size
 
     def explain(self):
-        """Which parameter had the largest gradient, in words; where all are NaN, at the step before."""
+        """A sentence that names the parameter with the largest gradient; if all are NaN, that of the step before."""
         for when, norms in self.norms.items():
             if not norms.isnan().all() or len(self.norms) == 1:
                 worst = int(norms.nan_to_num(nan=torch.inf).argmax())
@@ -72,7 +74,7 @@ class Trainer:
         return zip(np.array_split(inputs, count), np.array_split(targets, count), strict=True)
 
     def _bits(self, inputs, targets):
-        """Bits a token of one part of a batch; over several processes, their mean is."""
+        """Bits a token of one part of a batch; with several processes, the mean over them is."""
         own = self.parallelism.own(inputs, targets, self.config)
         with autocast(self.config, self.device):
             logits, _ = self.called(torch.from_numpy(own.inputs).to(self.device), **self.how, **own.how)

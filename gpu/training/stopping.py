@@ -1,4 +1,4 @@
-"""Stopping a run by SIGINT or SIGTERM: after the step at hand, with everything kept."""
+"""Stop a run by SIGINT or SIGTERM, after the current step and its checkpoint."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Request:
-    """Whether a signal asked to stop, and which: its number, or None.
+    """A request to stop: the number of the signal, or None.
 
-    agree: of the number of this process's signal, or 0, makes what all processes go by, such as the largest.
+    agree: takes the number of this process's signal, or 0; returns the one that all processes use, such as the largest.
     """
 
     signal = None
@@ -19,18 +19,18 @@ class Request:
         self.agree = agree
 
     def __call__(self):
-        """True once a signal came, to whichever process; each must ask."""
+        """True once a signal came to any process; every process must call it."""
         agreed = self.agree(self.signal or 0)
-        if agreed:  # else leave it: a signal may have come since
+        if agreed:  # else keep it: a signal may have come since
             self.signal = int(agreed)
         return bool(agreed)
 
 
 @contextmanager
 def stop_on_signals(agree=lambda number: number):
-    """Within, the first SIGINT or SIGTERM sets the `Request` it yields; a second one does what it always does.
+    """Within, the first SIGINT or SIGTERM sets the yielded `Request`; a second one has its usual effect.
 
-    agree: see `Request`. In another thread than the main one no signal can be caught, and nothing is set.
+    agree: see `Request`. Outside the main thread signals cannot be caught, and the request is never set.
     """
     request, before = Request(agree), {}
 

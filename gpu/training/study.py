@@ -1,6 +1,6 @@
-"""Many runs at once: variants of one model, several seeds each, shared out over the devices there are.
+"""Many runs at once: variants of one model, several seeds each, distributed over the devices.
 
-A study is a TOML file: the keys of a run, `seeds`, and a table of differing keys a variant:
+A study is a TOML file: the keys of a run, `seeds`, and for each variant a table of the keys that differ:
 
     dim = 384
     seeds = [0, 1, 2]
@@ -8,8 +8,8 @@ A study is a TOML file: the keys of a run, `seeds`, and a table of differing key
     [variants."no gate"]
     gate = false
 
-A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. Each run is a process of its own,
-`python -m gpu train`, so none can harm another; one that was stopped is resumed, one that was finished is not repeated.
+A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. Each run is its own process,
+`python -m gpu train`, so runs cannot affect one another. A stopped run is resumed, a finished one is not repeated.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ def read_study(path):
 
 
 def folder_name(*parts):
-    """A name for a folder, of words that may hold any character."""
+    """A name for a folder, made of parts that may hold any character."""
     return "_".join("".join(c if c.isalnum() or c in ".-+" else "-" for c in str(part)) for part in parts)
 
 
@@ -83,16 +83,16 @@ def run_study(study, out, devices, console=None, command=None):
 
     Args:
         study: as `read_study` makes it.
-        out: folder, which receives study.json and a folder a run.
-        devices: torch devices; one that is named twice takes two runs at a time.
+        out: folder for study.json and a folder of each run.
+        devices: torch devices; a device that is named twice takes two runs at a time.
         console: as for `gpu.training.run.train`.
-        command: what study.json says was typed.
+        command: as it was typed, for study.json.
 
     Returns:
         A row a variant: see `summary`.
 
     Raises:
-        StoppedError: SIGINT or SIGTERM came; the runs at hand have kept their last step.
+        StoppedError: SIGINT or SIGTERM came; the current runs have saved their last step.
     """
     runs = {  # seed by seed, so that a study that is stopped has something of each variant
         folder_name(name, seed): seeds[seed] for seed in study.seeds for name, seeds in study.runs.items()
@@ -113,11 +113,11 @@ def run_study(study, out, devices, console=None, command=None):
 def run_all(runs, out, devices, console=None, finished=lambda results: None):
     """Train {folder name: RunConfig} in processes, one a device at a time; returns {folder name: result or None}.
 
-    A result is what result.json holds; None stands for a run that failed, whose output.txt says why. finished: called
-    with the results so far after each run. Errors as `run_study`.
+    A result is what result.json holds, or None for a failed run, whose output.txt says why. finished: called after each run
+    with the results so far. Errors as `run_study`.
     """
     out, waiting, results, running = Path(out), dict(runs), {}, {}
-    threads = max(1, (os.cpu_count() or 1) // len(devices))  # of a run on the CPU: they share its cores
+    threads = max(1, (os.cpu_count() or 1) // len(devices))  # of each run on the CPU: they share the cores
     for name, config in runs.items():
         if (result := _result(out / name, config)) is not None:
             results[name] = result
@@ -154,16 +154,16 @@ def run_all(runs, out, devices, console=None, finished=lambda results: None):
 
 
 def _start(folder, config, device, threads):
-    """The process of one run; what it prints goes to output.txt in its folder, which is made."""
+    """Start the process of one run; its output goes to output.txt in its folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "study-run.toml", to_toml(config))
-    # -P and PYTHONPATH: this very package is run, also where the working folder holds one called gpu.
+    # -P and PYTHONPATH: run this package, also if the working folder holds another one called gpu.
     command = [sys.executable, "-P", "-m", "gpu", "train", "--out", f"{folder}", "--device", device]
     path = os.pathsep.join(filter(None, (f"{PACKAGES}", os.environ.get("PYTHONPATH"))))
     begun = _same(folder, config)
     command += ["--resume"] if begun else [f"{folder / 'study-run.toml'}", "--fresh"]
     with open(folder / "output.txt", "ab" if begun else "wb") as output:
-        # A group of its own: Ctrl-C reaches this process alone, which then asks every run to stop.
+        # In its own process group: Ctrl-C reaches only this process, which then asks every run to stop.
         return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, process_group=0,
             env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160", "PYTHONPATH": path},
@@ -171,31 +171,27 @@ def _start(folder, config, device, threads):
 
 
 def _same(folder, config):
-    """Whether the folder holds a run of these settings, finished or not."""
+    """True if the folder holds a run of these settings, finished or not."""
     try:
         return RunConfig(**read_settings(folder / "run.toml")) == config
-    except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-    ):  # none yet, or of another version, with keys or values of its own
+    except (FileNotFoundError, ValueError, TypeError):  # no run yet, or one of another version with other keys
         return False
 
 
 def _result(folder, config):
-    """What result.json of a finished run holds, or None."""
+    """The contents of result.json of a finished run, or None."""
     path = folder / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() and _same(folder, config) else None
 
 
 def _step(folder):
-    """How far a run is, in words."""
+    """The number of steps of a run so far, or "starts"."""
     log = folder / "log.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else "starts"
 
 
 def summary(study, results):
-    """A row a variant: bits per byte on held-out text of each seed, their mean, spread and distance to the first variant.
+    """A row a variant: bits per byte on held-out text for each seed, mean, spread and difference to the first variant.
 
     Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
     held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,

@@ -1,4 +1,4 @@
-"""The learning rate of each model, found by trying: the one fair way to compare models that learn at different rates."""
+"""Find the learning rate of each model by trials, for a fair comparison of models that learn at different rates."""
 
 import dataclasses
 import json
@@ -6,22 +6,23 @@ from pathlib import Path
 
 from refimpl.files import write_atomically
 
+from ..models.registry import MODELS
 from .study import folder_name, run_all
 
 
 def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None):
-    """Train each model with each learning rate and the same everything else; runs that were finished are not repeated.
+    """Train each model with each learning rate, all else equal; finished runs are not repeated.
 
     Args:
         config: a `RunConfig`; its model and learning_rate are replaced.
         rates: learning rates, at least one.
         models: names of models.
-        out: folder, which receives sweep.json after every run, and a folder a run.
+        out: folder for sweep.json, written after every run, and for a folder of each run.
         devices, console, command: as for `gpu.training.study.run_study`.
 
     Returns:
         A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
-        seconds and remark, which marks the best rate of each model, and whether it lies at an end of those tried.
+        seconds and remark, which marks the best rate of each model, also if it lies at an end of the range.
 
     Raises:
         StoppedError: as `gpu.training.study.run_study`.
@@ -29,7 +30,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
     out, rates = Path(out), sorted(set(rates))
     runs = {
         folder_name(model, f"{rate:g}"): dataclasses.replace(
-            config, model=model, learning_rate=rate, kv_heads=config.kv_heads if model == "transformer" else None
+            config, model=model, learning_rate=rate, kv_heads=config.kv_heads if MODELS[model].grouped else None
         )
         for model in models
         for rate in rates
