@@ -1,4 +1,4 @@
-"""How a run computes: in which precision, whether to the bit, and what happens around each layer."""
+"""How a run computes: its precision, its reproducibility, and what happens around each layer."""
 
 import functools
 import operator
@@ -12,35 +12,40 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def numerics(config, device):
-    """Within, a GPU's kernels are those that a `RunConfig` asks for; torch's own settings come back afterwards.
+    """Within, a GPU uses the kernels that a `RunConfig` asks for; torch's own settings are restored afterwards.
 
-    deterministic: only kernels that give the same bits again, as those of a CPU do anyway. bfloat16: float32 products
-    may use TF32, which holds a bfloat16 exactly; retention needs them, for it multiplies in float32.
+    deterministic: only kernels that give the same bits in every run, as those of a CPU always do. bfloat16: float32
+    products may use TF32, which represents a bfloat16 exactly. Retention multiplies in float32, so it gains speed by this.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
-        if torch.device(device).type == "cuda":
-            with _cuda_numerics(config):
-                yield
-        else:
+        if torch.device(device).type != "cuda":
             yield
+            return
+        precision = torch.get_float32_matmul_precision()
+        if config.precision == "bfloat16":
+            torch.set_float32_matmul_precision("high")
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it before its first product
+        try:
+            # Filling new memory is a safeguard that costs a pass over all memory.
+            with deterministic_algorithms(fill=False) if config.deterministic else nullcontext():
+                yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager
-def _cuda_numerics(config):
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+def deterministic_algorithms(*, fill, warn_only=False):
+    """Within, torch uses deterministic algorithms only, or warns of others; fill: it fills new memory with NaN."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first product
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a pass over all memory
-    if config.precision == "bfloat16":
-        torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.set_float32_matmul_precision(before[1])
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
@@ -51,9 +56,9 @@ def autocast(config, device):
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
-@functools.cache  # one function a retention: torch.compile compiles again for a new one
+@functools.cache  # one function for each retention, because torch.compile compiles every new function again
 def without_autocast(retention):
-    """The retention, in the dtypes of its contract: its products are summed in float32 and so is its state."""
+    """The retention without autocast, in the dtypes of its contract: products and states are summed in float32."""
 
     @functools.wraps(retention)
     def call(q, k, v, gamma, state=None):
@@ -64,15 +69,15 @@ def without_autocast(retention):
 
 
 def layer_caller(config, backend="inductor"):
-    """What calls the layers of a model, as operator.call does: compiled, recomputing, both or neither.
+    """A function that calls the layers of a model, as operator.call does: compiled, recomputing, both or neither.
 
     The layers are alike, so one compiled graph serves them all. backend: of torch.compile.
     """
     caller = torch.compile(_call, backend=backend) if config.compile else operator.call
-    if config.recompute:  # nothing in a model draws random numbers, so there is no generator to wind back
+    if config.recompute:  # no model draws random numbers, so no generator needs restoring
         caller = functools.partial(checkpoint, caller, use_reentrant=False, preserve_rng_state=False)
     return caller
 
 
 def _call(layer, *args, **kwargs):
-    return layer(*args, **kwargs)  # operator.call is no Python function, which the compiler wants
+    return layer(*args, **kwargs)  # the compiler needs a Python function, which operator.call is not

@@ -1,17 +1,17 @@
 """How far the fused kernels are from float64: relative RMS errors of outputs, states and gradients.
 
-The error is the larger of two: of the fastest head alone and of the slowest alone, because a slow head would hide a fast
-one. Unwritten memory reads as NaN, and each case is computed twice to compare the bits.
+The error is the larger of that of the fastest head and that of the slowest, because in their mean the slow head would hide
+the fast one. Unwritten memory reads as NaN, and each case is computed twice to compare the bits.
 """
 
 import math
-from contextlib import contextmanager
 
 import torch
 
 from refimpl import retention_chunkwise
 
 from ..kernels.registry import RETENTIONS
+from ..numerics import deterministic_algorithms
 from .kernel_floor import SHAPES
 from .section import table as section_table
 from .timing import LEFT_OUT, MEASURED, start_of_peak, what_happened
@@ -34,7 +34,7 @@ def measure(most_tokens, device, rows, *, deadline, keep):
     for row in rows:
         if deadline.passed():
             break
-        start_of_peak(device)  # frees what the last case used
+        start_of_peak(device)  # frees the memory of the last case
         try:
             row.update(errors(row["key_dim"], row["value_dim"], row["time"], getattr(torch, row["dtype"]), device))
             row.update(status=MEASURED, remark="")
@@ -44,7 +44,7 @@ def measure(most_tokens, device, rows, *, deadline, keep):
 
 
 def errors(key_dim, value_dim, time, dtype, device):
-    """The worse head's error of each of `RESULTS`, by name, and same_bits, whether a second call gave the same."""
+    """The worse head's error of each of `RESULTS`, by name; same_bits: True if a second call gave the same bits."""
     draw = torch.Generator(device).manual_seed(time)
     normal = lambda *shape: torch.randn(shape, device=device, generator=draw)  # noqa: E731
     rows = lambda width: normal(1, time, len(GAMMAS), width).to(dtype).transpose(1, 2)  # noqa: E731
@@ -68,22 +68,13 @@ def errors(key_dim, value_dim, time, dtype, device):
 
 def worst_head(got, want):
     """The largest relative RMS error of a head, ||got - want|| / ||want|| in float64; NaN if any holds one."""
-    off, size = ((got.double() - want).square().sum((0, 2, 3)), want.square().sum((0, 2, 3)))
+    off, size = (x.square().sum((0, 2, 3)) for x in (got.double() - want, want))
     return (off / size).sqrt().max().item()
 
 
-@contextmanager
 def poisoned():
-    """Within, torch fills new memory with NaN, as it does where algorithms must be deterministic."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+    """Within, torch fills new memory with NaN, which it does only with deterministic algorithms."""
+    return deterministic_algorithms(fill=True, warn_only=True)
 
 
 def table(rows):

@@ -1,4 +1,4 @@
-"""What no call can pass on this machine: the rates of a large copy and of a large matrix product, measured in the same run."""
+"""The ceilings of this machine, measured in the same run: the rates of a large copy and of a large matrix product."""
 
 import torch
 
@@ -6,7 +6,7 @@ from .timing import MEASURED, Candidate, Work, time_candidates
 
 
 def ceilings(rounds, device):
-    """The rows "copy" and "matrix_product" of the device, now.
+    """Measure the rows "copy" and "matrix_product" of the device.
 
     They are rows of `time_candidates` with bytes_per_second (read and written) of the copy and flops_per_second of the
     bfloat16 product, where these were measured.
@@ -34,7 +34,7 @@ def ceilings(rounds, device):
 
 
 def floor_seconds(flops, moved_bytes, peaks):
-    """The least seconds for so many operations and bytes, by the larger of both; None where a ceiling was not measured.
+    """The least seconds for these operations and bytes, the larger of both; None where a ceiling was not measured.
 
     >>> floor_seconds(6, 10, {"matrix_product": {"flops_per_second": 2}, "copy": {"bytes_per_second": 10}})
     3.0

@@ -7,31 +7,27 @@ import typer
 
 from refimpl.cli import with_options
 
-from ..parallel.launch import Device, check_device, print_table, say, typed_command
+from ..parallel.launch import Device, check_device, optional, print_table, say, typed_command
 from .config import PAPER, QUICK, BenchmarkConfig
+
+Sections = optional(
+    list[str], "training, decoding, kernels, by default all three; or paper: its cost tables", parameter=typer.Argument
+)
+Draw = optional(Path, "folder of results to draw again; by default none: they are measured")
+Minutes = optional(float, "time in minutes after which no new work starts; by default no limit")
+DeviceKind = optional(str, "cuda or cpu; by default cuda where there is a GPU, else cpu")
 
 
 @with_options(BenchmarkConfig)
 def bench(
     *,
-    sections: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="training, decoding, kernels, by default all three; or paper: its cost tables", show_default=False
-        ),
-    ] = None,
+    sections: Sections = None,
     out: Annotated[
         Path, typer.Option(help="folder for the results, SECTION.json and, but for paper, SECTION.png")
     ] = Path("runs/bench"),
-    draw: Annotated[
-        Path | None,
-        typer.Option(help="folder of results to draw again; by default none: they are measured", show_default=False),
-    ] = None,
+    draw: Draw = None,
     quick: Annotated[bool, typer.Option("--quick", help="use tiny sizes, as by default where there is no GPU")] = False,
-    minutes: Annotated[
-        float | None,
-        typer.Option(help="time in minutes after which nothing new begins; by default no limit", show_default=False),
-    ] = None,
+    minutes: Minutes = None,
     remark: Annotated[
         str, typer.Option(help="sentence for the files, such as what else ran meanwhile; by default none")
     ] = "",
@@ -55,9 +51,7 @@ def bench(
         raise ValueError(f"minutes must be above 0, got {minutes:g}")
     if "paper" in (sections or ()) and len(sections) > 1:
         raise ValueError(f"sections: paper must be the only one, got {', '.join(sections)}")
-    preset = PAPER if "paper" in (sections or ()) else {}
-    if quick or not device.startswith("cuda"):
-        preset = QUICK
+    preset = QUICK if quick or not device.startswith("cuda") else PAPER if sections == ["paper"] else {}
     config = BenchmarkConfig(**preset | settings)
     for line in benchmark.missing(device, config):
         say(f"missing here: {line}")
@@ -84,9 +78,7 @@ def check_processes(
     batch: Annotated[int, typer.Option(min=1, help="timed training: windows of one process in a step")] = 16,
     steps: Annotated[int, typer.Option(min=1, help="timed training: number of timed steps")] = 10,
     precision: Annotated[str, typer.Option(help="timed training: float32 or bfloat16")] = "bfloat16",
-    device: Annotated[
-        str | None, typer.Option(help="cuda or cpu; by default cuda where there is a GPU, else cpu", show_default=False)
-    ] = None,
+    device: DeviceKind = None,
 ):
     """Compare several processes, started by torchrun, with one, and time them; print a row a comparison, write them all.
 

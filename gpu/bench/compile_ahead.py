@@ -1,6 +1,6 @@
-"""Compile the kernels that the benchmark measures side by side, in processes that leave them in Triton's cache.
+"""Compile the kernels that the benchmark measures in parallel processes, which leave them in Triton's cache.
 
-One after another they would take most of the benchmark's time. What fails here is left to the benchmark to report.
+One after another they would take most of the benchmark's time. The benchmark reports those that fail here.
 """
 
 import multiprocessing
@@ -14,11 +14,11 @@ from .accuracy import DTYPES, errors
 from .kernel_calls import kernel_work
 from .kernel_floor import BOTH, SHAPES
 
-TOKENS = 1024, 16384  # of which the first are few enough that time is cut into segments at the small shape
+TOKENS = 1024, 16384  # 1024 are few enough that time is cut into segments at the small shape
 
 
 def jobs(device):
-    """Arguments of `job`: the kernels that Triton compiles, at few and at many tokens, and what errors are measured of."""
+    """Arguments of `job` for every kernel that Triton compiles, at few and many tokens, and for errors of each dtype."""
     found = [
         (retention.kernel_label, shape, 1024, tokens, device)
         for retention in RETENTIONS.values()
@@ -30,7 +30,7 @@ def jobs(device):
 
 
 def job(name, shape, time, tokens, device):
-    """Run one, a kernel by its name or errors by their dtype; returns what went wrong, or None."""
+    """Run one job, a kernel by its name or errors by their dtype; returns what went wrong, or None."""
     try:
         if name in DTYPES:
             errors(*SHAPES[shape][1:], time, getattr(torch, name), device)
@@ -42,10 +42,10 @@ def job(name, shape, time, tokens, device):
 
 
 def compile_ahead(every, workers=None):
-    """Do these jobs in processes, as many as there are processors to spare; returns what went wrong."""
+    """Run these jobs in one process for each processor but one; returns what went wrong."""
     workers = workers or max(1, min(len(every), (os.cpu_count() or 2) - 1))
     try:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             return [failure for failure in pool.map(job, *zip(*every, strict=True)) if failure]
-    except Exception as error:  # a process that was killed, say
+    except Exception as error:  # for example, a process was killed
         return [f"{type(error).__name__}: {error}"[:200]]

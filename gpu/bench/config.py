@@ -5,7 +5,8 @@ from typing import Annotated
 
 from refimpl.checks import check_choice, check_integer, check_number
 
-from ..training.config import MODELS, RunConfig
+from ..models.registry import MODELS
+from ..training.config import RunConfig
 
 # dim, num_layers, num_heads; all but the first are the paper's (arXiv:2307.08621v4, section 3).
 SIZES = {
@@ -15,11 +16,10 @@ SIZES = {
     "2.7B": (2560, 32, 10),
     "6.7B": (4096, 32, 16),
 }
-# For a machine without a GPU, or a look at what the command does.
+# For a machine without a GPU, or to try the command.
 QUICK = {
     "size": "tiny", "vocab_size": 256, "rounds": 3, "times": (64, 128), "tokens": 256, "chunk_sizes": (16, 32),
-    "contexts": (32, 64, 128), "batches": (1, 2), "compile": False,
-    "kernel_tokens": 2048,
+    "contexts": (32, 64, 128), "batches": (1, 2), "compile": False, "kernel_tokens": 2048,
 }  # fmt: skip
 
 # For `python -m gpu bench paper`: the decoding table; sizes to train are in `gpu.bench.paper`.
@@ -33,7 +33,7 @@ PAPER = {
 class BenchmarkConfig:
     """The settings of a benchmark, each with its meaning; refuses impossible ones with a ValueError or TypeError.
 
-    num_heads is of RetNet: attention has heads of 128 channels where dim allows it, as is usual, and else num_heads.
+    num_heads is of RetNet. Attention has heads of 128 channels, as is usual, if 128 divides dim, and else num_heads.
     """
 
     size: Annotated[str, f"width, depth and heads of the models: {', '.join(SIZES)}"] = "25M"
@@ -90,12 +90,12 @@ class BenchmarkConfig:
 
     @property
     def attention_heads(self):
-        """Heads of the Transformer."""
+        """Heads of attention."""
         return self.dim // 128 if self.dim % 128 == 0 else self.num_heads
 
     def run(self, model, **settings):
         """The `RunConfig` of a model of this size."""
-        heads = self.attention_heads if model == "transformer" else self.num_heads
+        heads = self.attention_heads if MODELS[model].grouped else self.num_heads
         return RunConfig(
             model=model, dim=self.dim, num_layers=self.num_layers, num_heads=heads, vocab_size=self.vocab_size,
             precision="bfloat16", deterministic=False, **settings,

@@ -32,7 +32,7 @@ def forms(q, k, v, gamma):
 
 
 def torchscale_forms(q, k, v, gamma):
-    """The authors' parallel and chunkwise forms on the same rotated q, k and v, with masks made beforehand."""
+    """The authors' parallel and chunkwise forms on the same rotated q, k and v; masks are made before timing."""
     from torchscale.component.multiscale_retention import MultiScaleRetention
 
     (_, heads, time, key_dim), value_dim = q.shape, v.shape[3]
@@ -68,7 +68,7 @@ def torchscale_forms(q, k, v, gamma):
 
 
 def training_steps(config, inputs, targets):
-    """A `Candidate` for the step that `python -m gpu train` takes, with each of our forms, for the model of a `TrainConfig`."""
+    """A `Candidate` for each of our forms: a step of `python -m gpu train`, for the model of a `TrainConfig`."""
     found = []
     for form in ("parallel", "chunkwise"):
         run = RunConfig(**vars(config), retention=form)

@@ -2,9 +2,9 @@
 
 Parameters are bfloat16 in every model. RetNet's states are float32, and so are its decays and the sums in its norms; the
 Transformer's cache is bfloat16. Linear attention and the GRU keep states too, float32 and bfloat16. A step is a CUDA graph
-on a GPU. What the context was does not matter to the cost, so states and caches are random. The Transformer's graph is
-recorded at its context: its new token is the last of `context`, and flash attention reads that many keys and values from a
-view of the cache.
+on a GPU. The cost does not depend on the text, so states and caches are random. The Transformer's graph is recorded at its
+context: its new token is the last of `context`, and flash attention reads that many keys and values from a view of the
+cache.
 """
 
 import dataclasses
@@ -20,16 +20,17 @@ from ..kernels.registry import FEW_BLOCKS, MANY_BLOCKS, RETENTIONS, has_flash, s
 from ..models.baseline import Memory
 from ..models.build import build_random
 from ..models.registry import MODELS
-from ..numerics import layer_caller, numerics
+from ..numerics import layer_caller
 from ..sampling.generate import GraphedStep, Step
+from .figures import decoding_figure
 from .graph import Recorded
 from .rows import label, new_row
-from .section import Group, Section, is_large, speed_columns, together
+from .section import Section, is_large, speed_columns, together
 from .timing import Candidate, Work, out_of_memory, peak_since, start_of_peak
 
-LARGEST = "largest"  # a batch: as many sequences as memory holds
-CPU_MEMORY = 2**22  # bytes that count as free on a CPU, so that a look at the command stays short
-TRIAL = 2**28  # bytes of state or cache, beside which what libraries allocate once is small
+LARGEST = "largest"  # the batch of as many sequences as memory holds
+CPU_MEMORY = 2**22  # bytes that count as free on a CPU, so that a trial run stays short
+TRIAL = 2**28  # bytes of state or cache, large against what libraries allocate once
 
 
 class Decoding(Section):
@@ -47,15 +48,15 @@ class Decoding(Section):
     )
     measured = speed_columns(lambda row: row["share_of_copy_bandwidth"], "of copy")
 
-    def groups(self, config, device):
-        """One a batch and context; large models, and as many sequences as fit, one after another."""
-        settings = decoding_settings(config)
-        for compiled in (False, True) if config.compile else (False,):
-            for batch in batches(config):
-                for context in config.contexts:
-                    found = decoding_candidates(config, context, batch, compiled, device)
-                    for candidates in together(found, alone=is_large(config) or batch == LARGEST):
-                        yield Group(self.name, compiled, candidates, lambda: numerics(settings, device))
+    figure = staticmethod(decoding_figure)
+
+    def candidates(self, config, compiled, device):
+        """One group a batch and context; large models, and as many sequences as fit, one after another."""
+        for batch in batches(config):
+            for context in config.contexts:
+                found = decoding_candidates(config, context, batch, compiled, device)
+                for candidates in together(found, alone=is_large(config) or batch == LARGEST):
+                    yield candidates, decoding_settings(config)
 
     def describe(self, row):
         """Its batch and context.
@@ -71,12 +72,6 @@ class Decoding(Section):
         floor = bandwidth and row["moved_bytes"] / bandwidth
         found = {"floor_seconds": floor, "share_of_copy_bandwidth": floor and floor / seconds}
         return found | ({"latency_seconds": seconds} if row["batch"] == 1 else {})
-
-    def figure(self, results):
-        """Tokens a second against context; below, memory, or how many sequences fit."""
-        from .figures import decoding_figure
-
-        return decoding_figure(results)
 
 
 SECTION = Decoding()
@@ -122,7 +117,7 @@ def decoding_candidates(config, context, batch, compiled, device, retentions=Non
 
 
 def settings_of(model, config, retentions):
-    """What a model is decoded with: RetNet's retentions; attention with all heads of keys and values, and with a quarter."""
+    """Settings that a model is decoded with: retentions of RetNet; all heads of keys and values, and a quarter of them."""
     if model == "retnet":
         return [{"retention": retention} if retention else {} for retention in retentions]
     grouped = config.grouped and MODELS[model].grouped
@@ -150,13 +145,13 @@ def decoding_work(run, context, batch, device):
         if on_gpu:
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if flash else nullcontext():
                 step = Recorded(step, device)
-    call = (lambda: step.graph.replay()) if on_gpu else step  # it holds the step, whose memory the graph reads
+    call = (lambda: step.graph.replay()) if on_gpu else step  # a lambda, to keep alive what the graph reads
     return Work(call, batch, decoding_facts(model, past, run, batch) | {"cuda_graph": on_gpu, "flash_attention": flash})
 
 
 @torch.no_grad()
 def baseline_step(model, tokens, memory, **how):
-    """Logits of the next tokens; a state moves on in its place, a cache is written where it was written before."""
+    """Logits of the next tokens; a state is updated in place, a cache is written at the same position each time."""
     logits, after = model(tokens[:, None], memory, **how)
     for kept, new in zip(memory.layers, after.layers, strict=True):
         if new is not kept:
@@ -196,10 +191,10 @@ def past_bytes(run, context, batch):
 
 
 def decoding_facts(model, past, run, batch):
-    """Fields of a row: sizes as they are in memory, and `moved_bytes`, what a step cannot but move.
+    """Fields of a row: sizes in memory, and `moved_bytes`, the least that a step must move.
 
-    That is every parameter but the embedding, of which only the tokens' rows are read, and the past: a state is read and
-    written, a cache is read.
+    It counts every parameter except the embedding, of which only the tokens' rows are read, and the past: a state is read
+    and written, a cache is read.
     """
     kept = sum(x.nbytes for x in tensors(past))
     weights = sum(x.nbytes for x in model.parameters())
@@ -217,7 +212,7 @@ def decoding_facts(model, past, run, batch):
 def largest_work(run, context, device, share):
     """`decoding_work` with as many sequences as `share` of the free memory holds; halved while they do not fit.
 
-    What a sequence takes is measured by two small batches; on a CPU it is the formula of `past_bytes`.
+    The bytes of a sequence are measured with two small batches; on a CPU they are those of `past_bytes`.
     """
     start_of_peak(device)
     parameters = 2 * sum(weight.numel() for weight in build_random(run, "meta", torch.bfloat16).parameters())
@@ -241,7 +236,7 @@ def largest_work(run, context, device, share):
 
 
 def most_sequences(run):
-    """The most that a kernel takes at once, whatever the memory: it puts sequences times heads along an axis of its grid."""
+    """The most sequences that a kernel takes at once: it puts sequences times heads along an axis of its grid."""
     if not MODELS[run.model].heads:
         return MANY_BLOCKS
     blocks = RETENTIONS[run.retention].most_blocks if run.model == "retnet" else FEW_BLOCKS
@@ -249,7 +244,7 @@ def most_sequences(run):
 
 
 def bytes_a_sequence(run, context, device):
-    """How much one more sequence takes, what is computed on the way included; not compiled, for that takes more."""
+    """Bytes that one more sequence takes, intermediate results included; without torch.compile, which would take longer."""
     run = dataclasses.replace(run, compile=False)
     alone = past_bytes(run, context, 1)
     if torch.device(device).type != "cuda":
@@ -265,7 +260,7 @@ def bytes_a_sequence(run, context, device):
 
 
 def _unless_full(build):
-    """What build() returns, or None if memory ran out, whose remains are then free again."""
+    """What build() returns, or None if memory ran out."""
     try:
         return build()
     except Exception as error:

@@ -92,7 +92,7 @@ def decoding_figure(results):
 
 
 def style(row, number):
-    """How a row's curve is drawn: later ones thinner, with hollow markers of another shape, so that none hides another."""
+    """The style of a row's curve; later ones are thinner, with other hollow markers, so that all curves stay visible."""
     return {
         "color": colour(row), "marker": MARKERS[number % len(MARKERS)], "markersize": max(4.0, 10.0 - 1.5 * number),
         "markerfacecolor": "none", "linewidth": max(1.0, 3.2 - 0.7 * number), "linestyle": "--" if row["compiled"] else "-",
@@ -107,7 +107,7 @@ def kernels_figure(results):
     figure = Figure(figsize=(1.6 + 4.6 * max(1, len(shapes)), 8.0), layout="constrained")
     panels = figure.subplots(2, max(1, len(shapes)), sharex="col", squeeze=False)
     for what, line_of_panels in zip((FORWARD, BOTH), panels, strict=True):
-        for shape, panel in zip(shapes, line_of_panels, strict=False):  # no shape, an empty panel
+        for shape, panel in zip(shapes, line_of_panels, strict=False):  # without shapes, one empty panel
             here = [row for row in rows if (row["shape"], row["what"]) == (shape, what) and row["floor_seconds"]]
             floors = {row["time"]: row["floor_seconds"] for row in here if row["retention"]}
             for kernel, graph in dict.fromkeys((kernel_of(row), row["cuda_graph"]) for row in here):
@@ -135,7 +135,7 @@ def kernels_figure(results):
             panel.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
             panel.minorticks_off()
             panel.grid(alpha=0.3)
-    # One entry for a kernel and one for each kind of line, rather than one for each of their pairs.
+    # One entry for each kernel and each kind of line, instead of one for each pair.
     handles = [
         Line2D([], [], color=shade, marker=MARKERS[number], label=kernel_label(kernel))
         for number, (kernel, shade) in enumerate(kernels.items())

@@ -1,16 +1,16 @@
 """python -m gpu.compare_fla: logits of flash-linear-attention's RetNet against ours with the same weights.
 
-Its kernels need a GPU, so this is no test: it runs once by hand and leaves a results file.
+Its kernels need a GPU, so this is not a test: it is run by hand and writes a results file.
 """
 
 import json
 import platform
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
 from refimpl import forward
+from refimpl.bench.run import package_versions
 from refimpl.files import write_atomically
 from refimpl.interop import from_fla, to_fla
 from refimpl.tree import map_tree
@@ -20,7 +20,7 @@ BATCH, TIME = 2, 200  # not a multiple of its chunk size
 
 
 def compare(out):
-    """Compare in float32 and bfloat16, in both of its modes; ours is the NumPy model in float64. Writes the file `out`."""
+    """Compare in float32 and bfloat16, in both of its modes, with the NumPy model in float64. Writes the file `out`."""
     from fla.models import RetNetConfig, RetNetForCausalLM
 
     rows = []
@@ -29,9 +29,11 @@ def compare(out):
         torch.manual_seed(0)
         model = RetNetForCausalLM(RetNetConfig(**SHAPE, attn_mode=mode, fuse_cross_entropy=False)).cuda().eval()
         with torch.no_grad():
-            for name, weight in model.named_parameters():  # so that scores and norm weights are not all alike
-                weight.mul_(3.0) if "proj" in name else None
-                weight.mul_(torch.rand_like(weight) + 0.5) if weight.ndim == 1 else None
+            for name, weight in model.named_parameters():  # so that scores and norm weights differ
+                if "proj" in name:
+                    weight.mul_(3.0)
+                if weight.ndim == 1:
+                    weight.mul_(torch.rand_like(weight) + 0.5)
         for dtype in (torch.float32, torch.bfloat16):
             model = model.to(dtype)
             state_dict = model.state_dict()
@@ -59,7 +61,7 @@ def compare(out):
         "device": torch.cuda.get_device_name(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "triton", "transformers", "flash-linear-attention", "numpy")},
+        | package_versions(("torch", "triton", "transformers", "flash-linear-attention", "numpy")),
         "rows": rows,
     }
     write_atomically(out, json.dumps(result, indent=2) + "\n")

@@ -1,11 +1,11 @@
 """How a kernel is called when it is measured alone: retentions under the contract or in their own layout, and attention.
 
-All is bfloat16 and as a model has it, (B, T, H, width) in memory. That costs none of the candidates a copy: our kernels
-and attention read the transposed view, flash-linear-attention has these axes in this order.
+All arrays are bfloat16 and (B, T, H, width) in memory, as in a model. No candidate needs a copy: our kernels and attention
+read the transposed view, flash-linear-attention has these axes in this order.
 
-A call launched from Python takes at least as long as Python takes to launch it. Where that may be longer than the kernels
-themselves, a second row has the same call as a CUDA graph, gradients included. Gradients are computed in the thread that
-asks for them: to wake torch's own would cost a model once, and each call here.
+A call takes at least as long as Python needs to launch it. Where that may be longer than the kernels themselves, a second
+row has the same call as a CUDA graph, gradients included. Gradients are computed in the calling thread: waking torch's own
+threads costs a model once, but would cost each call here.
 """
 
 import functools
@@ -26,15 +26,15 @@ from .timing import Work
 
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 CHUNK_SIZE = 256  # of retentions that take one
-STEPS = 20  # a call
+STEPS = 20  # decode steps in one call
 
 
 class Kernel(NamedTuple):
     """A kernel to measure.
 
-    identity: fields of its rows. make: takes a `Shape`, T, tokens altogether, a device and whether it is for a CUDA graph;
-    returns a function of q, k and v, these, and the gradient of its result. available: whether it runs at T on a device and
-    is worth its time. graphs: whether it is measured as a CUDA graph too.
+    identity: fields of its rows. make: takes a `Shape`, T, tokens in total, a device, and True for a CUDA graph; returns a
+    function of q, k and v, these arrays, and the gradient of its result. available: of T and a device, True if it runs there
+    and is fast enough to measure. graphs: True if it is measured as a CUDA graph too.
     """
 
     identity: dict
@@ -47,17 +47,16 @@ def inputs(shape, time, tokens, device="cuda"):
     """q, k, v and a gradient of out as a model has them, (B, T, H, width) in memory, bfloat16, seeded; and gamma."""
     heads, key_dim, value_dim = shape
     draw = torch.Generator(device).manual_seed(0)
-    rows = lambda width: torch.randn(  # noqa: E731
-        (tokens // time, time, heads, width), dtype=torch.bfloat16, device=device, generator=draw
-    ).transpose(1, 2)
-    q, k = rows(key_dim), rows(key_dim)
-    return q * key_dim**-0.5, k, rows(value_dim), rows(value_dim), head_decays(heads, xp=torch, device=device)
+    shapes = ((tokens // time, time, heads, width) for width in (key_dim, key_dim, value_dim, value_dim))
+    normal = functools.partial(torch.randn, dtype=torch.bfloat16, device=device, generator=draw)
+    q, k, v, grad = (normal(shape).transpose(1, 2) for shape in shapes)
+    return q * key_dim**-0.5, k, v, grad, head_decays(heads, xp=torch, device=device)
 
 
 def retention(name, shape, time, tokens, device, cuda_graph=False):
     """What a `Kernel`'s `make` returns, of a name of `RETENTIONS`."""
     row, (*leaves, grad, gamma) = RETENTIONS[name], inputs(shape, time, tokens, device)
-    if row.native:  # which has decays of its own, and axes (B, T, H, width)
+    if row.native:  # it has its own decays, and axes (B, T, H, width)
         *leaves, grad = (x.transpose(1, 2) for x in (*leaves, grad))
         return row.native(shape.heads, device, cuda_graph), leaves, grad
     function = row(CHUNK_SIZE)
@@ -65,7 +64,7 @@ def retention(name, shape, time, tokens, device, cuda_graph=False):
 
 
 def attention(backend, shape, time, tokens, device, cuda_graph=False):
-    """The same of causal attention over as many channels, H K, in heads of `HEAD_DIM`."""
+    """The same for causal attention over H K channels, in heads of `HEAD_DIM`."""
     sizes = 4, tokens // time, time, attention_heads(shape), HEAD_DIM
     *leaves, grad = torch.randn(sizes, dtype=torch.bfloat16, device=device).transpose(2, 3)
 
@@ -110,15 +109,15 @@ KERNELS = {row.kernel_label: retention_kernel(name) for name, row in RETENTIONS.
 
 
 def kernels_here(time, device):
-    """Names of `KERNELS` that run on a device and are worth their time at a length."""
+    """Names of `KERNELS` that are measured at a length on a device."""
     return [name for name, kernel in KERNELS.items() if kernel.available(time, device)]
 
 
 def work_of(call, tokens, cuda_graph, device):
-    """The `Work` of a call of so many tokens, launched from Python or as a CUDA graph, which may not copy from the host."""
+    """The `Work` of a call that handles `tokens`; launched from Python, or as a CUDA graph, which cannot copy from the host."""
     if cuda_graph:
         recorded = Recorded(call, device)
-        return Work(lambda: recorded.graph.replay(), tokens, {})  # it holds the call, whose inputs the graph reads
+        return Work(lambda: recorded.graph.replay(), tokens, {})  # keeps the call alive, whose inputs the graph reads
     return Work(call, tokens, {})
 
 

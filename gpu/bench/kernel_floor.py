@@ -1,13 +1,13 @@
-"""The least time that a retention alone can take: its floor, of the operations and bytes that it cannot do without.
+"""The floor of a retention alone: the least time for the operations and bytes that every implementation needs.
 
-A floor says what no kernel of this machine can pass whose bytes come from memory: the larger of the operations that must
-be made over the rate of a large matrix product, and of the bytes that must move over the bandwidth of a copy, both measured
-in the same run. Only bytes that stay in the L2 cache from one call to the next, as the small state of a step, move faster.
+It is the larger of two times: the necessary operations over the rate of a large matrix product, and the necessary bytes
+over the bandwidth of a copy, both measured in the same run. Only bytes that stay in the L2 cache from one call to the next,
+such as the small state of a step, move faster.
 
 Operations, H heads, T tokens, a multiply-add counted as two: chunks of C tokens need H T ((C + 1) (K + V) + 4 K V), each
 score on or below the diagonal once; the parallel form needs H T (T + 1) (K + V), and so does attention with K = V. The
-least over C counts, at C = 1 unless T is short: matrix units want more rows than that, and chunks of 64 need 9 % more at
-K = 256, V = 512. Each product forwards has two backwards, if nothing is computed again: three times as many altogether.
+least over C counts, which is at C = 1 unless T is short. Matrix units want more rows than that: chunks of 64 need 9 % more
+at K = 256, V = 512. Each product forwards has two backwards, if nothing is computed again: three times as many in total.
 Bytes: q, k and v are read and out is written; backwards q, k, v and the gradient of out are read, three gradients are
 written. States count in neither, though the fused kernels return the last one.
 """
@@ -36,7 +36,7 @@ SHAPES = {"large": Shape(16, 256, 512), "small": Shape(8, 64, 128)}  # large: th
 
 
 def least_flops(what, batch, heads, time, key_dim, value_dim, *, attention=False):
-    """Operations of `FORWARD` or `BOTH` that must be made.
+    """The least operations of `FORWARD` or `BOTH`.
 
     >>> least_flops("forward", 1, 1, 1000, 2, 3), least_flops("forward", 1, 1, 4, 2, 3)  # C = 1; all at once
     (34000, 100)
@@ -49,7 +49,7 @@ def least_flops(what, batch, heads, time, key_dim, value_dim, *, attention=False
 
 
 def least_bytes(what, batch, heads, time, key_dim, value_dim):
-    """Bytes of `FORWARD` or `BOTH` that must move, in bfloat16.
+    """The least bytes that `FORWARD` or `BOTH` moves, in bfloat16.
 
     >>> least_bytes("forward", 1, 1, 10, 2, 3), least_bytes("forward + backward", 1, 1, 10, 2, 3)
     (200, 540)
@@ -68,7 +68,7 @@ def step_bytes(batch, heads, key_dim, value_dim):
 
 
 def roofline(row, peaks):
-    """What follows from the seconds of a row and the ceilings: its floor, and for steps their rate."""
+    """Fields that follow from the seconds of a row and the ceilings: its floor, and for steps their rate."""
     seconds = row["seconds"]["median"]
     floor, bandwidth = floor_seconds(row["flops"], row["moved_bytes"], peaks), peaks["copy"].get("bytes_per_second")
     found = {"floor_seconds": floor, "share_of_roofline": floor and floor / seconds}

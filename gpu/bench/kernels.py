@@ -1,7 +1,7 @@
 """What one retention costs: fused kernels beside flash-linear-attention, flash attention and the reference, and a step.
 
-`gpu.bench.kernel_calls` says how each is called, `gpu.bench.kernel_floor` what none can pass, `gpu.bench.accuracy` how far
-the fused ones are from float64, and `gpu.bench.targets` what they were to reach.
+How each is called: `gpu.bench.kernel_calls`. The least time possible: `gpu.bench.kernel_floor`. Errors of the fused kernels
+against float64: `gpu.bench.accuracy`. Their goals: `gpu.bench.targets`.
 """
 
 import functools
@@ -11,9 +11,9 @@ import torch
 from refimpl.checks import values_trusted
 
 from ..kernels.registry import RETENTIONS, has_fused
-from ..numerics import numerics
 from . import accuracy, targets
 from .compile_ahead import compile_ahead, jobs
+from .figures import kernels_figure
 from .kernel_calls import (
     ATTENTION,
     HEAD_DIM,
@@ -27,21 +27,12 @@ from .kernel_calls import (
 )
 from .kernel_floor import BOTH, FORWARD, SHAPES, STEP, Shape, least_bytes, least_flops, roofline, step_bytes
 from .rows import label, new_row
-from .section import Group, Section, format_share, format_spread
+from .section import Section, format_share, format_spread
 from .timing import Candidate
 
 __all__ = [
-    "ATTENTION",
-    "BOTH",
-    "FORWARD",
-    "KERNELS",
-    "SECTION",
-    "SHAPES",
-    "STEP",
-    "inputs",
-    "least_bytes",
-    "least_flops",
-]
+    "ATTENTION", "BOTH", "FORWARD", "KERNELS", "SECTION", "SHAPES", "STEP", "inputs", "least_bytes", "least_flops",
+]  # fmt: skip
 
 OURS, REFERENCE = (RETENTIONS[name].kernel_label for name in ("triton", "chunkwise"))
 GRAPHED = {"large": (2048,), "small": (2048, 8192, 65536)}  # lengths that are measured as CUDA graphs too
@@ -69,19 +60,20 @@ class Kernels(Section):
         ("", label),
         ("tokens", lambda row: f"{row['tokens']:,}"),
     )
-    measured = (  # of steps, the time is that of one
+    measured = (  # for steps, the time of one
         ("µs", lambda row: format_microseconds(row["seconds"]["median"], row)),
         ("spread", format_spread),
         ("floor, µs", lambda row: format_microseconds(row["floor_seconds"], row)),
         ("of floor", lambda row: format_share(row["share_of_roofline"])),
     )
 
-    def groups(self, config, device):
-        """One a shape, length and direction, and one a batch of steps."""
-        if has_fused(device):
-            settings = config.run("retnet")
+    figure = staticmethod(kernels_figure)
+
+    def candidates(self, config, compiled, device):
+        """One group a shape, length and direction, and one a batch of steps; none compiled."""
+        if has_fused(device) and not compiled:
             for candidates in kernel_groups(config.kernel_tokens, device):
-                yield Group(self.name, False, candidates, lambda: numerics(settings, device))
+                yield candidates, config.run("retnet")
 
     def describe(self, row):
         """The shape, and what `describe` says."""
@@ -92,7 +84,7 @@ class Kernels(Section):
         return roofline(row, peaks)
 
     def prepare(self, device, deadline, progress):
-        """Compile what Triton compiles."""
+        """Compile the Triton kernels."""
         if has_fused(device) and not deadline.passed():
             progress("kernels: compiling ahead")
             for failure in compile_ahead(jobs(device)):
@@ -108,7 +100,7 @@ class Kernels(Section):
             accuracy.measure(config.kernel_tokens, device, result["accuracy"], deadline=deadline, keep=keep)
 
     def summary(self, result):
-        """Whether the targets are met."""
+        """The targets, with what was measured."""
         return {"targets": targets.targets(result["rows"], result["accuracy"])}
 
     def tables(self, result):
@@ -118,12 +110,6 @@ class Kernels(Section):
             ("errors against float64", accuracy.table(result["accuracy"])),
             ("targets", targets.table(result["targets"] if result["rows"] else [])),
         ]
-
-    def figure(self, results):
-        """Time over the floor of retention against T."""
-        from .figures import kernels_figure
-
-        return kernels_figure(results)
 
 
 SECTION = Kernels()
@@ -161,7 +147,7 @@ def kernel_candidates(shape, what, time, tokens, device):
 
 
 def step_candidates(shape, batch, device):
-    """The `Candidate`s for steps of a batch. A state of less than the L2 cache may move faster than any copy."""
+    """The `Candidate`s for steps of a batch. A state smaller than the L2 cache may move faster than a copy."""
     sizes, found = SHAPES[shape], []
     for name, retention in RETENTIONS.items():
         if retention.step and retention.kernel_label and retention.available(device):
@@ -183,7 +169,7 @@ def kernel_row(identity, what, shape, sizes, batch, time, **more):
 
 
 def describe(row):
-    """The direction, length or batch of a row, and whether it is a CUDA graph.
+    """The direction, the length or batch of a row, and "CUDA graph" if it is one.
 
     >>> describe(kernel_row({"retention": "triton"}, STEP, "large", SHAPES["large"], 8, 1, cuda_graph=True))
     'step, batch 8, CUDA graph'

@@ -1,8 +1,8 @@
 """The paper's cost tables (arXiv:2307.08621v4, section 3.3 and 3.4) at its sizes, on one GPU, with random weights.
 
 Training at T = 8,192, a sequence a step: the Transformer without and with flash attention, and RetNet with the fused
-kernels. What has to be changed to fit is changed for all three. AdamW in float32 holds 16 bytes a parameter, bfloat16
-throughout 8; attention that is not fused keeps scores of 2 H T^2 bytes a layer. In GB, for a GPU of 149 (139 GiB):
+kernels. A change that one of the three needs to fit is made for all three. AdamW in float32 holds 16 bytes a parameter,
+bfloat16 throughout 8; attention that is not fused keeps scores of 2 H T^2 bytes a layer. In GB, for a GPU of 149 (139 GiB):
 
     size   parameters   AdamW   scores of a layer, of all   so
     1.3B   1.54e9         25        2.1,  52                as it is, and with layers computed again to compare
@@ -29,18 +29,17 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..kernels.registry import RETENTIONS, has_flash
-from ..numerics import numerics
 from . import decoding, training
 from .config import BenchmarkConfig
 from .decoding import batches, decoding_candidates, decoding_settings
 from .rows import label, new_row
-from .section import Group, Section, speed_columns
+from .section import Section, speed_columns
 from .timing import Candidate
 from .training import training_work
 
 
 class Setup(NamedTuple):
-    """A size to train, and what is changed to fit: layers computed again, and the dtype of parameters and optimizer."""
+    """A size to train, and what makes it fit: layers computed again, and the dtype of parameters and optimizer."""
 
     size: str
     recompute: bool = False
@@ -48,7 +47,7 @@ class Setup(NamedTuple):
 
 
 TRAINING = (Setup("1.3B"), Setup("1.3B", True), Setup("2.7B", True), Setup("6.7B", True, torch.bfloat16))
-TINY = (Setup("tiny"), Setup("tiny", True, torch.bfloat16))  # a look at what the command does
+TINY = (Setup("tiny"), Setup("tiny", True, torch.bfloat16))  # to try the command
 TIME, COMPILED_CONTEXT = 8192, 8192
 KINDS = {"training": training.SECTION, "decoding": decoding.SECTION}  # of its rows, by their field "section"
 
@@ -68,35 +67,27 @@ class Paper(Section):
         lambda row: row.get("share_of_matrix_product", row.get("share_of_copy_bandwidth")), "of ceiling"
     )
 
-    def groups(self, config, device):
-        """One a candidate; what is compiled last, and of that first the answers that matter most."""
-        small = config.size == "tiny"
-        setups, time = (TINY, config.times[-1]) if small else (TRAINING, TIME)
-        contexts = [context for context in config.contexts if context == COMPILED_CONTEXT] or config.contexts[-1:]
-        yield from self.training_groups(config, setups, time, False, device)
-        yield from self.decoding_groups(config, config.contexts, False, device)
-        if config.compile:
-            smallest = [setup for setup in setups if setup.size == setups[0].size]
-            yield from self.training_groups(config, smallest[:1], time, True, device)
-            yield from self.decoding_groups(config, contexts, True, device)
-            yield from self.training_groups(config, smallest[1:], time, True, device)
-
-    def training_groups(self, config, setups, time, compiled, device):
-        """Those of some `Setup`s."""
-        settings = config.run("retnet")
-        for setup in setups:
-            for candidate in training_candidates(config, setup, time, compiled, device):
-                yield Group(self.name, compiled, [candidate], lambda: numerics(settings, device))
-
-    def decoding_groups(self, config, contexts, compiled, device):
-        """Those of some contexts."""
-        settings = decoding_settings(config)
+    def candidates(self, config, compiled, device):
+        """One group a candidate; of the compiled ones those that matter most come first."""
+        setups, time = (TINY, config.times[-1]) if config.size == "tiny" else (TRAINING, TIME)
+        contexts = config.contexts
+        if compiled:
+            setups = [setup for setup in setups if setup.size == setups[0].size]
+            contexts = [context for context in contexts if context == COMPILED_CONTEXT] or contexts[-1:]
+        first = 1 if compiled else len(setups)  # how many setups come before decoding
+        yield from self.to_train(config, setups[:first], time, compiled, device)
         for batch in batches(config):
             for context in contexts:
                 found = decoding_candidates(config, context, batch, compiled, device, retentions(device) or [None])
                 for each in found:
-                    candidate = each._replace(row=each.row | {"size": config.size})
-                    yield Group(self.name, compiled, [candidate], lambda: numerics(settings, device))
+                    yield [each._replace(row=each.row | {"size": config.size})], decoding_settings(config)
+        yield from self.to_train(config, setups[first:], time, compiled, device)
+
+    def to_train(self, config, setups, time, compiled, device):
+        """The groups of some `Setup`s."""
+        for setup in setups:
+            for candidate in training_candidates(config, setup, time, compiled, device):
+                yield [candidate], config.run("retnet")
 
     def describe(self, row):
         """The size, and what the section of its kind says."""
@@ -111,7 +102,7 @@ SECTION = Paper()
 
 
 def retentions(device):
-    """Names of the retentions that the tables are measured with, of those that run on the device."""
+    """Names of the retentions of the paper's tables that run on the device."""
     return [name for name, each in RETENTIONS.items() if each.paper and each.available(device)]
 
 
@@ -127,7 +118,7 @@ def training_candidates(config, setup, time, compiled, device):
     found = []
     for model, attention, settings, around in kinds[1:] if compiled else kinds:
         run = shape.run(model, compile=compiled, recompute=setup.recompute, batch_size=1, window=time, **settings)
-        if setup.dtype is torch.bfloat16:  # nothing is left for autocast to do
+        if setup.dtype is torch.bfloat16:  # all is bfloat16 already, without autocast
             run = dataclasses.replace(run, precision="float32")
         row = new_row(
             "training", size=setup.size, model=model, attention=attention, compiled=compiled, recompute=setup.recompute,

@@ -1,4 +1,4 @@
-"""torchrun --nproc-per-node 2 -m gpu.check_processes: whether several processes compute what one does, and how fast.
+"""torchrun --nproc-per-node 2 -m gpu.check_processes: compare several processes with one, and time them.
 
 Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are each compared
 with one device: every process also computes the whole by itself. Then training is timed, on one process and on all. Tests
@@ -45,15 +45,14 @@ from ..parallel.strategies import OneProcess, parallelism
 from ..training.config import PARALLELISMS, RunConfig
 from ..training.step import Trainer
 
-# Of the largest number compared; bfloat16 rounds to 2^-9.
+# As a share of the largest number compared; bfloat16 rounds to 2^-9.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 LENGTH = 1001  # not a multiple of the number of processes
 STEPS = 20
 WARM_UP = 3
-AMPLIFIED = 10
-HANGS_AFTER = timedelta(
-    minutes=3
-)  # a process gives up after waiting this long for another; earlier rows are in the file
+AMPLIFIED = 10  # see `training_row`
+# A process gives up after waiting this long for another; earlier rows are in the file.
+HANGS_AFTER = timedelta(minutes=3)
 
 
 def check(out, dim, layers, tokens, window, batch, steps, precision, device=None):
@@ -102,7 +101,7 @@ def describe(argument):
 
 
 def attempt(measure, named):
-    """The row that measure() returns; if it raises on any process, `named` with the reasons, on every process."""
+    """The row that measure() returns, on every process; if it raises on any of them, `named` with the reasons."""
     error, row = None, None
     try:
         row = measure()
@@ -118,7 +117,7 @@ def attempt(measure, named):
 
 
 def write(out, rows):
-    """The results file, with what was measured so far."""
+    """Write the results file with the rows measured so far."""
     on_gpu = dist.get_backend() == "nccl"
     result = {
         "what": "several processes against one device with the same inputs",
@@ -138,15 +137,10 @@ def retention_row(device, dtype):
     """Outputs, end state and all gradients of sequence-parallel retention against retention_chunkwise in float64."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"q": (2, 4, LENGTH, 16), "k": (2, 4, LENGTH, 16), "v": (2, 4, LENGTH, 24), "state": (2, 4, 16, 24)}
-    inputs = {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64).to(
-            device, dtype if name != "state" else None
-        )
-        for name, shape in shapes.items()
-    }
-    if dtype != torch.float64:
-        inputs["state"] = inputs["state"].float()
-    weights = torch.randn(shapes["v"], generator=generator, dtype=torch.float64).to(device)
+    normal = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    dtypes = {"state": torch.promote_types(dtype, torch.float32)}
+    inputs = {name: normal(shape).to(device, dtypes.get(name, dtype)) for name, shape in shapes.items()}
+    weights = normal(shapes["v"]).to(device)
     gamma = torch.from_numpy(head_decays(4)).to(device)
 
     one = {name: x.double().clone().requires_grad_() for name, x in inputs.items()}
@@ -176,7 +170,7 @@ def retention_row(device, dtype):
 
 
 def model_row(device, config, share):
-    """Loss and gradients of a model whose text is split over the processes against the whole text on one device."""
+    """Loss and gradients of a model with its text split over the processes, against the whole text on one device."""
     text = torch.randint(config.vocab_size, (2, LENGTH + 1), generator=torch.Generator().manual_seed(1)).to(device)
     one = RetNet(config, dtype=torch.float64).to(device)
     logits, _ = one(text[:, :-1], retention=retention_chunkwise)
@@ -201,9 +195,9 @@ def model_row(device, config, share):
 
 
 def training_row(device, config, dtype):
-    """STEPS steps of processes together against one by itself: losses, gradient norms, and the weights after.
+    """STEPS steps of all processes together against one alone: losses, gradient norms, and the weights after.
 
-    AdamW divides by the size of gradients, even of those that are only rounding, so rounding grows from step to step. The
+    AdamW divides by the size of gradients, also where they are only rounding, so rounding grows from step to step. The
     first loss must agree to rounding. The rest may differ AMPLIFIED times as much as one process differs from itself when it
     computes the same batches in two parts.
     """
@@ -220,12 +214,8 @@ def training_row(device, config, dtype):
     row |= {"first loss off": worst(abs(all_.values[0][0] / one.values[0][0] - 1))}
     row |= {f"{name} off": worst(value) for name, value in apart(all_, one).items()}
     row |= {f"{name} of one process in two parts": worst(value) for name, value in apart(itself, one).items()}
-    row |= {
-        "parameters held": all_.held,
-        "parameters": one.held,
-        "peak_mib": all_.peak,
-        "peak_mib_one_device": one.peak,
-    }
+    row |= {"parameters held": all_.held, "parameters": one.held}
+    row |= {"peak_mib": all_.peak, "peak_mib_one_device": one.peak}
     allowed = {
         f"{name} off": max(TOLERANCES[dtype], AMPLIFIED * row[f"{name} of one process in two parts"])
         for name in apart(one, one)
@@ -234,7 +224,7 @@ def training_row(device, config, dtype):
 
 
 class Trained(NamedTuple):
-    """(loss, gradient norm) of each step, the weights after, {} where another process has them, and what it took."""
+    """(loss, gradient norm) of each step; the weights after, {} where another process has them; parameters held; peak MiB."""
 
     values: list
     weights: dict
@@ -243,7 +233,7 @@ class Trained(NamedTuple):
 
 
 def trained(device, config, shared, tokens, dtype):
-    """A `Trained`, of one step a batch of tokens (steps, batch, window + 1)."""
+    """Train one step on each batch of tokens (steps, batch, window + 1); returns a `Trained`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer = Trainer(build(config).to(dtype), config, device, shared)
@@ -266,9 +256,9 @@ def apart(got, want):
 
 
 def scaling_row(device, config, steps):
-    """Tokens a second of training: of one process alone, and of all with as many tokens each, and with as many together.
+    """Tokens a second of training: of one process alone, of all with as many tokens each, and of all with as many in total.
 
-    The windows of a batch are shared out, or for parallelism = "sequence" the tokens of a window.
+    The windows of a batch are divided among the processes, or for parallelism = "sequence" the tokens of a window.
     """
     size, length = dist.get_world_size(), "window" if config.parallelism == "sequence" else "batch_size"
     larger = dataclasses.replace(config, **{length: getattr(config, length) * size})
@@ -296,22 +286,20 @@ def speed(device, config, shared, steps):
     with numerics(config, device), values_trusted():
         for _ in range(WARM_UP + steps):
             started = time.perf_counter()
-            loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # which waits for the device
+            loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # a step waits for the device
             seconds.append(time.perf_counter() - started)
     assert math.isfinite(loss), f"the loss is {loss}"
     return config.batch_size * config.window / statistics.median(seconds[WARM_UP:])
 
 
 def speed_row(device, tokens):
-    """Seconds of a forward and backward pass of one layer's retention over a long sequence, alone and shared."""
+    """Seconds of one retention, forward and backward, over a long sequence: on one device, and shared by all."""
     gamma = torch.from_numpy(head_decays(8)).to(device)
     chunkwise = functools.partial(retention_chunkwise, chunk_size=512)
     shared = functools.partial(retention_sequence_parallel, retention=chunkwise)
     row = {"what": "a retention timed", "dtype": "float32", "tokens": tokens}
-    for name, retention, length in (
-        ("one device", chunkwise, tokens),
-        ("shared", shared, tokens // dist.get_world_size()),
-    ):
+    own = tokens // dist.get_world_size()
+    for name, retention, length in (("one device", chunkwise, tokens), ("shared", shared, own)):
         q, k, v = (torch.randn((1, 8, length, n), device=device, requires_grad=True) for n in (64, 64, 128))
         seconds = []
         for _ in range(4):
@@ -339,9 +327,9 @@ def worst(value):
 
 
 def evaluate(row, dtype, allowed=None):
-    """The row with its dtype, and if anything in it is off by more than that allows, with "failed", which says so.
+    """The row with its dtype and bounds; "failed" names every error above its bound.
 
-    allowed: {name: bound} for those that the dtype alone does not bound.
+    allowed: {name: bound} for errors with a bound other than that of the dtype.
     """
     allowed = {name: TOLERANCES[dtype] for name in row if name.endswith(" off")} | (allowed or {})
     bad = [name for name, bound in allowed.items() if not row[name] <= bound]

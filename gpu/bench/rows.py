@@ -1,7 +1,7 @@
 """The rows of benchmark results: which fields say what was measured, and the label made of them for a table or a figure.
 
-Code compares fields, never labels. `name`, the label without what is compiled, is kept in files for their old readers; files
-from before the fields were written have it alone, and `with_identity` fills in the rest.
+Code compares fields, never labels. `name`, the label without "compiled", is kept in files for their old readers. Older files
+have no such fields, only the name, and `with_identity` fills in the rest.
 """
 
 from ..kernels.registry import RETENTIONS
@@ -12,8 +12,8 @@ ATTENTION_LABELS = {"flash": "flash attention", "cudnn": "cuDNN attention"}
 ATTENTION_COLOURS = {"flash": "#d55e00", "cudnn": "#e69f00"}
 GROUPED_COLOUR = "#e69f00"
 
-# What tells the rows of one section apart besides their sizes. model is None for a kernel alone; retention, a name of
-# `RETENTIONS`, is None for the reference's decode step and for everything that is no retention.
+# The fields, besides sizes, that tell the rows of a section apart. model is None for a kernel alone. retention, a name of
+# `RETENTIONS`, is None for the reference's decode step and for everything that is not a retention.
 IDENTITY = {
     "model": None, "retention": None, "chunk_size": None, "compiled": False, "cuda_graph": False, "recompute": False,
     "grouped": False, "attention": None,
@@ -32,7 +32,7 @@ def new_row(section, **fields):
 
 
 def label(row, *, compiled=True):
-    """The name of what a row measured; compiled: say so of rows that are.
+    """The name of what a row measured; compiled: True to mark compiled rows.
 
     >>> label(new_row("decoding", model="transformer", grouped=True, compiled=True))
     'Transformer, grouped, compiled'
@@ -83,7 +83,7 @@ def colour(row):
 
 
 def with_identity(row):
-    """The row with every field of its identity; those that a file from before lacks are found by its name.
+    """The row with every field of its identity; those that an older file lacks are found by its name.
 
     >>> old = {"section": "decoding", "name": "RetNet, fused", "model": "retnet", "compiled": False}
     >>> with_identity(old)["retention"]
@@ -93,7 +93,7 @@ def with_identity(row):
 
 
 def _known_names():
-    """{name: identity} of rows whose fields were not always written."""
+    """{name: identity} of rows of older files, which lack these fields."""
     found = [{"retention": retention} for retention, each in RETENTIONS.items() if each.kernel_label]
     found += [{"attention": attention} for attention in ATTENTION_LABELS]
     for model, each in MODELS.items():

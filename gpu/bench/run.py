@@ -1,8 +1,8 @@
 """What training steps, decoded tokens and retentions alone cost, beside the baselines and the ceilings of the same run.
 
-All candidates of a group (a length; a context and a batch) are timed in turn in one process; where each needs the memory to
-itself, for large models and for batches as large as fit, a group is one candidate. What runs as it is comes first, what
-torch.compile makes of it after that. Each section has a file, written anew after every row and every round.
+All candidates of a group (a length; a context and a batch) are timed in turn in one process. Where each needs the memory to
+itself, for large models and for batches as large as fit, a group is one candidate. Compiled candidates come last. Each
+section has a file, written again after every row and every round.
 """
 
 import dataclasses
@@ -10,15 +10,16 @@ import json
 import platform
 import time
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from refimpl.bench.run import package_versions
 from refimpl.checks import check_choice, values_trusted
 from refimpl.files import write_atomically
 
 from ..kernels.registry import RETENTIONS, has_flash
+from ..numerics import numerics
 from ..training.run import describe
 from . import decoding, kernels, paper, training
 from .ceilings import ceilings
@@ -28,7 +29,7 @@ from .timing import LEFT_OUT, MEASURED, Deadline, time_candidates
 
 ALL = {each.SECTION.name: each.SECTION for each in (training, decoding, kernels, paper)}
 WHAT = {name: section.what for name, section in ALL.items()}
-SECTIONS = tuple(name for name, section in ALL.items() if section.default)  # what is measured unless others are named
+SECTIONS = tuple(name for name, section in ALL.items() if section.default)
 NOT_ON_CPU = (
     "CUDA graphs: a decoding step launches its kernels one by one",
     "peak memory: peak_bytes is null",
@@ -44,8 +45,8 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
         sections: names of `ALL`.
         out: folder for a file of each, SECTION.json.
         device: a torch device.
-        deadline: a `gpu.bench.timing.Deadline`, after which nothing new is begun.
-        command, remark: what the user typed, and has to say of the run, for the files.
+        deadline: a `gpu.bench.timing.Deadline` for starting new work.
+        command, remark: for the files: the command as it was typed, and the user's remark on the run.
         progress: called with a line when something begins.
     """
     for name in sections:
@@ -82,7 +83,8 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
     for group in groups(config, results, device):
         if not deadline.passed():
             progress(f"{group.section}: {describe_group(group)}")
-        with group.around(), values_trusted(), fresh_compiler() if group.compiled else nullcontext():
+        compiler = fresh_compiler() if group.compiled else nullcontext()
+        with numerics(group.settings, device), values_trusted(), compiler:
             time_candidates(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda name=group.section: keep(name),
@@ -96,13 +98,13 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
 
 
 def groups(config, sections, device):
-    """Every `Group` of some sections for a `BenchmarkConfig`, what is compiled at the end."""
+    """Every `Group` of some sections for a `BenchmarkConfig`; compiled ones come last."""
     found = [group for name in sections for group in ALL[name].groups(config, device)]
     return sorted(found, key=lambda group: group.compiled)
 
 
 def describe_group(group):
-    """The sizes that the candidates of a group have in common, and which it is if there is only one."""
+    """The sizes that the candidates of a group share, and the label of a single candidate."""
     first = group.candidates[0].row
     sizes = ALL[group.section].describe(first)
     if len(group.candidates) == 1:
@@ -112,7 +114,7 @@ def describe_group(group):
 
 @contextmanager
 def fresh_compiler():
-    """Within, torch.compile forgets what it compiled before, takes sizes as fixed, and never gives up unseen."""
+    """Within, torch.compile starts from nothing, takes sizes as fixed, and raises when it reaches its limit."""
     import torch._dynamo
 
     torch.compiler.reset()
@@ -124,7 +126,7 @@ def fresh_compiler():
 
 
 def missing(device, config):
-    """What this machine or these settings leave out, a line each."""
+    """What is not measured on this machine or with these settings, a line each."""
     found = [] if torch.device(device).type == "cuda" else list(NOT_ON_CPU)
     if not has_flash(device):
         found.append("flash attention: attention is what torch has for this device")
@@ -137,14 +139,9 @@ def missing(device, config):
 
 
 def versions():
-    """Of what computes; None where it is not installed."""
+    """Versions of Python, CUDA and the packages that compute; None for one that is not installed."""
     found = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
-    for name in ("triton", "flash-linear-attention", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return found | package_versions(("triton", "flash-linear-attention", "numpy"))
 
 
 def tables(results):

@@ -1,14 +1,11 @@
 """What a section of the benchmark is: what it measures, the fields derived from it, its tables and its figure."""
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from refimpl.model import param_shapes
-from refimpl.tree import flatten
-
+from ..models.baseline import retnet_parameters
+from ..training.config import RunConfig
 from .rows import with_identity
 from .timing import MEASURED
 
@@ -16,21 +13,21 @@ LARGE = 200e6  # parameters; models with more are measured one after another, ea
 
 
 class Group(NamedTuple):
-    """Candidates that are timed in turn, the name of their section, and the context they run in."""
+    """Candidates that are timed in turn, the name of their section, and the `RunConfig` for `gpu.numerics.numerics`."""
 
     section: str
     compiled: bool
     candidates: list
-    around: Callable
+    settings: RunConfig
 
 
 class Section:
     """A section; a new one is a subclass in a file of its own, whose instance is listed in `gpu.bench.run.ALL`.
 
-    name: of the section and its file. what: what it measures, for that file. default: whether it is measured when no section
-    is named. lists: what its file holds besides rows. identity, measured: columns of its table as (heading, function of a row
-    that returns text); those in `measured` are filled for rows that were measured. figure: a function of the file's
-    contents, or None.
+    name: of the section and its file. what: what it measures, for that file. default: True if it is measured when no
+    section is named. lists: what its file holds besides rows. identity, measured: columns of its table as (heading, function
+    of a row that returns text); those in `measured` are filled for measured rows. figure: a function of the file's contents,
+    or None.
     """
 
     name = what = ""
@@ -40,11 +37,17 @@ class Section:
     figure = None
 
     def groups(self, config, device):
-        """Yield every `Group` for a `BenchmarkConfig`."""
+        """Yield every `Group` for a `BenchmarkConfig`; compiled ones come last."""
+        for compiled in (False, True) if config.compile else (False,):
+            for candidates, settings in self.candidates(config, compiled, device):
+                yield Group(self.name, compiled, candidates, settings)
+
+    def candidates(self, config, compiled, device):
+        """Yield the candidates of each group, a list, and its settings, a `RunConfig`."""
         raise NotImplementedError
 
     def describe(self, row):
-        """At what sizes a row was measured, in words; `gpu.bench.rows.label` says what."""
+        """The sizes of a row as text; `gpu.bench.rows.label` names what was measured."""
         raise NotImplementedError
 
     def derived(self, row, peaks):
@@ -52,10 +55,10 @@ class Section:
         raise NotImplementedError
 
     def prepare(self, device, deadline, progress):
-        """What comes before the first group."""
+        """Called before the first group."""
 
     def finish(self, result, config, device, *, deadline, keep, progress):
-        """What is measured after the last group; it fills `result` and calls keep() to write it."""
+        """Called after the last group, to measure more; it fills `result` and calls keep() to write it."""
 
     def summary(self, result):
         """Fields of the file that follow from its lists."""
@@ -71,7 +74,7 @@ class Section:
 
 
 def table(identity, measured, rows):
-    """Rows as (headings, lines of texts); a row that was not measured has its status in place of the `measured` columns."""
+    """Rows as (headings, lines of texts); a row that was not measured has its status instead of the `measured` columns."""
     lines = []
     for row in rows:
         line = [text(row) for _, text in identity]
@@ -84,7 +87,7 @@ def table(identity, measured, rows):
 
 
 def speed_columns(share, heading):
-    """Columns of speed and memory, and of a share of a ceiling: the name of its field and its heading."""
+    """Columns of speed and memory, and of a share of a ceiling: share(row) under its heading."""
     return (
         ("tokens/s", lambda row: f"{row['tokens_per_second']:,.0f}"),
         ("spread", format_spread),
@@ -128,6 +131,5 @@ def together(candidates, alone):
 
 
 def is_large(config):
-    """Whether models of a `BenchmarkConfig` are measured one after another."""
-    shapes = flatten(param_shapes(config.run("retnet").retnet))
-    return sum(math.prod(shape) for shape in shapes.values()) > LARGE
+    """True if the models of a `BenchmarkConfig` are measured one after another."""
+    return retnet_parameters(config.run("retnet").retnet) > LARGE

@@ -1,4 +1,4 @@
-"""What the kernels were to reach, and whether the rows of a run say so: ratios within the run, and errors."""
+"""The targets of the kernels, compared with the rows of a run: ratios within the run, and errors."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ OURS, FLA, ATTENTION = "triton", "fla", ("flash", "cudnn")
 
 
 class Speed(NamedTuple):
-    """How many times as fast as the fastest of some peers our kernels should be, from a length on; aim: not demanded."""
+    """How many times as fast as the fastest of `peers` our kernels should be, from T = `least_time` on; aim: not required."""
 
     shape: str
     what: str
@@ -42,8 +42,8 @@ ERRORS = [("bfloat16", OUTPUTS, 5e-3), ("bfloat16", RESULTS[2:], 1e-2), ("float3
 def targets(rows, accuracy):
     """A dict for each target: name, bound ("at least" or "at most"), wanted, got, met and aim.
 
-    got is the worst of the measured rows that the target is about; None if there is none. met is False if one of them
-    misses it, True if all were measured and none does, and else None: not known. aim: more than is demanded.
+    got is the worst of the measured rows of the target; None if there is none. met is False if one of them misses the
+    target, True if all were measured and none does, and None if that is not known. aim: True if it is not required.
     """
     found = [speed(rows, each) for each in SPEEDS]
     step = lambda kernel, batch, graph: [  # noqa: E731
@@ -53,7 +53,7 @@ def targets(rows, accuracy):
     shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
     found.append(evaluate("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))
     # Launched from Python, the peer mostly waits for Python. In a graph both mostly move bytes, so our lead is at most the
-    # peer's time over the floor, unless the state stays in the L2 cache: that is only aimed at.
+    # peer's time over the floor, unless the state stays in the L2 cache. That makes it an aim.
     for graph, how in ((False, "launched from Python"), (True, "in a CUDA graph too")):
         pairs = [ratio(ours, step(FLA, 1, graph)) for ours in step(OURS, 1, True)]
         name = f"steps a second, batch 1, CUDA graph, over {kernel_label(FLA)}'s {how}"
@@ -70,7 +70,7 @@ def targets(rows, accuracy):
 
 
 def speed(rows, target):
-    """A `Speed`, at the length where our lead is least."""
+    """The dict of a `Speed`, at the length where our lead is smallest."""
     ratios, times = [], []
     same = "shape", "what", "cuda_graph", "time", "batch"
     for ours in rows:
@@ -94,7 +94,7 @@ def ratio(ours, peers):
 
 
 def evaluate(name, bound, wanted, values, *, aim=False):
-    """The dict of a target whose values are these, None where one was not measured.
+    """The dict of a target from its values, each None if it was not measured.
 
     >>> [evaluate("", "at least", 2, values)["met"] for values in ([2, 3], [2, None], [1, None], [])]
     [True, None, False, None]

@@ -1,7 +1,7 @@
 """Timing on a GPU or a CPU: candidates of one process, interleaved; one that fails does not affect the others.
 
-`refimpl.bench.timing` says what a round is. A candidate is timed over some calls in a row, by CUDA events on a GPU and by
-the wall clock on a CPU. Medians and spreads are over the rounds.
+`refimpl.bench.timing` defines a round. A candidate is timed over several calls in a row, by CUDA events on a GPU and by the
+wall clock on a CPU. Medians and spreads are over the rounds.
 """
 
 import gc
@@ -17,14 +17,14 @@ import torch
 
 from refimpl.bench.timing import interleave, wall_seconds
 
-LEAST_SECONDS = 0.02  # of the calls timed together, so that starting and ending them does not count
+LEAST_SECONDS = 0.02  # of the calls timed together, so that the cost of starting and ending them is small
 MOST_CALLS = 100
 
 MEASURED, NO_ROOM, FAILED, LEFT_OUT = "measured", "does not fit", "failed", "left out"
 
 
 class Work(NamedTuple):
-    """What a candidate does: the function to time, tokens that a call of it handles (0: none), and fields of its row."""
+    """The function to time, the tokens that one call handles (0: none), and fields of the row."""
 
     call: Callable
     tokens: int
@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 class LeftOutError(Exception):
-    """Raised by a candidate's build that would take too long; says why."""
+    """Raised by the build of a candidate that would take too long; says why."""
 
 
 class Deadline:
@@ -49,7 +49,7 @@ class Deadline:
         self.end = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def passed(self):
-        """Whether it is over."""
+        """True once the time is over."""
         return time.monotonic() >= self.end
 
 
@@ -57,11 +57,11 @@ def time_candidates(candidates, rounds, device, *, deadline=None, rows=None, kee
     """Build the candidates one after another, then time each once a round; returns a row, a dict, for each.
 
     Args:
-        candidates: `Candidate`s, which are all held in memory together.
+        candidates: `Candidate`s; all are in memory at the same time.
         rounds: how often each is timed.
         device: a torch device.
-        deadline: a `Deadline`; candidates not built by then are left out, and of the rounds only the first is sure.
-        rows: a list that receives the rows at once; they are filled as results come.
+        deadline: a `Deadline`; candidates not built by then are left out, and only the first round is certain.
+        rows: a list to which the rows are added at the start; they are filled as results arrive.
         keep: called whenever a row changed, to write them all.
 
     A row holds the candidate's fields, the facts of its work and: status, "measured", "does not fit", "failed" or "left
@@ -81,7 +81,7 @@ def time_candidates(candidates, rounds, device, *, deadline=None, rows=None, kee
                 if prepared := _prepare(new[number], candidate, device):
                     ready[number] = prepared
                 keep()
-        # Building one candidate can make a compiled one compile again, in a round that must not count.
+        # Building one candidate can make a compiled one compile again, so the first round does not count.
         warm = len(ready) > 1 and any(prepared.row.get("compiled") for prepared in ready.values())
         for number, readings in enumerate(interleave(ready, rounds + warm, _Prepared.time)):
             for name, reading in readings.items():
@@ -102,7 +102,7 @@ class _Prepared:
         self.row, self.work, self.repeats, self.device, self.seconds = row, work, repeats, device, []
 
     def time(self):
-        """Seconds of a call; or the fields that say how it failed, for the error itself would hold on to memory."""
+        """Seconds of a call; or the fields that say how it failed, because the error itself would keep memory in use."""
         try:
             return seconds_of(self.work.call, self.repeats, self.device)
         except Exception as error:
@@ -134,7 +134,7 @@ def _prepare(row, candidate, device):
     try:
         before = start_of_peak(device)
         work = candidate.build()
-        work.call()  # the first compiles, loads libraries and allocates what stays
+        work.call()  # the first call compiles, loads libraries and allocates what stays
         once = seconds_of(work.call, 1, device)
         repeats = min(max(1, math.ceil(LEAST_SECONDS / max(once, 1e-9))), MOST_CALLS)
         seconds_of(work.call, repeats, device)
@@ -149,7 +149,7 @@ def milliseconds(calls, rounds=20, warm=3):
     """{name: {"median", "spread"}} of GPU calls by name, in ms; the spread is from the 10th to the 90th percentile.
 
     The CPU queues every call without waiting for the one before, so that the GPU stays busy. The inputs of a call should
-    be several times the L2 cache, or it is the cache that is timed.
+    be several times as large as the L2 cache, or the cache is timed instead of memory.
     """
     for call in calls.values():
         for _ in range(warm):
@@ -194,7 +194,7 @@ def what_happened(error):
 
 
 def out_of_memory(error):
-    """Whether memory ran out, also where another error followed from that, as while a graph was being recorded."""
+    """True if memory ran out, also if another error followed from that, as while recording a graph."""
     while error is not None:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
             return True
@@ -214,5 +214,5 @@ def start_of_peak(device):
 
 
 def peak_since(before, device):
-    """The most bytes in use since `start_of_peak`, less those in use then; None on a CPU."""
+    """The most bytes in use since `start_of_peak`, minus those in use then; None on a CPU."""
     return None if before is None else torch.cuda.max_memory_allocated(device) - before

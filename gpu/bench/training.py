@@ -12,10 +12,10 @@ import torch
 
 from ..kernels.registry import RETENTIONS
 from ..models.build import build_random
-from ..numerics import numerics
 from ..training.step import Trainer
+from .figures import training_figure
 from .rows import label, new_row
-from .section import Group, Section, is_large, speed_columns, together
+from .section import Section, is_large, speed_columns, together
 from .timing import Candidate, LeftOutError, Work
 
 MOST_COMPILED_CHUNKS = 32  # torch.compile unrolls the loop over chunks; more take minutes
@@ -32,16 +32,16 @@ class Training(Section):
     identity = ("T", lambda row: f"{row['time']:,}"), ("", label)
     measured = speed_columns(lambda row: row["share_of_matrix_product"], "of product")
 
-    def groups(self, config, device):
-        """One a length; large models one after another."""
-        settings = config.run("retnet")
-        for compiled in (False, True) if config.compile else (False,):
-            for time in config.times:
-                for candidates in together(training_candidates(config, time, compiled, device), alone=is_large(config)):
-                    yield Group(self.name, compiled, candidates, lambda: numerics(settings, device))
+    figure = staticmethod(training_figure)
+
+    def candidates(self, config, compiled, device):
+        """One group a length; large models one after another."""
+        for time in config.times:
+            for candidates in together(training_candidates(config, time, compiled, device), alone=is_large(config)):
+                yield candidates, config.run("retnet")
 
     def describe(self, row):
-        """The length, and what was changed to fit.
+        """The length, and what was changed to fit into memory.
 
         >>> SECTION.describe({"time": 8192, "parameters_in": "bfloat16", "recompute": True})
         'T = 8,192, bfloat16, recomputed'
@@ -53,12 +53,6 @@ class Training(Section):
         """The share of the rate of a matrix product."""
         peak = peaks["matrix_product"].get("flops_per_second")
         return {"share_of_matrix_product": peak and row["flops"] / row["seconds"]["median"] / peak}
-
-    def figure(self, results):
-        """Tokens a second and memory, a panel a length."""
-        from .figures import training_figure
-
-        return training_figure(results)
 
 
 SECTION = Training()
@@ -75,13 +69,13 @@ def training_candidates(config, time, compiled, device):
             )  # fmt: skip
             row = new_row("training", model=model, compiled=compiled, recompute=config.recompute, time=time, **settings)
             found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
-    if compiled:  # what compiles fast goes first, in case time runs out
+    if compiled:  # those that compile fast come first, in case time runs out
         found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found]
 
 
 def retentions(config, time, device):
-    """Settings of a run for each of `RETENTIONS` that runs on the device and is worth its time at a length."""
+    """Settings of a run for each of `RETENTIONS` that runs on the device and is measured at this length."""
     for name, retention in RETENTIONS.items():
         if retention.available(device) and time <= (retention.longest or time):
             for chunk_size in config.chunk_sizes if retention.chunked else (None,):
@@ -120,7 +114,7 @@ def training_work(run, device, *, dtype=torch.float32, around=nullcontext):
         "batch": run.batch_size,
         "tokens": targets.size,
         "parameters": parameters,
-        # Of the products with parameters alone: 2 forward and 4 backward a token. What mixes tokens is not counted.
+        # Products with parameters only: 2 forward and 4 backward a token. Mixing of tokens is not counted.
         "flops": 6 * parameters * targets.size,
         "dtypes": dtypes,
     }

@@ -42,8 +42,13 @@ def measure(times=TIMES, long=LONG, rounds=7, peers=(), progress=lambda lengths:
 
 def versions(peers=()):
     """{package: its version, or None where it is not installed} of everything that is timed."""
+    return package_versions(("numpy", "numba", *(name for peer in peers for name in peer.PACKAGES)))
+
+
+def package_versions(names):
+    """{package: its version, or None where it is not installed}."""
     found = {}
-    for name in ("numpy", "numba", *(name for peer in peers for name in peer.PACKAGES)):
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
