@@ -83,7 +83,7 @@ def check_processes(
     """Compare several processes, started by torchrun, with one, and time them; print a row a comparison, write them all.
 
     Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are
-    each compared with one device. A row that fails says why, and the others are still measured; the exit status is 1 then.
+    each compared with one device. A row that fails says why, the others are still measured, and the exit status is 1.
     """
     from .processes import check
 

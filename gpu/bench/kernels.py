@@ -46,7 +46,7 @@ BATCHES = (1, 8, 64)  # of the decode step, at the large shape
 
 
 class Kernels(Section):
-    """Retentions alone; nothing where the fused kernels do not run."""
+    """Retentions alone; no rows if the fused kernels do not run on the device."""
 
     name = "kernels"
     what = (
@@ -93,7 +93,7 @@ class Kernels(Section):
     def finish(self, result, config, device, *, deadline, keep, progress):
         """Measure errors."""
         if not has_fused(device):
-            progress("kernels: nothing is measured, for the fused ones do not run here")
+            progress("kernels: nothing is measured, because the fused ones do not run here")
             return
         progress("kernels: errors against float64")
         with values_trusted():

@@ -56,7 +56,7 @@ HANGS_AFTER = timedelta(minutes=3)
 
 
 def check(out, dim, layers, tokens, window, batch, steps, precision, device=None):
-    """Compare and time as `gpu.bench.commands.check_processes` says; returns whether no row failed."""
+    """Compare and time as `gpu.bench.commands.check_processes` says; returns True if no row failed."""
     with processes(device, timeout=HANGS_AFTER) as here:
         shape = {"dim": dim, "num_layers": layers, "num_heads": 4}
         config = RetNetConfig(**shape)

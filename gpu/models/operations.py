@@ -50,7 +50,7 @@ def recomputed(function, *arrays):
 
 TORCH = Operations(
     rms_norm=rms_norm,
-    swish=F.silu,  # keeps x alone
+    swish=F.silu,  # keeps only x for the gradient
     gelu=gelu,
     stop_gradient=torch.Tensor.detach,
     recomputed=recomputed,

@@ -46,9 +46,9 @@ def models_section(name, folder, key):
 
 
 def limits(rows):
-    """What other than memory ended the largest batches: a dict for each limit, with its batches and models.
+    """The limits other than memory of the largest batches: a dict for each limit, with its batches and models.
 
-    contexts of a model is None where it met the limit at every context.
+    contexts of a model is None if it met the limit at every context.
     """
     largest = [row for row in rows if row["largest"]]
     found = []
@@ -73,7 +73,7 @@ def workspace(rows):
 
 
 def kernels(folder):
-    """Retention alone; None where nothing was measured."""
+    """Retention alone; None if nothing was measured."""
     if not is_there(folder, "kernels.json"):
         return None
     results = read_benchmark(folder, "kernels.json")
@@ -113,21 +113,21 @@ def fused_over(rows, peer):
 
 
 def state_bytes(row):
-    """Bytes of the float32 state that a decode step reads and writes; None for what is no step."""
+    """Bytes of the float32 state that a decode step reads and writes; None for other rows."""
     if row["what"] != STEP:
         return None
     return 4 * row["batch"] * row["heads"] * row["key_dim"] * row["value_dim"]
 
 
 def ladder(folder):
-    """The versions of one kernel, with what was predicted of each; None where none was measured."""
+    """The versions of one kernel, with their predictions; None if none was measured."""
     if not is_there(folder, "ladder.json"):
         return None
     return {"results": read(folder, "ladder.json"), "attention": list(ATTENTION_LABELS.values())}
 
 
 def processes(folder):
-    """What several devices compute, how fast, and which checks failed."""
+    """The comparison of several devices with one: errors, speeds and failed checks."""
     results = read(folder, "processes.json")
     exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
     scaling = [row for row in results["rows"] if ALONE in row]
@@ -147,5 +147,5 @@ def processes(folder):
         ],
         "apart": max(alone) / min(alone) - 1 if len(alone) > 1 else None,
         "off": [row for row in failed if "dtype" in row],
-        "raised": [row for row in failed if "dtype" not in row],  # all that these hold is what they were given
+        "raised": [row for row in failed if "dtype" not in row],  # these hold only their arguments
     }

@@ -1,4 +1,4 @@
-"""Figures of benchmark results, drawn from their files alone; each section of `gpu.bench` has its own."""
+"""Figures of benchmark results, drawn from their files; each section of `gpu.bench` has its own figure."""
 
 import json
 from pathlib import Path

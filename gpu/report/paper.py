@@ -1,4 +1,4 @@
-"""Values of the section on the paper's cost tables, from paper.json: its ratios, ours, and what ours are made of."""
+"""Values of the section on the paper's cost tables, from paper.json: its ratios, ours, and the parts of ours."""
 
 from ..bench.timing import NO_ROOM
 from .costs import limits
@@ -17,7 +17,7 @@ PAPER = {
 
 
 def paper(folder):
-    """The paper's tables; None where none was measured."""
+    """The paper's tables; None if none was measured."""
     return values(read_benchmark(folder, "paper.json")) if is_there(folder, "paper.json") else None
 
 
@@ -123,8 +123,8 @@ def line_of(row):
 def ratios_of(retnet, other):
     """RetNet over a Transformer: fewer bytes for a token, times the bandwidth that they move at, is the speed.
 
-    bandwidth is None where that of a copy is not known; saved, the part of the memory that RetNet does without, is None
-    where batches differ or memory is not known.
+    bandwidth is None if that of a copy is not known. saved, the share of memory that RetNet saves, is None if batches differ
+    or memory is not known.
     """
     share, alike = "share_of_copy_bandwidth", not other["largest"] and other["peak_bytes"]
     return {

@@ -1,4 +1,4 @@
-"""What the sections of the page share: reading results files, and choosing and pairing their rows."""
+"""Functions that the sections of the page share: read results files, and choose and pair their rows."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from ..bench.timing import MEASURED
 
 
 def read(folder, name):
-    """A results file; FileNotFoundError says which is missing."""
+    """The contents of a results file; FileNotFoundError names a missing one."""
     path = Path(folder) / name
     if not path.exists():
         raise FileNotFoundError(f"report: there is no {name} in {str(folder)!r}")
@@ -16,13 +16,13 @@ def read(folder, name):
 
 
 def read_benchmark(folder, name):
-    """A results file of `gpu.bench`, whose rows say in fields what they measured."""
+    """The contents of a results file of `gpu.bench`; every row gets the fields that say what it measured."""
     results = read(folder, name)
     return results | {"rows": [with_identity(row) for row in results["rows"]]}
 
 
 def is_there(folder, name):
-    """Whether there is a results file, of a section that is left out without one."""
+    """True if the folder holds this results file; without it, its section is left out."""
     return (Path(folder) / name).exists()
 
 
@@ -46,7 +46,7 @@ def batch_key(row):
 
 
 def variant(row):
-    """What tells the rows of one model from those of another at the same size and lengths."""
+    """The fields that tell the rows of one model from those of another at the same size and lengths."""
     return tuple(row[field] for field in ("model", "retention", "chunk_size", "attention", "grouped"))
 
 

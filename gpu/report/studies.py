@@ -1,4 +1,4 @@
-"""Values of the sections on what was trained: the comparison, the ablations and the learning rates."""
+"""Values of the sections on training runs: the comparison, the ablations and the learning rates."""
 
 import statistics
 
@@ -43,7 +43,7 @@ def loss_at(row, step):
 
 
 def ablations(folder):
-    """What leaving out each part of RetNet costs, beside the quoted figures."""
+    """The cost of leaving out each part of RetNet, beside the quoted figures."""
     study = read(folder, "ablations.json")
     first, *others = study["rows"]
     figures = unique(name for row in study["rows"] for name in row["quoted"])

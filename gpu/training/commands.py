@@ -32,7 +32,7 @@ def train(
     file: File = None,
     out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
     device: Device = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in that folder")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="replace a run in that folder, also an unfinished one")
     ] = False,
@@ -81,7 +81,7 @@ def sweep(
     device: Devices = None,
     settings,
 ):
-    """Train with each learning rate, each model with all of them; the same command goes on with a stopped sweep."""
+    """Train with each learning rate, each model with all of them; the same command continues a stopped sweep."""
     config = RunConfig(**(read_settings(file) if file else {}) | settings)
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
     with exit_when_stopped():
@@ -95,7 +95,7 @@ def study(
     out: StudyFolder = None,
     device: Devices = None,
 ):
-    """Train every variant of FILE with every seed; the same command goes on with a stopped study."""
+    """Train every variant of FILE with every seed; the same command continues a stopped study."""
     out = out or Path("runs") / file.stem
     with exit_when_stopped():
         rows = run_study(read_study(file), out, launch.check_devices(device), console, launch.typed_command())
@@ -107,7 +107,7 @@ def study(
 
 @contextmanager
 def exit_when_stopped(next_command="the same command"):
-    """Within, a request to stop ends the program with the signal's exit code, and says how to go on."""
+    """Within, a request to stop ends the program with the signal's exit code, and says how to continue."""
     try:
         yield
     except StoppedError as stopped:

@@ -371,7 +371,7 @@ def test_without_a_gpu_nothing_runs_and_that_is_said(tmp_path):
     lines = []
     results = benchmark.run(CONFIG, ["kernels"], tmp_path, "cpu", progress=lines.append)
     assert (results["kernels"]["rows"], results["kernels"]["accuracy"]) == ([], [])
-    assert "kernels: nothing is measured, for the fused ones do not run here" in lines
+    assert "kernels: nothing is measured, because the fused ones do not run here" in lines
     assert benchmark.tables(results) == []
     assert "fused kernels: not measured without an NVIDIA GPU and Triton" in results["kernels"]["missing"]
 
