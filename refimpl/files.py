@@ -4,6 +4,7 @@ import io
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -25,7 +26,7 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
         raise
 
 
-def save_figure(path, figure, dpi=130):
+def save_figure(path: str | os.PathLike[str], figure: Any, dpi: int = 130) -> None:
     """Write a Matplotlib figure as PNG with `write_atomically`."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=dpi)

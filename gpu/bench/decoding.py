@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refimpl import State
 
-from ..kernels.registry import FEW_BLOCKS, MANY_BLOCKS, RETENTIONS, has_flash, step_of
+from ..kernels.registry import FEW_BLOCKS, RETENTIONS, has_flash, step_of
 from ..models.baseline import Memory
 from ..models.build import build_random
 from ..models.registry import MODELS
@@ -238,7 +238,7 @@ def largest_work(run, context, device, share):
 def most_sequences(run):
     """The most sequences that a kernel takes at once: it puts sequences times heads along an axis of its grid."""
     if not MODELS[run.model].heads:
-        return MANY_BLOCKS
+        return FEW_BLOCKS  # cuDNN's GRU took 5 million sequences on an H200, and broke the process at 8 million
     blocks = RETENTIONS[run.retention].most_blocks if run.model == "retnet" else FEW_BLOCKS
     return blocks // run.num_heads
 

@@ -33,8 +33,9 @@ def test_every_row_that_runs_here_is_a_retention_with_a_step(name):
     want = retention_recurrent(q, k, v, gamma)
     out, state = RETENTIONS[name](16)(*(x[:, :, :39] for x in (q, k, v)), gamma)
     last, state = step_of(name)(*(x[:, :, 39:].contiguous() for x in (q, k, v)), gamma, state)
-    tolerance = 2e-2 if RETENTIONS[name].fused else 1e-4
-    torch.testing.assert_close((torch.cat((out, last), 2), state), want, rtol=tolerance, atol=tolerance)
+    tolerance = 1e-2 if RETENTIONS[name].fused else 1e-5  # of the root mean square: fused kernels may multiply in TF32
+    for got, wanted in zip((torch.cat((out, last), 2), state), want, strict=True):
+        assert (got - wanted).norm() <= tolerance * wanted.norm()
 
 
 def test_a_kernel_is_one_row(monkeypatch):
