@@ -216,14 +216,14 @@ def fitting(feature):
 def killers(checks, *, one_is_enough=False, failures=AssertionError):
     """The checks, (kind, label, call), that fail by assertion and those that crash, each as {kind: [label]}.
 
-    A crash is no proof that the check looked; `failures` are the exceptions by which it says so. Of several checks of one label, the first failure is enough; with
-    one_is_enough, so is the first assertion of all.
+    A crash is no proof that the check looked; `failures` are the exceptions by which it says so. The first assertion of
+    each kind is enough; with one_is_enough, so is the first of all.
     """
     found, crashed = {}, {}
     settings.load_profile("mutants")
     try:
         for kind, label, call in checks:
-            if label in (*found.get(kind, ()), *crashed.get(kind, ())):
+            if kind in found or label in crashed.get(kind, ()):
                 continue
             try:
                 with warnings.catch_warnings():
