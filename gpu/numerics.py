@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from refimpl import libraries
+
 
 @contextmanager
 def numerics(config, device):
@@ -56,16 +58,8 @@ def autocast(config, device):
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
-@functools.cache  # one function for each retention, because torch.compile compiles every new function again
-def without_autocast(retention):
-    """The retention without autocast, in the dtypes of its contract: products and states are summed in float32."""
-
-    @functools.wraps(retention)
-    def call(q, k, v, gamma, state=None):
-        with torch.autocast(q.device.type, enabled=False):
-            return retention(q, k, v, gamma, state)
-
-    return call
+# One function for each retention, because torch.compile compiles every new function again.
+without_autocast = functools.cache(libraries.without_autocast)
 
 
 def layer_caller(config, backend="inductor"):

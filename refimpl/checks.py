@@ -2,46 +2,24 @@
 
 A check either returns what the caller needs or raises `TypeError` (wrong kind of thing) or `ValueError` (right kind,
 wrong shape or range). The message names the argument, what came and what is wanted. Nothing is broadcast or cast down.
-Values are checked only where a wrong one would silently spoil the result (gamma, tokens); a NaN in q, k or v shows up in
-the output.
+Values are checked only where a wrong one would silently spoil the result (gamma, tokens), and as `libraries.check_values`
+does it, which never waits for a device; a NaN in q, k or v shows up in the output.
 """
 
 import math
 import operator
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 
 from .arrays import Array
+from .libraries import check_values
 
 # In native byte order. A wider dtype would be computed with fewer digits than it came with.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _NUMPY_DTYPES = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
-# A global and not a context variable: autograd recomputes in other threads, and torch.compile can only read a global.
-_trusted = False
-
-
-@contextmanager
-def values_trusted() -> Iterator[None]:
-    """Do not check the values of gamma and tokens inside this context; shapes and dtypes are still checked.
-
-    For a loop whose values have been checked before. Reading a value makes the CPU wait for the GPU, breaks the graph of
-    torch.compile and is not allowed in a CUDA graph.
-    """
-    global _trusted
-    before, _trusted = _trusted, True
-    try:
-        yield
-    finally:
-        _trusted = before
-
-
-def values_are_trusted() -> bool:
-    """True inside `values_trusted`."""
-    return _trusted
 
 
 def _backend(array: Any) -> str:
@@ -56,9 +34,7 @@ def check_arrays(**arrays: Any) -> Any:
     """
     (first_name, first), *_ = arrays.items()
     if all(type(array) is np.ndarray and array.dtype in _NUMPY_DTYPES for array in arrays.values()):
-        return array_namespace(
-            first
-        )  # the usual case, fast: in a decode step the checks below would cost most of the time
+        return array_namespace(first)  # the usual case: in a decode step the checks below would cost most of the time
     place = None
     for name, array in arrays.items():
         if array is first or type(array) is not type(first):  # the type of the first has been checked
@@ -73,7 +49,7 @@ def check_arrays(**arrays: Any) -> Any:
         if f"{array.dtype}".rpartition(".")[2] not in DTYPES:
             raise TypeError(f"{name} must have dtype {', '.join(DTYPES)}, got {array.dtype}")
         place = device(first) if place is None else place
-        if array is not first and device(array) != place:
+        if array is not first and None not in (place, device(array)) and device(array) != place:  # None: traced
             raise ValueError(f"{name} must be on device {place} like {first_name}, got device {device(array)}")
     return array_namespace(first)
 
@@ -140,8 +116,10 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
 
 def check_shape(name: str, array: Array, shape: Sequence[Any], meaning: str) -> None:
     """Require the exact `shape`; `meaning` says in words what its axes are or where they come from."""
-    if tuple(array.shape) != tuple(shape):
-        raise ValueError(f"{name} must have shape {tuple(shape)} ({meaning}), got {tuple(array.shape)}")
+    got, wanted = tuple(array.shape), tuple(shape)
+    if got != wanted:
+        swapped = "; its axes 1 and 2 are swapped" if (*got[:1], *got[2:3], *got[1:2], *got[3:]) == wanted else ""
+        raise ValueError(f"{name} must have shape {wanted} ({meaning}), got {got}{swapped}")
 
 
 def check_gamma(gamma: Any) -> Any:
@@ -152,14 +130,16 @@ def check_gamma(gamma: Any) -> Any:
     if gamma.dtype not in (xp.float32, xp.float64):
         # 1 - 2**-9 is 1 in bfloat16 and 1 - 2**-12 is 1 in float16: such a head would never forget.
         raise TypeError(f"gamma must be float32 or float64, got {gamma.dtype}")
-    if values_are_trusted():
-        return xp
-    # Also catches NaN, which compares false with everything.
-    inside = (gamma > 0) & (gamma <= 1)
-    if not bool(xp.all(inside)):
-        head = next(h for h in range(gamma.shape[0]) if not bool(inside[h]))
-        raise ValueError(f"gamma must lie in (0, 1], got {float(gamma[head]):g} at head {head}")
+    # The comparison is also false for NaN.
+    inside = lambda gamma: (gamma > 0) & (gamma <= 1)  # noqa: E731
+    check_values(gamma, inside, "gamma must lie in (0, 1]", lambda: _first_outside(gamma, inside(gamma)))
     return xp
+
+
+def _first_outside(gamma: Any, inside: Any) -> str:
+    head = next(h for h in range(gamma.shape[0]) if not bool(inside[h]))
+    value = gamma[head]  # float() of a tensor that requires a gradient warns, and a strict array has no item()
+    return f"{value.item() if hasattr(value, 'item') else float(value):g} at head {head}"
 
 
 def check_numpy(**arrays: Any) -> None:
@@ -211,6 +191,11 @@ def check_tokens(q: Array, k: Array, v: Array, state: Array | None = None, **oth
 
 def check_retention(q: Array, k: Array, v: Array, gamma: Array, state: Array | None = None) -> Any:
     """Check the arguments of a retention by the contract in `refimpl.retention` and return their namespace."""
+    if getattr(q, "ndim", 0) == 4 and getattr(gamma, "ndim", 0) == 1 and q.shape[1] != gamma.shape[0] == q.shape[2]:
+        raise ValueError(
+            f"q must have axes (batch, heads, time, key_dim), got shape {tuple(q.shape)} for {gamma.shape[0]} heads: swap "
+            "axes 1 and 2 of q, k and v"
+        )
     xp = check_tokens(q, k, v, state, gamma=gamma)
     check_gamma(gamma)
     check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")

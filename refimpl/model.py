@@ -13,9 +13,10 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from .arrays import Array, ArrayT, Params, Retention
-from .checks import check_shape, values_are_trusted
+from .checks import check_shape
 from .config import FEED_FORWARDS, RetNetConfig
 from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention
+from .libraries import check_values
 from .retention import retention_parallel, retention_step
 from .tree import flatten, map_tree
 
@@ -219,8 +220,11 @@ def _check_tokens(tokens: Any, embedding: Any, config: RetNetConfig) -> Any:
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if tokens.ndim != 2:
         raise ValueError(f"tokens must have shape (batch, time), got {tuple(tokens.shape)}")
-    if 0 not in tokens.shape and not values_are_trusted():
-        for extreme in (int(xp.min(tokens)), int(xp.max(tokens))):
-            if not 0 <= extreme < config.vocab_size:
-                raise ValueError(f"tokens must lie in [0, {config.vocab_size}), got {extreme}")
+    vocabulary = config.vocab_size
+    check_values(
+        tokens,
+        lambda tokens: (tokens >= 0) & (tokens < vocabulary),
+        f"tokens must lie in [0, {vocabulary})",
+        lambda: f"{next(x for x in (int(xp.min(tokens)), int(xp.max(tokens))) if not 0 <= x < vocabulary)}",
+    )
     return xp.astype(tokens, xp.int64, copy=False)

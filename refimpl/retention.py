@@ -11,9 +11,16 @@ B batch, H heads, T time, K key_dim, V value_dim. All arrays come from one array
 The state returned is a new array: the state after the last token. Calls chain, so any split of a sequence, each part
 in any form, gives what one call gives. Sums are computed in the dtype of the state. Nothing is scaled, rotated or
 normalised here. Anything else raises a TypeError or ValueError that names the argument, what came and what is wanted.
+The values of gamma are looked at where that costs nothing: `refimpl.libraries.check_values` says when.
+
+A NaN or an infinity in q spoils its own token's output; in k or v also all outputs after it and the state. Outputs before
+it stay as they are in the recurrent form. The chunkwise form multiplies whole chunks, so it spoils the chunk from its first
+token, and the parallel form all outputs: 0 * NaN is NaN.
+
 Equations: arXiv:2307.08621v4.
 """
 
+import os
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -21,14 +28,17 @@ from array_api_compat import array_namespace, device
 from .arrays import Array, ArrayT
 from .checks import accumulation_dtype, check_integer, check_one_token, check_retention
 from .decay import chunk_decays_of, decay_mask_of, in_two_parts
+from .libraries import is_compiling, is_on_host, without_autocast
 
 
+@without_autocast
 def retention_parallel(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None
 ) -> tuple[ArrayT, ArrayT]:
     """All tokens at once: O = (Q K^T * D) V, D_nm = gamma^(n-m) for n >= m, else 0 (Eq. 5).
 
-    A state before the first token adds (Q S) * xi, as in Eq. 7 with one chunk of T tokens. O(T^2) time and memory.
+    A state before the first token adds (Q S) * xi, as in Eq. 7 with one chunk of T tokens. O(T^2) time and memory;
+    MemoryError for a T whose scores are larger than the memory of the machine.
     Shapes, dtypes and errors: the contract in `refimpl.retention`.
 
     >>> import numpy as np
@@ -38,10 +48,12 @@ def retention_parallel(
     (array([1.  , 1.5 , 1.75]), array([1.75]))
     """
     q, k, v, state, dtype = prepare(q, k, v, gamma, state)
+    _check_memory(q)
     out, state = chunk_step(q, k, v, chunk_tables(gamma, q.shape[2], q.dtype), state)
     return _astype(out, dtype), state
 
 
+@without_autocast
 def retention_step(q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None) -> tuple[ArrayT, ArrayT]:
     """One token: S_n = gamma S_(n-1) + k_n^T v_n, o_n = q_n S_n (Eq. 6).
 
@@ -60,6 +72,7 @@ def retention_step(q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT 
     return _astype(out, dtype), state
 
 
+@without_autocast
 def retention_recurrent(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None
 ) -> tuple[ArrayT, ArrayT]:
@@ -81,6 +94,7 @@ def retention_recurrent(
     return _astype(array_namespace(*outs).concat(outs, axis=2), dtype), state
 
 
+@without_autocast
 def retention_chunkwise(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None, *, chunk_size: int = 64
 ) -> tuple[ArrayT, ArrayT]:
@@ -152,6 +166,21 @@ def prepare(q: Any, k: Any, v: Any, gamma: Any, state: Any) -> tuple[Any, Any, A
     elif q.shape[2] == 0:  # no token makes a new state of it, and the caller's own must not be returned
         state = 1.0 * state
     return q, k, v, state, dtype
+
+
+def _check_memory(q: Any) -> None:
+    """Refuse a text whose scores the memory of the machine cannot hold. On a device its own library does so."""
+    xp, (batch, heads, time, _) = array_namespace(q), q.shape
+    if is_compiling(xp) or not is_on_host(q) or not hasattr(os, "sysconf"):
+        return
+    # Scores before and after D, D, and what D is copied by: lags and places, integers of 8 bytes.
+    needed = time**2 * ((2 * batch * heads + heads) * (8 if q.dtype == xp.float64 else 4) + 16)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise MemoryError(
+            f"q must be a shorter text for retention_parallel, got {time:,} tokens: its scores take {needed / 2**30:,.0f} "
+            f"GiB of {memory / 2**30:,.0f} GiB; retention_chunkwise gives the same with memory for one chunk"
+        )
 
 
 def _astype(x: Any, dtype: Any) -> Any:

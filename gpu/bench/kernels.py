@@ -8,7 +8,7 @@ import functools
 
 import torch
 
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 
 from ..kernels.registry import RETENTIONS, has_fused
 from . import accuracy, targets

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
 from refimpl import RetNetConfig, head_decays, retention_chunkwise
-from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
+from refimpl.libraries import values_trusted
 
 from ..models.build import build
 from ..models.retnet import RetNet

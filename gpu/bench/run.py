@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from refimpl.bench.run import package_versions
-from refimpl.checks import check_choice, values_trusted
+from refimpl.checks import check_choice
 from refimpl.files import write_atomically
+from refimpl.libraries import values_trusted
 
 from ..kernels.registry import RETENTIONS, has_flash
 from ..numerics import numerics

@@ -22,8 +22,8 @@ from gpu.bench.kernel_floor import FORWARD, SHAPES, least_bytes, least_flops
 from gpu.bench.timing import milliseconds
 from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
-from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
+from refimpl.libraries import values_trusted
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
 PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for

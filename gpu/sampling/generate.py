@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 
 from refimpl import State, retention_chunkwise, retention_step
-from refimpl.checks import check_integer, check_number, values_trusted
+from refimpl.checks import check_integer, check_number
+from refimpl.libraries import values_trusted
 from refimpl.training.text import VOCAB_SIZE
 
 PIECE = 4096  # tokens of a prompt that are read at once, which bounds the memory

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from refimpl import forward
-from refimpl.checks import values_trusted
 from refimpl.files import save_figure, write_atomically
+from refimpl.libraries import values_trusted
 from refimpl.training.loop import Progression, StoppedError, fit, load_text, open_log
 from refimpl.weights import load_params
 

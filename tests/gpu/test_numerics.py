@@ -18,7 +18,7 @@ from gpu.numerics import layer_caller, numerics
 from gpu.training.config import RunConfig
 from gpu.training.step import Trainer
 from refimpl import layers
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 from refimpl.tree import flatten, map_tree
 
 SMALL = {"dim": 32, "num_layers": 3, "num_heads": 2, "batch_size": 4, "window": 24}

@@ -28,7 +28,7 @@ from gpu.models.registry import MODELS
 from gpu.report import figures as benchmark_figures
 from gpu.report.page import FOLDER
 from gpu.sampling.generate import Step
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 
 TINY = {
     "dim": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 256, "rounds": 3, "compile": False, "times": (8, 16),

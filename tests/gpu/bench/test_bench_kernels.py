@@ -30,7 +30,7 @@ from gpu.report import costs, page
 from gpu.report import figures as benchmark_figures
 from gpu.training.config import RunConfig
 from refimpl import head_decays, retention_chunkwise
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
 

@@ -31,7 +31,7 @@ from gpu.numerics import layer_caller
 from gpu.report import page, paper
 from gpu.sampling import generate
 from refimpl import retention_step
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 
 SMALL = {"dim": 32, "num_layers": 2, "rounds": 1, "contexts": (4, 8), "times": (16,), "tokens": 16, "batches": (1,)}
 TINY = BenchmarkConfig(**QUICK | SMALL)

@@ -24,7 +24,7 @@ from runs import losses
 from torch.autograd import forward_ad
 
 import refimpl
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 from refimpl.conformance import contract, validation
 from refimpl.tree import map_tree
 

@@ -23,7 +23,7 @@ from gpu.training.checkpoint import load_checkpoint
 from gpu.training.config import PARALLELISMS, RunConfig, to_toml
 from gpu.training.run import train
 from gpu.training.step import Trainer
-from refimpl.checks import values_trusted
+from refimpl.libraries import values_trusted
 from refimpl.training.loop import StoppedError
 from refimpl.weights import load_params
 
