@@ -103,7 +103,7 @@ def jobs(search, heads):
 
 def call_of(search, job, q, k, v, grad, gamma, kept):
     """The launch of a job as a function without arguments; `kept` holds the states that several jobs read."""
-    (batch, heads, time, key_dim), log2_gamma = q.shape, gamma.double().log2()
+    batch, heads, time, key_dim = q.shape
     tiles = dict(zip(names_of(search, job.role), job.tiles, strict=True))
     chunk, chunks = search.chunk, -(-time // search.chunk)
     # As in `ours.backward_of`.
@@ -112,19 +112,19 @@ def call_of(search, job, q, k, v, grad, gamma, kept):
     if search.one_pass:
         parts = ours.cut(batch * heads, chunks, job.programs)
         if job.role == "states":
-            return lambda: ours.totals_of(k, v, log2_gamma, chunk, parts, tiles)
+            return lambda: ours.totals_of(k, v, gamma, chunk, parts, tiles)
         totals = None
         if parts[0] > 1:
             totals = _kept(kept, (batch * heads, parts[0], key_dim, v.shape[3]), torch.float32, q.device)
         return lambda: ours.walk_of(
-            *given, log2_gamma, None, totals, chunk, parts, tiles,
+            *given, gamma, None, totals, chunk, parts, tiles,
             reverse=reverse, turned=transposed, want_end=job.role == "outputs",
         )  # fmt: skip
     if job.role == "states":
-        return lambda: ours.states_of(k, v, log2_gamma, None, chunk, [tiles], job.programs)
+        return lambda: ours.states_of(k, v, gamma, None, chunk, [tiles], job.programs)
     states = _kept(kept, (batch * heads, chunks, key_dim, v.shape[3]), q.dtype, q.device)
     return lambda: ours.outputs_of(
-        *given, log2_gamma, states, chunk, tiles, reverse=reverse, transposed=transposed, from_zero=True
+        *given, gamma, states, chunk, tiles, reverse=reverse, transposed=transposed, from_zero=True
     )
 
 

@@ -42,6 +42,20 @@ def log2_decay(gamma, head):
 
 
 @triton.jit
+def log2_decay_32(gamma, head):
+    """log2(gamma) of a head, float32 and as exact: near gamma = 1 by the difference, which float32 holds.
+
+    For kernels that need it at each tile, where a float64 logarithm would take time and registers.
+    """
+    whole = tl.load(gamma + head).to(tl.float64)
+    less_one = (whole - 1.0).to(tl.float32)
+    rounded = 1.0 + less_one
+    lost = less_one / tl.where(rounded == 1.0, 1.0, rounded - 1.0)  # what the sum has rounded away
+    near = tl.where(rounded == 1.0, less_one, tl.log(tl.maximum(rounded, 0.25)) * lost) * 1.4426950408889634
+    return tl.where(less_one > -0.5, near, tl.log2(tl.maximum(whole.to(tl.float32), 1.2e-38)))
+
+
+@triton.jit
 def power_less_one(log2_gamma, exponent):
     """gamma^exponent - 1: near gamma^exponent = 1, float32 holds this difference to a relative 6e-8."""
     return (tl.exp2(log2_gamma * exponent) - 1.0).to(tl.float32)
@@ -86,15 +100,23 @@ def descriptor(x, height, width):
     if x is None:
         return None
     strides = [stride if size > 1 else 16 for size, stride in zip(x.shape[:3], x.stride(), strict=False)]
-    found = TensorDescriptor.__new__(TensorDescriptor)  # without its checks: `readable` made them, and they cost time
-    found.base, found.shape, found.strides, found.block_shape = x, x.shape, [*strides, 1], [1, 1, height, width]
-    return found
+    return described(x, x.shape, [*strides, 1], [1, 1, height, width])
+
+
+def described(base, shape, strides, block_shape):
+    """A `TensorDescriptor` without Triton's checks, which `readable` has made and which cost time."""
+    made = TensorDescriptor.__new__(TensorDescriptor)
+    made.base, made.shape, made.strides, made.block_shape = base, shape, strides, block_shape
+    return made
 
 
 def readable(x):
-    """x (four axes), copied unless the copy engine can read it: contiguous rows that start at multiples of 16 bytes."""
-    if x is None:
-        return None
+    """x, copied unless kernels can read it: as it is if it has one axis, and contiguous; else by the copy engine.
+
+    That needs contiguous rows that start at multiples of 16 bytes.
+    """
+    if x is None or x.ndim == 1:
+        return x if x is None else x.contiguous()
     strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]
     good = x.stride(3) == 1 and x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
     return x if good else x.clone(memory_format=torch.contiguous_format)

@@ -28,12 +28,12 @@ more. RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02,
 of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens back, and a segment or two.
 
 What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
-gamma taken in float64. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
+gamma that is exact to a float32. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
 1 would be rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states
 and the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
 
-B batch, H heads, T time, K key_dim, V value_dim; log2_gammas (H,) is float64. The kernels here call queries, keys and
-values of whichever of the four is computed x, y and z.
+B batch, H heads, T time, K key_dim, V value_dim. The kernels here call queries, keys and values of whichever of the four is
+computed x, y and z.
 """
 
 import functools
@@ -44,10 +44,12 @@ import triton.language as tl
 from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
-from refimpl.checks import check_arrays, check_integer, check_one_token, check_retention, check_state
+from refimpl.checks import check_arrays, check_integer, check_one_token, check_state
 
 from . import triton_common as common
-from .triton_common import dot, load, step_decays, store
+from .replay import again, launch, recorded
+from .triton_checks import check_fused, kind_of, traced
+from .triton_common import dot, load, log2_decay, log2_decay_32, step_decays, store
 from .triton_states import cut, state_before, states_of, totals_of
 from .triton_step import launch_step
 from .triton_tiles import tiles_of, with_tiles_that_fit
@@ -69,7 +71,7 @@ def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "heads", "total"])
 def _outputs_kernel(
-    x, y, z, log2_gammas, states, out, T, heads, K, V, total,
+    x, y, z, gamma, states, out, T, heads, K, V, total,
     CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, FROM_ZERO: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -100,7 +102,7 @@ def _outputs_kernel(
             acc = dot(queries, state, acc, PRECISION)
             scores = dot(queries, tl.trans(load(y, b, h, begin, k)), scores, PRECISION)
 
-        log2_gamma = tl.load(log2_gammas + h).to(tl.float32)
+        log2_gamma = log2_decay_32(gamma, h)
         m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
         age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
         acc *= tl.exp2(age * log2_gamma)[:, None]
@@ -114,7 +116,7 @@ def _outputs_kernel(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _walk_kernel(
-    x, y, z, log2_gammas, start, totals, out, end, T, heads, V, segments, chunks_a_segment,
+    x, y, z, gamma, start, totals, out, end, T, heads, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, TURNED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -125,7 +127,7 @@ def _walk_kernel(
     tiles, pid = tl.cdiv(V, BV), tl.program_id(0)
     column, segment, bh = pid % tiles * BV, pid // tiles % segments, pid // tiles // segments
     b, h = bh // heads, bh % heads
-    log2_gamma = tl.load(log2_gammas + h)
+    log2_gamma = log2_decay(gamma, h)
     chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
     tokens_a_segment = chunks_a_segment * CHUNK
     state = state_before(
@@ -158,15 +160,16 @@ def _walk_kernel(
 # ---------------------------------------------------------------- launches
 
 
-def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
+def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
     """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left; from_zero: it had no start."""
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = common.token_major(x, value_dim)
     bm, bk = min(tiles["BM"], chunk), min(tiles["BK"], common.power_of_two(key_dim))
     bv = min(tiles["BV"], common.power_of_two(value_dim))
     total = common.blocks(value_dim, bv) * common.blocks(time, bm) * batch * heads
-    _outputs_kernel[(min(total, tiles["residents"] * common.multiprocessors(x.device)),)](
-        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
+    launch(
+        _outputs_kernel, (min(total, tiles["residents"] * common.multiprocessors(x.device)),),
+        common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
         common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
         time, heads, key_dim, value_dim, total,
         CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, FROM_ZERO=from_zero,
@@ -176,7 +179,7 @@ def outputs_of(x, y, z, log2_gamma, states, chunk, tiles, *, reverse=False, tran
     return out
 
 
-def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=False, turned=False, want_end=True):
+def walk_of(x, y, z, gamma, start, totals, chunk, parts, tiles, *, reverse=False, turned=False, want_end=True):
     """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same.
 
     turned: start and totals are those of S^T.
@@ -186,8 +189,9 @@ def walk_of(x, y, z, log2_gamma, start, totals, chunk, parts, tiles, *, reverse=
     bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
     out, end = common.token_major(x, value_dim), common.state_like(x, z) if want_end else None
     stored = (bv, bk) if turned else (bk, bv)
-    _walk_kernel[(common.blocks(value_dim, bv) * batch * heads * parts[0],)](
-        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), log2_gamma,
+    launch(
+        _walk_kernel, (common.blocks(value_dim, bv) * batch * heads * parts[0],),
+        common.descriptor(x, chunk, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
         common.descriptor(start, *stored), common.descriptor(totals, *stored),
         common.descriptor(out, chunk, bv), common.descriptor(end, bk, bv), time, heads, value_dim, *parts,
         CHUNK=chunk, BK=bk, BV=bv, REVERSE=reverse, TURNED=turned, PRECISION=common.precision_of(x),
@@ -205,38 +209,38 @@ def one_pass_of(q, tiles):
     return parts, {role: tiles[role][fit] for role in tiles if isinstance(tiles[role], list)}
 
 
-def forward_of(q, k, v, log2_gamma, state, tiles):
+def forward_of(q, k, v, gamma, state, tiles):
     """(out, state, totals) with the tiles of a configuration's "forward"; totals: what `backward_of` may be given."""
     chunk, choices, programs = tiles["chunk"], tiles["states"], tiles["programs"]
     if tiles["one_pass"]:
         parts, tiles = one_pass_of(q, tiles)
-        totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
-        return *walk_of(q, k, v, log2_gamma, state, totals, chunk, parts, tiles["outputs"]), totals
-    states, end = states_of(k, v, log2_gamma, state, chunk, choices, programs)
-    return outputs_of(q, k, v, log2_gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
+        totals = totals_of(k, v, gamma, chunk, parts, tiles["states"])
+        return *walk_of(q, k, v, gamma, state, totals, chunk, parts, tiles["outputs"]), totals
+    states, end = states_of(k, v, gamma, state, chunk, choices, programs)
+    return outputs_of(q, k, v, gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
 
 
-def backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles):
+def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
     chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
         parts, tiles = one_pass_of(q, tiles)
-        walk = functools.partial(walk_of, log2_gamma=log2_gamma, chunk=chunk, parts=parts)
+        walk = functools.partial(walk_of, gamma=gamma, chunk=chunk, parts=parts)
         if totals is None:  # else of the same parts: the table has one chunk and number of programs for both directions
-            totals = totals_of(k, v, log2_gamma, chunk, parts, tiles["states"])
+            totals = totals_of(k, v, gamma, chunk, parts, tiles["states"])
         dq, _ = walk(grad, v, k, start=state, totals=totals, tiles=tiles["dq"], turned=True, want_end=False)
-        totals = totals_of(q, grad, log2_gamma, chunk, parts, tiles["states"], reverse=True)
+        totals = totals_of(q, grad, gamma, chunk, parts, tiles["states"], reverse=True)
         walk = functools.partial(walk, start=grad_state, totals=totals, reverse=True)
         dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
         dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
         return dq, dk, dv, dstate
-    states, _ = states_of(k, v, log2_gamma, state, chunk, choices, programs, want_end=False)
-    dq = outputs_of(grad, v, k, log2_gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
+    states, _ = states_of(k, v, gamma, state, chunk, choices, programs, want_end=False)
+    dq = outputs_of(grad, v, k, gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
     del states
-    states, dstate = states_of(q, grad, log2_gamma, grad_state, chunk, choices, programs, reverse=True, want_end=given)
+    states, dstate = states_of(q, grad, gamma, grad_state, chunk, choices, programs, reverse=True, want_end=given)
     back = {"states": states, "chunk": chunk, "reverse": True, "from_zero": grad_state is None}
-    dk = outputs_of(v, grad, q, log2_gamma, tiles=tiles["dk"], transposed=True, **back)
-    dv = outputs_of(k, q, grad, log2_gamma, tiles=tiles["dv"], **back)
+    dk = outputs_of(v, grad, q, gamma, tiles=tiles["dk"], transposed=True, **back)
+    dv = outputs_of(k, q, grad, gamma, tiles=tiles["dv"], **back)
     return dq, dk, dv, dstate
 
 
@@ -248,97 +252,129 @@ def _tiles(q, v, direction, chunk):
     return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
 
 
-@with_tiles_that_fit
-def _forward_now(q, k, v, log2_gamma, state, chunk):
-    tiles = _tiles(q, v, "forward", chunk)
-    q, k, v, state = map(common.readable, (q, k, v, state))
+def _now(function, direction, chunk, q, k, v, gamma, state, *rest):
+    """function(q, k, v, gamma, state, *rest, tiles) on the device of q, replayed where such a call was recorded."""
+    given = q, k, v, gamma, state, *rest
+    kind = kind_of(*given)
+    kind = kind and (function, chunk, *kind)
+    if results := again(kind, given):
+        return results
+
+    def call(q, k, v, gamma, state, *rest):
+        arrays = map(common.readable, (q, k, v, gamma, state, *rest))
+        return function(*arrays, _tiles(q, v, direction, chunk))
+
     with torch.cuda.device_of(q):  # Triton launches on the current device
         common.bind(q.device)
-        return forward_of(q, k, v, log2_gamma, state, tiles)
+        return recorded(call, kind, given)
 
 
 @with_tiles_that_fit
-def _backward_now(q, k, v, log2_gamma, state, totals, grad, grad_state, chunk):
-    tiles = _tiles(q, v, "backward", chunk)
-    q, k, v, state, grad, grad_state = map(common.readable, (q, k, v, state, grad, grad_state))
-    with torch.cuda.device_of(q):
-        common.bind(q.device)
-        return backward_of(q, k, v, log2_gamma, state, totals, grad, grad_state, tiles)
+def _forward_now(q, k, v, gamma, state, chunk):
+    return _now(forward_of, "forward", chunk, q, k, v, gamma, state)
 
 
-# The same as operators, so that torch.compile does not trace into them. An operator cannot return None.
+@with_tiles_that_fit
+def _backward_now(q, k, v, gamma, state, totals, grad, grad_state, chunk):
+    return _now(backward_of, "backward", chunk, q, k, v, gamma, state, totals, grad, grad_state)
+
+
+# The same as operators, so that compilers do not trace into them. An operator cannot return None.
 
 
 @torch.library.custom_op("retnet::chunkwise", mutates_args=())
 def _forward(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None, chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return _forward_now(q, k, v, log2_gamma, state, chunk)[:2]
+    return _forward_now(q, k, v, gamma, state, chunk)[:2]
 
 
 @_forward.register_fake
-def _(q, k, v, log2_gamma, state, chunk):
+def _(q, k, v, gamma, state, chunk):
     return common.token_major(v, v.shape[3]), common.state_like(q, v)
 
 
 @torch.library.custom_op("retnet::chunkwise_backward", mutates_args=())
 def _backward(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2_gamma: torch.Tensor, state: torch.Tensor | None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gamma: torch.Tensor, state: torch.Tensor | None,
     grad: torch.Tensor, grad_state: torch.Tensor | None, chunk: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    *grads, dstate = _backward_now(q, k, v, log2_gamma, state, None, grad, grad_state, chunk)
+    *grads, dstate = _backward_now(q, k, v, gamma, state, None, grad, grad_state, chunk)
     return *grads, q.new_empty(0) if dstate is None else dstate
 
 
 @_backward.register_fake
-def _(q, k, v, log2_gamma, state, grad, grad_state, chunk):
+def _(q, k, v, gamma, state, grad, grad_state, chunk):
     dstate = q.new_empty(0) if state is None else common.state_like(q, v)
     return *(common.token_major(x, x.shape[3]) for x in (q, k, v)), dstate
 
 
-def _traced(x):
-    """True while torch traces, when operators are needed; else they are skipped, as dispatch takes longer than a launch."""
-    return torch.compiler.is_compiling() or type(x) is not torch.Tensor
+def _as_heads(operator, gamma=3):
+    """Teach an operator torch.vmap: the new axis becomes more heads, which may have decays of their own."""
+
+    def folded(x, dim, axis, size):
+        if not isinstance(x, torch.Tensor):
+            return x
+        return (torch.stack([x] * size, axis) if dim is None else x.movedim(dim, axis)).flatten(axis, axis + 1)
+
+    def call(info, in_dims, *args):
+        size = info.batch_size
+        results = operator(*(folded(x, in_dims[i], 0 if i == gamma else 1, size) for i, x in enumerate(args)))
+        axes = tuple(None if x.ndim == 1 else 1 for x in results)  # the gradient of no state is an empty array
+        return tuple(
+            x if axis is None else x.unflatten(1, (size, -1)) for x, axis in zip(results, axes, strict=True)
+        ), axes
+
+    operator.register_vmap(call)
+
+
+_as_heads(_forward)
+_as_heads(_backward)
 
 
 class _Chunkwise(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, q, k, v, log2_gamma, state, chunk):
-        ctx.chunk = chunk
+    def forward(q, k, v, gamma, state, chunk):
+        """out, the state, and what the backward pass may be given: operators return neither None nor totals."""
+        if traced(q):
+            return *_forward(q, k, v, gamma, state, chunk), None
+        return _forward_now(q, k, v, gamma, state, chunk)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *arguments, ctx.chunk = inputs
         ctx.set_materialize_grads(False)  # an unused state then has no gradient, instead of zeros that would be read
-        arguments = q, k, v, log2_gamma, state
-        out, end, totals = (*_forward(*arguments, chunk), None) if _traced(q) else _forward_now(*arguments, chunk)
-        ctx.save_for_backward(*arguments, totals)
-        return out, end
+        ctx.save_for_backward(*arguments, output[2])
+        if output[2] is not None:
+            ctx.mark_non_differentiable(output[2])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, grad_state):
+    def backward(ctx, grad, grad_state, _):
         *arguments, totals = ctx.saved_tensors
         if grad is None:
             grad = torch.zeros_like(arguments[2])
-        if _traced(grad):
+        if traced(grad):
             *grads, dstate = _backward(*arguments, grad, grad_state, ctx.chunk)
         else:
             *grads, dstate = _backward_now(*arguments, totals, grad, grad_state, ctx.chunk)
         return *grads, None, None if arguments[4] is None else dstate, None
 
 
-def _check(q, k, v, gamma, state):
-    """Check the contract, and raise for what these kernels cannot do."""
-    check_retention(q, k, v, gamma, state)
-    if not isinstance(q, torch.Tensor):
-        raise TypeError(f"q must be a torch tensor, got {type(q).__name__}")
-    if q.dtype == torch.float64:
-        raise TypeError("q must be float32, bfloat16 or float16, got torch.float64, which retention_chunkwise computes")
-    if q.device.type != "cuda" and not common.INTERPRETED:
-        raise ValueError(
-            f"q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device {q.device}"
-        )
-    if gamma.requires_grad:
-        raise ValueError(
-            "gamma must not require a gradient, which retention_chunkwise computes and these kernels do not"
-        )
+def _call(q, k, v, gamma, state, chunk, kind):
+    """(out, state), through autograd only where it is needed: it takes longer than a launch."""
+    if kind is None or _differentiated(q, k, v, state):
+        return _Chunkwise.apply(q, k, v, gamma, state, chunk)[:2]
+    results = again((forward_of, chunk, *kind), (q, k, v, gamma, state))
+    return (results or _forward_now(q, k, v, gamma, state, chunk))[:2]
+
+
+def _differentiated(*arrays):
+    """True if gradients by one of the arrays may be asked for, or if torch computes derivatives in forward mode."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in arrays if x is not None)
+    return wanted or forward_ad._current_level >= 0
 
 
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
@@ -351,7 +387,7 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     Any strides; those of (B, T, H, K) transposed cost no copy where 16 divides K and V, and out has them. In float16,
     outputs, scores q k^T, states and their gradients must stay below 65,504.
     """
-    _check(q, k, v, gamma, state)
+    kind = check_fused(q, k, v, gamma, state)
     chunk = (
         0 if chunk_size is None else min(128, common.power_of_two(check_integer("chunk_size", chunk_size, minimum=1)))
     )
@@ -362,7 +398,8 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if key_fill or value_fill:  # the copy engine needs rows of whole 16 bytes; channels of zeros change nothing
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
-    out, state = _Chunkwise.apply(q, k, v, gamma.double().log2(), state, chunk)
+        kind = kind and kind_of(q, k, v, gamma, state)
+    out, state = _call(q, k, v, gamma, state, chunk, kind)
     if key_fill or value_fill:
         out = out[..., : v.shape[3] - value_fill]
         state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
@@ -376,20 +413,18 @@ def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
     (B, H, K, V) that receives the new state and is returned; it may be `state` itself, as in a CUDA graph. Without it, a
     call that needs gradients goes to the chunkwise form; torch raises for derivatives in forward mode.
     """
-    _check(q, k, v, gamma, state)
+    kind = check_fused(q, k, v, gamma, state)
     check_one_token(q)
-    if out_state is not None:
-        check_arrays(q=q, out_state=out_state)
-    arrays = [x for x in (q, k, v, state, out_state) if x is not None]
-    if (torch.is_grad_enabled() and any(x.requires_grad for x in arrays)) or forward_ad._current_level >= 0:
-        if out_state is not None:
-            raise ValueError("out_state must be None where gradients are asked for, got a tensor")
-        return retention_chunkwise_triton(q, k, v, gamma, state)
     if out_state is None:
-        out_state = common.state_like(q, v)
-    else:
-        check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
-        if not out_state.is_contiguous():
-            raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
-        torch.autograd.graph.increment_version(out_state)  # so that autograd notices if a graph had saved the old state
-    return launch_step(q, k, v, gamma, state, out_state), out_state
+        # The chunkwise form is an operator, which compilers and torch.func can take.
+        if kind is None or _differentiated(q, k, v, state):
+            return retention_chunkwise_triton(q, k, v, gamma, state)
+        return launch_step(q, k, v, gamma, state, None, kind)
+    check_arrays(q=q, out_state=out_state)
+    if _differentiated(q, k, v, state, out_state):
+        raise ValueError("out_state must be None where gradients are asked for, got a tensor")
+    check_state("out_state", out_state, (*q.shape[:2], q.shape[3], v.shape[3]), q.dtype)
+    if not out_state.is_contiguous():
+        raise ValueError(f"out_state must be contiguous, got strides {out_state.stride()}")
+    torch.autograd.graph.increment_version(out_state)  # so that autograd notices if a graph had saved the old state
+    return launch_step(q, k, v, gamma, state, out_state, kind)

@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 
 from . import triton_common as common
-from .triton_common import dot, load, power_less_one, step_decays, store
+from .replay import launch
+from .triton_common import dot, load, log2_decay, power_less_one, step_decays, store
 
 FAR = tl.constexpr(150.0)  # halvings: 2^-150 is zero in float32
 
@@ -56,7 +57,7 @@ def state_before(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _states_kernel(
-    x, y, log2_gammas, start, totals, states, end, T, heads, K, V, segments, chunks_a_segment,
+    x, y, gamma, start, totals, states, end, T, heads, K, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -74,7 +75,7 @@ def _states_kernel(
     row, column = tile // across * BK, tile % across * BV
     b, h = bh // heads, bh % heads
 
-    log2_gamma = tl.load(log2_gammas + h)
+    log2_gamma = log2_decay(gamma, h)
     steps, _, decay, last_decay = step_decays(log2_gamma, T, BT)
     tokens_a_segment = chunks_a_segment * CHUNK
     acc = state_before(
@@ -116,7 +117,7 @@ def cut(programs, chunks, wanted):
     return common.blocks(chunks, chunks_a_segment), chunks_a_segment
 
 
-def totals_of(x, y, log2_gamma, chunk, parts, tiles, *, reverse=False):
+def totals_of(x, y, gamma, chunk, parts, tiles, *, reverse=False):
     """What each segment but the last walked adds to the state, (B H, segments, K, V) float32; None for one segment.
 
     parts: as `cut` returns them.
@@ -124,7 +125,7 @@ def totals_of(x, y, log2_gamma, chunk, parts, tiles, *, reverse=False):
     if parts[0] == 1:
         return None
     totals = x.new_empty((x.shape[0] * x.shape[1], parts[0], x.shape[3], y.shape[3]), dtype=torch.float32)
-    _walk_states(x, y, log2_gamma, None, None, None, totals, chunk, parts, tiles, reverse)
+    _walk_states(x, y, gamma, None, None, None, totals, chunk, parts, tiles, reverse)
     return totals
 
 
@@ -133,7 +134,7 @@ def fitting(choices, x, y, programs):
     return next((tiles for tiles in choices if _tiles_of_state(tiles, x, y) >= programs), choices[-1])
 
 
-def states_of(x, y, log2_gamma, start, chunk, choices, programs, *, reverse=False, want_end=True):
+def states_of(x, y, gamma, start, chunk, choices, programs, *, reverse=False, want_end=True):
     """The state before each chunk, (B H, chunks, K, V) in x's dtype, and the last state, float32, if wanted.
 
     Without a start and with one segment, the state before the first chunk walked, zero, is not written.
@@ -142,10 +143,10 @@ def states_of(x, y, log2_gamma, start, chunk, choices, programs, *, reverse=Fals
     (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     tiles, chunks = fitting(choices, x, y, programs), common.blocks(time, chunk)
     parts = cut(_tiles_of_state(tiles, x, y), chunks, programs)
-    totals = totals_of(x, y, log2_gamma, chunk, parts, tiles, reverse=reverse)
+    totals = totals_of(x, y, gamma, chunk, parts, tiles, reverse=reverse)
     states = x.new_empty((batch * heads, chunks, key_dim, value_dim))
     end = common.state_like(x, y) if want_end else None
-    _walk_states(x, y, log2_gamma, start, totals, states, end, chunk, parts, tiles, reverse)
+    _walk_states(x, y, gamma, start, totals, states, end, chunk, parts, tiles, reverse)
     return states, end
 
 
@@ -154,12 +155,13 @@ def _tiles_of_state(tiles, x, y):
     return common.blocks(x.shape[3], bk) * common.blocks(y.shape[3], bv) * x.shape[0] * x.shape[1]
 
 
-def _walk_states(x, y, log2_gamma, start, totals, states, end, chunk, parts, tiles, reverse):
+def _walk_states(x, y, gamma, start, totals, states, end, chunk, parts, tiles, reverse):
     (_, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
     bt, walked = min(tiles["BT"], chunk), parts[0] - (states is None)
-    _states_kernel[(_tiles_of_state(tiles, x, y) * walked,)](
-        common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), log2_gamma,
+    launch(
+        _states_kernel, (_tiles_of_state(tiles, x, y) * walked,),
+        common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
         *(common.descriptor(each, bk, bv) for each in (start, totals, states, end)), time, heads, key_dim, value_dim, *parts,
         CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],

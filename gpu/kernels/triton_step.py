@@ -1,10 +1,13 @@
 """The decode step as a Triton kernel: the state is read once and written once, and little else moves."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
 from . import triton_common as common
+from .replay import again, launch, recorded
 
 TILES = {"BK": 256, "BV": 32, "num_warps": 4}
 
@@ -33,17 +36,32 @@ def _step_kernel(q, k, v, gamma, state, out, new_state, heads, K, V, BK: tl.cons
     tl.store(out + bh * V + columns, acc.to(out.dtype.element_ty), mask=within)
 
 
-def launch_step(q, k, v, gamma, state, out_state):
-    """out (B, H, 1, V) of one token, and out_state filled; arguments are those of `retention_step_triton`, checked."""
+def launch_step(q, k, v, gamma, state, out_state, kind):
+    """(out (B, H, 1, V), the state after one token), written to out_state if there is one; arguments are checked.
+
+    kind: of the other arguments, as `triton_checks.kind_of` returns it.
+    """
+    if 0 in (q.numel(), v.numel()):  # nothing to launch
+        after = common.state_like(q, v) if out_state is None else out_state
+        return torch.zeros_like(v), after.zero_() if state is None else after.copy_(state)
+    where = "new" if out_state is None else "in place" if out_state is state else "given"
+    given = (q, k, v, gamma, state) if where != "given" else (q, k, v, gamma, state, out_state)
+    kind = kind and (_step, where, *kind)
+    if results := again(kind, given):
+        return results
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        return recorded(functools.partial(_step, where == "in place"), kind, given)
+
+
+def _step(in_place, q, k, v, gamma, state, out_state=None):
     (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
     q, k, v, gamma = (x.contiguous() for x in (q, k, v, gamma))
     state = None if state is None else state.contiguous()
     bk, bv = min(TILES["BK"], common.power_of_two(key_dim)), min(TILES["BV"], common.power_of_two(value_dim))
+    after = state if in_place else common.state_like(q, v) if out_state is None else out_state
     out = torch.empty_like(v)
-    if 0 in (out.numel(), out_state.numel()):  # nothing to launch
-        return out.zero_()
-    with torch.cuda.device_of(q):  # Triton launches on the current device
-        _step_kernel[(common.blocks(value_dim, bv) * batch * heads,)](
-            q, k, v, gamma, state, out, out_state, heads, key_dim, value_dim, **TILES | {"BK": bk, "BV": bv}
-        )
-    return out
+    launch(
+        _step_kernel, (common.blocks(value_dim, bv) * batch * heads,),
+        q, k, v, gamma, state, out, after, heads, key_dim, value_dim, **TILES | {"BK": bk, "BV": bv},
+    )  # fmt: skip
+    return out, after

@@ -24,8 +24,8 @@ from runs import losses
 from torch.autograd import forward_ad
 
 import refimpl
-from refimpl.libraries import values_trusted
 from refimpl.conformance import contract, validation
+from refimpl.libraries import values_trusted
 from refimpl.tree import map_tree
 
 pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
@@ -35,9 +35,9 @@ from triton.runtime.errors import OutOfResources
 from gpu.bench.kernels import Shape, inputs
 from gpu.kernel_ladder import __main__ as ladder
 from gpu.kernel_ladder import tune
+from gpu.kernels import replay, triton_checks, triton_tiles
 from gpu.kernels import triton_retention as ours
 from gpu.kernels import triton_states as states
-from gpu.kernels import triton_tiles
 from gpu.kernels.registry import step_of
 from gpu.kernels.triton_common import readable
 from gpu.models.build import build
@@ -74,6 +74,12 @@ CHECKS = [  # the others are of float64, or compare bits with it: tests below as
 def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
     monkeypatch.setattr(contract.close, "__defaults__", (1e-4,))  # absolute, where entries are up to 30
     check(ours.retention_chunkwise_triton, Float32("torch", torch))
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded():
+    """Each test makes its own recordings: some replace what a call launches."""
+    replay.forget()
 
 
 @pytest.fixture
@@ -206,6 +212,7 @@ def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monke
     monkeypatch.setattr(ours, name, narrow)
     case = q, _, v, *_ = case_of(dtype, 150, 32, 80)
     for expected in ([False, True], [True]):
+        replay.forget()
         equals_reference(case)
         assert tried == expected
         tried.clear()
@@ -247,11 +254,11 @@ def test_two_threads_may_find_the_tiles_too_large_at_once(monkeypatch, nothing_t
 def test_segments_of_time_change_nothing(segments, with_state, poisoned):
     """States of several segments at a time, forwards and backwards, over a ragged tail."""
     _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
-    state, log2_gamma = state if with_state else None, gamma.log2()
+    state = state if with_state else None
     tiles = triton_tiles.tiles_for(16, 16, torch.float32)["forward"]["states"]
     for reverse in (False, True):
         want, got = (
-            ours.states_of(k, v, log2_gamma, state, 32, tiles, programs, reverse=reverse)
+            ours.states_of(k, v, gamma, state, 32, tiles, programs, reverse=reverse)
             for programs in (1, 2 * segments)  # of two heads, a tile each
         )
         if not with_state:  # what it was before the first chunk is known, and left out
@@ -260,8 +267,8 @@ def test_segments_of_time_change_nothing(segments, with_state, poisoned):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-4)
         walk, found = {"BV": 64, "warps": 4, "stages": 1}, []
         for parts in (ours.cut(1, 4, 1), ours.cut(1, 4, segments)):
-            totals = ours.totals_of(k, v, log2_gamma, 64, parts, tiles[-1], reverse=reverse)
-            found.append(ours.walk_of(k, k, v, log2_gamma, state, totals, 64, parts, walk, reverse=reverse))
+            totals = ours.totals_of(k, v, gamma, 64, parts, tiles[-1], reverse=reverse)
+            found.append(ours.walk_of(k, k, v, gamma, state, totals, 64, parts, walk, reverse=reverse))
         for x, y in zip(*found, strict=True):
             assert torch.allclose(x, y, rtol=1e-5, atol=1e-3)
 
@@ -276,7 +283,7 @@ def test_what_a_fast_head_has_forgotten_is_not_read(reverse, poisoned):
     )
     forgotten, before = v.clone(), torch.full_like(state, torch.nan)
     forgotten[:, :, far] = torch.nan
-    common = {"log2_gamma": gamma.log2(), "chunk": 32, "reverse": reverse}
+    common = {"gamma": gamma, "chunk": 32, "reverse": reverse}
     tiles, found = {"BT": 32, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, []
     parts = ours.cut(2, 13, 10)
     assert parts == (5, 3)
@@ -296,10 +303,10 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
     _, k, v, gamma, _ = arrays(torch.float32, 512, 16, 16)
     gamma[:] = 2.0**-0.1
     oldest = slice(496, None) if reverse else slice(16)
-    tiles, log2_gamma = {"BT": 16, "BK": 16, "BV": 16, "warps": 4, "stages": 1}, gamma.log2()
+    tiles = {"BT": 16, "BK": 16, "BV": 16, "warps": 4, "stages": 1}
     alone = torch.zeros_like(v)
     alone[:, :, oldest] = v[:, :, oldest]
-    _, end = ours.states_of(k, alone, log2_gamma, None, 32, [tiles], 16, reverse=reverse)  # of 8 segments
+    _, end = ours.states_of(k, alone, gamma, None, 32, [tiles], 16, reverse=reverse)  # of 8 segments
     some = torch.exp2(-0.1 * torch.arange(512.0, dtype=torch.float64))
     weights = some if reverse else some.flip(0)
     weights = weights.to(DEVICE) * (gamma[0] if reverse else 1)
@@ -309,10 +316,10 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
     far = v.clone()
     beyond = slice(400, None) if reverse else slice(112)  # of the segment walked first, all but its last 9 steps
     far[:, :, beyond] = torch.nan
-    parts, log2_gamma = ours.cut(2, 16, 4), gamma.log2()
+    parts = ours.cut(2, 16, 4)
     assert parts == (2, 8)
     for_all, for_near = (
-        ours.totals_of(k, values, log2_gamma, 32, parts, tiles, reverse=reverse)[:, 1 if reverse else 0]
+        ours.totals_of(k, values, gamma, 32, parts, tiles, reverse=reverse)[:, 1 if reverse else 0]
         for values in (v, far)
     )
     assert torch.equal(for_all, for_near)
@@ -322,11 +329,11 @@ def test_backward_takes_the_segments_of_the_forward_pass():
     """The same bits whether it is given what they add to the state or, as under a compiler, adds it up again."""
     q, k, v, gamma, state, grad, grad_state = case_of(torch.float16, 300, 32, 80)
     entry = triton_tiles.tiles_for(32, 80, torch.float16)
-    *_, totals = ours.forward_of(q, k, v, gamma.log2(), state, entry["forward"])
+    *_, totals = ours.forward_of(q, k, v, gamma, state, entry["forward"])
     assert totals.shape[1] == 2
     same_bits(
         *(
-            ours.backward_of(q, k, v, gamma.log2(), state, given, grad, grad_state, entry["backward"])
+            ours.backward_of(q, k, v, gamma, state, given, grad, grad_state, entry["backward"])
             for given in (totals, None)
         )
     )
@@ -346,8 +353,8 @@ def test_one_pass_takes_tiles_by_the_number_of_walks(batch, fit, monkeypatch):
             entry[direction][role] = [{"BV": 64, "warps": 4, "stages": stages} for stages in (1, 2)]
     spy = lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)  # noqa: E731
     monkeypatch.setattr(ours, "walk_of", spy)
-    ours.forward_of(q, k, v, gamma.log2(), None, entry["forward"])
-    ours.backward_of(q, k, v, gamma.log2(), None, None, v, None, entry["backward"])
+    ours.forward_of(q, k, v, gamma, None, entry["forward"])
+    ours.backward_of(q, k, v, gamma, None, None, v, None, entry["backward"])
     assert [tiles["stages"] for tiles in seen] == [1 + fit] * 4
 
 
@@ -451,8 +458,8 @@ def test_torch_library_accepts_the_operators():
     """Schema, and shapes and strides on fake tensors, so that torch.compile need not look inside."""
     q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
     for start in (None, state):
-        torch.library.opcheck(ours._forward, (q, k, v, gamma.log2(), start, 0))
-        torch.library.opcheck(ours._backward, (q, k, v, gamma.log2(), start, v, start, 0))
+        torch.library.opcheck(ours._forward, (q, k, v, gamma, start, 0))
+        torch.library.opcheck(ours._backward, (q, k, v, gamma, start, v, start, 0))
 
 
 @pytest.mark.parametrize("read", ["both", "out", "state"])
@@ -607,6 +614,7 @@ def test_what_these_kernels_refuse():
 @pytest.mark.skipif(ON_GPU, reason="kernels are compiled here")
 def test_without_a_gpu_or_the_interpreter_the_message_says_so(monkeypatch):
     monkeypatch.setattr(ours.common, "INTERPRETED", False)
+    monkeypatch.setattr(triton_checks, "_passed", set())
     message = "q must be on a CUDA device, unless TRITON_INTERPRET=1 was set before the import, got device cpu"
     validation.refused(lambda: ours.retention_chunkwise_triton(*arrays(torch.float32, 1)), ValueError, message)
 
@@ -678,8 +686,8 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
         q, k, v, grad, gamma = inputs(Shape(2, 16, 16), length, search.tokens, DEVICE)
         zero = torch.zeros(len(q), 2, 16, 16, device=DEVICE)
         want = with_gradients(refimpl.retention_parallel, *in_float64(q, k, v, gamma, None, grad, zero))
-        got = ours.forward_of(q, k, v, gamma.double().log2(), None, entry["forward"])[:2]
-        got += ours.backward_of(q, k, v, gamma.double().log2(), None, None, grad, None, entry["backward"])[:3]
+        got = ours.forward_of(q, k, v, gamma, None, entry["forward"])[:2]
+        got += ours.backward_of(q, k, v, gamma, None, None, grad, None, entry["backward"])[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
 
 
@@ -788,3 +796,85 @@ def test_a_model_trains_and_decodes_with_the_kernels():
     np.testing.assert_allclose(*map(torch.stack, logits), rtol=1e-4, atol=1e-5)
     assert step.state.layers[0].data_ptr() == state.layers[0].data_ptr()  # written over
     assert not torch.equal(state.layers[0], zero)
+
+
+# ---------------------------------------------------------------- called plainly, in graphs and traces
+
+
+FUSED = {"chunkwise": ours.retention_chunkwise_triton, "step": ours.retention_step_triton}
+
+
+def call_of(name, dtype=torch.float32):
+    """A fused function, and arguments for it."""
+    return FUSED[name], arrays(dtype, 1 if name == "step" else 20, 16, 16)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_plain_call_is_compiled_and_exported(name):
+    function, given = call_of(name)
+
+    class Module(torch.nn.Module):
+        def forward(self, *args):
+            return function(*args)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Dynamo about itself
+        compiled = torch.compile(Module(), backend="aot_eager", fullgraph=True)
+        exported = torch.export.export(Module(), given).module()
+        for call in (compiled, exported):
+            agree(call(*given), function(*given), 1e-6)
+            q, k, v, gamma, state = given
+            if not ON_GPU:  # there it would stop the process
+                with pytest.raises(RuntimeError, match=r"gamma must lie in \(0, 1\]"):
+                    call(q, k, v, gamma + 1, state)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_vmap_and_functional_gradients(name):
+    """Over sequences, over decays, and of gradients inside: as one call after the other."""
+    function, (q, k, v, gamma, state) = call_of(name)
+    other = arrays(torch.float32, q.shape[2], 16, 16, seed=1)
+    pairs = [torch.stack(pair) for pair in zip((q, k, v, state), (*other[:3], other[4]), strict=True)]
+    gammas = torch.stack([gamma, gamma / 2])
+    got = torch.func.vmap(function)(*pairs[:3], gammas, pairs[3])
+    for i in range(2):
+        agree([x[i] for x in got], function(*(x[i] for x in pairs[:3]), gammas[i], pairs[3][i]), 1e-6)
+    shared = torch.func.vmap(function, in_dims=(0, 0, 0, None, None))(*pairs[:3], gamma, state)
+    agree([x[1] for x in shared], function(*(x[1] for x in pairs[:3]), gamma, state), 1e-6)
+
+    def loss(q, k, v, state):
+        out, after = function(q, k, v, gamma, state)
+        return out.square().sum() + after.square().sum()
+
+    gradient = torch.func.grad(loss, argnums=(0, 1, 2, 3))
+    leaves = [x.clone().requires_grad_() for x in (q, k, v, state)]
+    want = torch.autograd.grad(loss(*leaves), leaves)
+    agree(gradient(q, k, v, state), want, 1e-6)
+    agree([x[0] for x in torch.func.vmap(gradient)(*pairs)], want, 1e-6)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_autocast_changes_nothing(name):
+    function, given = call_of(name)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        same_bits(function(*given), function(*given))
+        results = function(*given)
+    same_bits(results, function(*given))
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_gamma_that_changes_is_looked_at_again(name):
+    """And so is one of another version; a decay of any strides counts as it is."""
+    function, (q, k, v, gamma, state) = call_of(name)
+    want = function(q, k, v, gamma, state)
+    spread = torch.stack([gamma, gamma + 1], dim=1)[:, 0]
+    assert not spread.is_contiguous()
+    same_bits(function(q, k, v, spread, state), want)
+    gamma.mul_(0.5)
+    halved = function(q, k, v, gamma, state)
+    assert not torch.equal(halved[1], want[1])
+    same_bits(halved, function(q, k, v, gamma.clone(), state))
+    if not ON_GPU:
+        gamma.add_(1.0)
+        with pytest.raises(ValueError, match="gamma must lie in"):
+            function(q, k, v, gamma, state)
