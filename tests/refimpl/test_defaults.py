@@ -65,6 +65,10 @@ DEFAULTS = {
     },
     interop.from_fla: {"num_heads": None, "norm_eps": 1e-6, "shared_embedding": False},
     interop.to_fla: {"fuse_norm": True},
+    interop.load_folder: {
+        "num_heads": None, "activation": None, "embedding_scale": None, "norm_eps": None, "unpickle": None,
+    },
+    interop.save_folder: {"library": "fla"},
     text.load_corpus: {"source": "kjv", "pattern": "*"},
     text.split_by_book: {"held_out": 0.1, "seed": 0},
     text.consecutive_batches: {"max_windows": None},

@@ -1,0 +1,81 @@
+"""Files of torch.save are read without running what they hold, and what else they may be is said."""
+
+import argparse
+import os
+import pickle
+import re
+import tomllib
+import zipfile
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+import torch
+from paths import ROOT
+
+from gpu.models.pickles import unpickle
+from refimpl.interop.files import UNPICKLERS
+
+
+class Runs:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_the_package_announces_it():
+    """Where it is installed: `refimpl.interop.load_folder` finds it so."""
+    announced = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][UNPICKLERS]
+    assert [EntryPoint(name, value, UNPICKLERS).load() for name, value in announced.items()] == [unpickle]
+
+
+def test_weights_settings_and_namespaces(tmp_path):
+    content = {"model": {"w": torch.ones(2).bfloat16()}, "args": argparse.Namespace(a=1, b=argparse.Namespace(c=None))}
+    for new in (True, False):
+        torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+        read = unpickle(tmp_path / "x.pt")
+        assert torch.equal(read["model"]["w"], content["model"]["w"])
+        assert read["args"] == content["args"]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_nothing_runs(tmp_path, plain):
+    made = tmp_path / "made"
+    if plain:
+        (tmp_path / "x.pt").write_bytes(pickle.dumps({"w": Runs(made)}, protocol=2))
+    else:
+        torch.save({"w": Runs(made)}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt' pickles posix\.mkdir, and unpickling that could run code"):
+        unpickle(tmp_path / "x.pt")
+    assert not made.exists()
+
+
+def test_other_contents(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"w": np.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"pickles numpy\._core\.multiarray\._reconstruct, and"):
+        unpickle(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "text")
+    with pytest.raises(ValueError, match=r"^path must be a whole file of torch\.save; '.*x\.pt' is not: "):
+        unpickle(path)
+    path.write_bytes(pickle.dumps({"w": 1}, protocol=4))
+    with pytest.raises(ValueError, match=r"is not: no checkpoint$"):
+        unpickle(path)
+    with pytest.raises(FileNotFoundError):
+        unpickle(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_every_length_of_a_truncated_file(tmp_path, new):
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.arange(8.0)}, path, _use_new_zipfile_serialization=new)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 60)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"^path must .*; {re.escape(repr(str(path)))} (is not: |pickles )"):
+            unpickle(path)
