@@ -61,9 +61,13 @@ class RetNet(nn.Module):
     @classmethod
     def load(cls, path, device="cpu"):
         """Read a model that `save` or `refimpl.weights.save_params` wrote; errors as `load_params`."""
-        params, config = load_params(path)
+        return cls.holding(*load_params(path), device)
+
+    @classmethod
+    def holding(cls, params, config, device="cpu"):
+        """The module of NumPy parameters, in their dtype."""
         weights = {name: torch.from_numpy(weight) for name, weight in flatten(params).items()}
-        model = cls(config, dtype=weights["embedding"].dtype).to(device)
+        model = cls(config, dtype=weights["embedding"].dtype, seed=None).to(device)
         model.load_state_dict(weights)
         return model
 

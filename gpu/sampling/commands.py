@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from refimpl.training.bpe import Tokenizer
+from refimpl.interop import load_folder
 from refimpl.weights import PRETRAINED
 
 from ..parallel.launch import Device, check_device, optional
@@ -16,7 +15,10 @@ DEMO_WEIGHTS = Path("runs/demo/weights.safetensors")
 Prompts = optional(
     list[str], "texts to continue; with --state by default none", parameter=typer.Argument, metavar="PROMPT..."
 )
-Weights = optional(Path, "file that train wrote; by default that of runs/demo, else the model that ships")
+Weights = optional(
+    Path,
+    "file or folder of a RetNet: of a run, or as found on a hub; by default that of runs/demo, else the model that ships",
+)
 TopK = optional(int, "draw from the k likeliest tokens; by default from all", min=1)
 TopP = optional(float, "draw from the likeliest tokens that reach this probability; by default from all")
 StateFile = optional(Path, "file that --save-state wrote, to go on from; by default none")
@@ -35,15 +37,18 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws; the same one writes the same text")] = 0,
     state: StateFile = None,
     save_state: NewStateFile = None,
+    ids: Annotated[bool, typer.Option("--ids", help="PROMPT and what is written are ids of tokens")] = False,
     stream: Annotated[bool, typer.Option(help="print the text as it comes; for one PROMPT")] = False,
     device: Device = None,
 ):
     """Continue each PROMPT with a trained model, in the recurrent form."""
     import torch
 
+    from ..models.pickles import unpickle
     from ..models.retnet import RetNet
-    from .generate import prefill, stream_text
+    from .generate import prefill
     from .prompt_cache import load_past, save_past
+    from .vocabulary import Ids, vocabulary_of
 
     device = check_device(device)
     prompts = prompts or [""]
@@ -56,22 +61,15 @@ def generate(
     for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
-    # The pretrained model is stored in float16, and was trained in float32.
-    model, merges = RetNet.load(weights, device).float(), weights.with_name("tokenizer.json")
-    tokenizer = Tokenizer.load(merges) if merges.exists() else Tokenizer()
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"weights must be of a model over {tokenizer.vocab_size} tokens, as {str(merges)!r} says or bytes are, "
-            f"got {model.config.vocab_size}"
-        )
+    params, config = load_folder(weights, unpickle=unpickle)
+    model = RetNet.holding(params, config, device).float()  # half precision is for storing
+    vocabulary = Ids() if ids else vocabulary_of(weights, config.vocab_size)
     past = load_past(state, model) if state else None
-    read = [torch.from_numpy(tokenizer.encode(prompt).astype(np.int64)).to(device) for prompt in prompts]
+    read = [torch.from_numpy(vocabulary.encode(prompt)).to(device) for prompt in prompts]
     past = prefill(model, read, past)
     if save_state:
         save_past(save_state, past, model)
-    pieces = stream_text(
-        model, past, tokens, pieces=tokenizer.pieces, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
+    pieces = vocabulary.stream(model, past, tokens, read, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     if stream:
         print(prompts[0], end="", flush=True)
         for (piece,) in pieces:
