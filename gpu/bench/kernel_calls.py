@@ -22,7 +22,7 @@ from ..kernels.registry import RETENTIONS, has_flash
 from .graph import Recorded
 from .kernel_floor import FORWARD
 from .rows import ATTENTION_LABELS
-from .timing import Work
+from .timing import Work, host_seconds
 
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 CHUNK_SIZE = 256  # of retentions that take one
@@ -114,11 +114,14 @@ def kernels_here(time, device):
 
 
 def work_of(call, tokens, cuda_graph, device):
-    """The `Work` of a call that handles `tokens`; launched from Python, or as a CUDA graph, which cannot copy from the host."""
+    """The `Work` of a call that handles `tokens`; launched from Python, or as a CUDA graph, which cannot copy from the host.
+
+    host_seconds, of the row: what a call from Python takes the CPU.
+    """
     if cuda_graph:
         recorded = Recorded(call, device)
         return Work(lambda: recorded.graph.replay(), tokens, {})  # keeps the call alive, whose inputs the graph reads
-    return Work(call, tokens, {})
+    return Work(call, tokens, {"host_seconds": host_seconds(call, device)})
 
 
 def kernel_work(name, what, shape, time, tokens, device, *, cuda_graph=False):

@@ -8,8 +8,6 @@ import functools
 
 import torch
 
-from refimpl.libraries import values_trusted
-
 from ..kernels.registry import RETENTIONS, has_fused
 from . import accuracy, targets
 from .compile_ahead import compile_ahead, jobs
@@ -49,6 +47,7 @@ class Kernels(Section):
     """Retentions alone; no rows if the fused kernels do not run on the device."""
 
     name = "kernels"
+    as_called = True
     what = (
         "one retention, forwards and with gradients, and decode steps: median seconds over the rounds, and the floor "
         "of the operations and bytes that it cannot do without; relative RMS errors against float64"
@@ -63,6 +62,7 @@ class Kernels(Section):
     measured = (  # for steps, the time of one
         ("µs", lambda row: format_microseconds(row["seconds"]["median"], row)),
         ("spread", format_spread),
+        ("CPU, µs", lambda row: format_microseconds((row.get("host_seconds") or {}).get("median"), row)),
         ("floor, µs", lambda row: format_microseconds(row["floor_seconds"], row)),
         ("of floor", lambda row: format_share(row["share_of_roofline"])),
     )
@@ -96,8 +96,7 @@ class Kernels(Section):
             progress("kernels: nothing is measured, because the fused ones do not run here")
             return
         progress("kernels: errors against float64")
-        with values_trusted():
-            accuracy.measure(config.kernel_tokens, device, result["accuracy"], deadline=deadline, keep=keep)
+        accuracy.measure(config.kernel_tokens, device, result["accuracy"], deadline=deadline, keep=keep)
 
     def summary(self, result):
         """The targets, with what was measured."""

@@ -85,7 +85,8 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
         if not deadline.passed():
             progress(f"{group.section}: {describe_group(group)}")
         compiler = fresh_compiler() if group.compiled else nullcontext()
-        with numerics(group.settings, device), values_trusted(), compiler:
+        values = nullcontext() if ALL[group.section].as_called else values_trusted()
+        with numerics(group.settings, device), values, compiler:
             time_candidates(
                 group.candidates, config.rounds, device, deadline=deadline, rows=results[group.section]["rows"],
                 keep=lambda name=group.section: keep(name),

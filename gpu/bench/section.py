@@ -27,11 +27,13 @@ class Section:
     name: of the section and its file. what: what it measures, for that file. default: True if it is measured when no
     section is named. lists: what its file holds besides rows. identity, measured: columns of its table as (heading, function
     of a row that returns text); those in `measured` are filled for measured rows. figure: a function of the file's contents,
-    or None.
+    or None. as_called: True if public functions are timed as a user calls them; False for loops over values of their own, at
+    which nobody looks.
     """
 
     name = what = ""
     default = True
+    as_called = False
     lists = ()
     identity = measured = ()
     figure = None

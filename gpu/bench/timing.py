@@ -183,6 +183,24 @@ def seconds_of(call, repeats, device):
     return start.elapsed_time(end) / 1e3 / repeats
 
 
+def host_seconds(call, device, *, calls=40, rounds=9):
+    """What a call takes the CPU, {"median", "min", "max"} of the means over some calls that no GPU is waited for; None on a CPU.
+
+    Calls that take the GPU long are few, for a full queue makes the CPU wait.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    call()
+    once, readings = seconds_of(call, 1, device), []
+    if once > LEAST_SECONDS:
+        calls, rounds = 1, 3
+    for _ in range(rounds):
+        torch.cuda.synchronize(device)  # the queue is empty
+        readings.append(wall_seconds(call, min(calls, max(1, int(LEAST_SECONDS / max(once, 1e-9))))))
+    torch.cuda.synchronize(device)
+    return {"median": statistics.median(readings), "min": min(readings), "max": max(readings)}
+
+
 def what_happened(error):
     """The fields of a row whose candidate raised `error`."""
     if isinstance(error, LeftOutError):

@@ -23,7 +23,6 @@ from gpu.bench.timing import milliseconds
 from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
 from refimpl.files import write_atomically
-from refimpl.libraries import values_trusted
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
 PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for
@@ -69,7 +68,7 @@ def main(
     heads, key_dim, value_dim = SHAPES[shape]
     q, k, v, _, gamma = inputs(SHAPES[shape], time, tokens)
     rows, calls, predicted = {}, {}, (shape, time, tokens) == PREDICTED
-    with torch.no_grad(), values_trusted():
+    with torch.no_grad():
         for name in VERSIONS:
             row = rows[name] = {}
             try:

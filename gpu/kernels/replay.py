@@ -33,23 +33,26 @@ def again(kind, arrays):
     return recording.replay(arrays) if recording is not None and recording.fits(arrays) else None
 
 
-def recorded(function, kind, arrays):
-    """function(*arrays), a tuple of tensors and None, recorded for `again`.
+def again_or_recorded(function, kind, arrays):
+    """`again`, or else function(*arrays), a tuple of tensors and None, recorded.
 
     kind: hashable, what decides what the function launches: `triton_checks.kind_of` the arrays, and more; None to record nothing.
-    arrays: tensors or None. The function may allocate without filling, and write by `launch` alone.
+    arrays: tensors that a kernel reads as they are, or None. The function may allocate without filling, and write by `launch`
+    alone.
     """
     if INTERPRETED or kind is None:
         return function(*arrays)
+    if results := again(kind, arrays):
+        return results
     recording = _local.recording = _Recording(arrays)
     try:
         results = function(*arrays)
     finally:
         _local.recording = None
-    if recording.end(results):
-        if len(_recordings) >= MOST:
-            _recordings.clear()
-        _recordings[kind] = recording
+    recording.end(results)
+    if len(_recordings) >= MOST:
+        _recordings.clear()
+    _recordings[kind] = recording
     return results
 
 
@@ -98,13 +101,8 @@ class _Recording:
         self.uses.append(set(uses))
 
     def end(self, results):
-        """Note what is returned, and free each other array after the last launch that uses it, as the call did.
-
-        False if the call made copies of what it was given, which a recording cannot.
-        """
-        given, read = range(self.given), set().union(*self.uses)
-        if any(x is not None and number not in read for number, x in enumerate(self.arrays[: self.given])):
-            return False
+        """Note what is returned, and free each other array after the last launch that uses it, as the call did."""
+        given = range(self.given)
         self.aligned = [n for n in given if self.arrays[n] is not None and self.arrays[n].data_ptr() % 16 == 0]
         self.results = [None if x is None else self.numbers[id(x)] for x in results]
         steps, later = [], {None, *self.results, *given}
@@ -114,7 +112,6 @@ class _Recording:
             later |= uses
         self.steps = steps[::-1]
         del self.arrays, self.numbers, self.uses
-        return True
 
     def replay(self, arrays):
         """The results for other arrays."""

@@ -47,7 +47,7 @@ from torch.nn.functional import pad
 from refimpl.checks import check_arrays, check_integer, check_one_token, check_state
 
 from . import triton_common as common
-from .replay import again, launch, recorded
+from .replay import again, again_or_recorded, launch
 from .triton_checks import check_fused, kind_of, traced
 from .triton_common import dot, load, log2_decay, log2_decay_32, step_decays, store
 from .triton_states import cut, state_before, states_of, totals_of
@@ -252,21 +252,18 @@ def _tiles(q, v, direction, chunk):
     return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
 
 
-def _now(function, direction, chunk, q, k, v, gamma, state, *rest):
-    """function(q, k, v, gamma, state, *rest, tiles) on the device of q, replayed where such a call was recorded."""
-    given = q, k, v, gamma, state, *rest
+def _now(function, direction, chunk, *given):
+    """function(*given, tiles) on the device of q, the first given, replayed where such a call was recorded."""
+    q, _, v, *_ = given
     kind = kind_of(*given)
-    kind = kind and (function, chunk, *kind)
-    if results := again(kind, given):
+    if results := again(kind and (function, chunk, *kind), given):
         return results
-
-    def call(q, k, v, gamma, state, *rest):
-        arrays = map(common.readable, (q, k, v, gamma, state, *rest))
-        return function(*arrays, _tiles(q, v, direction, chunk))
-
     with torch.cuda.device_of(q):  # Triton launches on the current device
         common.bind(q.device)
-        return recorded(call, kind, given)
+        copied = tuple(map(common.readable, given))
+        kind = kind and kind_of(*copied)
+        call = lambda *arrays: function(*arrays, _tiles(q, v, direction, chunk))  # noqa: E731
+        return again_or_recorded(call, kind and (function, chunk, *kind), copied)
 
 
 @with_tiles_that_fit

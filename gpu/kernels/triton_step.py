@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 from . import triton_common as common
-from .replay import again, launch, recorded
+from .replay import again, again_or_recorded, launch
+from .triton_checks import kind_of
 
 TILES = {"BK": 256, "BV": 32, "num_warps": 4}
 
@@ -46,17 +47,16 @@ def launch_step(q, k, v, gamma, state, out_state, kind):
         return torch.zeros_like(v), after.zero_() if state is None else after.copy_(state)
     where = "new" if out_state is None else "in place" if out_state is state else "given"
     given = (q, k, v, gamma, state) if where != "given" else (q, k, v, gamma, state, out_state)
-    kind = kind and (_step, where, *kind)
-    if results := again(kind, given):
+    if results := again(kind and (_step, where, *kind), given):
         return results
     with torch.cuda.device_of(q):  # Triton launches on the current device
-        return recorded(functools.partial(_step, where == "in place"), kind, given)
+        copied = tuple(x if x is None else x.contiguous() for x in given)
+        kind = kind and kind_of(*copied)
+        return again_or_recorded(functools.partial(_step, where == "in place"), kind and (_step, where, *kind), copied)
 
 
 def _step(in_place, q, k, v, gamma, state, out_state=None):
     (batch, heads, _, key_dim), value_dim = q.shape, v.shape[3]
-    q, k, v, gamma = (x.contiguous() for x in (q, k, v, gamma))
-    state = None if state is None else state.contiguous()
     bk, bv = min(TILES["BK"], common.power_of_two(key_dim)), min(TILES["BV"], common.power_of_two(value_dim))
     after = state if in_place else common.state_like(q, v) if out_state is None else out_state
     out = torch.empty_like(v)
