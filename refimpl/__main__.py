@@ -1,10 +1,11 @@
-"""python -m refimpl: how far the forms of retention are apart, what they cost, and a model trained in NumPy."""
+"""python -m refimpl: how far the forms of retention are apart, what they cost, and a model trained and sampled in NumPy."""
 
 import typer
 
 from .bench.commands import bench
 from .cli import Version, run
 from .compare import compare
+from .generate import generate
 from .training.commands import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -17,7 +18,7 @@ def default(context: typer.Context, version: Version = False):
         compare()
 
 
-for command in (compare, train, bench):
+for command in (compare, train, generate, bench):
     app.command()(command)
 
 if __name__ == "__main__":

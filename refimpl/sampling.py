@@ -1,0 +1,96 @@
+"""Sampling: prompts are read chunkwise, then each new token costs one recurrent step (Eq. 6)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .arrays import Params
+from .checks import check_integer, check_number
+from .config import RetNetConfig
+from .model import State, decode_step, forward
+from .retention import retention_chunkwise
+
+
+def sample(
+    params: Params,
+    prompt: np.ndarray,
+    config: RetNetConfig,
+    new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    state: State | None = None,
+) -> Iterator[tuple[np.ndarray, State]]:
+    """Continue a batch of prompts of one length, token by token.
+
+    Args:
+        params, config: a model, NumPy arrays.
+        prompt: (B, T) integers in [0, vocab_size), T at least 1.
+        new_tokens: N, how many to draw, at least 0.
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        top_k: draw only from the k likeliest tokens; None is all.
+        top_p: of these, draw from the fewest likeliest whose probabilities reach this sum, in (0, 1]; None is 1.
+        seed: of the draws; the same one draws the same tokens.
+        state: a `State` that the prompts continue, or None.
+
+    Yields:
+        N times tokens (B,) int64, and the `State` after all tokens before them.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; what `forward` raises.
+        FloatingPointError: logits are not finite.
+
+    >>> from refimpl import init_params
+    >>> config = RetNetConfig(vocab_size=5, dim=8, num_layers=1, num_heads=2)
+    >>> drawn = sample(init_params(config), np.array([[1, 2]]), config, 3, temperature=0)
+    >>> len([tokens for tokens, _ in drawn])
+    3
+    """
+    check_integer("new_tokens", new_tokens, minimum=0)
+    if temperature != 0:
+        check_number("temperature", temperature, minimum=1e-6)
+    if top_k is not None:
+        check_integer("top_k", top_k, minimum=1)
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p:g}")
+    rng = np.random.default_rng(check_integer("seed", seed, minimum=0))
+    if prompt.ndim != 2 or 0 in prompt.shape:
+        raise ValueError(f"prompt must have shape (batch, time), both at least 1, got {prompt.shape}")
+    every, state = forward(params, prompt, config, retention=retention_chunkwise, state=state)
+    logits = every[:, -1]
+    for n in range(new_tokens):
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("logits are not finite: the weights may be broken")
+        tokens = draw(logits, rng.random(len(logits)), temperature, top_k, top_p)
+        yield tokens, state
+        if n + 1 < new_tokens:
+            logits, state = decode_step(params, tokens, config, state)
+
+
+def draw(
+    logits: np.ndarray,
+    uniform: np.ndarray,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> np.ndarray:
+    """Tokens (B,) from logits (B, vocab): where the sum of probabilities, likeliest first, passes uniform (B,) in [0, 1).
+
+    >>> draw(np.log([[0.2, 0.5, 0.3]] * 3), np.array([0.4, 0.6, 0.9]))
+    array([1, 2, 0])
+    """
+    if temperature == 0:
+        return logits.argmax(axis=-1)
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    scores = np.take_along_axis(logits, order, axis=-1).astype(np.float64)[:, :top_k] / temperature
+    kept = np.exp(scores - scores[:, :1])
+    kept /= kept.sum(axis=-1, keepdims=True)
+    if top_p is not None:
+        likelier = np.cumsum(kept, axis=-1) - kept
+        kept = np.where(likelier < top_p, kept, 0.0)  # the likeliest always stays: nothing is likelier
+    reached = np.cumsum(kept, axis=-1)
+    passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(axis=-1)
+    last = (kept > 0).sum(axis=-1) - 1  # if the product rounds up to the whole sum
+    return np.take_along_axis(order, np.minimum(passed, last)[:, None], axis=-1)[:, 0]
