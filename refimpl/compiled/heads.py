@@ -4,6 +4,8 @@ Each `..._heads` function computes heads start, ..., stop - 1 of all B H heads; 
 A decay is in two parts, high and low, as `refimpl.decay.in_two_parts` gives it. Equations: arXiv:2307.08621v4.
 """
 
+import warnings
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
@@ -15,7 +17,22 @@ from numba.extending import intrinsic
 ROWS = 8
 VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+def _can_cache():
+    """True if Numba finds a folder for its machine code: __pycache__ here, the user's own or NUMBA_CACHE_DIR."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:
+        warnings.warn(
+            "Numba compiles the kernels anew in each process, for it can write its cache nowhere; NUMBA_CACHE_DIR may name "
+            "a folder that it can write to",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+_OPTIONS = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
 _over_heads = njit(**_OPTIONS)
 # For functions that only compiled code calls: no entry from Python is compiled. Of fastmath only "contract" is used, which
 # fuses a multiplication and an addition: NaN and infinity must stay what they are.
