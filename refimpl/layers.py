@@ -16,7 +16,7 @@ from .config import FEED_FORWARDS, RetNetConfig
 from .decay import head_decays
 from .retention import retention_parallel
 from .rotation import phases, turn
-from .score_norm import row_sums, score_scale
+from .score_norm import row_sums_of, score_scale
 
 
 def rms_norm(x: ArrayT, weight: Array | None = None, *, eps: float = 1e-6) -> ArrayT:
@@ -210,7 +210,7 @@ def score_divisor(
     """The divisor of retention before the norm, (H, T, 1) or (B, H, T, 1), or None; see `refimpl.score_norm`."""
     xp, divisor = array_namespace(q), None
     if config.row_norm:
-        divisor = xp.astype(xp.sqrt(row_sums(gamma, q.shape[2], position)), q.dtype)[..., None]
+        divisor = xp.astype(xp.sqrt(row_sums_of(gamma, q.shape[2], position)), q.dtype)[..., None]
     if config.score_norm is not None:
         if retention is not retention_parallel or bool(getattr(position, "ndim", 0)) or position != 0:
             raise ValueError(

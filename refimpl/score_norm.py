@@ -35,9 +35,15 @@ def row_sums(gamma: ArrayT, time: int, position: int | Array = 0) -> ArrayT:
     array([[1.  , 1.5 , 1.75],
            [1.  , 2.  , 3.  ]])
     """
-    xp = check_gamma(gamma)
+    check_gamma(gamma)
     time, position = check_integer("time", time, minimum=0), check_positions("position", position, gamma, minimum=0)
-    if not isinstance(position, int):
+    return row_sums_of(gamma, time, position)
+
+
+def row_sums_of(gamma: Array, time: int, position: Any) -> Any:
+    """`row_sums` for arguments that have been checked."""
+    xp = array_namespace(gamma)
+    if getattr(position, "ndim", 0):
         position = xp.astype(position, xp.float64)[:, None, None]
     n = position + xp.arange(1, time + 1, dtype=xp.float64, device=device(gamma))
     decay = xp.astype(gamma, xp.float64)[:, None]

@@ -43,7 +43,7 @@ def recomputed(function, *arrays):
 
     Only if the first array is large: for small ones, launching the kernels again would cost more than it saves.
     """
-    if math.prod(arrays[0].shape) > LARGE and torch.is_grad_enabled():
+    if torch.is_grad_enabled() and math.prod(arrays[0].shape) > LARGE:  # without, a traced shape may stay free
         return checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
     return function(*arrays)
 
