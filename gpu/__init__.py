@@ -14,6 +14,6 @@ keep_old_paths(__name__, {
     "sequence_parallel": "parallel.sequence", "report_paper": "report.paper", "benchmark_figures": "report.figures",
     "generate": "sampling.generate", "prompt_cache": "sampling.prompt_cache", "train": "training.run",
     "trainer": "training.step", "config": "training.config", "checkpoint": "training.checkpoint",
-    "stopping": "training.stopping", "study": "training.study", "sweep": "training.sweep",
+    "stopping": "refimpl.training.stopping", "training.stopping": "refimpl.training.stopping", "study": "training.study", "sweep": "training.sweep",
     "export": "training.export", "kernel_ladder.timing": "bench.timing",
 })  # fmt: skip

@@ -58,6 +58,22 @@ def autocast(config, device):
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
+def check_compiler(device):
+    """Require that torch.compile works on a device: a ValueError says what it lacks. It compiles one addition to see.
+
+    Nothing less shows it: a compiler may be missing, lack its headers, or have no folder to write to.
+    """
+    one = torch.ones(1, device=device)
+    try:
+        torch.compile(lambda x: x + 1)(one)
+    except Exception as error:  # of dynamo, the compiler behind it or the system
+        (reason, *_) = [line for line in f"{error}".splitlines() if line] or [type(error).__name__]
+        raise ValueError(
+            f"compile must be False here (--no-compile): torch.compile does not work on {device}: {reason}; it needs a C++ "
+            "compiler, such as the package g++ or CXX to name another, and on a GPU Triton too"
+        ) from None
+
+
 # One function for each retention, because torch.compile compiles every new function again.
 without_autocast = functools.cache(libraries.without_autocast)
 

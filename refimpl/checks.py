@@ -89,6 +89,8 @@ def check_positions(
 def check_number(name: str, value: Any, minimum: float | None = None) -> float:
     """Return `value` as a finite float of at least `minimum` (None: any)."""
     try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})") from None
@@ -109,7 +111,7 @@ def check_key_dim(key_dim: Any) -> int:
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """Return `value` if it is one of `choices`."""
-    if value not in choices:
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):  # 1 is not True here
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import inspect
 import os
+import signal
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Annotated, get_args, get_origin, get_type_hints
 
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from . import __version__
+from .training.stopping import StoppedError
 
 OWN = ("refimpl", "gpu", "exercises")
 
@@ -60,15 +63,41 @@ def run(app, name):
     except (ValueError, TypeError, OSError) as error:
         message = f"{error}"
     except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] in OWN:
+        if error.name is None:  # ours, with its own remedy
+            message = f"{error}"
+        elif error.name.partition(".")[0] in OWN:
             raise
-        message = f"this needs {error.name}, which is not installed; the extras cpu and gpu bring what commands need"
+        else:
+            message = (
+                f"this needs {error.name}, which is not installed; the extras cpu and gpu bring what commands need"
+            )
     else:
         return
     # As Text: what a user typed may hold brackets, which rich would read as markup.
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print(Text.assemble(("error:", "red"), f" {message}"), soft_wrap=True)
     raise SystemExit(2)
+
+
+def say(line, console):
+    """Print a line as it is, on one line: what a user typed may hold brackets and colons, which rich would read."""
+    console.print(line, markup=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def exit_when_stopped(console, next_command="the same command"):
+    """Within, a request to stop ends the program with the signal's exit status, and says how to go on.
+
+    A second Ctrl-C does not wait for the end of the step: the last checkpoint is what is kept then.
+    """
+    try:
+        yield
+    except StoppedError as stopped:
+        say(f"{stopped}; {next_command} goes on", console)
+        raise typer.Exit(128 + stopped.signal) from None
+    except KeyboardInterrupt:
+        say(f"stopped at once; {next_command} goes on from the last checkpoint, if there is one", console)
+        raise typer.Exit(128 + signal.SIGINT) from None
 
 
 def with_options(config, leave_out=()):

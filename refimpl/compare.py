@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import head_decays, retention_chunkwise, retention_parallel, retention_recurrent, rotate
+from .cli import say
 from .oracle import retention_oracle
 from .training.text import VOCAB_SIZE, encode, load_corpus
 
@@ -31,8 +32,10 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="seed of the matrix that embeds the text")] = 0,
 ):
     """Compare the forms with one another and with the oracle; exit with 1 if rounding does not explain a difference."""
-    console = Console()
-    tokens = encode(load_corpus(corpus).text)
+    console, loaded = Console(), load_corpus(corpus)
+    for remark in loaded.remarks:
+        say(remark, console)
+    tokens = encode(loaded.text)
     if tokens.size < BATCH * time:
         raise ValueError(
             f"corpus must hold at least {BATCH * time} bytes for batch {BATCH} of {time}, got {tokens.size}"

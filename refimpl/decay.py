@@ -23,6 +23,8 @@ def check_schedule(name: str, schedule: Any) -> str | float:
         return check_choice(name, schedule, SCHEDULES)
     names = ", ".join(map(repr, SCHEDULES))
     try:
+        if isinstance(schedule, bool):
+            raise TypeError
         number = float(schedule)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be one of {names} or a gamma in (0, 1], got {schedule!r}") from None

@@ -3,6 +3,7 @@
 import io
 import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def save_figure(path: str | os.PathLike[str], figure: Any, dpi: int = 130) -> None:
-    """Write a Matplotlib figure as PNG with `write_atomically`."""
+    """Write a Matplotlib figure as PNG with `write_atomically`; what its font lacks becomes an empty box."""
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from")
+        figure.savefig(png, format="png", dpi=dpi)
     write_atomically(path, png.getvalue())

@@ -9,11 +9,14 @@ from importlib.machinery import ModuleSpec
 def keep_old_paths(package, moves):
     """Make `import package.OLD` give `package.NEW`, for each OLD: NEW of `moves`; nothing is imported until then.
 
+    NEW is a whole name if it begins with refimpl, for what moved from another package to this one.
+
     >>> from refimpl import text  # its old path
     >>> text.__name__
     'refimpl.training.text'
     """
-    sys.meta_path.append(_Moved({f"{package}.{old}": f"{package}.{new}" for old, new in moves.items()}))
+    whole = {old: new if new.startswith("refimpl.") else f"{package}.{new}" for old, new in moves.items()}
+    sys.meta_path.append(_Moved({f"{package}.{old}": new for old, new in whole.items()}))
 
 
 class _Moved(MetaPathFinder, Loader):

@@ -150,6 +150,7 @@ def raising(error):
     ("error", "message"),
     [
         (ValueError("dim must be [1]"), "error: dim must be [1]"),
+        (ModuleNotFoundError("corpus: install it"), "error: corpus: install it"),
         (ModuleNotFoundError("No module", name="torch.cuda"), "error: this needs torch.cuda, which is not installed; "),
     ],
 )

@@ -1,7 +1,10 @@
 """The programs a user runs, as a user runs them."""
 
+import functools
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import gpu.__main__
@@ -19,6 +23,7 @@ from gpu.models.baseline import Baseline, BaselineConfig
 from refimpl import cli
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
+from runs import at_step
 
 
 def run(*arguments):
@@ -146,7 +151,10 @@ def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
     assert tomllib.loads((out / "run.toml").read_text())["dim"] == 16
     runner = CliRunner()
     for arguments, message in (
-        (["--resume", "--steps", "5"], "steps must be 1000000 as in the checkpoint, got 5"),
+        (
+            ["--resume", "--steps", "5"],
+            "steps must be at least 1000000 as in the checkpoint (more go on after its end), got 5",
+        ),
         (["--resume", "--fresh"], "resume must not be given together with fresh"),
         ([str(tmp_path / "run.toml")], f"holds one, at step {step}: --resume (resume=True) goes on with it, --fresh"),
     ):
@@ -194,11 +202,110 @@ def test_refimpl_trains(tmp_path):
     assert params["head"].shape == (config.dim, 256)
 
 
-def test_ctrl_c_in_refimpl_train_says_what_is_kept(monkeypatch, tmp_path):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_refimpl_train_stops_on_a_signal_and_goes_on(number, tmp_path):
+    """In a folder whose name a shell would split; a run that is there is not replaced, and two do not meet."""
+    (tmp_path / "text.txt").write_text("abcabcabc abc\n" * 300)
+    out = tmp_path / "my $run"
+    settings = ["--corpus", f"{tmp_path / 'text.txt'}", "--dim", "16", "--num-heads", "2", "--window", "16"]
+    command = [sys.executable, "-m", "refimpl", "train", "--out", f"{out}"]
+    process = subprocess.Popen(
+        [*command, *settings, "--steps", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(6000):
+        if (out / "log.jsonl").exists() and (out / "log.jsonl").stat().st_size:
+            break
+        time.sleep(0.01)
+    app = typer.main.get_command(program.app)
+    with pytest.raises(ValueError, match=f"process {process.pid} of .* works in"):
+        app(["train", "--out", f"{out}", *settings], standalone_mode=False)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (128 + number, "")
+    step = (out / "log.jsonl").read_text().count("\n")
+    goes_on = f"python -m refimpl train --out {shlex.quote(str(out))} --resume"
+    assert f"stopped after step {step} of 1000000; {goes_on} goes on" in stdout
+    for arguments, message in (
+        ([], f"holds one, at step {step}: --resume (resume=True) goes on with it, --fresh (fresh=True) replaces it"),
+        (["--resume", "--dim", "8"], "dim must be 16 as in the checkpoint, got 8"),
+        (["--resume", "--fresh"], "resume must not be given together with fresh"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            app(["train", "--out", f"{out}", *arguments], standalone_mode=False)
+    with at_step(step + 2, functools.partial(signal.raise_signal, signal.SIGINT)), pytest.raises(SystemExit) as ended:
+        app([*shlex.split(goes_on)[3:]])
+    assert ended.value.code == 130
+    assert (out / "log.jsonl").read_text().count("\n") == step + 2
 
-    monkeypatch.setattr("refimpl.training.commands.train_model", interrupted)
-    result = CliRunner().invoke(program.app, ["train", "--out", str(tmp_path)])
-    assert result.exit_code == 130
-    assert f"stopped: the weights are lost, {tmp_path / 'log.jsonl'} keeps the losses" in result.output
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, capsys, corpus_file):
+    """In the middle of a step, without a traceback; the checkpoint of the first evaluation is what the run goes on from."""
+    settings = ["--corpus", corpus_file, "--dim", "8", "--num-heads", "1", "--window", "16", "--evaluate-every", "2"]
+    for name, app, more in (
+        ("refimpl", program.app, []),
+        ("gpu", gpu.__main__.app, ["--device", "cpu", "--prompt", "a"]),
+    ):
+        out = tmp_path / name
+
+        def twice():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+        arguments = ["train", "--out", f"{out}", *settings, *more, "--num-layers", "1", "--steps", "6"]
+        with at_step(4, twice):
+            result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 130, result.output
+        resumed = f"python -m {name} train --out {out} --resume"
+        assert f"stopped at once; {resumed} goes on from the last checkpoint, if there is one" in result.output
+        assert len((out / "log.jsonl").read_text().splitlines()) == 3
+        result = CliRunner().invoke(app, ["train", "--out", f"{out}", "--resume", *more[:2]], catch_exceptions=False)
+        assert result.exit_code == 0
+        assert len((out / "log.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.fixture
+def corpus_file(tmp_path):
+    (tmp_path / "text.txt").write_text("abcabcabc abc\n" * 300)
+    return str(tmp_path / "text.txt")
+
+
+def test_kernels_without_a_folder_for_their_cache():
+    """They are compiled anew, and a warning says so."""
+    code = (
+        "import numba.core.caching as caching, numpy as np\n"
+        "for kind in vars(caching).values():\n"
+        "    if hasattr(kind, '_locator_classes'): kind._locator_classes = []\n"
+        "from refimpl.numba_kernels import retention_step_numba\n"
+        "one = np.ones((1, 1, 1, 1))\n"
+        "print(retention_step_numba(one, one, one, np.asarray([0.5]), state=one)[0].item())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout) == (0, "1.5\n"), result.stderr
+    assert "UserWarning: Numba compiles the kernels anew in each process" in result.stderr
+    assert "NUMBA_CACHE_DIR" in result.stderr
+    assert result.stderr.count("Warning") == 1
+
+
+def test_train_compile_without_a_compiler_is_one_line(tmp_path, corpus_file):
+    command = [
+        sys.executable,
+        "-m",
+        "gpu",
+        "train",
+        "--compile",
+        "--corpus",
+        corpus_file,
+        "--out",
+        f"{tmp_path / 'run'}",
+    ]
+    environment = os.environ | {"CXX": f"{tmp_path / 'none'}", "TORCHINDUCTOR_CACHE_DIR": f"{tmp_path / 'cache'}"}
+    result = subprocess.run(
+        [*command, "--device", "cpu"], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "error: compile must be False here (--no-compile): torch.compile does not work on cpu: "
+    )
+    assert result.stderr.count("\n") == 1
+    assert "compiler" in result.stderr
+    assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 Only functions import torch, so `--help` is fast.
 """
 
+import functools
 import os
 import shlex
 import sys
@@ -13,6 +14,8 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from refimpl import cli
 
 
 def launched():
@@ -36,9 +39,7 @@ Devices = optional(
 )
 
 
-def say(line):
-    """Print a line without markup and without wrapping."""
-    console.print(line, markup=False, soft_wrap=True)
+say = functools.partial(cli.say, console=console)
 
 
 def print_table(headings, lines, title=None, left=("",)):
@@ -48,7 +49,7 @@ def print_table(headings, lines, title=None, left=("",)):
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=heading not in left)
     for line in lines:
         table.add_row(*line)
-    console.print(table)
+    console.print(table, markup=False, emoji=False)
 
 
 def default_device():

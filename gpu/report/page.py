@@ -99,5 +99,6 @@ def curves(study):
             axes.plot(*zip(*evaluations, strict=True), color=COLOURS.get(row["variant"]), linewidth=1.2, label=label)
     axes.set(xlabel="step", ylabel="bits per byte, held-out text")
     axes.grid(alpha=0.3)
-    axes.legend()
+    for text in axes.legend().get_texts():
+        text.set_parse_math(False)  # a name may hold $
     return figure

@@ -1,39 +1,21 @@
-"""The checkpoint of a run: weights, the moments of AdamW and the progression, in one file.
+"""What a run on torch keeps in its checkpoint: weights and the moments of AdamW.
 
-It is written atomically, so whenever a run is killed the file is that of one step. Its tensors are whole, also if several
-processes share them, so a run may continue with another number of processes.
+The tensors are whole, also if several processes share them, so a run may continue with another number of processes.
 """
 
-import dataclasses
-import json
-from pathlib import Path
-from typing import NamedTuple
-
-import safetensors
-import safetensors.torch
 import torch
 
-from refimpl.files import write_atomically
-from refimpl.training.loop import Progression
+from refimpl.training import checkpoint
 
 from ..parallel.processes import is_first, spread, whole
 from .config import RunConfig
 
-NAME = "checkpoint.safetensors"
+NAME = checkpoint.NAME
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class Checkpoint(NamedTuple):
-    """The settings of a run, its progression, the fingerprint of its text, and its tensors by name."""
-
-    config: RunConfig
-    progression: Progression
-    text: str
-    tensors: dict
-
-
 def gather(parameters, optimizer):
-    """{name: CPU tensor} of weights and moments for `save_checkpoint`, on the first process; {} elsewhere.
+    """{name: NumPy array} of weights and moments for `save_checkpoint`, on the first process; {} elsewhere.
 
     parameters: {name: parameter} as the optimiser has them. Every process must call it.
     """
@@ -43,37 +25,22 @@ def gather(parameters, optimizer):
         for kind, part in {"weight": weight.detach(), **moments}.items():
             part = whole(part)
             if is_first():
-                tensors[f"{kind}.{name}"] = part.cpu().contiguous()
+                tensors[f"{kind}.{name}"] = part.cpu().contiguous().numpy()
     return tensors
-
-
-def save_checkpoint(out, config, progression, text, tensors):
-    """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
-    config = json.dumps(dataclasses.asdict(config))
-    metadata = {"config": config, "progression": progression.to_json(), "text": text}
-    write_atomically(Path(out) / NAME, safetensors.torch.save(tensors, metadata))
 
 
 def load_checkpoint(out):
     """The `Checkpoint` in a folder, None if there is none; ValueError for a file that is not a checkpoint."""
-    path = Path(out) / NAME
-    if not path.exists():
-        return None
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = RunConfig(**json.loads(metadata["config"]))
-        return Checkpoint(config, Progression.from_json(metadata["progression"]), metadata["text"], tensors)
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise ValueError(f"resume: {str(path)!r} is no checkpoint: {error!r}") from None
+    return checkpoint.load_checkpoint(out, RunConfig)
 
 
 @torch.no_grad()
 def restore(tensors, parameters, optimizer):
-    """Put a checkpoint's tensors into parameters, as for `gather`, and their optimiser, bit for bit.
+    """Put a checkpoint's arrays into parameters, as for `gather`, and their optimiser, bit for bit.
 
-    Every process must call it; the tensors of the first process are used.
+    Every process must call it; the arrays of the first process are used.
     """
+    tensors = {name: torch.from_numpy(array) for name, array in tensors.items()}
     state = {}
     for number, (name, weight) in enumerate(parameters.items()):
         weight.copy_(spread(tensors.get(f"weight.{name}"), weight))

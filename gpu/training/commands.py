@@ -1,20 +1,21 @@
 """The commands that train: `python -m gpu train`, `sweep`, `study` and `export`."""
 
-from contextlib import contextmanager
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
-from refimpl.cli import with_options
-from refimpl.training.loop import StoppedError
+from refimpl import cli
+from refimpl.cli import exit_when_stopped, with_options
 
 from ..models.registry import MODELS
 from ..parallel import launch
 from ..parallel.launch import Device, Devices, check_device, console, optional, say
-from .config import RunConfig, read_settings, run_config
+from .config import RunConfig, configured, read_settings, run_config
 from .study import read_study, run_study, study_table
 from .sweep import sweep as sweep_rates
 from .sweep import sweep_table
@@ -32,10 +33,10 @@ def train(
     file: File = None,
     out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
     device: Device = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue the run in that folder")] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="replace a run in that folder, also an unfinished one")
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue the run in that folder; with a larger --steps also after its end")
     ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="replace a run in that folder, finished or not")] = False,
     settings,
 ):
     """Train in the parallel form, sample in the recurrent one, and assert that they agree.
@@ -50,12 +51,14 @@ def train(
 
     with joined(device or launch.default_device()) as device:
         check_device(device)
-        config = on_first(run_config, file, out, resume, settings)
+        config = on_first(run_config, out, resume, settings, file)
         try:
-            with exit_when_stopped(f"python -m gpu train --out {out} --resume"):
+            with exit_when_stopped(
+                console, shlex.join(["python", "-m", "gpu", "train", "--out", f"{out}", "--resume"])
+            ):
                 result = train_model(config, out, device, console, resume=resume, fresh=fresh)
         except FloatingPointError as error:
-            Console(stderr=True, quiet=console.quiet).print(f"stopped: {error}", markup=False, soft_wrap=True)
+            cli.say(f"stopped: {error}", Console(stderr=True, quiet=console.quiet))
             raise typer.Exit(1) from None
     say(
         f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
@@ -67,7 +70,7 @@ def train(
             f"{result['decoding_disagreement']:.0e} of the largest, NumPy to {result['numpy_disagreement']:.0e} "
             f"(asserted: below {LOGIT_TOLERANCE:.0e})"
         )
-        console.print(Panel(result["sample"], title="sample", expand=False), markup=False)
+        console.print(Panel(Text(result["sample"]), title="sample", expand=False))
     say(f"loss curve: {out / 'loss.png'}   log, weights, sample, result: {out}")
 
 
@@ -82,9 +85,9 @@ def sweep(
     settings,
 ):
     """Train with each learning rate, each model with all of them; the same command continues a stopped sweep."""
-    config = RunConfig(**(read_settings(file) if file else {}) | settings)
+    config = configured((read_settings(file) if file else {}) | settings)
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
-    with exit_when_stopped():
+    with exit_when_stopped(console):
         rows = sweep_rates(config, learning_rate, models, out, devices, console, command)
     launch.print_table(*sweep_table(rows), left=("model", ""))
     say(f"results: {out / 'sweep.json'}")
@@ -97,22 +100,12 @@ def study(
 ):
     """Train every variant of FILE with every seed; the same command continues a stopped study."""
     out = out or Path("runs") / file.stem
-    with exit_when_stopped():
+    with exit_when_stopped(console):
         rows = run_study(read_study(file), out, launch.check_devices(device), console, launch.typed_command())
     launch.print_table(*study_table(rows), left=("variant",))
     if any(row["quoted"] for row in rows):
         say("† quoted, not measured here: see the file")
     say(f"results: {out / 'study.json'}")
-
-
-@contextmanager
-def exit_when_stopped(next_command="the same command"):
-    """Within, a request to stop ends the program with the signal's exit code, and says how to continue."""
-    try:
-        yield
-    except StoppedError as stopped:
-        say(f"{stopped}; {next_command} goes on")
-        raise typer.Exit(128 + stopped.signal) from None
 
 
 def export(
@@ -135,5 +128,5 @@ def export(
         f"{card['parameters']:,} parameters in {card['bytes']:,} bytes; held-out text {losses['float32']:.4f} bits per "
         f"byte as trained, {losses['float16']:.4f} as rounded; torch writes the same {text['bytes']} bytes as NumPy"
     )
-    console.print(Panel(text["prompt"] + text["continuation"], title="greedy", expand=False), markup=False)
+    console.print(Panel(Text(text["prompt"] + text["continuation"]), title="greedy", expand=False))
     say(f"weights and card: {out}")

@@ -6,9 +6,9 @@ result.json (settings, losses, checks, versions).
 """
 
 import dataclasses
-import hashlib
 import json
 import platform
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,20 @@ from rich.console import Console
 from refimpl import forward
 from refimpl.files import save_figure, write_atomically
 from refimpl.libraries import values_trusted
-from refimpl.training.loop import Progression, StoppedError, fit, load_text, open_log
+from refimpl.training.checkpoint import save_checkpoint
+from refimpl.training.folder import begin, locked
+from refimpl.training.loop import Progression, fit
+from refimpl.training.stopping import stop_on_signals
+from refimpl.tree import flatten
 from refimpl.weights import load_params
 
 from ..models.build import build
-from ..numerics import numerics
+from ..numerics import check_compiler, numerics
 from ..parallel.processes import is_first, largest, on_first
 from ..parallel.strategies import parallelism
 from ..sampling.generate import generate
-from .checkpoint import NAME, gather, load_checkpoint, restore, save_checkpoint
-from .config import to_toml
+from .checkpoint import NAME, gather, load_checkpoint, restore
 from .step import Trainer
-from .stopping import stop_on_signals
 
 # Two float32 computations of one function differ by rounding alone; the largest logit error seen is 2e-6 of the largest.
 LOGIT_TOLERANCE = 1e-4
@@ -48,30 +50,40 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
 
     Args:
         config: a `RunConfig`.
-        out: folder of the run; files of an earlier run in it are replaced, if that was finished.
+        out: folder of the run, in which no other process may work.
         device: a torch device.
         console: the rich console for progress; standard output by default.
-        resume: continue from the folder's checkpoint, if there is one.
-        fresh: replace an unfinished run too.
+        resume, fresh: as for `refimpl.training.folder.begin`.
 
     Raises:
         AssertionError: the logits sampled recurrently, or those of NumPy, are not those of the parallel form.
         FloatingPointError: the loss or a gradient stopped being finite; the message names the step, the parameter with
             the largest gradient and the last good checkpoint.
         StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
-        ValueError, OSError: from the corpus; or the checkpoint is of other settings or another text; or the folder holds
-            an unfinished run; or the batch does not divide among the processes.
+        ValueError, OSError: from `begin`; or another process works in the folder; or the batch does not divide among the
+            processes.
     """
     out, shared = Path(out), parallelism(config)
-    text = on_first(load_text, config)
-    digest = hashlib.sha256(text.training)
-    digest.update(text.held_out)
-    fingerprint = digest.hexdigest()
-    progression = on_first(_begin, out, config, text, fingerprint, resume, fresh)
-    trainer = Trainer(build(config), config, device, shared)
-    if progression is not None:
+    if config.compile:
+        check_compiler(device)
+    with ExitStack() as stack:
+        on_first(lambda: stack.enter_context(locked(out)))
+        return _train(config, out, device, console, shared, on_first(_begin, config, out, resume, fresh))
+
+
+def _begin(config, out, resume, fresh):
+    return begin(out, config, OWN_FILES, resume=resume, fresh=fresh)
+
+
+def _train(config, out, device, console, shared, run):
+    """`train` in its folder, with what it begins with."""
+    model = build(config)
+    if run.params:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in flatten(run.params).items()})
+    trainer = Trainer(model, config, device, shared)
+    if run.progression is not None:
         restore(load_checkpoint(out).tensors if is_first() else {}, trainer.parameters, trainer.optimizer)
-    progression = progression or Progression()
+    progression = run.progression or Progression()
 
     def keep(progression):
         tensors = gather(trainer.parameters, trainer.optimizer)
@@ -81,7 +93,7 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
         def write():
             if best:
                 model.save(out / "best.safetensors")  # before the checkpoint that says so
-            save_checkpoint(out, config, progression, fingerprint, tensors)
+            save_checkpoint(out, config, progression, run.fingerprint, tensors)
 
         on_first(write)  # the others wait, because torchrun stops the first when another ends
 
@@ -89,41 +101,13 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
         return f"{trainer.explain()}; {on_first(_last_good, out)}; a lower learning_rate may help"
 
     with stop_on_signals(largest) as request, numerics(config, device), values_trusted():
-        try:
-            log = fit(
-                config, trainer.step, trainer.loss, out if is_first() else None,
-                console if is_first() else Console(quiet=True), text=text, progress=progression, stop=request, keep=keep,
-                explain=explain,
-            )  # fmt: skip
-        except StoppedError as error:
-            error.signal = request.signal
-            raise
+        log = fit(
+            config, trainer.step, trainer.loss, out if is_first() else None,
+            console if is_first() else Console(quiet=True), text=run.text, progress=progression, stop=request, keep=keep,
+            explain=explain,
+        )  # fmt: skip
     model = shared.whole_model(trainer.model, lambda: build(config))
-    return on_first(_finish, out, config, model, text.tokenizer, log, progression, device, shared.size)
-
-
-def _begin(out, config, text, fingerprint, resume, fresh):
-    """Prepare the folder of a run; returns the `Progression` to continue from, or None."""
-    kept = load_checkpoint(out)
-    if kept is not None and not resume and not fresh and not (out / "result.json").exists():
-        raise ValueError(
-            f"out must be a folder without an unfinished run; {str(out)!r} holds one, at step {kept.progression.step}: "
-            "--resume (resume=True) goes on with it, --fresh (fresh=True) replaces it"
-        )
-    if not resume:
-        kept = None
-    if kept is not None:
-        for name, value in dataclasses.asdict(config).items():
-            if getattr(kept.config, name) != value and name != "parallelism":
-                raise ValueError(f"{name} must be {getattr(kept.config, name)!r} as in the checkpoint, got {value!r}")
-        if kept.text != fingerprint:
-            message = f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
-            raise ValueError(message)
-        open_log(out, kept.progression.log_bytes).close()  # a log that is too short raises here, on all processes
-    _clear(out, everything=kept is None)
-    write_atomically(out / "run.toml", to_toml(config))
-    text.tokenizer.save(out / "tokenizer.json")
-    return kept and kept.progression
+    return on_first(_finish, out, config, model, run.text.tokenizer, log, progression, device, shared.size)
 
 
 def _last_good(out):
@@ -143,6 +127,7 @@ def _finish(out, config, model, tokenizer, log, progression, device, processes):
         "bits_per_byte": {name: last[name] for name in ("step", "training", "held_out")},
         "best": {"step": progression.best_step, "held_out": progression.best},
         "evaluations": [[line["step"], round(line["held_out"], 4)] for line in evaluated],
+        "extended": progression.extended,  # [step, steps that the run should have had] for each time that it got more
         "seconds": round(progression.seconds, 1),
         "device": describe(device),
         "processes": processes,
@@ -163,13 +148,6 @@ def describe(device):
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device}, {torch.get_num_threads()} threads"
-
-
-def _clear(out, everything):
-    """Remove half-written files of a killed run, and with `everything` also the files of an earlier run."""
-    for name in OWN_FILES:
-        for path in [*out.glob(f".{name}.*"), *([out / name] if everything else [])]:
-            path.unlink(missing_ok=True)
 
 
 def sample_and_check(model, config, tokenizer, weights):
@@ -219,8 +197,8 @@ def loss_figure(log, config):
     training = [(line["step"], line["training"]) for line in log]
     axes.plot(*zip(*training, strict=True), color="0.75", linewidth=0.8, label="training (one batch)")
     axes.plot(*zip(*held_out, strict=True), "s-", color="C0", label="held-out text")
-    title = f"{config.model} on {config.corpus}"
-    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02), title=title)
+    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02))
+    axes.set_title(f"{config.model} on {config.corpus}", parse_math=False)  # a path may hold $
     axes.annotate(f"{held_out[-1][1]:.2f}", held_out[-1], (-4, 8), textcoords="offset points", ha="right")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -26,10 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from refimpl.checks import check_integer
 from refimpl.files import write_atomically
-from refimpl.training.loop import StoppedError
+from refimpl.training.settings import read_toml
+from refimpl.training.stopping import StoppedError, stop_on_signals
 
-from .config import RunConfig, check_keys, read_settings, read_toml, to_toml
-from .stopping import stop_on_signals
+from .config import RunConfig, check_keys, configured, read_settings, to_toml
 
 PAUSE = 0.2  # seconds between looks at the processes
 PACKAGES = Path(__file__).parents[2]  # the folder that this package is in
@@ -59,12 +59,15 @@ def read_study(path):
     if not variants:
         raise ValueError(f"variants: there are none in {str(path)!r}; write one as [variants.RetNet]")
     quoted = {name: keys.pop("quoted", {}) for name, keys in variants.items()}
+    for name, figures in quoted.items():
+        if not isinstance(figures, dict):
+            raise TypeError(f"quoted must be a table, as in [variants.{name}.quoted], got {figures!r}")
     for keys in (settings, *variants.values()):
         check_keys(keys, path)
         if "seed" in keys:
             raise ValueError(f"seed must be left to seeds in a study, got {keys['seed']!r} in {str(path)!r}")
     runs = {
-        name: {check_integer("seeds", seed, 0): RunConfig(**settings | keys | {"seed": seed}) for seed in seeds}
+        name: {check_integer("seeds", seed, 0): configured(settings | keys | {"seed": seed}) for seed in seeds}
         for name, keys in variants.items()
     }
     folders = [folder_name(name, seed) for name in runs for seed in seeds]

@@ -91,6 +91,21 @@ class Tokenizer:
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"path must be a tokeniser's file; {str(path)!r} is not one: {error!r}") from None
 
+    @classmethod
+    def beside(cls, weights, vocab_size):
+        """The tokeniser of a model: tokenizer.json beside its file of weights, without one that of bytes.
+
+        ValueError if that has another number of tokens than vocab_size.
+        """
+        path = Path(weights).with_name("tokenizer.json")
+        tokenizer = cls.load(path) if path.exists() else cls()
+        if tokenizer.vocab_size != vocab_size:
+            raise ValueError(
+                f"weights must be of a model over {tokenizer.vocab_size} tokens, as {str(path)!r} says or bytes are, "
+                f"got {vocab_size}"
+            )
+        return tokenizer
+
 
 def learn_tokenizer(text, vocab_size=VOCAB_SIZE):
     """Merge the most frequent pair of neighbours, again and again, until there are vocab_size tokens.

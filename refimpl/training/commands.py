@@ -1,5 +1,6 @@
 """The command `python -m refimpl train`."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..cli import with_options
-from ..weights import save_params
+from ..cli import exit_when_stopped, say, with_options
+from .settings import run_config
 from .train import TrainConfig
 from .train import train as train_model
 
@@ -17,25 +18,25 @@ from .train import train as train_model
 def train(
     *,
     out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/numpy"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue the run in that folder; with a larger --steps also after its end")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="replace a run in that folder, finished or not")] = False,
     settings,
 ):
     """Train a small model with gradients by hand, compiled kernels where Numba is installed; writes log and weights."""
-    console, config = Console(), TrainConfig(**settings)
+    if resume and fresh:
+        raise ValueError("resume must not be given together with fresh")
+    console, config = Console(), run_config(TrainConfig, out, resume, settings)
     pair = {}
     if find_spec("numba"):
         from ..compiled.kernels import retention_chunkwise_backward_numba, retention_chunkwise_numba
 
         pair = {"retention": retention_chunkwise_numba, "retention_backward": retention_chunkwise_backward_numba}
-    try:
-        params, log = train_model(config, out, console=console, **pair)
-    except KeyboardInterrupt:
-        lost = f"stopped: the weights are lost, {out / 'log.jsonl'} keeps the losses; python -m gpu train keeps checkpoints"
-        console.print(lost, markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    save_params(out / "weights.safetensors", params, config.retnet)
-    console.print(
+    with exit_when_stopped(console, shlex.join(["python", "-m", "refimpl", "train", "--out", f"{out}", "--resume"])):
+        _, log = train_model(config, out, console=console, resume=resume, fresh=fresh, **pair)
+    say(
         f"{log[-1]['held_out']:.2f} bits per byte on held-out text, {log[-1]['seconds']:.0f} s, "
         f"{'Numba' if pair else 'NumPy'} kernels; log and weights: {out}",
-        markup=False,
-        soft_wrap=True,
+        console,
     )

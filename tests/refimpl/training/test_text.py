@@ -6,7 +6,9 @@ import numpy as np
 
 from refimpl.conformance.validation import refused
 from refimpl.training import text
+from refimpl.training.loop import load_text
 from refimpl.training.text import Corpus
+from refimpl.training.train import TrainConfig
 
 
 def test_bible_is_whole():
@@ -51,13 +53,70 @@ def test_bad_sources_are_named(tmp_path):
     for name, content, message in (
         ("empty.txt", b"\xef\xbb\xbf \n", "empty"),  # a byte-order mark is no text
         ("photo.png", b"\x89PNG of many bytes\0\0", "binary (NUL byte at offset 18), not text"),
+        ("some.gz", b"\x1f\x8b no NUL", "binary (byte 0x8b at offset 1), not text"),
+        (
+            "wide.txt",
+            "wide".encode("utf-16-le"),
+            "binary (NUL byte at offset 1), not text; UTF-16 needs a byte-order mark",
+        ),
+        ("cut.txt", "wide".encode("utf-16")[:-1], "binary (byte 0x65 at offset 8), not text"),
+        ("none.txt", "a\0b".encode("utf-16"), "binary (NUL at character 1), not text"),
         ("latin.txt", "café".encode("latin-1"), "not UTF-8 (byte 0xe9 at offset 3); convert it first"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
-        for source in (path, tmp_path):  # one bad file of a folder is named too
+        for source in (path, tmp_path):  # a folder of nothing else
             refused(partial(text.load_corpus, source), ValueError, f"corpus: the file {str(path)!r} is {message}")
         path.unlink()
+
+
+def test_what_is_no_text_is_skipped_and_named(tmp_path):
+    """One picture among texts does not stop a run; a text in an unknown encoding does, for it was meant to be read."""
+    (tmp_path / "a.txt").write_text("a text")
+    for number in range(7):
+        (tmp_path / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (tmp_path / "z.txt").write_bytes(b"\n")
+    corpus = text.load_corpus(tmp_path)
+    assert corpus.documents == {"a.txt": "a text"}
+    assert len(corpus.skipped) == 8
+    first, *_, last = corpus.remarks
+    assert first == f"corpus: the file {str(tmp_path / '0.png')!r} is binary (NUL byte at offset 8), not text: skipped"
+    assert last == "corpus: 3 more files are skipped, for they are no text either"
+    assert corpus.skipped[-1] == f"corpus: the file {str(tmp_path / 'z.txt')!r} is empty"
+    (tmp_path / "a.txt").unlink()
+    message = f"{corpus.skipped[0]}, and so on for all 8 files"
+    refused(lambda: text.load_corpus(tmp_path), ValueError, message)
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    message = f"corpus: the file {str(tmp_path / 'latin.txt')!r} is not UTF-8 (byte 0xe9 at offset 3); convert it first"
+    refused(lambda: text.load_corpus(tmp_path), ValueError, message)
+
+
+def test_every_unicode_encoding_with_a_mark_is_read(tmp_path):
+    wanted = "In the beginning \N{GREEK SMALL LETTER OMEGA} \U0001f700\n"
+    marks = {
+        "utf-8-sig": "",
+        "utf-8": "",
+        "utf-16-le": "\ufeff",
+        "utf-16-be": "\ufeff",
+        "utf-32-le": "\ufeff",
+        "utf-32-be": "\ufeff",
+    }
+    for encoding, mark in marks.items():
+        (tmp_path / "text.txt").write_bytes((mark + wanted).encode(encoding))
+        assert text.load_corpus(tmp_path / "text.txt").text == wanted, encoding
+
+
+def test_the_split_says_when_it_holds_out_far_from_a_tenth(tmp_path):
+    (tmp_path / "short.txt").write_text("y" * 80)
+    (tmp_path / "long.txt").write_text("x" * 99_920)
+    remarks = load_text(TrainConfig(corpus=str(tmp_path), window=64)).remarks
+    assert len(remarks) == 1
+    assert remarks[0].startswith("held out: 80 of 100,000 characters, 0.08% where 10% is wanted")
+    (tmp_path / "short.txt").write_text("y" * 80_000)
+    assert "held out: 80,000 of 179,920 characters, 44.46%" in load_text(TrainConfig(corpus=str(tmp_path))).remarks[0]
+    (tmp_path / "short.txt").write_text("y" * 9_000)
+    assert load_text(TrainConfig(corpus=str(tmp_path))).remarks == ()
+    assert load_text(TrainConfig()).remarks == ()
 
 
 def test_split_is_by_whole_books():
@@ -80,10 +139,20 @@ def test_split_of_few_documents():
     assert train.text + held_out.text == one.text
     assert train.text.endswith("\n")
     assert 0.15 < len(held_out.text) / len(one.text) < 0.25
-    unbroken = Corpus("one", {"a": "no break"})
+    for long, cut in (
+        ("no break " * 99, 801),  # one line: between words, 802 being nine tenths
+        ("x" * 1000, 900),  # one word
+        ("title\n" + "x" * 994, 900),  # the one line break would hold out nearly all
+        ("x" * 900 + "\n" + "x" * 99, 901),
+        ("ab", 1),
+        ("\n\n", 1),
+    ):
+        train, held_out = text.split_by_book(Corpus("one", {"a": long}))
+        assert train.text + held_out.text == long
+        assert len(train.text) == cut
     for arguments, message in (
         ((Corpus("none", {}),), "corpus must hold at least one document, 'none' holds none"),
-        ((unbroken,), "corpus: 'a' is one document without a line break to split at; give a longer text or a folder"),
+        ((Corpus("one", {"a": "x"}),), "corpus: 'a' is one document of 1 characters; two parts need two"),
         *[((two, share), f"held_out must lie in (0, 1), got {share!r}") for share in (0, 1, float("nan"))],
     ):
         refused(partial(text.split_by_book, *arguments), ValueError, message)

@@ -7,6 +7,12 @@ from contextlib import contextmanager
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class StoppedError(Exception):
+    """A run stopped because it was asked to, after its current step was finished and kept; signal: the signal's number."""
+
+    signal = None
+
+
 class Request:
     """A request to stop: the number of the signal, or None.
 
@@ -30,7 +36,7 @@ class Request:
 def stop_on_signals(agree=lambda number: number):
     """Within, the first SIGINT or SIGTERM sets the yielded `Request`; a second one has its usual effect.
 
-    agree: see `Request`. Outside the main thread signals cannot be caught, and the request is never set.
+    A `StoppedError` that is raised within gets the signal's number. agree: see `Request`. Outside the main thread signals cannot be caught, and the request is never set.
     """
     request, before = Request(agree), {}
 
@@ -46,5 +52,8 @@ def stop_on_signals(agree=lambda number: number):
         before |= {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield request
+    except StoppedError as error:
+        error.signal = request.signal
+        raise
     finally:
         restore()

@@ -1,0 +1,50 @@
+"""The checkpoint of a run: tensors by name, the settings and the progression, in one file.
+
+It is written atomically, so whenever a run is killed the file is that of one step.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.numpy
+
+from ..files import write_atomically
+from .loop import Progression
+
+NAME = "checkpoint.safetensors"
+
+
+class Checkpoint(NamedTuple):
+    """The settings of a run, its progression, the fingerprint of its text, and its tensors, NumPy arrays by name."""
+
+    config: Any
+    progression: Progression
+    text: str
+    tensors: dict
+
+
+def save_checkpoint(out, config, progression, text, tensors):
+    """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
+    config = json.dumps(dataclasses.asdict(config))
+    metadata = {"config": config, "progression": progression.to_json(), "text": text}
+    write_atomically(Path(out) / NAME, safetensors.numpy.save(tensors, metadata))
+
+
+def load_checkpoint(out, kind):
+    """The `Checkpoint` in a folder, None if there is none; ValueError for a file that is not a checkpoint.
+
+    kind: the class of its settings.
+    """
+    path = Path(out) / NAME
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        config = kind(**json.loads(metadata["config"]))
+        return Checkpoint(config, Progression.from_json(metadata["progression"]), metadata["text"], tensors)
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"resume: {str(path)!r} is no checkpoint of such a run: {error!r}") from None
