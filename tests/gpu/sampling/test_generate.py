@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import re
+import threading
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -315,9 +317,9 @@ def weights(tmp_path_factory):
     return path
 
 
-def command(weights, *arguments):
+def command(weights, *arguments, **how):
     options = ["--weights", str(weights), "--device", "cpu", "--tokens", "8", "--temperature", "0"]
-    result = CliRunner().invoke(program.app, ["generate", *options, *arguments], catch_exceptions=False)
+    result = CliRunner().invoke(program.app, ["generate", *options, *arguments], catch_exceptions=False, **how)
     assert result.exit_code == 0
     return result.output
 
@@ -344,3 +346,47 @@ def test_the_command_refuses(weights):
         command(weights)
     with pytest.raises(FileNotFoundError, match=r"state: there is no file 'no/state'; .* --save-state writes one"):
         command(weights, "a", "--state", "no/state")
+
+
+def test_prompts_come_from_files_and_from_standard_input(weights, tmp_path):
+    """A file is one prompt, line breaks and all, but for the one at its end."""
+    (tmp_path / "one.txt").write_bytes(b"In the\nbeginning\r\n")
+    (tmp_path / "two.txt").write_bytes("was é".encode("utf-16"))
+    one, two = ("--prompt-file", str(tmp_path / "one.txt")), ("--prompt-file", str(tmp_path / "two.txt"))
+    assert command(weights, *one) == command(weights, "In the\nbeginning")
+    assert command(weights, "A", *two, *one) == command(weights, "A", "was é", "In the\nbeginning")
+    assert command(weights, *one, "--stream") == command(weights, *one)
+    for piped in (b"In the", b"In the\n", b"\xef\xbb\xbfIn the\r\n"):
+        assert command(weights, "--prompt-file", "-", input=piped) == command(weights, "In the")
+    assert command(weights, "-") != command(weights, "--prompt-file", "-", input=b"In the")  # a prompt like any other
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"In the\n",))
+        writer.start()
+        assert command(weights, "--prompt-file", str(tmp_path / "pipe")) == command(weights, "In the")
+        writer.join()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "prompt-file: {} is empty"),
+        (b" \n", "prompt-file: {} is empty"),
+        (b"caf\xe9", "prompt-file: {} is not UTF-8 (byte 0xe9 at offset 3); convert it first"),
+        (b"a\0", "prompt-file: {} is binary (NUL byte at offset 1), not text"),
+    ],
+)
+def test_a_prompt_file_that_is_no_text_is_refused(data, message, weights, tmp_path):
+    (tmp_path / "file").write_bytes(data)
+    for name, what in ((str(tmp_path / "file"), f"the file {str(tmp_path / 'file')!r}"), ("-", "standard input")):
+        with pytest.raises(ValueError, match=re.escape(message.format(what))):
+            command(weights, "--prompt-file", name, input=data)
+    for missing in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"prompt-file: there is no file {str(missing)!r}")):
+            command(weights, "--prompt-file", str(missing))
+
+
+def test_a_prompt_that_is_no_unicode_is_refused(weights):
+    """Bytes on a command line that are no UTF-8 come as halves of surrogates."""
+    with pytest.raises(ValueError, match=re.escape(r"text must be Unicode, got '\udcff' at character 1")):
+        command(weights, "a\udcff")
