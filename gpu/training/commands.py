@@ -22,6 +22,11 @@ from .sweep import sweep_table
 
 File = optional(Path, "settings as TOML, by default none; options override single keys", parameter=typer.Argument)
 Models = optional(list[str], f"one of {', '.join(MODELS)}; may be given again; by default the file's")
+PRETRAINED_FOLDER = Path("refimpl/pretrained")
+ExportFolder = optional(
+    Path,
+    f"folder of retnet.safetensors and retnet.json, by default {PRETRAINED_FOLDER}; with --onnx of the graphs, by default that of RUN",
+)
 StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name")
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
 Corpus = optional(str, "where the run's corpus is now; by default where it was")
@@ -109,10 +114,14 @@ def study(
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run of a RetNet over bytes")],
-    out: Annotated[Path, typer.Option(help="folder of retnet.safetensors and retnet.json")] = Path(
-        "refimpl/pretrained"
-    ),
+    run_folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="folder of a finished run of a RetNet; with --onnx also a file of weights"),
+    ],
+    out: ExportFolder = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="write prefill.onnx and decode.onnx, for programs without torch, instead")
+    ] = False,
     weights: Annotated[str, typer.Option(help="which weights of the run: best or last")] = "best",
     prompt: Prompt = None,
     corpus: Corpus = None,
@@ -120,7 +129,18 @@ def export(
 ):
     """Round the weights of a RUN to float16, and write them with a card that says how the rounded weights do."""
     from .export import export as export_run
+    from .export import model_of
+    from .export_onnx import export_onnx
 
+    if onnx:
+        for name, value in (("prompt", prompt), ("corpus", corpus), ("device", device)):
+            if value is not None:
+                raise ValueError(f"{name} must be left out with --onnx, which reads weights alone, got {value!r}")
+        beside = run_folder.parent if run_folder.is_file() else run_folder
+        paths = export_onnx(*model_of(run_folder, weights), beside if out is None else out)
+        say(f"onnxruntime gives torch's logits; {' and '.join(map(str, paths))}")
+        return
+    out = PRETRAINED_FOLDER if out is None else out
     device = check_device(device)
     card = export_run(run_folder, out, weights=weights, prompt=prompt, corpus=corpus, device=device)
     losses, text = card["bits_per_byte"], card["text"]

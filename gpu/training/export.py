@@ -18,6 +18,7 @@ from refimpl import decode_step, forward, retention_chunkwise
 from refimpl.checks import check_choice
 from refimpl.files import write_atomically
 from refimpl.training.loop import evaluate, load_text
+from refimpl.training.start import load_start
 from refimpl.training.text import VOCAB_SIZE, decode, encode
 from refimpl.training.train import cross_entropy
 from refimpl.tree import flatten, map_tree
@@ -62,7 +63,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
             does not fit float16; the corpus is another text; two logits nearly tie too early in the greedy text.
         AssertionError: torch gives other logits or another text than NumPy.
     """
-    result, path = _read_run(Path(run), weights)
+    result, path = _read_run(Path(run), weights, {"vocab_size": VOCAB_SIZE})
     config = RunConfig(**result["config"])
     trained, shape = load_params(path)
     halves = map_tree(_rounded, trained)
@@ -85,7 +86,10 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
     logits, _ = forward(params, passage[None, :-1], shape, retention=retention_chunkwise)
     _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
     sources = [Path(part).name if Path(part).is_absolute() else part for part in config.corpus.split(" + ")]
-    shown = dataclasses.replace(config, corpus=" + ".join(sources))  # without the folders of this machine
+    start = config.from_weights and Path(config.from_weights).name
+    shown = dataclasses.replace(
+        config, corpus=" + ".join(sources), from_weights=start
+    )  # without this machine's folders
     card = {
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
@@ -156,17 +160,28 @@ def robust_greedy(params, config, prompt):
     return Greedy(greedy.tokens[:length], greedy.margins[:length])
 
 
-def _read_run(run, weights):
+def model_of(run, weights="best"):
+    """The `RetNet` of a finished run, with its best or its last weights, or of a file of weights, and its tokeniser.
+
+    Errors as `export` and `refimpl.training.start.load_start`.
+    """
+    path = Path(run) if Path(run).is_file() else _read_run(Path(run), weights, {})[1]
+    start = load_start(path)
+    return _module(start.params, start.config), start.tokenizer
+
+
+def _read_run(run, weights, demanded):
+    """result.json of a finished run and the path of its weights; demanded: settings that the run must have."""
     check_choice("weights", weights, FILES)
     if not run.is_dir():
         raise FileNotFoundError(f"run: there is no folder {str(run)!r}")
     if not (run / "result.json").exists():
         raise ValueError(
             f"run must be a finished run; {str(run)!r} holds no result.json: "
-            f"python -m gpu train --out {run} --resume finishes it"
+            f"python -m gpu train --out {shlex.quote(str(run))} --resume finishes it"
         )
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    for name, wanted in (("model", "retnet"), ("vocab_size", VOCAB_SIZE)):
+    for name, wanted in ({"model": "retnet"} | demanded).items():
         if result["config"][name] != wanted:
             raise ValueError(f"run must have {name} = {wanted!r}, got {result['config'][name]!r}")
     return result, run / FILES[weights]
