@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from refimpl import State, head_decays, retention_step
-from refimpl.checks import values_trusted
 from refimpl.files import write_atomically
+from refimpl.libraries import values_trusted
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 LIMIT = 2**31  # bytes of a protobuf, which a file of ONNX is

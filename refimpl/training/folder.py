@@ -32,7 +32,7 @@ def locked(out):
     lock nothing, have none.
     """
     out = Path(out)
-    made = not out.exists()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     if not made and not out.is_dir():
         raise ValueError(f"out must be a folder, {str(out)!r} is none")
     out.mkdir(parents=True, exist_ok=True)
@@ -40,9 +40,9 @@ def locked(out):
         with _lock(out / LOCK):
             yield
     finally:
-        if made:
-            with suppress(OSError):  # it holds a run
-                out.rmdir()
+        with suppress(OSError):  # it holds a run
+            for folder in made:
+                folder.rmdir()
 
 
 @contextmanager

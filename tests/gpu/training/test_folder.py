@@ -155,8 +155,8 @@ def test_weights_without_a_checkpoint_are_not_replaced_either(kind, tmp_path):
 def test_a_corpus_that_cannot_be_read_leaves_no_folder(kind, tmp_path):
     config, train = kind
     with pytest.raises(FileNotFoundError, match="corpus: there is no file or folder"):
-        train(dataclasses.replace(config, corpus="no/such/file"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        train(dataclasses.replace(config, corpus="no/such/file"), tmp_path / "a" / "run")
+    assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"out must be a folder, .* is none"):
         train(config, tmp_path / "file")
