@@ -203,7 +203,7 @@ def test_the_lock_of_a_dead_process_is_none(tmp_path):
         process.kill()
     assert (tmp_path / LOCK).exists()
     with locked(tmp_path):
-        pass
+        assert re.fullmatch(rf"process {os.getpid()} of \S+", (tmp_path / LOCK).read_text())
     assert not (tmp_path / LOCK).exists()
 
 
@@ -316,6 +316,7 @@ def test_the_tokens_stay_those_of_the_weights(kind, tmp_path, corpus):
     (tmp_path / "other.txt").write_text("xyzxyz xyz abc\n" * 100)
     given = SMALL | {"corpus": str(tmp_path / "other.txt"), "from_weights": str(tmp_path / "first")}
     train(configured(type(config), given), tmp_path / "tuned")
+    train(configured(type(config), given | {"steps": 9}), tmp_path / "tuned", resume=True)
     tokenizer = (tmp_path / "tuned" / "tokenizer.json").read_text()
     assert tokenizer == (tmp_path / "first" / "tokenizer.json").read_text()
     assert json.loads(tokenizer)["merges"] != list(map(list, learn_tokenizer("xyzxyz xyz abc\n" * 90, 258).merges))

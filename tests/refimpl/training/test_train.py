@@ -116,6 +116,13 @@ def test_a_run_learns_and_is_seeded(corpus, tmp_path):
     np.testing.assert_equal(again, params)
 
 
+def test_the_loop_makes_the_folder_of_its_log(corpus, tmp_path):
+    """Also where nobody has locked it: the loop is called by itself too."""
+    config = tr.TrainConfig(corpus=corpus, steps=1, **TINY)
+    loop.fit(config, lambda *_: (1.0, 1.0), lambda *_: 1.0, tmp_path / "neither" / "is there")
+    assert (tmp_path / "neither" / "is there" / "log.jsonl").read_text().count("\n") == 1
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):
     config = tr.TrainConfig(corpus=corpus, steps=5, **TINY)
     nan = float("nan")
