@@ -14,6 +14,7 @@ import tomllib
 import numpy as np
 import pytest
 import typer
+from runs import at_step
 from typer.testing import CliRunner
 
 import gpu.__main__
@@ -23,7 +24,6 @@ from gpu.models.baseline import Baseline, BaselineConfig
 from refimpl import cli
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
-from runs import at_step
 
 
 def run(*arguments):

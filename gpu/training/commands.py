@@ -28,6 +28,7 @@ ExportFolder = optional(
     f"folder of retnet.safetensors and retnet.json, by default {PRETRAINED_FOLDER}; with --onnx of the graphs, by default that of RUN",
 )
 StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name")
+FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs of other settings in that folder")]
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
 Corpus = optional(str, "where the run's corpus is now; by default where it was")
 
@@ -87,13 +88,14 @@ def sweep(
     file: File = None,
     out: Annotated[Path, typer.Option(help="folder of the runs and of sweep.json")] = Path("runs/sweep"),
     device: Devices = None,
+    fresh: FreshRuns = False,
     settings,
 ):
     """Train with each learning rate, each model with all of them; the same command continues a stopped sweep."""
     config = configured((read_settings(file) if file else {}) | settings)
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
     with exit_when_stopped(console):
-        rows = sweep_rates(config, learning_rate, models, out, devices, console, command)
+        rows = sweep_rates(config, learning_rate, models, out, devices, console, command, fresh)
     launch.print_table(*sweep_table(rows), left=("model", ""))
     say(f"results: {out / 'sweep.json'}")
 
@@ -102,11 +104,13 @@ def study(
     file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml")],
     out: StudyFolder = None,
     device: Devices = None,
+    fresh: FreshRuns = False,
 ):
     """Train every variant of FILE with every seed; the same command continues a stopped study."""
     out = out or Path("runs") / file.stem
     with exit_when_stopped(console):
-        rows = run_study(read_study(file), out, launch.check_devices(device), console, launch.typed_command())
+        devices = launch.check_devices(device)
+        rows = run_study(read_study(file), out, devices, console, launch.typed_command(), fresh)
     launch.print_table(*study_table(rows), left=("variant",))
     if any(row["quoted"] for row in rows):
         say("† quoted, not measured here: see the file")

@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from refimpl.checks import check_integer
 from refimpl.files import write_atomically
+from refimpl.training.folder import locked
 from refimpl.training.settings import read_toml
 from refimpl.training.stopping import StoppedError, stop_on_signals
 
@@ -81,7 +82,7 @@ def folder_name(*parts):
     return "_".join("".join(c if c.isalnum() or c in ".-+" else "-" for c in str(part)) for part in parts)
 
 
-def run_study(study, out, devices, console=None, command=None):
+def run_study(study, out, devices, console=None, command=None, fresh=False):
     """Run all of a `Study`, as many runs at once as there are devices, and write out/study.json after each.
 
     Args:
@@ -90,11 +91,13 @@ def run_study(study, out, devices, console=None, command=None):
         devices: torch devices; a device that is named twice takes two runs at a time.
         console: as for `gpu.training.run.train`.
         command: as it was typed, for study.json.
+        fresh: replace finished runs of other settings in those folders.
 
     Returns:
         A row a variant: see `summary`.
 
     Raises:
+        ValueError: there are such runs and fresh is not given; or another process works in `out`.
         StoppedError: SIGINT or SIGTERM came; the current runs have saved their last step.
     """
     runs = {  # seed by seed, so that a study that is stopped has something of each variant
@@ -110,16 +113,28 @@ def run_study(study, out, devices, console=None, command=None):
         write_atomically(Path(out) / "study.json", json.dumps(shown, indent=2) + "\n")
         return rows
 
-    return write(run_all(runs, out, devices, console, write))
+    return write(run_all(runs, out, devices, console, write, fresh))
 
 
-def run_all(runs, out, devices, console=None, finished=lambda results: None):
+def run_all(runs, out, devices, console=None, finished=lambda results: None, fresh=False):
     """Train {folder name: RunConfig} in processes, one a device at a time; returns {folder name: result or None}.
 
     A result is what result.json holds, or None for a failed run, whose output.txt says why. finished: called after each run
-    with the results so far. Errors as `run_study`.
+    with the results so far. fresh, errors: as for `run_study`.
     """
-    out, waiting, results, running = Path(out), dict(runs), {}, {}
+    for name, config in runs.items():
+        if not fresh and (Path(out) / name / "result.json").exists() and not _same(Path(out) / name, config):
+            raise ValueError(
+                f"out: {str(Path(out) / name)!r} holds a finished run of other settings: --fresh (fresh=True) replaces it, "
+                "another --out (out) keeps both"
+            )
+    with locked(out):
+        return _run_all(runs, Path(out), devices, console, finished)
+
+
+def _run_all(runs, out, devices, console, finished):
+    """`run_all` in a folder that is its own."""
+    waiting, results, running = dict(runs), {}, {}
     threads = max(1, (os.cpu_count() or 1) // len(devices))  # of each run on the CPU: they share the cores
     for name, config in runs.items():
         if (result := _result(out / name, config)) is not None:

@@ -10,7 +10,7 @@ from ..models.registry import MODELS
 from .study import folder_name, run_all
 
 
-def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None):
+def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None, fresh=False):
     """Train each model with each learning rate, all else equal; finished runs are not repeated.
 
     Args:
@@ -18,14 +18,14 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
         rates: learning rates, at least one.
         models: names of models.
         out: folder for sweep.json, written after every run, and for a folder of each run.
-        devices, console, command: as for `gpu.training.study.run_study`.
+        devices, console, command, fresh: as for `gpu.training.study.run_study`.
 
     Returns:
         A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
         seconds and remark, which marks the best rate of each model, also if it lies at an end of the range.
 
     Raises:
-        StoppedError: as `gpu.training.study.run_study`.
+        StoppedError, ValueError: as `gpu.training.study.run_study`.
     """
     out, rates = Path(out), sorted(set(rates))
     runs = {
@@ -46,7 +46,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
         write_atomically(out / "sweep.json", json.dumps(shown, indent=2) + "\n")
         return rows
 
-    return write(run_all(runs, out, devices, console, write))
+    return write(run_all(runs, out, devices, console, write, fresh))
 
 
 def _row(folder, config, result):

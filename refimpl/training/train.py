@@ -39,6 +39,17 @@ class TrainConfig:
     dim: Annotated[int, "width of the model in channels"] = 128
     num_layers: Annotated[int, "number of layers"] = 2
     num_heads: Annotated[int, "heads of a layer"] = 4
+    steps: Annotated[int, "optimizer steps of the run"] = 900
+    batch_size: Annotated[int, "windows of text in a step"] = 16
+    window: Annotated[int, "length of a window in tokens"] = 64
+    learning_rate: Annotated[float, "highest learning rate of AdamW; a cosine lowers it to a tenth"] = 5e-3
+    warmup: Annotated[int, "first steps, in which the learning rate rises"] = 50
+    weight_decay: Annotated[float, "decoupled weight decay of AdamW"] = 0.05
+    clip: Annotated[float, "largest norm of a gradient; longer ones are scaled down to it"] = 1.0
+    evaluate_every: Annotated[int, "steps between two losses on held-out text"] = 100
+    sample_bytes: Annotated[int, "length of the sample at the end in tokens"] = 400
+    prompt: Annotated[str, "text that the sample continues"] = "And the LORD said unto"
+    seed: Annotated[int, "seed of the parameters and the batches"] = 0
     key_dim: Annotated[int | None, "width of a head's queries and keys, even; by default dim / num_heads"] = None
     value_dim: Annotated[int | None, "width of a head's values; by default twice key_dim"] = None
     ffn_dim: Annotated[int | None, "inner width of the feed-forward; by default twice dim"] = None
@@ -52,17 +63,6 @@ class TrainConfig:
     row_norm: Annotated[bool, "divide the output of retention by the root of the row sums of D"] = False
     embedding_scale: Annotated[float, "what embeddings are multiplied by"] = 1.0
     norm_eps: Annotated[float, "eps of every norm"] = 1e-6
-    steps: Annotated[int, "optimizer steps of the run"] = 900
-    batch_size: Annotated[int, "windows of text in a step"] = 16
-    window: Annotated[int, "length of a window in tokens"] = 64
-    learning_rate: Annotated[float, "highest learning rate of AdamW; a cosine lowers it to a tenth"] = 5e-3
-    warmup: Annotated[int, "first steps, in which the learning rate rises"] = 50
-    weight_decay: Annotated[float, "decoupled weight decay of AdamW"] = 0.05
-    clip: Annotated[float, "largest norm of a gradient; longer ones are scaled down to it"] = 1.0
-    evaluate_every: Annotated[int, "steps between two losses on held-out text"] = 100
-    sample_bytes: Annotated[int, "length of the sample at the end in tokens"] = 400
-    prompt: Annotated[str, "text that the sample continues"] = "And the LORD said unto"
-    seed: Annotated[int, "seed of the parameters and the batches"] = 0
 
     def __post_init__(self):
         if isinstance(self.gamma_schedule, (int, float)) and not isinstance(self.gamma_schedule, bool):

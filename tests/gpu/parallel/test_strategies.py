@@ -183,6 +183,15 @@ def test_a_run_leaves_the_files_of_one_process_and_goes_on_in_any_other_way(conf
         close(log_lines(tmp_path / kind), log_lines(whole))
 
 
+def test_processes_start_from_the_weights_of_a_run(config, whole, tmp_path):
+    config = dataclasses.replace(config, from_weights=f"{whole}", steps=2)
+    train(config, tmp_path / "one", console=QUIET)
+    assert log_lines(tmp_path / "one")[0]["training"] < log_lines(whole)[0]["training"] - 0.5
+    in_processes(2, for_each, run, [(at(config, kind), tmp_path / kind) for kind in PARALLELISMS])
+    for kind in PARALLELISMS:
+        close(log_lines(tmp_path / kind), log_lines(tmp_path / "one"))
+
+
 def test_a_killed_process_ends_the_run_and_what_was_kept_goes_on(config, whole, tmp_path):
     config = at(config, "sharded")
     with pytest.raises(AssertionError, match="process 0 of 2 failed"):

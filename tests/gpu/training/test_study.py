@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from gpu.__main__ import app
 from gpu.training import study as module
 from gpu.training.study import Study, read_study, run_study, summary
+from refimpl.training.folder import locked
 
 STUDY = """
 corpus = "{corpus}"
@@ -132,11 +133,32 @@ def test_the_program_runs_all_and_repeats_nothing(file, finished):
     assert module._result(out / "RetNet_3", same) is not None
 
 
+def test_finished_runs_of_other_settings_are_replaced_on_demand_alone(file, finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    before = (out / "RetNet_3" / "result.json").read_bytes()
+    file.write_text(file.read_text().replace("steps = 12", "steps = 2").replace("[3, 4]", "[3]"))
+    command = ["study", f"{file}", "--out", f"{out}", "--device", "cpu"]
+    error = CliRunner().invoke(app, command).exception
+    assert f"{error}" == (
+        f"out: {str(out / 'RetNet_3')!r} holds a finished run of other settings: --fresh (fresh=True) replaces it, another "
+        "--out (out) keeps both"
+    )
+    assert (out / "RetNet_3" / "result.json").read_bytes() == before
+    with locked(out):
+        assert (
+            "out must be a folder that no other run works in"
+            in f"{CliRunner().invoke(app, [*command, '--fresh']).exception}"
+        )
+    assert CliRunner().invoke(app, [*command, "--fresh"], catch_exceptions=False).exit_code == 0
+    assert json.loads((out / "RetNet_3" / "result.json").read_text())["config"]["steps"] == 2
+
+
 def test_a_failed_run_does_not_affect_the_others(file, finished, tmp_path):
     text = file.read_text().replace("[3, 4]", "[3]").replace("gate = false", "learning_rate = 1e30")
     file.write_text(text)
     shutil.copytree(finished[0], tmp_path / "out")  # RetNet is the same there, the other variant has other settings
-    rows = run_study(read_study(file), tmp_path / "out", ["cpu", "cpu"], QUIET)
+    rows = run_study(read_study(file), tmp_path / "out", ["cpu", "cpu"], QUIET, fresh=True)
     assert rows[0]["mean"] is not None
     assert (rows[1]["mean"], rows[1]["held_out"], rows[1]["over"]) == (None, [None], None)
     assert "stopped: the " in (tmp_path / "out" / "no-gate_3" / "output.txt").read_text()
