@@ -92,7 +92,7 @@ def check_number(name: str, value: Any, minimum: float | None = None) -> float:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})") from None
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {number}")

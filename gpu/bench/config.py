@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Annotated
 
-from refimpl.checks import check_choice, check_integer, check_number
+from refimpl.checks import check_choice, check_integer
+from refimpl.training.settings import check_fields
 
 from ..models.registry import MODELS
 from ..training.config import RunConfig
@@ -62,6 +63,7 @@ class BenchmarkConfig:
     kernel_tokens: Annotated[int, "kernels: the most tokens of a call"] = 65536
 
     def __post_init__(self):
+        check_fields(self)
         check_choice("size", self.size, tuple(SIZES))
         for name, preset in zip(("dim", "num_layers", "num_heads"), SIZES[self.size], strict=True):
             if getattr(self, name) is None:
@@ -81,7 +83,7 @@ class BenchmarkConfig:
         for time in self.times:
             if self.tokens % time:
                 raise ValueError(f"tokens must be a multiple of each of times, got {self.tokens} and {time}")
-        if not 0 < check_number("memory_share", self.memory_share) <= 1:
+        if not 0 < self.memory_share <= 1:
             raise ValueError(f"memory_share must lie in (0, 1], got {self.memory_share:g}")
         if self.grouped and self.attention_heads % 4:
             raise ValueError(f"grouped must be False unless 4 divides the {self.attention_heads} heads of attention")

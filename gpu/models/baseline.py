@@ -19,6 +19,7 @@ from refimpl.checks import check_choice, check_integer
 from refimpl.config import FEED_FORWARDS
 from refimpl.files import write_atomically
 from refimpl.model import param_shapes
+from refimpl.training.settings import check_fields
 from refimpl.tree import flatten
 
 from .operations import TORCH
@@ -47,6 +48,7 @@ class BaselineConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self):
+        check_fields(self)
         check_choice("mixer", self.mixer, tuple(MIXERS))
         check_choice("ffn", self.ffn, FEED_FORWARDS)
         if self.kv_heads is None:

@@ -5,6 +5,7 @@ side by side, each at its own position. On a GPU the step is a CUDA graph: about
 """
 
 import codecs
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -116,7 +117,8 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
         TypeError, ValueError: an argument is not as above.
     """
     check_integer("new_tokens", new_tokens, minimum=0)
-    seed = check_integer("seed", seed, minimum=0)
+    if check_integer("seed", seed, minimum=0) >= 2**63:  # torch's generators take no more
+        raise ValueError(f"seed must be below 2**63, got {seed}")
     _check_sampling(temperature, top_k, top_p)
     rows, device = len(past.logits), past.logits.device
     generators = (torch.Generator().manual_seed(seed + row) for row in range(rows))
@@ -240,6 +242,8 @@ def _draw(logits, uniform, temperature, top_k, top_p):
 
 
 def _check_sampling(temperature, top_k, top_p):
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r} ({type(temperature).__name__})")
     if not (temperature == 0 or 1e-6 <= temperature < float("inf")):
         raise ValueError(f"temperature must be 0 or from 1e-6 to finite, got {temperature}")
     if top_k is not None:

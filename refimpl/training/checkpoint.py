@@ -28,8 +28,8 @@ class Checkpoint(NamedTuple):
 
 def save_checkpoint(out, config, progression, text, tensors):
     """Write `out`/checkpoint.safetensors, whole or not at all; text: a fingerprint of what the run learns from."""
-    config = json.dumps(dataclasses.asdict(config))
-    metadata = {"config": config, "progression": progression.to_json(), "text": text}
+    settings, kind = json.dumps(dataclasses.asdict(config)), type(config).__name__
+    metadata = {"config": settings, "kind": kind, "progression": progression.to_json(), "text": text}
     write_atomically(Path(out) / NAME, safetensors.numpy.save(tensors, metadata))
 
 
@@ -44,6 +44,11 @@ def load_checkpoint(out, kind):
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("kind", kind.__name__) != kind.__name__:
+            raise ValueError(
+                f"resume: {str(path)!r} must be of a {kind.__name__}, got that of a {metadata['kind']}: NumPy and torch do not "
+                "go on with each other's runs; --from (from_weights) starts from their weights, --fresh (fresh=True) replaces one"
+            )
         config = kind(**json.loads(metadata["config"]))
         return Checkpoint(config, Progression.from_json(metadata["progression"]), metadata["text"], tensors)
     except (safetensors.SafetensorError, KeyError, TypeError) as error:

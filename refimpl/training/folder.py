@@ -112,14 +112,14 @@ def begin(out, config, files, *, resume=False, fresh=False):
             checkpoint; the corpus or the weights to start from cannot be read or do not fit config.
     """
     out = Path(out)
-    kept, finished = load_checkpoint(out, type(config)), (out / files[-1]).exists()
+    kept, finished = None if fresh else load_checkpoint(out, type(config)), (out / files[-1]).exists()
     if not (resume or fresh):
         _refuse_a_run(out, kept, finished)
     if resume and finished and kept is None:
         raise ValueError(
             f"resume: the finished run in {str(out)!r} has no checkpoint; --fresh (fresh=True) replaces it"
         )
-    kept, start, tokenizer = kept if resume else None, None, None
+    start = tokenizer = None
     if kept is not None:
         _check_settings(kept, config)
         tokenizer = Tokenizer.load(out / "tokenizer.json") if (out / "tokenizer.json").exists() else None

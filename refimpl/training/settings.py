@@ -1,6 +1,6 @@
 """Settings as a dataclass: the types of its fields are checked, and it goes to a TOML file and back.
 
-A field is annotated Annotated[kind, help]; kind is str, bool, int or float, or one of them or None.
+A field is annotated Annotated[kind, help]; kind is str, bool, int or float, one of them or None, or a tuple of one.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import json
 import tomllib
 from pathlib import Path
 from types import NoneType
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from ..checks import check_integer, check_number
 from .start import load_start
@@ -29,17 +29,25 @@ def check_fields(config):
     """
     for name, hint in get_type_hints(type(config)).items():
         value, (kind, *others) = getattr(config, name), get_args(hint) or (hint,)
-        if value is None and NoneType in others:
-            continue
-        if kind is int:
-            value = check_integer(name, value, None)
-        elif kind is float:
-            value = check_number(name, value)
-        elif not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
-        elif kind is str and value.encode("utf-8", errors="ignore").decode() != value:
-            raise ValueError(f"{name} must be text that UTF-8 can hold, got {value!r}; rename a file of such a name")
+        if get_origin(hint) is tuple:
+            if not isinstance(value, (tuple, list)):
+                raise TypeError(f"{name} must be a tuple or a list, got {value!r}")
+            value = tuple(_checked(name, each, kind) for each in value)
+        elif value is not None or NoneType not in others:
+            value = _checked(name, value, kind)
         object.__setattr__(config, name, value)
+
+
+def _checked(name, value, kind):
+    if kind is int:
+        return check_integer(name, value, None)
+    if kind is float:
+        return check_number(name, value)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+    if kind is str and value.encode("utf-8", errors="ignore").decode() != value:
+        raise ValueError(f"{name} must be text that UTF-8 can hold, got {value!r}; rename a file of such a name")
+    return value
 
 
 def read_toml(path):
@@ -47,7 +55,7 @@ def read_toml(path):
     if not Path(path).is_file():
         raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {str(path)!r} is not TOML: {error}") from None
 

@@ -60,7 +60,7 @@ def load_corpus(source="kjv", pattern="*"):
     (66, 'In the beginning God cre')
     """
     if " + " in str(source) and not Path(source).exists():
-        corpora = [load_corpus(part.strip(), pattern) for part in str(source).split(" + ")]
+        corpora = [load_corpus(part, pattern) for part in _sources(str(source))]
         names = [part.name for part in corpora]
         if len(set(names)) < len(names):
             raise ValueError(f"corpus must name each source once, and no two of one name, got {source!r}")
@@ -91,6 +91,18 @@ def load_corpus(source="kjv", pattern="*"):
     if not documents:
         raise ValueError(skipped[0] + (f", and so on for all {len(skipped)} files" if skipped[1:] else ""))
     return Corpus(path.name, documents, tuple(skipped))
+
+
+def _sources(source):
+    """The parts of a source that " + " joins; a path that is there may hold it too, and the longest such one is meant."""
+    words = source.split(" + ")
+    for count in range(len(words), 1, -1):
+        if Path(" + ".join(words[:count])).exists():
+            break
+    else:
+        count = 1
+    rest = _sources(" + ".join(words[count:])) if words[count:] else []
+    return [" + ".join(words[:count]) if count > 1 else words[0].strip(), *rest]
 
 
 def _named(path):

@@ -81,6 +81,8 @@ class TrainConfig:
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("warmup", "seed"):
             check_integer(name, getattr(self, name), minimum=0)
+        if self.seed >= 2**63:  # torch's generators take no more
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:

@@ -168,6 +168,23 @@ def test_folders_that_are_not_there_are_made(kind, tmp_path):
     assert weights(tmp_path / "a" / "b" / "run")
 
 
+def test_numpy_and_torch_do_not_go_on_with_each_other_s_runs(tmp_path, corpus):
+    """Their checkpoints hold other moments; but the one may start from the other's weights."""
+    for ours, theirs in (("NumPy", "torch"), ("torch", "NumPy")):
+        (config, train), (other, train_other) = KINDS[ours], KINDS[theirs]
+        out = tmp_path / ours
+        train(config(corpus=corpus, **SMALL), out, console=QUIET)
+        for how in ({}, {"resume": True}):
+            with pytest.raises(
+                ValueError, match=rf"must be of a {other.__name__}, got that of a {config.__name__}: .*--fresh"
+            ):
+                train_other(other(corpus=corpus, **SMALL), out, console=QUIET, **how)
+        tuned = configured(other, SMALL | {"corpus": corpus, "from_weights": str(out)})
+        train_other(tuned, tmp_path / f"{theirs} from {ours}", console=QUIET)
+        train_other(other(corpus=corpus, **SMALL), out, console=QUIET, fresh=True)
+        assert folder.load_checkpoint(out, other).progression.step == 8
+
+
 # ---------------------------------------------------------------- the lock
 
 

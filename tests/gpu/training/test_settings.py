@@ -7,6 +7,8 @@ import typing
 import numpy as np
 import pytest
 
+from gpu.bench.config import BenchmarkConfig
+from gpu.models.baseline import BaselineConfig
 from gpu.training.config import RunConfig, read_settings, to_toml
 from gpu.training.study import read_study
 from refimpl import RetNetConfig
@@ -26,6 +28,9 @@ TAKES = {int: {"int"}, float: {"int", "float"}, str: {"str"}, bool: {"bool"}}
 def kinds(config):
     """{name of a field: names of the kinds of values that it takes} of a dataclass of settings."""
     for name, hint in typing.get_type_hints(config).items():
+        if typing.get_origin(hint) is tuple:
+            yield name, {"list"}
+            continue
         kind, *none = typing.get_args(hint) or (hint,)
         yield (
             name,
@@ -35,7 +40,7 @@ def kinds(config):
 
 WRONG = [
     pytest.param(config, name, value, id=f"{config.__name__}.{name} {kind}")
-    for config in (TrainConfig, RunConfig)
+    for config in (TrainConfig, RunConfig, BaselineConfig, BenchmarkConfig)
     for name, taken in kinds(config)
     for kind, value in VALUES.items()
     if kind not in taken
@@ -67,6 +72,19 @@ def test_a_model_refuses_what_is_of_another_kind(name, kind):
         refused(RetNetConfig, name, VALUES[kind])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("times", ["8"]), ("batches", [True]), ("models", [8]), ("contexts", (8.0,))]
+)
+def test_each_of_several_values_is_checked(name, value):
+    refused(BenchmarkConfig, name, value)
+
+
+def test_numbers_beyond_what_libraries_take_are_refused_at_the_door():
+    refused(RunConfig, "learning_rate", 10**400)
+    refused(RunConfig, "seed", 2**63)
+    assert RunConfig(seed=2**63 - 1).seed == 2**63 - 1
+
+
 def test_numpy_s_numbers_become_python_s():
     """They go to JSON and TOML."""
     config = RunConfig(steps=np.int64(3), learning_rate=np.float32(0.5), embedding_scale=2)
@@ -88,6 +106,12 @@ def test_a_file_too(line, tmp_path):
     (tmp_path / "run.toml").write_text(f"steps = {line}\n[variants.RetNet]\n")
     with pytest.raises(TypeError, match=r"^steps must be an integer, got "):
         read_study(tmp_path / "run.toml")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    """As Windows writes it."""
+    (tmp_path / "run.toml").write_text("steps = 9\n", encoding="utf-8-sig")
+    assert read_settings(tmp_path / "run.toml") == {"steps": 9}
 
 
 @pytest.mark.parametrize("text", ["quoted = 3", "quoted = [1]", 'quoted = "x"'])

@@ -45,6 +45,10 @@ def test_several_sources_are_one_corpus(tmp_path):
     odd = tmp_path / "this + that.txt"
     odd.write_text("one file", encoding="utf-8")
     assert text.load_corpus(odd).text == "one file"
+    for source in (f"kjv + {odd}", f"{odd} + kjv", f"{odd} + {tmp_path / 'speeches'} + kjv"):
+        documents = text.load_corpus(source).documents
+        assert documents["this + that.txt/this + that.txt"] == "one file"
+        assert ("speeches/1790.txt" in documents, "kjv/John" in documents) == ("speeches" in source, True)
 
 
 def test_bad_sources_are_named(tmp_path):
