@@ -120,18 +120,25 @@ def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_exports_a_run_of_byte_pairs(tmp_path, corpus):
+def test_the_command_exports_a_run_of_byte_pairs(tmp_path, corpus, monkeypatch):
+    """Or a file of weights; beside them, or where it is told to."""
     config = RunConfig(
         corpus=corpus, vocab_size=258, dim=8, num_layers=1, num_heads=2, steps=2, batch_size=2, window=8, sample_bytes=2
     )
-    train(config, tmp_path / "run")
-    words = ["export", str(tmp_path / "run"), "--onnx"]
-    result = CliRunner().invoke(program.app, words, env={"COLUMNS": "200"}, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert "onnxruntime gives torch's logits" in result.output
-    found = onnx.load(tmp_path / "run" / "decode.onnx", load_external_data=False).metadata_props
-    merges = json.loads(next(each.value for each in found if each.key == "vocabulary"))["merges"]
-    assert merges == json.loads((tmp_path / "run" / "tokenizer.json").read_text())["merges"]
+    run, exported = tmp_path / "run", []
+    train(config, run)
+    monkeypatch.setattr(exporting, "export_onnx", lambda *arguments: exported.append(arguments) or ["a", "b"])
+    for words, weights, out in (
+        ([str(run)], "best", run),
+        ([str(run), "--weights", "last", "--out", str(tmp_path / "new")], "weights", tmp_path / "new"),
+        ([str(run / "weights.safetensors")], "weights", run),
+    ):
+        result = CliRunner().invoke(program.app, ["export", *words, "--onnx"], catch_exceptions=False)
+        assert (result.exit_code, result.output) == (0, "onnxruntime gives torch's logits; a and b\n")
+        model, tokenizer, where = exported.pop()
+        assert where == out
+        assert tokenizer == Tokenizer.load(run / "tokenizer.json")
+        assert torch.equal(model.head, RetNet.load(run / f"{weights}.safetensors").head)
     for option in ("--prompt", "--corpus", "--device"):
-        result = CliRunner().invoke(program.app, [*words, option, "cpu"])
+        result = CliRunner().invoke(program.app, ["export", str(run), "--onnx", option, "cpu"])
         assert f"{option[2:]} must be left out with --onnx" in f"{result.exception}"
