@@ -88,7 +88,8 @@ def say(line, console):
 def exit_when_stopped(console, next_command="the same command"):
     """Within, a request to stop ends the program with the signal's exit status, and says how to go on.
 
-    A second Ctrl-C does not wait for the end of the step: the last checkpoint is what is kept then.
+    A second Ctrl-C does not wait for the end of the step: the last checkpoint is what is kept then. A loss that is not
+    finite ends the program with exit status 1.
     """
     try:
         yield
@@ -98,6 +99,9 @@ def exit_when_stopped(console, next_command="the same command"):
     except KeyboardInterrupt:
         say(f"stopped at once; {next_command} goes on from the last checkpoint, if there is one", console)
         raise typer.Exit(128 + signal.SIGINT) from None
+    except FloatingPointError as error:
+        say(f"stopped: {error}", Console(stderr=True, quiet=console.quiet))
+        raise typer.Exit(1) from None
 
 
 def with_options(config, leave_out=()):

@@ -263,6 +263,16 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, capsys, corpus_file):
         assert len((out / "log.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.parametrize("package", ["refimpl", "gpu"])
+def test_a_loss_that_is_not_finite_is_one_line(package, tmp_path, corpus_file):
+    settings = ["--corpus", corpus_file, "--dim", "8", "--num-heads", "1", "--window", "16", "--learning-rate", "1e30"]
+    app = {"refimpl": program, "gpu": gpu.__main__}[package].app
+    result = CliRunner().invoke(app, ["train", "--out", f"{tmp_path / 'run'}", *settings])
+    assert result.exit_code == 1
+    assert re.search(r"^stopped: the (loss|norm of the gradient) is (nan|inf) at step \d; .*\n$", result.stderr)
+    assert "a lower learning_rate may help" in result.stderr
+
+
 @pytest.fixture
 def corpus_file(tmp_path):
     (tmp_path / "text.txt").write_text("abcabcabc abc\n" * 300)

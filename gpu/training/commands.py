@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from refimpl import cli
 from refimpl.cli import exit_when_stopped, with_options
 
 from ..models.registry import MODELS
@@ -25,7 +23,8 @@ Models = optional(list[str], f"one of {', '.join(MODELS)}; may be given again; b
 PRETRAINED_FOLDER = Path("refimpl/pretrained")
 ExportFolder = optional(
     Path,
-    f"folder of retnet.safetensors and retnet.json, by default {PRETRAINED_FOLDER}; with --onnx of the graphs, by default that of RUN",
+    f"folder of retnet.safetensors and retnet.json, by default {PRETRAINED_FOLDER}; with --onnx of the graphs, by default "
+    "that of RUN",
 )
 StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name")
 FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs of other settings in that folder")]
@@ -58,14 +57,8 @@ def train(
     with joined(device or launch.default_device()) as device:
         check_device(device)
         config = on_first(run_config, out, resume, settings, file)
-        try:
-            with exit_when_stopped(
-                console, shlex.join(["python", "-m", "gpu", "train", "--out", f"{out}", "--resume"])
-            ):
-                result = train_model(config, out, device, console, resume=resume, fresh=fresh)
-        except FloatingPointError as error:
-            cli.say(f"stopped: {error}", Console(stderr=True, quiet=console.quiet))
-            raise typer.Exit(1) from None
+        with exit_when_stopped(console, shlex.join(["python", "-m", "gpu", "train", "--out", f"{out}", "--resume"])):
+            result = train_model(config, out, device, console, resume=resume, fresh=fresh)
     say(
         f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
         f"{result['seconds']:.0f} s on {result['device']}"

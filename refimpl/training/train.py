@@ -185,7 +185,7 @@ def train(
             save_checkpoint(out, config, progression, run.fingerprint, tensors)
 
         step, loss = trainer(params, config, retention, retention_backward, optimizer)
-        with stop_on_signals() as request:
+        with stop_on_signals() as request, np.errstate(over="ignore", invalid="ignore"):  # `fit` looks itself
             log = fit(
                 config, step, loss, out, console, text=run.text, progress=run.progression, stop=request, keep=keep
             )
