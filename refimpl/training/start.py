@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import RetNetConfig
+from ..interop import load_folder
 from ..tree import map_tree
-from ..weights import load_params
 from .bpe import Tokenizer
 
-FILES = ("best.safetensors", "weights.safetensors")  # of a run's folder, the first that is there
+BEST = "best.safetensors"  # in a run's folder
 
 
 class Start(NamedTuple):
@@ -44,21 +44,19 @@ class Start(NamedTuple):
 
 
 def load_start(path):
-    """The `Start` in a run's folder, of which the best weights are taken, or in a file of weights.
+    """The `Start` in a run's folder, of which the best weights are taken, or in what `refimpl.interop.load_folder` reads.
 
     Raises:
-        FileNotFoundError: there is no such file, or no weights in the folder.
-        ValueError: as `refimpl.weights.load_params`; or there is no tokeniser of as many tokens beside the weights.
+        FileNotFoundError: there is no such file or folder.
+        TypeError, ValueError: as `load_folder`; or there is no tokeniser of ours of as many tokens beside the weights.
     """
     path = Path(path)
-    if path.is_dir():
-        found = [path / name for name in FILES if (path / name).exists()]
-        if not found:
-            raise FileNotFoundError(f"from_weights: there is no {' or '.join(FILES)} in the folder {str(path)!r}")
-        path = found[0]
     if not path.exists():
         raise FileNotFoundError(f"from_weights: there is no file or folder {str(path)!r}")
-    params, config = load_params(path)
+    if (path / BEST).exists():
+        path /= BEST
+    params, config = load_folder(path)
+    beside = path / "any file" if path.is_dir() else path
     return Start(
-        path, map_tree(lambda _, x: x.astype(np.float32), params), config, Tokenizer.beside(path, config.vocab_size)
+        path, map_tree(lambda _, x: x.astype(np.float32), params), config, Tokenizer.beside(beside, config.vocab_size)
     )

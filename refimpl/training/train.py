@@ -31,7 +31,7 @@ class TrainConfig:
     corpus: Annotated[str, "text to train on: kjv (the King James Bible), a text file or a folder"] = "kjv"
     from_weights: Annotated[
         str | None,
-        "folder of a run, or file of weights, to start from; the model's shape is theirs; by default random weights",
+        "file or folder of a RetNet to start from, of a run or as found on a hub; its shape is theirs; by default random weights",
         "--from-weights",
         "--from",
     ] = None

@@ -19,6 +19,8 @@ from runs import QUIET, at_step, log_lines
 
 from gpu.training import run as torch_run
 from gpu.training.config import RunConfig
+from refimpl import RetNetConfig
+from refimpl.interop import load_folder, save_folder
 from refimpl.training import folder, loop
 from refimpl.training import train as numpy_run
 from refimpl.training.bpe import learn_tokenizer
@@ -271,8 +273,22 @@ def test_a_run_starts_from_the_weights_of_another(kind, shape, tmp_path):
         start = load_start(tmp_path / source)
         for name, array in weights(out / "tuned").items():
             np.testing.assert_allclose(array, flatten(start.params)[name], atol=1e-9, err_msg=name)
-    assert start.path.name == "weights.safetensors"
     assert run_config(type(config), out / "tuned", True, {}) == tuned
+
+
+def test_a_run_starts_from_a_folder_as_found_on_a_hub(kind, tmp_path, corpus):
+    """Such a model has another norm and another rotation than a run has by default."""
+    config, train = kind
+    shape = RetNetConfig(dim=16, num_layers=1, num_heads=2, rotation="rotary", group_norm_affine=True)
+    save_folder(tmp_path / "hub", numpy_run.init_params(shape, 5), shape, library="fla")
+    small = {name: SMALL[name] for name in ("batch_size", "window", "sample_bytes", "steps", "prompt")}
+    given = {"corpus": corpus, "from_weights": str(tmp_path / "hub"), "learning_rate": 1e-12, **small}
+    tuned = configured(type(config), given)
+    train(tuned, tmp_path / "tuned")
+    found, (wanted, read) = weights(tmp_path / "tuned"), load_folder(tmp_path / "hub")
+    assert tuned.retnet == read
+    for name, array in flatten(wanted).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-9, err_msg=name)
 
 
 def test_it_goes_on_without_the_weights_that_it_started_from(kind, tmp_path):
@@ -291,7 +307,7 @@ def test_the_best_weights_are_taken_and_halves_are_widened(tmp_path, corpus):
     config = numpy_run.TrainConfig(corpus=corpus, **SMALL).retnet
     best, last = (numpy_run.init_params(config, seed, np.float16) for seed in (1, 2))
     save_params(tmp_path / "weights.safetensors", last, config)
-    assert load_start(tmp_path).path.name == "weights.safetensors"
+    np.testing.assert_array_equal(load_start(tmp_path).params["head"], last["head"].astype(np.float32))
     save_params(tmp_path / "best.safetensors", best, config)
     start = load_start(tmp_path)
     assert start.path.name == "best.safetensors"
@@ -310,9 +326,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"from_weights: there is no file or folder 'no/such'"):
         configured(type(config), {"from_weights": "no/such"})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        FileNotFoundError, match=r"from_weights: there is no best.safetensors or weights.safetensors in"
-    ):
+    with pytest.raises(ValueError, match=r"path must be a file of weights or a folder with one of .* holds nothing"):
         configured(type(config), {"from_weights": str(tmp_path / "empty")})
     with pytest.raises(TypeError, match="from_weights must be a str, got 3"):
         configured(type(config), {"from_weights": 3})
