@@ -113,7 +113,9 @@ def study(
 def export(
     run_folder: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="folder of a finished run of a RetNet; with --onnx also a file of weights"),
+        typer.Argument(
+            metavar="RUN", help="folder of a finished run of a RetNet; with --onnx also weights as generate takes them"
+        ),
     ],
     out: ExportFolder = None,
     onnx: Annotated[

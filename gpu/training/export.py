@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,9 @@ import torch
 from refimpl import decode_step, forward, retention_chunkwise
 from refimpl.checks import check_choice
 from refimpl.files import write_atomically
+from refimpl.interop import load_folder
+from refimpl.training.bpe import Tokenizer
 from refimpl.training.loop import evaluate, load_text
-from refimpl.training.start import load_start
 from refimpl.training.text import VOCAB_SIZE, decode, encode
 from refimpl.training.train import cross_entropy
 from refimpl.tree import flatten, map_tree
@@ -161,13 +163,18 @@ def robust_greedy(params, config, prompt):
 
 
 def model_of(run, weights="best"):
-    """The `RetNet` of a finished run, with its best or its last weights, or of a file of weights, and its tokeniser.
+    """The `RetNet` of a finished run, with its best or its last weights, or of what `load_folder` reads; its tokeniser too.
 
-    Errors as `export` and `refimpl.training.start.load_start`.
+    The tokeniser is None where the weights come with tokens that are not ours. Errors as `export` and
+    `refimpl.interop.load_folder`.
     """
-    path = Path(run) if Path(run).is_file() else _read_run(Path(run), weights, {})[1]
-    start = load_start(path)
-    return _module(start.params, start.config), start.tokenizer
+    path, tokenizer = Path(run), None
+    if (path / "run.toml").exists() or not path.exists():
+        _, path = _read_run(path, weights, {})
+    params, config = load_folder(path)
+    with suppress(ValueError):  # it has other tokens
+        tokenizer = Tokenizer.beside(path / "weights" if path.is_dir() else path, config.vocab_size)
+    return RetNet.holding(params, config), tokenizer
 
 
 def _read_run(run, weights, demanded):

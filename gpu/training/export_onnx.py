@@ -6,7 +6,7 @@
 B and T are free. state holds all L layers; position is the number of tokens that a sequence has had, which the rotation of
 queries and keys depends on: T after the prompt, and one more after each token. The prompt is read in the parallel form, in
 memory that grows with T squared. Metadata: config (JSON), gamma (JSON, one decay a head) and vocabulary (JSON: the merges of
-`refimpl.training.bpe`, token 256 + i each; the first 256 tokens are the bytes).
+`refimpl.training.bpe`, token 256 + i each; the first 256 tokens are the bytes; null for tokens that are not ours).
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def export_onnx(model, tokenizer, out):
 
     Args:
         model: a `gpu.models.retnet.RetNet`; other dtypes than float32 are widened.
-        tokenizer: its `refimpl.training.bpe.Tokenizer`.
+        tokenizer: its `refimpl.training.bpe.Tokenizer`, or None if its tokens are not ours.
         out: a folder.
 
     Raises:
@@ -66,7 +66,7 @@ def export_onnx(model, tokenizer, out):
     metadata = {
         "config": json.dumps(dataclasses.asdict(model.config)),
         "gamma": json.dumps(head_decays(shape.num_heads, shape.gamma_schedule).tolist()),
-        "vocabulary": json.dumps({"merges": tokenizer.merges}),
+        "vocabulary": json.dumps(tokenizer and {"merges": tokenizer.merges}),
     }
     files = {name: _as_bytes(graph, metadata) for name, graph in graphs.items()}
     _assert_same(model, files)

@@ -16,6 +16,7 @@ from gpu.training import export_onnx as exporting
 from gpu.training.config import RunConfig
 from gpu.training.export_onnx import export_onnx
 from gpu.training.run import train
+from refimpl.interop import save_folder
 from refimpl.training.bpe import Tokenizer
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -121,24 +122,31 @@ def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
 
 
 def test_the_command_exports_a_run_of_byte_pairs(tmp_path, corpus, monkeypatch):
-    """Or a file of weights; beside them, or where it is told to."""
+    """Or a file of weights, or a folder of another library; beside them, or where it is told to."""
     config = RunConfig(
         corpus=corpus, vocab_size=258, dim=8, num_layers=1, num_heads=2, steps=2, batch_size=2, window=8, sample_bytes=2
     )
     run, exported = tmp_path / "run", []
     train(config, run)
+    shape = refimpl.RetNetConfig(
+        vocab_size=300, dim=16, num_layers=1, num_heads=2, rotation="rotary", group_norm_affine=True
+    )
+    params = refimpl.init_params(shape, 5)
+    save_folder(tmp_path / "hub", params, shape)
     monkeypatch.setattr(exporting, "export_onnx", lambda *arguments: exported.append(arguments) or ["a", "b"])
     for words, weights, out in (
         ([str(run)], "best", run),
         ([str(run), "--weights", "last", "--out", str(tmp_path / "new")], "weights", tmp_path / "new"),
         ([str(run / "weights.safetensors")], "weights", run),
+        ([str(tmp_path / "hub")], None, tmp_path / "hub"),
     ):
         result = CliRunner().invoke(program.app, ["export", *words, "--onnx"], catch_exceptions=False)
         assert (result.exit_code, result.output) == (0, "onnxruntime gives torch's logits; a and b\n")
         model, tokenizer, where = exported.pop()
         assert where == out
-        assert tokenizer == Tokenizer.load(run / "tokenizer.json")
-        assert torch.equal(model.head, RetNet.load(run / f"{weights}.safetensors").head)
+        assert tokenizer == (weights and Tokenizer.load(run / "tokenizer.json"))
+        want = RetNet.load(run / f"{weights}.safetensors").head if weights else torch.from_numpy(params["head"])
+        assert torch.equal(model.head, want)
     for option in ("--prompt", "--corpus", "--device"):
         result = CliRunner().invoke(program.app, ["export", str(run), "--onnx", option, "cpu"])
         assert f"{option[2:]} must be left out with --onnx" in f"{result.exception}"
