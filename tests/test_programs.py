@@ -69,6 +69,10 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["gpu", "train", "--resume", "--out", "no/run"], "error: resume: there is no run in 'no/run'"),
         (["gpu", "train", "no.toml"], "error: config: there is no file 'no.toml'"),
         (
+            ["gpu", "train", "--resume", "tests"],
+            "error: config: 'tests' is a folder, and no file of settings; --out tests --resume goes on with the run in it",
+        ),
+        (
             ["gpu", "train", "--model", "lstm"],
             "error: model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'",
         ),

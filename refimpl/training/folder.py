@@ -21,7 +21,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-MAY_DIFFER = ("steps", "parallelism")  # between a checkpoint and the run that goes on from it
+MAY_DIFFER = (
+    "corpus",
+    "steps",
+    "parallelism",
+)  # from the checkpoint's; the text itself is compared, wherever it is now
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A field is annotated Annotated[kind, help]; kind is str, bool, int or float, one
 import dataclasses
 import difflib
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from types import NoneType
@@ -51,7 +52,12 @@ def _checked(name, value, kind):
 
 
 def read_toml(path):
-    """The contents of a TOML file, with any keys; FileNotFoundError, or ValueError if it is not TOML."""
+    """The contents of a TOML file, with any keys; FileNotFoundError, or ValueError if it is a folder or no TOML."""
+    if Path(path).is_dir():
+        raise ValueError(
+            f"config: {str(path)!r} is a folder, and no file of settings; --out {shlex.quote(str(path))} --resume goes on with "
+            "the run in it"
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
@@ -101,8 +107,7 @@ def run_config(kind, out, resume, settings, file=None):
         FileNotFoundError: there is no such file or run.
         TypeError, ValueError: from `kind` or `read_settings`.
     """
-    echo = Path(out) / "run.toml"
+    given, echo = (read_settings(kind, file) if file else {}) | settings, Path(out) / "run.toml"
     if resume and not echo.exists():
         raise FileNotFoundError(f"resume: there is no run in {str(out)!r}")
-    given = (read_settings(kind, file) if file else {}) | settings
     return kind(**read_settings(kind, echo) | given) if resume else configured(kind, given)

