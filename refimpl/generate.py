@@ -1,6 +1,7 @@
 """The command `python -m refimpl generate`: text from a model, by NumPy alone."""
 
 import codecs
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,22 @@ import typer
 from .interop import load_folder
 from .sampling import sample
 from .training.bpe import Tokenizer
+from .training.text import decode_text
 from .tree import map_tree
 from .weights import PRETRAINED
 
+BEGINNING = "In the beginning"
+PROMPT_FILE = "file of a prompt, of any number of lines, taken without its last line break; - is standard input"
+
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="text to continue")] = "In the beginning",
+    prompt: Annotated[
+        str | None, typer.Argument(help=f"text to continue; by default {BEGINNING!r}", show_default=False)
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(help=f"{PROMPT_FILE}; by default none", show_default=False),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="file or folder of a RetNet over bytes or our byte pairs; by default the model that ships"),
@@ -34,8 +45,11 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="seed of the draws; the same one writes the same text")] = 0,
 ):
     """Continue a text in the recurrent form, token by token as it comes."""
+    if prompt is not None and prompt_file is not None:
+        raise ValueError(f"prompt must be left out with --prompt-file, got {prompt!r}")
+    prompt = read_prompt(prompt_file) if prompt_file else BEGINNING if prompt is None else prompt
     if not prompt:
-        raise ValueError("prompt must hold at least one character, got ''")
+        raise ValueError("prompt must hold at least one character, got ''; give one, or --prompt-file")
     path = PRETRAINED if weights is None else weights
     params, config = load_folder(path)
     params = map_tree(lambda _, x: x.astype(np.float32), params)  # halves are for storing
@@ -55,3 +69,13 @@ def generate(
     for (token,), _ in drawn:
         print(decoder.decode(tokenizer.pieces[token]), end="", flush=True)
     print(decoder.decode(b"", final=True))
+
+
+def read_prompt(file):
+    """The text of a file, or of standard input for -, without the line break at its end; a ValueError says what is wrong."""
+    standard = f"{file}" == "-"
+    if not standard and (file.is_dir() or not file.exists()):  # it may be a pipe
+        raise FileNotFoundError(f"prompt-file: there is no file {str(file)!r}")
+    data = sys.stdin.buffer.read() if standard else file.read_bytes()
+    what = "prompt-file: standard input" if standard else f"prompt-file: the file {str(file)!r}"
+    return decode_text(data, what).removesuffix("\n").removesuffix("\r")

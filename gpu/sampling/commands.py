@@ -1,13 +1,12 @@
 """The command `python -m gpu generate`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from refimpl.generate import PROMPT_FILE, read_prompt
 from refimpl.interop import load_folder
-from refimpl.training.text import decode_text
 from refimpl.weights import PRETRAINED
 
 from ..parallel.launch import Device, check_device, optional
@@ -25,8 +24,7 @@ TopK = optional(int, "draw from the k likeliest tokens; by default from all", mi
 TopP = optional(float, "draw from the likeliest tokens that reach this probability; by default from all")
 PromptFiles = optional(
     list[Path],
-    "file that holds one more prompt, UTF-8, without its last line break; - is standard input; may be given again; by "
-    "default none",
+    f"{PROMPT_FILE}; may be given again; by default none",
     "--prompt-file",
 )
 StateFile = optional(Path, "file that --save-state wrote, to go on from; by default none")
@@ -60,7 +58,7 @@ def generate(
     from .vocabulary import Ids, vocabulary_of
 
     device = check_device(device)
-    prompts = [*(prompts or []), *read_prompts(prompt_file or [])] or [""]
+    prompts = [*(prompts or []), *map(read_prompt, prompt_file or [])] or [""]
     if not state and "" in prompts:
         raise ValueError("prompt must hold at least one character, got ''; give one, or --prompt-file")
     if stream and len(prompts) > 1:
@@ -87,16 +85,3 @@ def generate(
     else:
         texts = ("".join(row) for row in zip(*pieces, strict=True))
         print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
-
-
-def read_prompts(files):
-    """The texts of files, or of standard input for -, without the line break at their ends."""
-    texts = []
-    for file in files:
-        standard = f"{file}" == "-"
-        if not standard and (file.is_dir() or not file.exists()):  # it may be a pipe
-            raise FileNotFoundError(f"prompt-file: there is no file {str(file)!r}")
-        data = sys.stdin.buffer.read() if standard else file.read_bytes()
-        what = "prompt-file: standard input" if standard else f"prompt-file: the file {str(file)!r}"
-        texts.append(decode_text(data, what).removesuffix("\n").removesuffix("\r"))
-    return texts

@@ -76,9 +76,9 @@ def test_weights_that_give_no_number_are_refused():
         list(sample(broken, PROMPT, CONFIG, 1))
 
 
-def command(*arguments):
+def command(*arguments, **how):
     words = [sys.executable, "-m", "refimpl", "generate", *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **how)
 
 
 def test_the_command_writes_text_and_refuses_another_vocabulary(tmp_path):
@@ -91,3 +91,14 @@ def test_the_command_writes_text_and_refuses_another_vocabulary(tmp_path):
     assert done.returncode == 2
     assert "weights must be of a model over 256 tokens, as bytes are, got 11" in done.stderr
     assert PRETRAINED.exists()
+
+
+def test_the_command_takes_a_prompt_from_a_file_and_from_standard_input(tmp_path):
+    (tmp_path / "prompt.txt").write_text("And God\nsaid\n")
+    greedy = ["--tokens", "5", "--temperature", "0"]
+    want = command("And God\nsaid", *greedy).stdout
+    assert want.startswith("And God\nsaid")
+    assert command("--prompt-file", f"{tmp_path / 'prompt.txt'}", *greedy).stdout == want
+    assert command("--prompt-file", "-", *greedy, input="And God\nsaid").stdout == want
+    done = command("A", "--prompt-file", "-", input="B")
+    assert (done.returncode, done.stderr) == (2, "error: prompt must be left out with --prompt-file, got 'A'\n")
