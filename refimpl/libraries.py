@@ -5,6 +5,7 @@ nothing.
 """
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -15,8 +16,8 @@ from array_api_compat import array_namespace, device, is_array_api_obj
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A global and not a context variable: autograd recomputes in other threads, and a compiler can only read a global.
-_trusted = False
+# Globals and not context variables: autograd recomputes in other threads, and a compiler can only read a global.
+_trusted, _trusting, _lock = False, 0, threading.Lock()
 
 
 @contextmanager
@@ -25,12 +26,19 @@ def values_trusted() -> Iterator[None]:
 
     Nothing needs this: a look never makes a device wait and never stops a trace. It saves some small operations a layer.
     """
-    global _trusted
-    before, _trusted = _trusted, True
+    _count_trust(1)
     try:
         yield
     finally:
-        _trusted = before
+        _count_trust(-1)
+
+
+def _count_trust(change: int) -> None:
+    """Count those inside `values_trusted`, which threads may enter and leave in any order."""
+    global _trusted, _trusting
+    with _lock:
+        _trusting += change
+        _trusted = _trusting > 0
 
 
 def values_are_trusted() -> bool:
@@ -75,15 +83,15 @@ def is_on_host(array: Any) -> bool:
 
 
 def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose first argument is an array, in the dtypes of its arguments also inside the library's autocast.
+    """The function in the dtypes of its arguments also inside the autocast of their library.
 
     Autocast would round the products of float32 arrays to halves and still return float32.
     """
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        first = args[0] if args else next(iter(kwargs.values()), None)
-        if type(first) is np.ndarray or not is_array_api_obj(first):
+        first = next((x for x in (*args, *kwargs.values()) if is_array_api_obj(x)), None)
+        if first is None or type(first) is np.ndarray:
             return function(*args, **kwargs)
         xp = array_namespace(first)
         kind = getattr(device(first), "type", None)

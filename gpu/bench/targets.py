@@ -49,7 +49,10 @@ def targets(rows, accuracy):
     found = [speed(rows, each) for each in SPEEDS]
     ours = [row for row in rows if kernel_of(row) == OURS and row["what"] == FORWARD]
     found.append(evaluate("forward, a plain call over its CUDA graph, large", "at most", PLAIN_OVER_GRAPH, plain(ours)))
-    host = [1e6 * seconds["median"] for row in ours if (seconds := row.get("host_seconds"))]
+    host = [
+        1e6 * seconds["median"] if (seconds := row.get("host_seconds")) else None
+        for row in ours if not row["cuda_graph"]
+    ]  # fmt: skip
     found.append(evaluate("forward, CPU time of a plain call, µs", "at most", HOST_MICROSECONDS, host))
     step = lambda kernel, batch, graph: [  # noqa: E731
         row for row in rows

@@ -192,11 +192,10 @@ def host_seconds(call, device, *, calls=40, rounds=9):
         return None
     call()
     once, readings = seconds_of(call, 1, device), []
-    if once > LEAST_SECONDS:
-        calls, rounds = 1, 3
-    for _ in range(rounds):
+    calls = min(calls, max(1, int(LEAST_SECONDS / max(once, 1e-9))))
+    for _ in range(rounds if once < LEAST_SECONDS else 3):
         torch.cuda.synchronize(device)  # the queue is empty
-        readings.append(wall_seconds(call, min(calls, max(1, int(LEAST_SECONDS / max(once, 1e-9))))))
+        readings.append(wall_seconds(call, calls))
     torch.cuda.synchronize(device)
     return {"median": statistics.median(readings), "min": min(readings), "max": max(readings)}
 

@@ -6,6 +6,7 @@ call of a kind notes its launches; later ones repeat them with their own arrays.
 
 import inspect
 import threading
+import weakref
 
 import torch
 import triton
@@ -13,9 +14,10 @@ from triton import knobs
 from triton.runtime import driver
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .triton_common import INTERPRETED, described
+from .triton_common import INTERPRETED, bind, described
 
 MOST = 512  # recordings that are kept; when there would be more, all are forgotten and made anew
+ADDRESSES = 32  # of each argument, whose descriptors are kept likewise
 _recordings = {}
 _local = threading.local()
 
@@ -44,15 +46,17 @@ def again_or_recorded(function, kind, arrays):
         return function(*arrays)
     if results := again(kind, arrays):
         return results
+    # One that is given twice gets two names, for the next call may give two.
+    arrays = [x if x is None or all(x is not y for y in arrays[:n]) else x.detach() for n, x in enumerate(arrays)]
     recording = _local.recording = _Recording(arrays)
     try:
         results = function(*arrays)
     finally:
         _local.recording = None
-    recording.end(results)
-    if len(_recordings) >= MOST:
-        _recordings.clear()
-    _recordings[kind] = recording
+    if recording.end(results):
+        if len(_recordings) >= MOST:
+            _recordings.clear()
+        _recordings[kind] = recording
     return results
 
 
@@ -69,8 +73,8 @@ class _Recording:
     """
 
     def __init__(self, arrays):
-        self.given, self.arrays = len(arrays), list(arrays)  # the arrays: so that none is freed while it is recorded
-        self.numbers = {id(x): number for number, x in enumerate(arrays) if x is not None}
+        self.given, self.count = arrays, len(arrays)
+        self.numbers = {id(x): (weakref.ref(x), number) for number, x in enumerate(arrays) if x is not None}
         self.device, self.steps, self.uses = torch.cuda.current_device(), [], []
 
     def fits(self, arrays):
@@ -83,35 +87,41 @@ class _Recording:
         """Add a launch, and before it the allocation of each array that is new."""
         places = [(self._number(arg), arg) for arg in args]
         constants = [options[name] for name in kernel.arg_names[len(args) :]]
-        self._add(_launcher(compiled, (*grid, 1, 1)[:3], places, constants), [number for number, _ in places])
+        step = compiled and _launcher(
+            compiled, (*grid, 1, 1)[:3], places, constants
+        )  # a hook may hide what was compiled
+        self._add(step, [number for number, _ in places])
 
     def _number(self, arg):
         """The number of the array that an argument is or describes; None for another argument."""
         array = arg.base if isinstance(arg, TensorDescriptor) else arg
         if not isinstance(array, torch.Tensor):
             return None
-        if id(array) not in self.numbers:
-            self.numbers[id(array)] = len(self.arrays)
-            self.arrays.append(array)
+        known, number = self.numbers.get(id(array), (None, None))
+        if known is None or known() is not array:  # one that was freed has left its identity to this one
+            number = self.count
+            self.count += 1
+            self.numbers[id(array)] = weakref.ref(array), number
             self._add(_allocator(array), [])
-        return self.numbers[id(array)]
+        return number
 
     def _add(self, step, uses):
         self.steps.append(step)
         self.uses.append(set(uses))
 
     def end(self, results):
-        """Note what is returned, and free each other array after the last launch that uses it, as the call did."""
-        given = range(self.given)
-        self.aligned = [n for n in given if self.arrays[n] is not None and self.arrays[n].data_ptr() % 16 == 0]
-        self.results = [None if x is None else self.numbers[id(x)] for x in results]
+        """Note what is returned, and free each other array after the last launch that uses it. False if it cannot be replayed."""
+        given = range(len(self.given))
+        self.aligned = [n for n in given if self.given[n] is not None and self.given[n].data_ptr() % 16 == 0]
+        self.results = [self._number(x) for x in results]
         steps, later = [], {None, *self.results, *given}
         for step, uses in zip(reversed(self.steps), reversed(self.uses), strict=True):
             steps += [_freer(sorted(uses - later))] if uses - later else []
             steps.append(step)
             later |= uses
         self.steps = steps[::-1]
-        del self.arrays, self.numbers, self.uses
+        del self.given, self.numbers, self.uses
+        return all(self.steps)
 
     def replay(self, arrays):
         """The results for other arrays."""
@@ -143,6 +153,7 @@ def _launcher(compiled, grid, places, constants):
     places = [(n, tile, arg if n is None else None) for (n, arg), tile in zip(places, tiles, strict=True)]
 
     def triton_s_way(arrays, stream):
+        bind(next(x for x in arrays if x is not None).device)
         args = [
             constant if n is None else arrays[n] if tile is None else described(arrays[n], *tile)
             for n, tile, constant in places
@@ -157,13 +168,14 @@ def _launcher(compiled, grid, places, constants):
 def _faster(compiled, grid, places, constants, triton_s_way):
     """The same below the function of Triton 3.6 that makes descriptors at each call: here one serves again for its address.
 
-    None for another Triton, and for kernels that need more than arrays.
+    None for another Triton, for GPUs without a copy engine, and for kernels that need more than arrays.
     """
     run, launch = compiled.run, getattr(compiled.run, "launch", None)
     hidden = inspect.getclosurevars(launch).nonlocals if inspect.isfunction(launch) else {}
     if not (
         triton.__version__.startswith("3.6.")
         and {"launcher", "tensordesc_meta"} <= hidden.keys()
+        and all(hidden["tensordesc_meta"] or ())  # a GPU without a copy engine has none, and needs the array itself
         and run.global_scratch_size == run.profile_scratch_size == 0
     ):
         return None
@@ -174,8 +186,8 @@ def _faster(compiled, grid, places, constants, triton_s_way):
     fixed = compiled.function, run.launch_cooperative_grid, run.launch_pdl, None, None, compiled.packed_metadata
 
     def launch_again(arrays, stream):
-        enter = knobs.runtime.launch_enter_hook
-        if enter and enter.calls:  # those of a profiler
+        hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+        if any(getattr(hook, "calls", hook) for hook in hooks):  # a profiler's
             triton_s_way(arrays, stream)
             return
         args = []
@@ -186,11 +198,13 @@ def _faster(compiled, grid, places, constants, triton_s_way):
                 args.append(arrays[n])
             else:
                 address = arrays[n].data_ptr()
-                if address not in made:
-                    if len(made) >= MOST:
+                parts = made.get(address)
+                if parts is None:
+                    bind(arrays[n].device)
+                    if len(made) >= ADDRESSES:
                         made.clear()
-                    made[address] = make_tensordesc_arg(described(arrays[n], *tile), meta)
-                args += made[address]
+                    parts = made[address] = make_tensordesc_arg(described(arrays[n], *tile), meta)
+                args += parts
         launcher(*grid, stream, *fixed, None, None, None, *args, *constants)
 
     return launch_again

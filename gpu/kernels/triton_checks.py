@@ -9,6 +9,7 @@ from refimpl.libraries import values_are_trusted
 
 from . import triton_common as common
 
+PLAIN = torch.Tensor, torch.nn.Parameter
 MOST = 4096  # kinds of calls that are remembered; when there would be more, all are forgotten
 _passed = set()  # the kinds of arguments that have passed
 _looked_at = {}  # id of a gamma: a reference to it and its version when its values were looked at
@@ -16,9 +17,13 @@ _looked_at = {}  # id of a gamma: a reference to it and its version when its val
 
 def traced(*arrays):
     """True if a call must go through torch's operators: for a compiler, for torch.func, or for subclasses of a tensor."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+    ):
         return True
-    return any(type(x) is not torch.Tensor for x in arrays if x is not None)
+    return any(type(x) not in PLAIN for x in arrays if x is not None)
 
 
 def check_fused(q, k, v, gamma, state):
@@ -48,10 +53,10 @@ def check_fused(q, k, v, gamma, state):
 
 
 def kind_of(*arrays):
-    """Shapes, strides, dtypes and devices of tensors or None: what decides how a call is computed. None if it is traced."""
+    """What decides how tensors or None are computed with: shapes, strides, dtypes, ...; None if the call is traced."""
     if traced(*arrays):
         return None
-    return tuple([None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in arrays])
+    return tuple([None if x is None else (x.shape, x.stride(), x.dtype, x.device, x.is_neg()) for x in arrays])
 
 
 def _look_once(gamma):

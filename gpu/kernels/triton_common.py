@@ -43,7 +43,7 @@ def log2_decay(gamma, head):
 
 @triton.jit
 def log2_decay_32(gamma, head):
-    """log2(gamma) of a head, float32 and as exact: near gamma = 1 by the difference, which float32 holds.
+    """log2(gamma) of a head, float32, to a few units of its last place: near gamma = 1 by the difference, which float32 holds.
 
     For kernels that need it at each tile, where a float64 logarithm would take time and registers.
     """
@@ -115,8 +115,11 @@ def readable(x):
 
     That needs contiguous rows that start at multiples of 16 bytes.
     """
-    if x is None or x.ndim == 1:
-        return x if x is None else x.contiguous()
+    if x is None:
+        return None
+    x = x.resolve_neg()
+    if x.ndim == 1:
+        return x.contiguous()
     strides = [stride * x.itemsize for size, stride in zip(x.shape[:3], x.stride(), strict=False) if size > 1]
     good = x.stride(3) == 1 and x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
     return x if good else x.clone(memory_format=torch.contiguous_format)

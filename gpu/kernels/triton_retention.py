@@ -27,8 +27,8 @@ written and read: at K = 256, V = 512 and C = 128 a third more than those. Longe
 more. RetNet's fastest head weighs the far end of a chunk by (31/32)^128 = 0.02, so no tile within one is too small to count;
 of segments, what a float32 weighs as zero is not read: for that head what lies 3,300 tokens back, and a segment or two.
 
-What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a log2 of
-gamma that is exact to a float32. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
+What is rounded: products are of the inputs' dtype and summed in float32. Decays within a chunk are float32, from a float32
+log2 of gamma. S is carried in float32 as S + (gamma^C - 1) S, with gamma^C - 1 taken in float64, for gamma^C near
 1 would be rounded to the same side at each chunk. Halves round three times on the way to O: the decayed keys, the states
 and the decayed scores. No sum depends on the order in which programs run, so the same call gives the same bits.
 
@@ -329,13 +329,31 @@ _as_heads(_forward)
 _as_heads(_backward)
 
 
+class _Gradients(torch.autograd.Function):
+    """`_backward` for torch.func, to which a result without a graph is a constant: second derivatives would read as zero."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments):
+        return _backward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise RuntimeError("the fused kernels have no second derivatives; retention_chunkwise has them")
+
+
 class _Chunkwise(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(q, k, v, gamma, state, chunk):
         """out, the state, and what the backward pass may be given: operators return neither None nor totals."""
-        if traced(q):
+        if traced(q, k, v, gamma, state):
             return *_forward(q, k, v, gamma, state, chunk), None
         return _forward_now(q, k, v, gamma, state, chunk)
 
@@ -348,16 +366,23 @@ class _Chunkwise(torch.autograd.Function):
             ctx.mark_non_differentiable(output[2])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, grad_state, _):
         *arguments, totals = ctx.saved_tensors
         if grad is None:
             grad = torch.zeros_like(arguments[2])
-        if traced(grad):
-            *grads, dstate = _backward(*arguments, grad, grad_state, ctx.chunk)
+        if torch._C._are_functorch_transforms_active():
+            grads = _Gradients.apply(*arguments, grad, grad_state, ctx.chunk)
+        elif traced(*arguments, grad, grad_state):
+            grads = _backward(*arguments, grad, grad_state, ctx.chunk)
         else:
-            *grads, dstate = _backward_now(*arguments, totals, grad, grad_state, ctx.chunk)
-        return *grads, None, None if arguments[4] is None else dstate, None
+            grads = _backward_once(ctx, *arguments, totals, grad, grad_state)
+        dq, dk, dv, dstate = grads
+        return dq, dk, dv, None, None if arguments[4] is None else dstate, None
+
+
+@torch.autograd.function.once_differentiable
+def _backward_once(ctx, *arrays):
+    return _backward_now(*arrays, ctx.chunk)
 
 
 def _call(q, k, v, gamma, state, chunk, kind):

@@ -46,7 +46,9 @@ def launch_step(q, k, v, gamma, state, out_state, kind):
         after = common.state_like(q, v) if out_state is None else out_state
         return torch.zeros_like(v), after.zero_() if state is None else after.copy_(state)
     where = "new" if out_state is None else "in place" if out_state is state else "given"
-    given = (q, k, v, gamma, state) if where != "given" else (q, k, v, gamma, state, out_state)
+    given = q, k, v, gamma, state
+    if where == "given":
+        given, kind = (*given, out_state), kind and (*kind, *kind_of(out_state))
     if results := again(kind and (_step, where, *kind), given):
         return results
     with torch.cuda.device_of(q):  # Triton launches on the current device

@@ -8,6 +8,7 @@ import torch
 
 import refimpl
 from refimpl import retention_chunkwise, retention_parallel, retention_recurrent, retention_step
+from refimpl.libraries import values_are_trusted, values_trusted
 
 FORMS = {
     "parallel": retention_parallel,
@@ -99,7 +100,7 @@ class TestTorch:
         want = FORMS[name](q, k, v, gamma, state)
         with torch.autocast("cpu", torch.bfloat16):
             got = FORMS[name](q, k, v, gamma, state)
-            as_keywords = retention_chunkwise(k=k, q=q, v=v, gamma=gamma, state=state, chunk_size=40)
+            as_keywords = retention_chunkwise(chunk_size=40, state=state, k=k, q=q, v=v, gamma=gamma)
         for one, other in zip((*got, *as_keywords), (*want, *want), strict=True):
             assert one.dtype == torch.float32
             torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
@@ -150,6 +151,16 @@ def test_a_model_is_one_compiled_graph_and_refuses_bad_tokens():
             compiled(torch.tensor([[1, 2, 9]]))
     with pytest.raises(ValueError, match=r"tokens must lie in \[0, 7\), got 9"):
         logits(torch.tensor([[1, 2, 9]]))
+
+
+def test_threads_may_leave_the_trust_in_any_order():
+    first, second = values_trusted(), values_trusted()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert values_are_trusted()
+    second.__exit__(None, None, None)
+    assert not values_are_trusted()
 
 
 @pytest.mark.parametrize("place", ["q", "k", "v"])

@@ -854,6 +854,29 @@ def test_vmap_and_functional_gradients(name):
 
 
 @pytest.mark.parametrize("name", FUSED)
+def test_second_derivatives_by_functions_are_refused(name):
+    """The kernels have none; without the error they would read as zero."""
+    function, (q, k, v, gamma, state) = call_of(name)
+    slope = lambda q: torch.func.grad(lambda q: function(q, k, v, gamma, state)[0].square().sum())(q).sum()  # noqa: E731
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.func.grad(slope)(q)
+
+
+def test_arrays_of_other_kinds_are_read_as_what_they_are():
+    """Views with a negative bit, and parameters, alone and after a call of the same kind with plain tensors."""
+    q, k, v, gamma, state = arrays(torch.float32, 20, 16, 16)
+    for _ in range(2):
+        want = ours.retention_chunkwise_triton(-q, k, v, gamma, state)
+        same_bits(ours.retention_chunkwise_triton(torch._neg_view(q), k, v, gamma, state), want)
+        frozen = torch.nn.Parameter(gamma, requires_grad=False)
+        same_bits(ours.retention_chunkwise_triton(-q, k, v, frozen, state), want)
+        same_bits(
+            ours.retention_chunkwise_triton(q, q, v, gamma, state),
+            ours.retention_chunkwise_triton(q, q.clone(), v, gamma, state),
+        )
+
+
+@pytest.mark.parametrize("name", FUSED)
 def test_autocast_changes_nothing(name):
     function, given = call_of(name)
     with torch.autocast(DEVICE, torch.bfloat16):
