@@ -19,7 +19,7 @@ settings.load_profile("tests")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print which test killed each mutant, and which other kinds of evidence saw it."""
+    """Print which check killed each mutant, and where no other kind of evidence sees it."""
     reports = terminalreporter.getreports("passed")
     killed = [
         dict(report.user_properties)["mutant"] for report in reports if dict(report.user_properties).get("mutant")
@@ -27,10 +27,5 @@ def pytest_terminal_summary(terminalreporter):
     if not killed:
         return
     terminalreporter.section(f"{len(killed)} mutants, every one killed")
-    for name, killer, kinds in sorted(killed):
-        alone = (
-            "  (nothing else sees it)"
-            if len(kinds) == 1
-            else f"  (also {', '.join(k for k in kinds if k not in killer)})"
-        )
-        terminalreporter.write_line(f"{name:58s} {killer}{alone}")
+    for name, killer, alone in sorted(killed):
+        terminalreporter.write_line(f"{name:58s} {killer}{'  (nothing else sees it)' if alone else ''}")

@@ -15,13 +15,23 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends import BACKENDS
+from backends import BACKENDS, NUMPY, TORCH, kernel_of
 from hypothesis import settings
 
 import refimpl
-from refimpl.conformance import contract, paper_facts, validation
+from refimpl.conformance import contract, drawn, paper_facts, validation
+from refimpl.conformance import gradients as of_gradients
+from refimpl.conformance import package as of_package
 
 FORMS = ("parallel", "recurrent", "step", "chunkwise C=7")
+# (check, library, dtype): the contract in float64 on NumPy; what depends on narrower dtypes, and on autograd, in those.
+CONTRACT = [
+    *((check, NUMPY, "float64") for check in contract.CHECKS if check not in of_gradients.CHECKS),
+    *((check, NUMPY, "float32") for check in (contract.holds_for_slow_heads, contract.keeps_dtypes)),
+    *((check, TORCH, "bfloat16") for check in (contract.holds_for_slow_heads, contract.keeps_dtypes)),
+    *((check, TORCH, "float16") for check in (contract.holds_for_slow_heads, contract.keeps_dtypes)),
+    (of_gradients.gradients_are_right, TORCH, "float64"),
+]
 SOURCES = Path(refimpl.__file__).parent
 
 
@@ -156,12 +166,12 @@ MUTANTS = (
     _mutant("error function is summed in halves", "layers.py", "wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum", "wide = x  # the sum", only="oracle"),
     _mutant("gamma schedule of the config is ignored", "layers.py", "config.gamma_schedule, xp=xp", '"released", xp=xp', only="oracle"),
     _mutant("rotation of the config is ignored", "layers.py", "phases(q, position, config.rotation)", "phases(q, position)", only="oracle"),
-    _mutant("row sums forget the position", "layers.py", "row_sums(gamma, q.shape[2], position)", "row_sums(gamma, q.shape[2])", only="oracle"),
+    _mutant("row sums forget the position", "layers.py", "row_sums_of(gamma, q.shape[2], position)", "row_sums_of(gamma, q.shape[2], 0)", only="oracle"),
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
     # validation
-    _mutant("NaN passes as a gamma", "checks.py", "inside = (gamma > 0) & (gamma <= 1)", "inside = ~((gamma <= 0) | (gamma > 1))", only="validation"),
+    _mutant("NaN passes as a gamma", "checks.py", "gamma: (gamma > 0) & (gamma <= 1)", "gamma: ~((gamma <= 0) | (gamma > 1))", only="validation"),
     _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")', "pass", only="validation"),
 )  # fmt: skip
 
@@ -188,24 +198,50 @@ def mutated_package(mutant, folder):
             del sys.modules[module]
 
 
-def every_check(package):
-    """(kind, label, call) of every check there is, bound to a package; checks of one label ask the same of several forms."""
-    # One chunk size and, where a check runs on it, NumPy are enough to kill, and quick.
-    offered = [form for name, form in contract.forms(package).items() if name in FORMS]
-    for check, (kind, feature) in contract.RETENTION_CHECKS.items():
-        for form in offered:
-            yield kind, check.__name__, functools.partial(check, form, fitting(feature))
-    for check, (kind, feature) in contract.BACKEND_CHECKS.items():
-        yield kind, check.__name__, functools.partial(check, package, fitting(feature))
-    for check, kind in contract.PACKAGE_CHECKS.items():
-        yield kind, check.__name__, functools.partial(check, package)
+def every_check(package, retention=True):
+    """(kind, label, call) of every check there is, bound to a package; checks of one label ask the same of several forms.
+
+    Quick checks come first. retention: whether those of a retention are wanted.
+    """
     for fact in paper_facts.FACTS:
         yield "paper facts", fact.__name__, functools.partial(fact, package)
+    if retention:
+        yield from _of_retention(package)
+    for check, (kind, feature) in of_package.LIBRARY_CHECKS.items():
+        yield kind, check.__name__, functools.partial(check, package, fitting(feature))
+    for check, kind in (of_package.CHECKS | drawn.CHECKS).items():
+        yield kind, check.__name__, functools.partial(check, package)
     for refusal in validation.RETENTION_REFUSALS:
         call = functools.partial(validation.retention_refuses, package.retention_parallel, refusal)
         yield "validation", refusal.message, call
     for refusal in validation.PACKAGE_REFUSALS:
         yield "validation", refusal.message, functools.partial(validation.package_refuses, package, refusal)
+
+
+def reaches_retention(mutant):
+    """Whether a mutant's edits can change what a retention does; if not, it is the unbroken one, which survives."""
+    after = {
+        "rotation.py",
+        "score_norm.py",
+        "config.py",
+        "layers.py",
+        "tree.py",
+        "model.py",
+    }  # import it, or nothing of it
+    return not {file for file, *_ in mutant.edits} <= after
+
+
+def _of_retention(package):
+    # One chunk size and, where a check runs on it, NumPy are enough to kill, and quick.
+    offered = {name: form for name, form in of_package.forms(package).items() if name in FORMS}
+    for check, library, dtype in CONTRACT:
+        for name, form in offered.items():
+            kernel = kernel_of(form, name, library, slack=1 if check is contract.holds_for_slow_heads else 3)
+            if contract.CHECKS[check].declared(kernel) is None:
+                yield contract.CHECKS[check].kind, check.__name__, functools.partial(check, kernel, dtype)
+    for check, kind in drawn.RETENTION_CHECKS.items():
+        for form in offered.values():
+            yield kind, check.__name__, functools.partial(check, form)
 
 
 def fitting(feature):
@@ -229,7 +265,10 @@ def killers(checks, *, one_is_enough=False, failures=AssertionError):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     call()
-            except failures:
+            except failures as failure:
+                if getattr(failure, "raised", None) is not None:
+                    crashed.setdefault(kind, []).append(label)
+                    continue
                 found.setdefault(kind, []).append(label)
                 if one_is_enough:
                     break

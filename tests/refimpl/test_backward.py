@@ -15,8 +15,10 @@ from gpu.models import operations as torch_operations
 from refimpl import backward as bw
 from refimpl import layers
 from refimpl.compiled import kernels
-from refimpl.conformance import contract, validation
-from refimpl.conformance.contract import FULL, NUMPY, PRECISION, SMALL, Problem, all_close, close, problem, relative_rms
+from refimpl.conformance import drawn, validation
+from refimpl.conformance.comparison import PRECISION, all_close, close, relative_rms
+from refimpl.conformance.libraries import NUMPY
+from refimpl.conformance.problems import FULL, SMALL, Problem, problem
 from refimpl.tree import flatten
 
 
@@ -64,7 +66,7 @@ def autograd(case, grad_out, grad_state):
 
 @by_form
 def test_retention_gradients_are_autograd_s(backward):
-    @given(contract.problems())
+    @given(drawn.problems())
     def check(case):
         grads = upstream(case)
         all_close(gradients(backward, case, *grads), autograd(case, *grads))
@@ -75,7 +77,7 @@ def test_retention_gradients_are_autograd_s(backward):
 @pytest.mark.parametrize("backward", CHUNKWISE)
 def test_gradients_of_any_chunk_size_are_autograd_s(backward):
     @settings(max_examples=30)
-    @given(contract.problems(), st.integers(1, 30))
+    @given(drawn.problems(), st.integers(1, 30))
     def check(case, size):
         grads = upstream(case)
         got = gradients(functools.partial(backward, chunk_size=size), case, *grads)

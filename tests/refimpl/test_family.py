@@ -20,7 +20,7 @@ from mutants import killers
 import refimpl
 from refimpl import family as FAMILY
 from refimpl.conformance import validation
-from refimpl.conformance.contract import close, relative_rms
+from refimpl.conformance.comparison import close, relative_rms
 
 # ---------------------------------------------------------------- the oracles: sums as they are written
 

@@ -13,8 +13,9 @@ from backends import TORCH as TORCH_BACKEND
 import refimpl
 from gpu.models.operations import TORCH
 from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurrent_numba, retention_step_numba
-from refimpl.conformance import contract
-from refimpl.conformance.contract import all_close, close
+from refimpl.conformance.comparison import all_close, close
+from refimpl.conformance.libraries import NUMPY
+from refimpl.conformance.package import forms
 from refimpl.layers import REFERENCE, Operations, gelu, rms_norm, swish
 from refimpl.tree import flatten, map_tree
 
@@ -23,7 +24,7 @@ TOKENS = np.random.default_rng(0).integers(0, 13, (2, 17))
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
-@pytest.mark.parametrize("form", contract.forms(refimpl).values(), ids=contract.forms(refimpl))
+@pytest.mark.parametrize("form", forms(refimpl).values(), ids=forms(refimpl))
 def test_logits_are_those_of_numpy(backend, form):
     params = refimpl.init_params(CONFIG, seed=1, dtype=np.float64)
     want, _ = refimpl.forward(params, TOKENS, CONFIG)
@@ -72,7 +73,7 @@ def test_every_choice_holds_in_every_form(options):
             with pytest.raises(ValueError, match="score_norm must be None unless retention is retention_parallel"):
                 call()
         return
-    offered = list(contract.forms(refimpl).values())
+    offered = list(forms(refimpl).values())
     for first, second in zip(offered, offered[::-1], strict=True):
         head, state = refimpl.forward(params, TOKENS[:, :7], config, retention=first)
         tail, state = refimpl.forward(params, TOKENS[:, 7:], config, retention=second, state=state)
@@ -99,7 +100,7 @@ def test_full_model_at_full_length(prefill, step):
     tokens = np.random.default_rng(1).integers(0, 50, (1, 300))
     want, end = refimpl.forward(params, tokens, config, retention=refimpl.retention_recurrent)
     compiled = {"Numba recurrent": retention_recurrent_numba, "Numba chunkwise": retention_chunkwise_numba}
-    for name, form in (contract.forms(refimpl) | compiled).items():
+    for name, form in (forms(refimpl) | compiled).items():
         got, _ = refimpl.forward(params, tokens, config, retention=form)
         assert np.abs(got - want).max() < 1e-10, name
     _, state = refimpl.forward(params, tokens[:, :200], config, retention=prefill)
@@ -138,7 +139,7 @@ def test_operations_are_used_in_every_layer():
         return lambda *args, **how: calls.append(name) or operation(*args, **how)
 
     spies = Operations(*map(counted, Operations._fields, TORCH))
-    for library, operations, record in zip((contract.NUMPY, TORCH_BACKEND), (REFERENCE, spies), records, strict=True):
+    for library, operations, record in zip((NUMPY, TORCH_BACKEND), (REFERENCE, spies), records, strict=True):
         tokens = library.namespace.asarray(TOKENS)
         refimpl.forward(on(library, params), tokens, config, record=record, operations=operations)
     wanted = {"rms_norm": 3 * 3 + 1, "swish": 3 * 2, "stop_gradient": 3 * 2, "recomputed": 3}

@@ -10,7 +10,7 @@ from backends import STRICT, TORCH
 import refimpl
 from refimpl.compiled import kernels
 from refimpl.conformance import validation
-from refimpl.conformance.contract import all_close
+from refimpl.conformance.comparison import all_close
 from refimpl.oracle import retention_oracle
 
 PLAIN = {

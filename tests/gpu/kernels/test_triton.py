@@ -4,6 +4,7 @@ Without a GPU they run in Triton's interpreter, which is NumPy: sizes are small,
 GPU rounds it, which doubles its error.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -11,7 +12,6 @@ import threading
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 import torch
 import typer
-from backends import STRICT, TORCH
+from backends import STRICT, TORCH, kernel_of
 from runs import losses
 from torch.autograd import forward_ad
 
 import refimpl
 from refimpl.conformance import contract, validation
+from refimpl.conformance import gradients as of_gradients
+from refimpl.conformance.libraries import library
+from refimpl.conformance.package import scan
 from refimpl.libraries import values_trusted
 from refimpl.tree import map_tree
 
@@ -52,28 +55,27 @@ by_entry = pytest.mark.parametrize("entry", [ours.retention_chunkwise_triton, ou
 by_dtype = pytest.mark.parametrize("dtype", BOUNDS, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
-@dataclass(frozen=True)
-class Float32(contract.Backend):
-    """Torch with float32 where float64 is asked for, which the kernels refuse; gamma, for which nothing is, stays."""
-
-    def asarray(self, x, dtype="gamma"):
-        dtype = {"gamma": "float64", "float64": "float32"}.get(dtype, dtype)
-        return torch.asarray(x, dtype=getattr(torch, dtype), device=DEVICE)
-
-    def to_numpy(self, x):
-        return x.detach().to("cpu", torch.float64).numpy()
+LIBRARY = library("torch", DEVICE)
+GRADIENTS = ("q", "k", "v", "state")  # gamma has none
+TOO_LONG = (  # for the interpreter; tests below ask the same at fewer sizes
+    contract.holds_for_many_heads_and_sequences, contract.takes_any_strides, *of_gradients.CHECKS[1:],
+)  # fmt: skip
 
 
-CHECKS = [  # the others are of float64, or compare bits with it: tests below ask the same in float32 and halves
-    contract.equals_oracle, contract.equals_oracle_drawn, contract.is_precise, contract.chains, contract.single_token,
-    contract.is_causal, contract.survives_fast_and_long,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
-    monkeypatch.setattr(contract.close, "__defaults__", (1e-4,))  # absolute, where entries are up to 30
-    check(ours.retention_chunkwise_triton, Float32("torch", torch))
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+def test_chunkwise_kernel_keeps_the_contract(check):
+    slack = 1 if check is contract.holds_for_slow_heads else 3
+    float32 = kernel_of(ours.retention_chunkwise_triton, "C=64", LIBRARY, slack, gradients=GRADIENTS)
+    halves = dataclasses.replace(
+        float32, tolerances={"bfloat16": BOUNDS[torch.bfloat16], "float16": BOUNDS[torch.float16]}
+    )
+    if contract.CHECKS[check].declared(float32) is not None:
+        return
+    if ON_GPU or check not in TOO_LONG:
+        check(float32, "float32")
+    if ON_GPU or check is contract.keeps_dtypes:
+        check(halves, "bfloat16")
+        check(halves, "float16")
 
 
 @pytest.fixture(autouse=True)
@@ -486,9 +488,7 @@ def test_model_takes_the_kernels():
     narrow = map_tree(lambda _, x: torch.asarray(x, dtype=torch.float32, device=DEVICE), params)
     tokens = torch.asarray(tokens, device=DEVICE)
     first, state = refimpl.forward(narrow, tokens[:, :15], config, retention=ours.retention_chunkwise_triton)
-    rest, _ = refimpl.forward(
-        narrow, tokens[:, 15:], config, retention=contract.scan(ours.retention_step_triton), state=state
-    )
+    rest, _ = refimpl.forward(narrow, tokens[:, 15:], config, retention=scan(ours.retention_step_triton), state=state)
     got = torch.cat([first, rest], 1).cpu().numpy()
     assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
 

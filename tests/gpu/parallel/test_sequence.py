@@ -16,7 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import refimpl
 from gpu.models.retnet import RetNet
 from gpu.parallel.sequence import own_slice, retention_sequence_parallel
-from refimpl.conformance.contract import NUMPY, PRECISION, close, problem, relative_rms, run
+from refimpl.conformance.comparison import PRECISION, close, relative_rms
+from refimpl.conformance.libraries import NUMPY
+from refimpl.conformance.package import run
+from refimpl.conformance.problems import problem
 
 # Where the slices of 19 tokens end, for 2 and 3 processes: of unequal length, of one token, of none.
 STOPS = {2: ([11, 19], [1, 19], [19, 19], [0, 19]), 3: ([5, 6, 19], [7, 7, 19], [0, 0, 19], [19, 19, 19])}

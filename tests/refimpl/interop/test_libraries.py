@@ -39,7 +39,8 @@ from torchscale_stub import no_casts_down
 import refimpl
 from gpu.models.operations import TORCH
 from refimpl import RetNetConfig, State, decode_step, forward, init_params
-from refimpl.conformance.contract import all_close, close, forms
+from refimpl.conformance.comparison import all_close, close
+from refimpl.conformance.package import forms
 from refimpl.conformance.validation import refused
 from refimpl.files import write_atomically
 from refimpl.interop import from_fla, from_torchscale, to_fla, to_torchscale, write_safetensors
