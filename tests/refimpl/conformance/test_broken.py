@@ -1,0 +1,46 @@
+"""Every broken kernel is caught, and the report names its mistake; what they are made of keeps the contract."""
+
+import pytest
+
+import refimpl
+from refimpl.conformance import ConformanceError, check
+from refimpl.conformance.broken import MISTAKES
+
+
+def put_to_the_test(retention, mistake):
+    """The report on a retention in the library and dtype of a mistake; of the first failure alone, to be quick."""
+    reach = 0 if mistake.name == "NaN leaks backwards" else 63
+    try:
+        return check(retention, library=mistake.library, dtypes=(mistake.dtype,), nan_reach=reach, stop=True)
+    except ConformanceError as error:
+        return error.report
+
+
+def base(mistake):
+    """A right retention for a mistake: one without masks for that of masks."""
+    return refimpl.retention_recurrent if mistake.name == "NaN leaks backwards" else refimpl.retention_chunkwise
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_a_broken_kernel_is_caught_and_its_mistake_is_named(mistake):
+    report = put_to_the_test(mistake(base(mistake)), mistake)
+    assert not report.passed, f"no check sees that a kernel {mistake.__name__}"
+    assert report.mistake == mistake.name, f"{report}"
+    assert report.failures[-1].hint
+
+
+@pytest.mark.parametrize("kind", sorted({(mistake.library, mistake.dtype) for mistake in MISTAKES}))
+def test_what_mistakes_are_made_of_keeps_the_contract(kind):
+    for retention, reach in ((refimpl.retention_chunkwise, 63), (refimpl.retention_recurrent, 0)):
+        assert check(retention, library=kind[0], dtypes=kind[1], nan_reach=reach).passed
+
+
+def test_there_are_enough_of_them():
+    """Of every class that kernels get wrong."""
+    assert len(MISTAKES) >= 40
+    assert {
+        "tile edge", "length limit", "ragged tail", "stale buffer", "strides ignored", "dtype of state", "dtype of out",
+        "gamma 1", "slow heads", "decays out of range", "gradient cut at chunks", "no gradient", "not deterministic",
+        "NaN leaks backwards", "heads mixed", "batches mixed", "missing zeta", "wrong chunk length in the tail",
+        "decay after reading", "scale in one term", "computed in halves", "wrong arguments accepted",
+    } <= {mistake.name for mistake in MISTAKES}  # fmt: skip
