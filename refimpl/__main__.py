@@ -5,6 +5,7 @@ import typer
 from .bench.commands import bench
 from .cli import Version, run
 from .compare import compare
+from .conformance.commands import conformance
 from .generate import generate
 from .training.commands import train
 
@@ -18,7 +19,7 @@ def default(context: typer.Context, version: Version = False):
         compare()
 
 
-for command in (compare, train, generate, bench):
+for command in (compare, train, generate, bench, conformance):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ COMMANDS = dict(pair for name, app in PROGRAMS.items() for pair in leaves(name, 
 
 def test_no_command_is_lost():
     words = {
-        "refimpl": "compare train generate bench",
+        "refimpl": "compare train generate bench conformance",
         "gpu": "train sweep study generate bench report export",
         "exercises": "list check release grade",
     }
