@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -236,10 +237,15 @@ def test_make_lab_opens_the_start_page():
     assert (ROOT / page).is_file()
 
 
-def test_readme_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert "assert" in example
-    exec(compile(example, "README.md", "exec"), {})
+def test_readme_examples_run(monkeypatch, capsys):
+    """The second is about a package of the reader's, which is given here."""
+    contract, conformance = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "assert" in contract
+    exec(compile(contract, "README.md", "exec"), {})
+    assert conformance.count("\n") == 5
+    monkeypatch.setitem(sys.modules, "mypackage", SimpleNamespace(my_retention=refimpl.retention_recurrent))
+    exec(compile(conformance, "README.md", "exec"), {})
+    assert re.search(r"on torch: (\d+) of \1 checks passed", capsys.readouterr().out)
 
 
 def test_readme_quotes_its_results_file():
