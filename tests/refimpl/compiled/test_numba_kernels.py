@@ -134,6 +134,7 @@ def test_a_forked_process_has_threads_of_its_own():
     run(kernels.retention_chunkwise_numba, case)  # enough work for threads
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which is the point
+        warnings.simplefilter("ignore", RuntimeWarning)  # JAX says the same, if another test has imported it
         with multiprocessing.get_context("fork").Pool(1) as pool:
             results = pool.apply_async(run, (kernels.retention_chunkwise_numba, case)).get(timeout=60)
     all_close(results, case.answer)
