@@ -68,22 +68,32 @@ def check_integer(name: str, value: Any, minimum: int | None) -> int:
 
 
 def check_positions(
-    name: str, positions: Any, like: Array, shape: tuple[int, ...] | None = None, minimum: int | None = None
+    name: str, positions: Any, like: Array, shape: tuple[int | None, ...], minimum: int | None = None
 ) -> Any:
-    """Return the number of earlier tokens: an int of at least `minimum`, or an array (B,) of integers, one a sequence.
+    """Return positions: an int of at least `minimum`, or integers (B,), those of first tokens, or (B, T), of all tokens.
 
-    like: an array whose library an array of positions must share. shape: the shape it must have, by default any (B,).
+    like: an array whose library an array of positions must share. shape: (B, T), of which B may be None, for any.
     """
     if not is_array_api_obj(positions) or positions.ndim == 0:
         return check_integer(name, positions, minimum)
-    xp = check_arrays(like=like)
-    if _backend(positions) != _backend(like) or not xp.isdtype(positions.dtype, "integral"):
-        raise TypeError(
-            f"{name} must be an integer or an array of integers of {_backend(like)}, "
-            f"got one of {_backend(positions)} and {positions.dtype}"
-        )
-    check_shape(name, positions, positions.shape[:1] if shape is None else shape, "one for each sequence")
-    return positions
+    wanted = tuple(positions.shape[i] if n is None else n for i, n in enumerate(shape[: positions.ndim]))
+    meaning = "one for each token" if positions.ndim == 2 else "one for each sequence"
+    return check_integers(name, positions, like, wanted, meaning, "an integer or an array of integers")
+
+
+def check_integers(
+    name: str, array: Any, like: Array, shape: Sequence[Any], meaning: str, wanted: str = "an array of integers"
+) -> Any:
+    """Return an array of integers of this shape, of the library of `like`; meaning, wanted: words for the message."""
+    xp, library = check_arrays(like=like), _backend(like)
+    if not is_array_api_obj(array):
+        raise TypeError(f"{name} must be {wanted} of {library}, got {type(array).__name__}")
+    if _backend(array) != library or not xp.isdtype(array.dtype, "integral"):
+        raise TypeError(f"{name} must be {wanted} of {library}, got one of {_backend(array)} and {array.dtype}")
+    if None not in (device(like), device(array)) and device(like) != device(array):  # None: traced
+        raise ValueError(f"{name} must be on device {device(like)}, got device {device(array)}")
+    check_shape(name, array, shape, meaning)
+    return array
 
 
 def check_number(name: str, value: Any, minimum: float | None = None) -> float:

@@ -151,7 +151,8 @@ def multi_scale_retention(
         config: a `RetNetConfig`.
         retention: any function under the contract of `refimpl.retention`.
         state: (B, H, K, V), or None for zero.
-        position: the number of tokens before x, an integer, or integers (B,), one for each sequence.
+        position: the number of tokens before x, an integer, or integers (B,), one for each sequence; or (B, T), before
+            every token.
         record: a dict that receives the intermediate results for `refimpl.backward`; None to keep nothing.
         operations: the `Operations` of the array library, by default plain arithmetic, which every library has.
 

@@ -52,8 +52,8 @@ def rotate(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released")
 
     Args:
         x: (..., T, K) of a real floating dtype, K even.
-        offset: position of the first token, an integer, or integers (B,), one for each entry of x's first axis.
-            For a resumed sequence it is the number of tokens before.
+        offset: position of the first token, an integer, or integers (B,), one for each entry of x's first axis;
+            or (B, T), the position of every token. For a resumed sequence it is the number of tokens before.
         ladder: "released" or "rotary" (see `rotation_frequencies`), or an array (K/2,) of angles.
 
     Returns:
@@ -72,8 +72,8 @@ def rotate(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released")
 def phases(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released") -> tuple[ArrayT, ArrayT]:
     """cos and sin of the angles by which `rotate` rotates x; they depend only on its shape, dtype and device.
 
-    Arguments and errors as for `rotate`. Returns two arrays (T, K/2), or (B, 1, ..., T, K/2) for offsets (B,): float64
-    for float64 x, float32 for narrower x.
+    Arguments and errors as for `rotate`. Returns two arrays (T, K/2), or (B, 1, ..., T, K/2) for an array of offsets:
+    float64 for float64 x, float32 for narrower x.
 
     >>> phases(np.ones((2, 2)), ladder=np.asarray([np.pi]))[0]
     array([[ 1.],
@@ -82,9 +82,7 @@ def phases(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released")
     xp = check_arrays(x=x)
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 axes (..., time, key_dim), got shape {tuple(x.shape)}")
-    offset = check_positions("offset", offset, x, x.shape[:-2][:1])
-    if not isinstance(offset, int):
-        offset = xp.reshape(xp.astype(offset, xp.float64), (-1,) + (1,) * (x.ndim - 2))
+    offset = check_positions("offset", offset, x, (x.shape[0], x.shape[-2]) if x.ndim > 2 else ())
     key_dim = check_key_dim(x.shape[-1])
     if isinstance(ladder, str):
         theta = rotation_frequencies(key_dim, ladder, xp=xp, device=device_of(x))
@@ -92,10 +90,22 @@ def phases(x: ArrayT, offset: int | Array = 0, ladder: str | Array = "released")
         check_arrays(x=x, ladder=ladder)
         check_shape("ladder", ladder, (key_dim // 2,), "one angle for each channel pair of x")
         theta = xp.astype(ladder, xp.float64)
-    positions = offset + xp.arange(x.shape[-2], dtype=xp.float64, device=device_of(x))
+    positions = token_positions(offset, x.shape[-2], xp, device_of(x))
+    if positions.ndim == 2:
+        positions = xp.reshape(positions, (x.shape[0], *(1,) * (x.ndim - 3), x.shape[-2]))
     angle = positions[..., None] * theta
     dtype = accumulation_dtype(xp, x.dtype)
     return xp.astype(xp.cos(angle), dtype), xp.astype(xp.sin(angle), dtype)
+
+
+def token_positions(position: Any, time: int, xp: Any, device: Any) -> Any:
+    """Positions of all tokens, float64: (T,) for that of the first, an int; (B, T) for integers (B,), or for (B, T)."""
+    if getattr(position, "ndim", 0):
+        position = xp.astype(position, xp.float64)
+        if position.ndim == 2:
+            return position
+        position = position[:, None]
+    return position + xp.arange(time, dtype=xp.float64, device=device)
 
 
 def turn(x: ArrayT, cos: Array, sin: Array) -> ArrayT:

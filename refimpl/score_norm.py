@@ -12,6 +12,7 @@ from array_api_compat import array_namespace, device
 from .arrays import Array, ArrayT
 from .checks import check_choice, check_gamma, check_integer, check_positions
 from .decay import decay_mask
+from .rotation import token_positions
 
 
 def row_sums(gamma: ArrayT, time: int, position: int | Array = 0) -> ArrayT:
@@ -22,10 +23,11 @@ def row_sums(gamma: ArrayT, time: int, position: int | Array = 0) -> ArrayT:
     Args:
         gamma: (H,) float32 or float64 in (0, 1].
         time: T, the number of tokens.
-        position: the number of tokens before, an integer, or integers (B,), one for each sequence.
+        position: the number of tokens before the first, an integer, or integers (B,), one for each sequence; or (B, T),
+            before every token.
 
     Returns:
-        (H, T) float64, or (B, H, T) for positions (B,).
+        (H, T) float64, or (B, H, T) for an array of positions.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -36,16 +38,15 @@ def row_sums(gamma: ArrayT, time: int, position: int | Array = 0) -> ArrayT:
            [1.  , 2.  , 3.  ]])
     """
     check_gamma(gamma)
-    time, position = check_integer("time", time, minimum=0), check_positions("position", position, gamma, minimum=0)
-    return row_sums_of(gamma, time, position)
+    time = check_integer("time", time, minimum=0)
+    return row_sums_of(gamma, time, check_positions("position", position, gamma, (None, time), minimum=0))
 
 
 def row_sums_of(gamma: Array, time: int, position: Any) -> Any:
     """`row_sums` for arguments that have been checked."""
     xp = array_namespace(gamma)
-    if getattr(position, "ndim", 0):
-        position = xp.astype(position, xp.float64)[:, None, None]
-    n = position + xp.arange(1, time + 1, dtype=xp.float64, device=device(gamma))
+    n = 1 + token_positions(position, time, xp, device(gamma))
+    n = n if n.ndim == 1 else n[:, None, :]
     decay = xp.astype(gamma, xp.float64)[:, None]
     endless = decay == 1
     forgotten = xp.where(endless, xp.ones_like(decay), 1 - decay)

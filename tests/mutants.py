@@ -141,9 +141,9 @@ MUTANTS = (
         "even * cos - odd * sin, even * sin + odd * cos",
         "even * cos + odd * sin, odd * cos - even * sin",
     ),
-    _mutant("rotation ignores its offset", "rotation.py", "positions = offset + xp.arange(", "positions = xp.arange("),
-    _mutant("rotation counts from 1", "rotation.py", "positions = offset + ", "positions = 1 + offset + "),
-    _mutant("all sequences stand where the first does", "rotation.py", "xp.astype(offset, xp.float64), (-1,)", "xp.astype(offset[:1], xp.float64), (-1,)"),
+    _mutant("rotation ignores its offset", "rotation.py", "positions = token_positions(offset, ", "positions = token_positions(0, "),
+    _mutant("rotation counts from 1", "rotation.py", "positions = token_positions(", "positions = 1 + token_positions("),
+    _mutant("all sequences stand where the first does", "rotation.py", "position = position[:, None]", "position = position[:1, None] + 0 * position[:, None]"),
     _mutant("rotation pairs halves, not neighbours", "rotation.py", "x[..., 0::2], cos.dtype), xp.astype(x[..., 1::2]", "x[..., : x.shape[-1] // 2], cos.dtype), xp.astype(x[..., x.shape[-1] // 2 :]"),
     _mutant(
         "rotation angles in float32",

@@ -178,3 +178,16 @@ def test_row_sums_are_those_of_the_mask():
     for position in (0, 5):
         mask = refimpl.decay_mask(gamma, 40 + position)
         np.testing.assert_allclose(refimpl.row_sums(gamma, 40, position), mask.sum(axis=2)[:, position:], rtol=1e-14)
+
+
+def test_positions_may_be_given_for_every_token():
+    """As row by row for the positions of first tokens, and in any order."""
+    x, gamma = np.random.default_rng(0).standard_normal((2, 3, 4, 6)), np.array([0.5, 0.99, 1.0])
+    first = np.array([5, 0])
+    every = first[:, None] + np.arange(4)
+    close(refimpl.rotate(x, every), refimpl.rotate(x, first))
+    close(refimpl.rotate(x[:, :, ::-1], every[:, ::-1])[:, :, ::-1], refimpl.rotate(x, first))
+    close(refimpl.row_sums(gamma, 4, every), refimpl.row_sums(gamma, 4, first))
+    for call in (lambda bad: refimpl.rotate(x, bad), lambda bad: refimpl.row_sums(gamma, 4, bad)):
+        with pytest.raises(ValueError, match=r"must have shape \(2, 4\) \(one for each token\), got \(2, 3\)"):
+            call(every[:, :3])
