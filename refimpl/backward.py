@@ -13,7 +13,8 @@ The contract of a backward retention, which extends that of `refimpl.retention`:
     grad_state, dstate  (B, H, K, V)   dL/d of the state after and before, in the state's dtype; None means zero
     dq, dk, dv          like q, k, v
 
-All are NumPy arrays. Anything else raises a TypeError or ValueError that names the argument. Equations: arXiv:2307.08621v4.
+All are NumPy arrays. Anything else raises a TypeError or ValueError that names the argument. Sequences of different lengths
+are taken as by the forward functions: `refimpl.lengths`. Equations: arXiv:2307.08621v4.
 """
 
 from collections.abc import Callable
@@ -24,15 +25,17 @@ import numpy as np
 from .arrays import Params
 from .checks import check_integer, check_numpy, check_shape, check_state
 from .config import FEED_FORWARDS, RetNetConfig
-from .decay import in_two_parts
+from .decay import carry, in_two_parts
 from .layers import erf, gelu, linear, merge_heads, split_heads, swish
+from .lengths import with_lengths_backward
 from .model import State
-from .retention import carry, chunk_step, chunk_tables, prepare, token_step
+from .retention import chunk_step, chunk_tables, prepare, token_step
 from .rotation import rotate, rotation_frequencies
 
 Gradients: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # dq, dk, dv, dstate
 
 
+@with_lengths_backward
 def retention_parallel_backward(
     q: np.ndarray,
     k: np.ndarray,
@@ -55,6 +58,7 @@ def retention_parallel_backward(
     return *in_dtype(dtype, dq, dk, dv), grad_state
 
 
+@with_lengths_backward
 def retention_recurrent_backward(
     q: np.ndarray,
     k: np.ndarray,
@@ -85,6 +89,7 @@ def retention_recurrent_backward(
     return *in_dtype(dtype, dq, dk, dv), grad_state
 
 
+@with_lengths_backward
 def retention_chunkwise_backward(
     q: np.ndarray,
     k: np.ndarray,

@@ -155,13 +155,19 @@ def chunk_decays_of(gamma: Array, length: int) -> tuple[Any, Any, Any]:
 
 
 def in_two_parts(decay: Array, dtype: Any) -> tuple[Any, Any]:
-    """Decays (H,) as the nearest integer, 0 or 1, and the rest: (H, 1, 1) of dtype each; `retention.carry` uses them.
+    """Decays (H,) as the nearest integer, 0 or 1, and the rest: (H, 1, 1) of dtype each; `carry` uses them. Also (..., H).
 
     A decay near 1 rounded to float32 is off by up to 3e-8, by the same error at every token; its rest is not.
     """
     xp = array_namespace(decay)
     whole = xp.round(decay)
-    return tuple(xp.astype(part, dtype)[:, None, None] for part in (whole, decay - whole))
+    return tuple(xp.astype(part, dtype)[..., None, None] for part in (whole, decay - whole))
+
+
+def carry(decay: tuple[Any, Any], state: Any, written: Any) -> Any:
+    """decay * state + written; decay is in two parts, as `in_two_parts` gives it."""
+    high, low = decay
+    return high * state + (low * state + written)
 
 
 def _power(xp: Any, gamma: Any, exponents: Any) -> Any:

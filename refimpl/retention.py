@@ -12,6 +12,7 @@ The state returned is a new array: the state after the last token. Calls chain, 
 in any form, gives what one call gives. Sums are computed in the dtype of the state. Nothing is scaled, rotated or
 normalised here. Anything else raises a TypeError or ValueError that names the argument, what came and what is wanted.
 The values of gamma are looked at where that costs nothing: `refimpl.libraries.check_values` says when.
+All but the step take sequences of different lengths too, padded or packed: `refimpl.lengths` says how.
 
 A NaN or an infinity in q spoils its own token's output; in k or v also all outputs after it and the state. Outputs before
 it stay as they are in the recurrent form. The chunkwise form multiplies whole chunks, so it spoils the chunk from its first
@@ -27,10 +28,12 @@ from array_api_compat import array_namespace, device
 
 from .arrays import Array, ArrayT
 from .checks import accumulation_dtype, check_integer, check_one_token, check_retention
-from .decay import chunk_decays_of, decay_mask_of, in_two_parts
+from .decay import carry, chunk_decays_of, decay_mask_of, in_two_parts
+from .lengths import with_lengths
 from .libraries import is_compiling, is_on_host, without_autocast
 
 
+@with_lengths
 @without_autocast
 def retention_parallel(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None
@@ -72,6 +75,7 @@ def retention_step(q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT 
     return _astype(out, dtype), state
 
 
+@with_lengths
 @without_autocast
 def retention_recurrent(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None
@@ -94,6 +98,7 @@ def retention_recurrent(
     return _astype(array_namespace(*outs).concat(outs, axis=2), dtype), state
 
 
+@with_lengths
 @without_autocast
 def retention_chunkwise(
     q: ArrayT, k: ArrayT, v: ArrayT, gamma: Array, state: ArrayT | None = None, *, chunk_size: int = 64
@@ -138,12 +143,6 @@ def chunk_step(q: Any, k: Any, v: Any, tables: tuple[Any, Any, Any, Any], state:
     mask, xi, zeta, whole = tables
     out = ((q @ k.mT) * mask) @ v + (q @ state) * xi
     return out, carry(whole, state, k.mT @ (v * zeta))
-
-
-def carry(decay: tuple[Any, Any], state: Any, written: Any) -> Any:
-    """decay * state + written; decay is in two parts, as `in_two_parts` gives it."""
-    high, low = decay
-    return high * state + (low * state + written)
 
 
 def chunk_tables(gamma: Any, length: int, dtype: Any) -> tuple[Any, Any, Any, Any]:

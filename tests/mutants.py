@@ -114,7 +114,7 @@ MUTANTS = (
         "    out = ((q @ k.mT) * mask) @ v + (q @ state) * xi\n"
         "    return out, _astype(carry(whole, state, k.mT @ (v * zeta)), wide)",
     ),
-    _mutant("carried decay is rounded to float32", "decay.py", "return tuple(xp.astype(part, dtype)[:, None, None] for part in (whole, decay - whole))", "return xp.astype(decay, dtype)[:, None, None], xp.zeros((1, 1, 1), dtype=dtype)", only="oracle"),
+    _mutant("carried decay is rounded to float32", "decay.py", "return tuple(xp.astype(part, dtype)[..., None, None] for part in (whole, decay - whole))", "return xp.astype(decay, dtype)[..., None, None], xp.zeros((1, 1, 1), dtype=dtype)", only="oracle"),
     _mutant("tables are made of a gamma rounded to float32", "decay.py", "xp.astype(gamma, xp.float64), (-1,)", "xp.astype(xp.astype(gamma, xp.float32), xp.float64), (-1,)"),
     _mutant("longdouble is computed in less", "checks.py", 'if f"{array.dtype}".rpartition(".")[2] not in DTYPES:', 'if not array_namespace(array).isdtype(array.dtype, "real floating"):', only="validation"),
     # bugs that all forms share: they agree with one another and are all wrong

@@ -176,6 +176,8 @@ def test_the_core_goes_from_decay_to_model():
         "checks",
         "decay",
         "rotation",
+        "sequences",
+        "lengths",
         "retention",
         "score_norm",
         "config",

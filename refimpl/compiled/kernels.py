@@ -15,12 +15,14 @@ import numpy as np
 
 from ..backward import Gradients, in_dtype, prepare_backward
 from ..checks import check_integer, check_numpy, check_one_token
-from ..decay import chunk_decays_of, in_two_parts
-from ..retention import carry, prepare
+from ..decay import carry, chunk_decays_of, in_two_parts
+from ..lengths import with_lengths, with_lengths_backward
+from ..retention import prepare
 from .heads import chunkwise_backward_heads, chunkwise_heads, recurrent_heads
 from .threads import over_heads
 
 
+@with_lengths
 def retention_recurrent_numba(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, gamma: np.ndarray, state: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +59,7 @@ def retention_step_numba(
     return out.astype(dtype, copy=False), state
 
 
+@with_lengths
 def retention_chunkwise_numba(
     q: np.ndarray,
     k: np.ndarray,
@@ -82,6 +85,7 @@ def retention_chunkwise_numba(
     return out.astype(dtype, copy=False), state
 
 
+@with_lengths_backward
 def retention_recurrent_backward_numba(
     q: np.ndarray,
     k: np.ndarray,
@@ -109,6 +113,7 @@ def retention_recurrent_backward_numba(
     return *in_dtype(dtype, dq, dk, dv), dstate
 
 
+@with_lengths_backward
 def retention_chunkwise_backward_numba(
     q: np.ndarray,
     k: np.ndarray,

@@ -34,21 +34,22 @@ def test_train_config():
 
 
 RETENTION = {"state": None}
+LENGTHS = {"lengths": None, "cu_seqlens": None, "max_length": None, "padding": "right"}
 GRADIENTS = {"state": None, "grad_state": None}
 LAYER = {"retention": refimpl.retention_parallel, "state": None, "record": None}
 DEFAULTS = {
-    refimpl.retention_parallel: RETENTION,
-    refimpl.retention_recurrent: RETENTION,
+    refimpl.retention_parallel: RETENTION | LENGTHS,
+    refimpl.retention_recurrent: RETENTION | LENGTHS,
     refimpl.retention_step: RETENTION,
-    refimpl.retention_chunkwise: RETENTION | {"chunk_size": 64},
-    kernels.retention_recurrent_numba: RETENTION,
+    refimpl.retention_chunkwise: RETENTION | LENGTHS | {"chunk_size": 64},
+    kernels.retention_recurrent_numba: RETENTION | LENGTHS,
     kernels.retention_step_numba: RETENTION,
-    kernels.retention_chunkwise_numba: RETENTION | {"chunk_size": 64},
-    backward.retention_parallel_backward: GRADIENTS,
-    backward.retention_recurrent_backward: GRADIENTS,
-    backward.retention_chunkwise_backward: GRADIENTS | {"chunk_size": 64},
-    kernels.retention_recurrent_backward_numba: GRADIENTS,
-    kernels.retention_chunkwise_backward_numba: GRADIENTS | {"chunk_size": 64},
+    kernels.retention_chunkwise_numba: RETENTION | LENGTHS | {"chunk_size": 64},
+    backward.retention_parallel_backward: GRADIENTS | LENGTHS,
+    backward.retention_recurrent_backward: GRADIENTS | LENGTHS,
+    backward.retention_chunkwise_backward: GRADIENTS | LENGTHS | {"chunk_size": 64},
+    kernels.retention_recurrent_backward_numba: GRADIENTS | LENGTHS,
+    kernels.retention_chunkwise_backward_numba: GRADIENTS | LENGTHS | {"chunk_size": 64},
     refimpl.head_decays: {"schedule": "released", "log": False, "device": None},
     refimpl.decay_mask: {"rows": None},
     refimpl.rotation_frequencies: {"ladder": "released", "device": None},
