@@ -17,6 +17,7 @@ All are NumPy arrays. Anything else raises a TypeError or ValueError that names 
 are taken as by the forward functions: `refimpl.lengths`. Equations: arXiv:2307.08621v4.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -27,7 +28,7 @@ from .checks import check_integer, check_numpy, check_shape, check_state
 from .config import FEED_FORWARDS, RetNetConfig
 from .decay import carry, in_two_parts
 from .layers import erf, gelu, linear, merge_heads, split_heads, swish
-from .lengths import with_lengths_backward
+from .lengths import each_alone_backward, with_lengths_backward
 from .model import State
 from .retention import chunk_step, chunk_tables, prepare, token_step
 from .rotation import rotate, rotation_frequencies
@@ -293,6 +294,11 @@ def backward(
         )
     final = record[-1]
     grads: Params = {"layers": [None] * config.num_layers}
+    if (sequences := final["sequences"]) is not None:
+        tokens = np.where(sequences.real, tokens, 0)
+        retention_backward = functools.partial(
+            each_alone_backward, retention=retention_backward, sequences=sequences, keep_values=True
+        )
     grad, grads["head"] = linear_backward(final["normed"], params["head"], grad_logits)
     grad, grads["final_norm"] = rms_norm_backward(final["x"], params["final_norm"], grad, eps=config.norm_eps)
     before: list[Any] = [None] * config.num_layers

@@ -13,11 +13,13 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from .arrays import Array, ArrayT, Params, Retention
-from .checks import check_shape
+from .checks import check_positions, check_shape
 from .config import FEED_FORWARDS, RetNetConfig
 from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention
+from .lengths import each_alone
 from .libraries import check_values
 from .retention import retention_parallel, retention_step
+from .sequences import none_given, sequences_in
 from .tree import flatten, map_tree
 
 
@@ -146,12 +148,16 @@ def forward(
     record: list[dict[str, Any]] | None = None,
     layer: Callable[..., tuple[Any, Any]] | None = None,
     operations: Operations = REFERENCE,
+    lengths: Array | None = None,
+    cu_seqlens: Array | None = None,
+    max_length: int | None = None,
+    padding: str = "right",
 ) -> tuple[ArrayT, State]:
     """Logits of the next token at every position, by any form of retention.
 
     Args:
         params: a nested dict of arrays, as `init_params` makes it.
-        tokens: (B, T) integers in [0, vocab_size), of the same array library and device.
+        tokens: (B, T) integers in [0, vocab_size), of the same array library and device; any integers at padding.
         config: the `RetNetConfig` of the parameters.
         retention: any function under the contract of `refimpl.retention`.
         state: the `State` that an earlier call returned, to continue from, or None.
@@ -159,36 +165,50 @@ def forward(
         layer: the function that computes a layer, `block` by default. Another function takes the same arguments;
             params["layers"] then holds what it takes as params, such as the modules in `gpu`, and params are not checked.
         operations: the `refimpl.layers.Operations` of the array library, by default plain arithmetic.
+        lengths, cu_seqlens, max_length, padding: where sequences of different lengths lie in tokens, as in
+            `refimpl.lengths`; for any retention, but not for a config with a score_norm.
 
     Returns:
-        logits (B, T, vocab_size) and the `State` after the last token.
+        logits (B, T, vocab_size) and the `State` after the last token. With lengths or cu_seqlens its position is (N,)
+        for N sequences, each of which it continues; logits at padding mean nothing.
 
     Raises:
         TypeError, ValueError: params do not fit config; tokens are not integers of rank 2 or lie outside the
-            vocabulary; state is no `State` or of another depth; the retention raises it.
+            vocabulary; state is no `State` or of another depth; lengths are not as above; the retention raises it.
     """
     if layer is None:
         check_params(params, config)
         layer = block
-    tokens = _check_tokens(tokens, params["embedding"], config)
+    tokens = _check_tokens(tokens, params["embedding"])
     state = State(0, (None,) * config.num_layers) if state is None else state
     if not isinstance(state, State):
         raise TypeError(f"state must be a State that forward returned, or None, got {type(state).__name__}")
     if len(state.layers) != config.num_layers:
         raise ValueError(f"state must hold {config.num_layers} layers, got {len(state.layers)}")
-    xp = array_namespace(tokens)
+    xp, position, end = array_namespace(tokens), state.position, state.position + tokens.shape[1]
+    sequences = None
+    if not none_given(lengths, cu_seqlens, max_length, padding):
+        if config.score_norm is not None:
+            raise ValueError(f"score_norm must be None with sequences of different lengths, got {config.score_norm!r}")
+        like = params["embedding"]
+        sequences = sequences_in("tokens", like, tokens.shape, lengths, cu_seqlens, max_length, padding)
+        before = check_positions("state.position", position, like, sequences.lengths.shape)
+        position, end = sequences.positions(before), before + sequences.lengths
+        tokens = xp.where(sequences.real, tokens, xp.zeros_like(tokens))
+        retention = functools.partial(each_alone, retention=retention, sequences=sequences, keep_values=True)
+    _check_vocabulary(tokens, config)
     x = config.embedding_scale * xp.reshape(
         xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
     )
-    options = {"retention": retention, "position": state.position, "record": record, "operations": operations}
+    options = {"retention": retention, "position": position, "record": record, "operations": operations}
     after = []
     for layer_params, before in zip(params["layers"], state.layers, strict=True):
         x, layer_state = layer(layer_params, x, config, state=before, **options)
         after.append(layer_state)
     normed = operations.rms_norm(x, params["final_norm"], eps=config.norm_eps)
     if record is not None:
-        record.append({"x": x, "normed": normed})
-    return linear(normed, params["head"]), State(state.position + tokens.shape[1], tuple(after))
+        record.append({"x": x, "normed": normed, "sequences": sequences})
+    return linear(normed, params["head"]), State(end, tuple(after))
 
 
 def decode_step(
@@ -211,7 +231,7 @@ def decode_step(
     return logits[:, 0, :], state
 
 
-def _check_tokens(tokens: Any, embedding: Any, config: RetNetConfig) -> Any:
+def _check_tokens(tokens: Any, embedding: Any) -> Any:
     """Return the tokens as int64, which every library can index with."""
     if not is_array_api_obj(tokens) or array_namespace(tokens) is not array_namespace(embedding):
         raise TypeError(f"tokens must be an array of the library of params, got {type(tokens).__name__}")
@@ -220,11 +240,14 @@ def _check_tokens(tokens: Any, embedding: Any, config: RetNetConfig) -> Any:
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if tokens.ndim != 2:
         raise ValueError(f"tokens must have shape (batch, time), got {tuple(tokens.shape)}")
-    vocabulary = config.vocab_size
+    return xp.astype(tokens, xp.int64, copy=False)
+
+
+def _check_vocabulary(tokens: Any, config: RetNetConfig) -> None:
+    xp, vocabulary = array_namespace(tokens), config.vocab_size
     check_values(
         tokens,
         lambda tokens: (tokens >= 0) & (tokens < vocabulary),
         f"tokens must lie in [0, {vocabulary})",
         lambda: f"{next(x for x in (int(xp.min(tokens)), int(xp.max(tokens))) if not 0 <= x < vocabulary)}",
     )
-    return xp.astype(tokens, xp.int64, copy=False)

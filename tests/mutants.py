@@ -169,7 +169,7 @@ MUTANTS = (
     _mutant("row sums forget the position", "layers.py", "row_sums_of(gamma, q.shape[2], position)", "row_sums_of(gamma, q.shape[2], 0)", only="oracle"),
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
-    _mutant("model resumes at position 0", "model.py", "State(state.position + tokens.shape[1], tuple(after))", "State(0, tuple(after))"),
+    _mutant("model resumes at position 0", "model.py", "State(end, tuple(after))", "State(0, tuple(after))"),
     # validation
     _mutant("NaN passes as a gamma", "checks.py", "gamma: (gamma > 0) & (gamma <= 1)", "gamma: ~((gamma <= 0) | (gamma > 1))", only="validation"),
     _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")', "pass", only="validation"),

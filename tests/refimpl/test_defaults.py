@@ -59,7 +59,7 @@ DEFAULTS = {
     refimpl.init_params: {"seed": 0, "dtype": np.float32},
     refimpl.multi_scale_retention: LAYER | {"position": 0},
     model.block: LAYER | {"position": 0},
-    refimpl.forward: LAYER,
+    refimpl.forward: LAYER | LENGTHS,
     refimpl.decode_step: {"state": None},
     layers.feed_forward: {"kind": "swiglu", "record": None},
     layers.rms_norm: {"weight": None, "eps": 1e-6},
