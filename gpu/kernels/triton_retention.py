@@ -45,6 +45,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 from refimpl.checks import check_arrays, check_integer, check_one_token, check_state
+from refimpl.lengths import with_lengths
 
 from . import triton_common as common
 from .replay import again, again_or_recorded, launch
@@ -399,6 +400,7 @@ def _differentiated(*arrays):
     return wanted or forward_ad._current_level >= 0
 
 
+@with_lengths
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
 
@@ -407,7 +409,8 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     changes the result only by rounding. None: the size that was measured to be fastest.
 
     Any strides; those of (B, T, H, K) transposed cost no copy where 16 divides K and V, and out has them. In float16,
-    outputs, scores q k^T, states and their gradients must stay below 65,504.
+    outputs, scores q k^T, states and their gradients must stay below 65,504. Sequences of different lengths, as
+    `refimpl.lengths` has them, are moved to a common end and back by torch.
     """
     kind = check_fused(q, k, v, gamma, state)
     chunk = (

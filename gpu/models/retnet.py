@@ -42,16 +42,19 @@ class RetNet(nn.Module):
         """The nested dict of parameters that `refimpl.model.forward` takes."""
         return _tree(self)
 
-    def forward(self, tokens, *, retention=retention_parallel, state=None, layer=operator.call):
+    def forward(self, tokens, *, retention=retention_parallel, state=None, layer=operator.call, **sequences):
         """Logits (B, T, vocab_size) and `State`; see `refimpl.model.forward` for everything else.
 
+        sequences: its lengths, cu_seqlens, max_length and padding.
         layer: called as layer(module, ...) in place of module(...) for each layer, such as `gpu.numerics.layer_caller`
         makes.
         """
         if tokens.device.type != "meta" and torch.is_autocast_enabled(tokens.device.type):
             retention = without_autocast(retention)
         params = dict(self.named_parameters(recurse=False)) | {"layers": self.layers}
-        return forward(params, tokens, self.config, retention=retention, state=state, layer=layer, operations=TORCH)
+        return forward(
+            params, tokens, self.config, retention=retention, state=state, layer=layer, operations=TORCH, **sequences
+        )
 
     def save(self, path):
         """Write weights and config as one safetensors file, atomically; `refimpl.weights.load_params` reads it too."""
