@@ -1,7 +1,7 @@
 """Sampling text: prompts are read chunkwise, then each new token costs one recurrent step.
 
-Padding would write into a state, so prompts are not padded: those of equal length are read together, and then all continue
-side by side, each at its own position. On a GPU the step is a CUDA graph: about a hundred small kernels in one launch.
+Prompts of different lengths are read one behind another; then all continue side by side, each at its own position. On a GPU
+the step is a CUDA graph: about a hundred small kernels in one launch.
 """
 
 import codecs
@@ -84,17 +84,7 @@ def prefill(model, prompts, past=None):
         past = _rows(past, [0] * len(prompts))
     if past is not None and len(past.logits) != len(prompts):
         raise ValueError(f"past must hold 1 row or {len(prompts)}, one for each prompt, got {len(past.logits)}")
-    by_length = {}
-    for row, prompt in enumerate(prompts):
-        by_length.setdefault(len(prompt), []).append(row)
-    parts = [
-        _read(model, torch.stack([prompts[row] for row in rows]), past and _rows(past, rows))
-        for rows in by_length.values()
-    ]
-    order = torch.tensor([row for rows in by_length.values() for row in rows])
-    layers = (torch.cat(layer) for layer in zip(*(part.state.layers for part in parts), strict=True))
-    state = State(torch.cat([part.state.position for part in parts]), tuple(layers))
-    past = _rows(Past(state, torch.cat([part.logits for part in parts])), torch.argsort(order).tolist())
+    past = _read(model, prompts, past)
     if not torch.isfinite(past.logits).all():
         raise FloatingPointError("the logits after the prompt are not finite: the weights may be broken")
     return past
@@ -214,16 +204,17 @@ def _in_place(retention):
     return call
 
 
-def _read(model, tokens, past):
-    """Prefill of prompts of one length."""
-    rows, device = len(tokens), tokens.device
-    if past is None:
-        zero = torch.zeros(rows, dtype=torch.int64, device=device)
-        past = Past(State(zero, (None,) * model.config.num_layers), None)
-    for piece in tokens.split(PIECE, dim=1) if tokens.shape[1] else ():
-        logits, state = model(piece, retention=retention_chunkwise, state=past.state)
-        past = Past(state, logits[:, -1])
-    return past
+def _read(model, prompts, past):
+    """Prefill of prompts (T_i,), packed: piece by piece, one behind another."""
+    state, last = past or (None, 0.0)
+    for start in range(0, max(map(len, prompts)), PIECE):
+        pieces = [prompt[start : start + PIECE] for prompt in prompts]
+        lengths = [0, *map(len, pieces)]
+        ends = torch.tensor(lengths, device=pieces[0].device).cumsum(0)
+        packed = {"cu_seqlens": ends, "max_length": max(lengths)}
+        logits, state = model(torch.cat(pieces)[None], retention=retention_chunkwise, state=state, **packed)
+        last = torch.where((ends.diff() > 0)[:, None], logits[0, ends[1:] - 1], last)
+    return Past(state, last)
 
 
 def _draw(logits, uniform, temperature, top_k, top_p):
