@@ -170,6 +170,11 @@ MUTANTS = (
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(end, tuple(after))", "State(0, tuple(after))"),
+    # sequences of different lengths
+    _mutant("state decays over padding too", "lengths.py", "decay ** xp.astype(sequences.lengths, xp.float64)[:, None]", "decay ** xp.astype(0 * sequences.lengths + n.shape[1], xp.float64)[:, None]", only="property"),
+    _mutant("a sequence sees the token before it", "sequences.py", "self.aligned >= 0)", "self.aligned >= -1)", only="property"),
+    _mutant("positions count padding", "sequences.py", "            return self.place + before", "            return 0 * self.place + array_namespace(self.place).arange(self.place.shape[1]) + before", only="property"),
+    _mutant("a text goes on after its padding", "model.py", "before + sequences.lengths", "before + 0 * sequences.lengths + tokens.shape[1]", only="property"),
     # validation
     _mutant("NaN passes as a gamma", "checks.py", "gamma: (gamma > 0) & (gamma <= 1)", "gamma: ~((gamma <= 0) | (gamma > 1))", only="validation"),
     _mutant("gamma is not compared with the heads", "checks.py", 'check_shape("gamma", gamma, (q.shape[1],), "one decay for each head of q")', "pass", only="validation"),

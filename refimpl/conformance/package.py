@@ -211,6 +211,49 @@ def sequences_go_on_side_by_side(package):
     assert list(after.position) == [5, 9]
 
 
+LAYOUTS = {  # of sequences of 5, 0 and 2 tokens: keywords, and (row, first token) of each
+    "padded on the right": ({"lengths": np.array([5, 0, 2])}, ((0, 0), (1, 0), (2, 0))),
+    "padded on the left": ({"lengths": np.array([5, 0, 2]), "padding": "left"}, ((0, 0), (1, 5), (2, 3))),
+    "packed": ({"cu_seqlens": np.array([0, 5, 5, 7])}, ((0, 0), (0, 5), (0, 5))),
+}
+
+
+def sequences_in_one_call_are_alone(package):
+    """Outputs and states of sequences of different lengths, padded with NaN or packed, from a state."""
+    rng, gamma = np.random.default_rng(6), np.array([0.9, 0.5])
+    states = rng.standard_normal((3, 2, 4, 4))
+    for name, (given, places) in LAYOUTS.items():
+        shape = (1, 2, 7, 4) if name == "packed" else (3, 2, 5, 4)
+        q, k, v = rng.standard_normal((3, *shape))
+        parts = [np.s_[row : row + 1, :, at : at + n] for (row, at), n in zip(places, (5, 0, 2), strict=True)]
+        padding = np.ones(shape, bool)
+        for part in parts:
+            padding[part] = False
+        for x in (q, k, v):
+            x[padding] = np.nan
+        for form in (package.retention_parallel, package.retention_recurrent, package.retention_chunkwise):
+            out, after = form(q, k, v, gamma, states, **given)
+            for i, part in enumerate(parts):
+                want = retention_parallel(q[part], k[part], v[part], gamma, states[i : i + 1])
+                all_close((out[part], after[i : i + 1]), want)
+            assert not out[padding].any(), f"outputs at padding are not 0, {name}"
+
+
+def texts_in_one_call_are_alone(package):
+    """Logits of texts of different lengths, each at its own position."""
+    config = package.RetNetConfig(vocab_size=11, dim=16, num_layers=2, num_heads=2, row_norm=True)
+    params = package.init_params(config, dtype=np.float64)
+    texts = [np.random.default_rng(n).integers(0, 11, (1, n)) for n in (5, 0, 2)]
+    for name, (given, places) in LAYOUTS.items():
+        tokens = np.full((1, 7) if name == "packed" else (3, 5), -100)
+        for text, (row, at) in zip(texts, places, strict=True):
+            tokens[row, at : at + text.size] = text
+        logits, state = package.forward(params, tokens, config, **given)
+        for text, (row, at) in zip(texts, places, strict=True):
+            close(logits[row : row + 1, at : at + text.size], package.forward(params, text, config)[0])
+        assert list(state.position) == [5, 0, 2], f"position is {state.position}, {name}"
+
+
 LIBRARY_CHECKS = {  # check of a package and a library: (kind of evidence, what the library must be or have)
     mask_gradients_are_finite: ("property", "autograd"),
     sequences_rotate_side_by_side: ("property", None),
@@ -225,4 +268,6 @@ CHECKS = {  # check of a package: kind of evidence
     rotation_resumes: "property",
     model_resumes: "property",
     sequences_go_on_side_by_side: "property",
+    sequences_in_one_call_are_alone: "property",
+    texts_in_one_call_are_alone: "property",
 }
