@@ -84,7 +84,7 @@ def save_folder(path: str | os.PathLike[str], params: Params, config: RetNetConf
     else:
         state_dict, settings = torchscale.to_torchscale(params, config), torchscale.config_of(config)
     settings["torch_dtype"] = f"{params['embedding'].dtype}"
-    _write_folder(Path(path), state_dict, settings)
+    _write_folder(Path(path).resolve(), state_dict, settings)
 
 
 def write_safetensors(path: str | os.PathLike[str], state_dict: Mapping[str, Any]) -> None:
@@ -116,32 +116,64 @@ def _expressed(params: Params, config: RetNetConfig, library: str) -> tuple[Para
         changes["rotation"] = "rotary"
     if library == "torchscale" and config.group_norm_affine:
         changes["group_norm_affine"] = False
-        params = params | {"layers": [_norm_in_output(layer, config) for layer in params["layers"]]}
+        layers = enumerate(params["layers"])
+        params = params | {"layers": [_norm_in_output(f"layers.{n}", layer, config) for n, layer in layers]}
 
     def scaled(name: str, array: np.ndarray) -> np.ndarray:
         factor = factors.get(name.rpartition(".")[2])
-        return array if factor is None else (array * np.float64(factor)).astype(array.dtype)
+        return array if factor is None else _times(f"params: {name}", array, np.float64(factor))
 
     return map_tree(scaled, params), dataclasses.replace(config, **changes)
 
 
-def _norm_in_output(layer: Params, config: RetNetConfig) -> Params:
+def _norm_in_output(name: str, layer: Params, config: RetNetConfig) -> Params:
     """A layer whose norm of the heads has no weight: the rows of W_O are multiplied by it instead."""
     retention = {name: array for name, array in layer["retention"].items() if name != "group_norm"}
     weight = np.tile(layer["retention"]["group_norm"], config.num_heads)[:, None]
-    return layer | {"retention": retention | {"w_o": weight * retention["w_o"]}}
+    w_o = _times(f"params: {name}.retention.w_o", retention["w_o"], weight.astype(np.float64))
+    return layer | {"retention": retention | {"w_o": w_o}}
+
+
+def _times(name: str, array: np.ndarray, factor: Any) -> np.ndarray:
+    """The product in the dtype of the array; ValueError if it is too large or too small for it.
+
+    Each row must come back by division to within roundings of its largest number: what underflows beside that is no loss.
+    """
+    with np.errstate(all="ignore"):
+        product = (array * factor).astype(array.dtype)
+        lost = np.abs(product / factor - array) > 4 * np.finfo(array.dtype).eps * np.max(
+            np.abs(array), -1, keepdims=True
+        )
+    if lost.any():
+        row, column = np.argwhere(lost)[0].tolist()
+        raise ValueError(
+            f"{name} must keep its numbers when the library's factor is multiplied in, got {array[row, column]} times "
+            f"{np.broadcast_to(factor, array.shape)[row, column]:g} at {[row, column]}, which {array.dtype} does not hold: "
+            f"give params in a wider dtype"
+        )
+    return product
 
 
 def _write_folder(path: Path, state_dict: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Both files in a folder of another name, which then takes the place of a missing or empty one."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Both files in a folder of another name, which then becomes the new one, or gives them to the empty one.
+
+    An empty folder stays the same folder, for it may be where somebody works, or the end of a link.
+    """
+    new = not path.exists()
+    if not new and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"path must be a new or an empty folder, got {str(path)!r}, which is not")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = (path.parent if new else path) / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        write_safetensors(temporary / "model.safetensors", state_dict)
         write_atomically(temporary / "config.json", json.dumps(settings, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_safetensors(temporary / "model.safetensors", state_dict)
+        if new:
+            os.replace(temporary, path)
+        else:
+            for name in ("config.json", "model.safetensors"):  # a crash between them leaves no weights without settings
+                os.replace(temporary / name, path / name)
+            temporary.rmdir()
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not new:
+            (path / "config.json").unlink(missing_ok=True)
         raise

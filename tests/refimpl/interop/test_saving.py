@@ -199,6 +199,75 @@ def test_what_is_not_written(tmp_path, monkeypatch):
     assert_same_model(load_folder(tmp_path / "empty"), (params, config))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float16, 1e6), (np.float16, 1e-9), (np.float32, 1e40), (np.float32, 1e-44)]
+)
+@pytest.mark.parametrize(("library", "options"), [("fla", FLA), ("torchscale", TORCHSCALE)])
+def test_a_factor_that_a_dtype_does_not_hold(tmp_path, library, options, dtype, scale):
+    params, config = model(dtype, **options, embedding_scale=scale)
+    with pytest.raises(
+        ValueError, match=r"^params: embedding must keep its numbers when the library's factor is multip"
+    ):
+        save_folder(tmp_path / "new", params, config, library)
+    assert not any(tmp_path.iterdir())
+
+
+def test_other_factors_that_a_dtype_does_not_hold(tmp_path):
+    params, config = model(np.float16, **FLA, scale_keys=False)
+    params["layers"][1]["retention"]["w_k"][2, 3] = 60000
+    message = (
+        "params: layers.1.retention.w_k must keep its numbers when the library's factor is multiplied in, got 60000.0 "
+    )
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(message)}times 2\.82843 at \[2, 3\], which float16 does not hold: "
+    ):
+        save_folder(tmp_path / "new", params, config)
+    for weight in (1e-7, 6e4):
+        params, config = model(np.float16, **TORCHSCALE, group_norm_affine=True)
+        params["layers"][0]["retention"]["group_norm"][1] = weight
+        params["layers"][0]["retention"]["w_o"] *= np.float16(8)
+        with pytest.raises(ValueError, match=r"^params: layers\.0\.retention\.w_o must keep its numbers"):
+            save_folder(tmp_path / "new", params, config, "torchscale")
+    assert not any(tmp_path.iterdir())
+
+
+def test_halves_take_a_factor_that_they_hold(tmp_path):
+    params, config = model(np.float16, **TORCHSCALE, group_norm_affine=True, embedding_scale=0.3)
+    save_folder(tmp_path / "new", params, config, "torchscale")
+    wide = lambda tree: map_tree(lambda _, x: x.astype(np.float64), tree)  # noqa: E731
+    again, after = load_folder(tmp_path / "new")
+    assert gap(forward(wide(again), TOKENS, after)[0], forward(wide(params), TOKENS, config)[0]) < 2e-3
+
+
+def test_empty_folders_by_other_names(tmp_path, monkeypatch):
+    """The one where somebody works, and the ends of links: each stays where it is."""
+    params, config = model(**FLA)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "ahead").symlink_to("new")
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (".", "../link", "../ahead"):
+        save_folder(path, params, config)
+        assert_same_model(load_folder(path), (params, config))
+    for name in ("here", "there", "new"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["config.json", "model.safetensors"]
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "ahead").is_symlink()
+    with pytest.raises(FileExistsError, match=r"^path must be a new or an empty folder, got '.*here', which is not"):
+        save_folder("", params, config)
+
+
+def test_a_full_disk_leaves_an_empty_folder_empty(tmp_path, monkeypatch):
+    def full(path, state_dict):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saving, "write_safetensors", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_folder(tmp_path, *model(**FLA))
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_params_given_are_left_as_they_are(tmp_path):
     params, config = model(**TORCHSCALE, group_norm_affine=True, embedding_scale=3.0, scale_keys=False)
     before = {name: array.copy() for name, array in flatten(params).items()}
