@@ -90,6 +90,28 @@ def test_prefixes_of_wrappers(tmp_path, rename):
     assert_same_model(from_fla(state_dict), from_fla(FLA.state_dict()))
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "module.net.backbone.", "transformer."])
+def test_a_prefix_of_all_but_the_head(prefix):
+    model, params, config = decoder(SWISH, dtype=np.float32)
+    theirs = {("" if "output" in key else prefix) + key: value for key, value in model.state_dict().items()}
+    assert_same_model(from_torchscale(theirs, activation="swish"), (params, config))
+    theirs = {("" if "lm_head" in key else prefix) + key: value for key, value in FLA.state_dict().items()}
+    assert_same_model(from_fla(theirs), from_fla(FLA.state_dict()))
+
+
+@pytest.mark.parametrize("name", ["decay", "angle"])
+def test_buffers_are_known_as_exactly_as_they_are_kept(name):
+    """Halves may be a rounding off; float32 may not, for a decay of its own would be replaced by the schedule."""
+    state_dict, config = decoder(SWISH, dtype=np.float32)[0].state_dict(), decoder(SWISH, dtype=np.float32)[2]
+    key = f"retnet_rel_pos.{name}"
+    buffer = state_dict[key]
+    for kept in (buffer, buffer.bfloat16(), buffer.bfloat16().float(), buffer.half(), buffer.half().double()):
+        assert from_torchscale(state_dict | {key: kept}, activation="swish")[1] == config
+    for wrong in (buffer * 1.003, buffer * 0.997, buffer * 1.0001, (buffer * 1.003).half(), buffer.double() * 1.003):
+        with pytest.raises(ValueError, match=rf"^{re.escape(key)} must be one of released, "):
+            from_torchscale(state_dict | {key: wrong}, activation="swish")
+
+
 def test_wrappers_within_names():
     _, params, config = decoder(SWISH, dtype=np.float32)
     state_dict = decoder(SWISH, dtype=np.float32)[0].state_dict()
