@@ -233,6 +233,11 @@ def _converted(
                 f"{names['group_norm'].format(0)} must have shape (value_dim,), a divisor of the rows of "
                 f"{names['w_v'].format(0)}, got {norm.shape}"
             )
+    for gate in [key for key in weights if key.endswith(".mlp.gate_proj.weight")]:
+        up, down = (gate.replace(".gate_proj.", f".{name}_proj.") for name in ("up", "down"))
+        rows, inner = weights[gate].shape[0], weights[down].shape[-1] if down in weights else 0
+        if up not in weights and rows == 2 * inner:  # until 2024 one matrix held both
+            weights[gate], weights[up] = weights[gate][:inner], weights[gate][inner:]
     config = RetNetConfig(
         **sizes(weights, names, num_heads, shared_embedding),
         rotation="rotary",

@@ -100,6 +100,21 @@ def test_the_width_that_a_ratio_gives(tmp_path):
     refused(lambda: load_folder(folder), ValueError, message)
 
 
+def test_gate_and_up_in_one_matrix(tmp_path):
+    """As until 2024: gate_proj has twice the rows, those of the gate first."""
+    state_dict = tensors(FLA.state_dict())
+    want = load_folder(fla_folder(tmp_path))
+    weights = {}
+    for key in [key for key in state_dict if "gate_proj" in key]:
+        up = key.replace("gate_proj", "up_proj")
+        weights |= {key: torch.cat([state_dict[key], state_dict[up]]), up: OUT}
+    assert_same_model(load_folder(fla_folder(tmp_path, weights=weights)), want)
+    half = next(iter(weights))
+    weights[half] = weights[half][:-1]
+    with pytest.raises(ValueError, match=r"^(state_dict must hold |model\.layers\.0\.mlp\.)"):
+        load_folder(fla_folder(tmp_path, weights=weights))
+
+
 CONFIG_JSON = {  # a change of config.json, and what is said of it
     ("hidden_act", "gelu"): "must be 'swish' or 'silu', got 'gelu'",
     ("num_kv_heads", 1): "must be None or 2, got 1",
