@@ -15,7 +15,7 @@ from ..checks import check_integer, check_number
 from ..config import RetNetConfig
 from ..rotation import rotation_frequencies
 from . import settings as obeyed
-from .files import settings_beside
+from .files import places_of
 from .state_dicts import demand, ours, present, read, recognise, shape_of, sizes, theirs
 
 # Our name of a weight: their name, with {} for the number of the layer.
@@ -53,7 +53,14 @@ LIMITS = {
     "embedding_scale": (1.0,),
 }
 
+# What their config has where config.json does not say it, and the weights show.
+DEFAULTS = {"use_output_gate": True, "elementwise_affine": True}
+
 ALLOWED = {
+    "model_type": ("retnet",),
+    "tie_word_embeddings": (True, False),
+    "use_gk": (False,),
+    "use_gv": (False,),
     "hidden_act": ("swish", "silu"),
     "feature_map": (None,),
     "use_short_conv": (False, None),
@@ -68,9 +75,9 @@ HARMLESS = {
     "model_type", "architectures", "auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype",
     "attn_mode", "max_position_embeddings", "conv_size", "conv_bias", "share_conv_kernel", "fuse_norm",
     "fuse_swiglu", "fuse_cross_entropy", "fuse_linear_cross_entropy", "use_l2warp", "use_cache",
-    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id",
-    "unk_token_id", "tokenizer_class", "is_decoder", "id2label", "label2id", "num_labels", "problem_type",
-    "task_specific_params", "finetuning_task", "prefix", "return_dict", "output_hidden_states", "output_attentions",
+    "gradient_checkpointing", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "decoder_start_token_id", "unk_token_id", "tokenizer_class", "is_decoder", "id2label", "label2id", "num_labels",
+    "problem_type", "task_specific_params", "finetuning_task", "prefix", "return_dict", "output_hidden_states", "output_attentions",
     "torchscript", "use_bfloat16", "tf_legacy_loss", "chunk_size_feed_forward", "pruned_heads",
     "tie_encoder_decoder", "cross_attention_hidden_size", "max_length", "min_length", "do_sample", "early_stopping",
     "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p",
@@ -78,6 +85,11 @@ HARMLESS = {
     "num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id",
     "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
     "begin_suppress_tokens",
+}  # fmt: skip
+# The settings that tell the config of a model of theirs from other things in a checkpoint.
+KNOWN = {
+    *ALLOWED, *DEFAULTS, "vocab_size", "hidden_size", "num_hidden_layers", "expand_k", "expand_v", "intermediate_size",
+    "hidden_ratio", "num_heads", "num_kv_heads", "norm_eps",
 }  # fmt: skip
 
 
@@ -88,8 +100,9 @@ def from_fla(
     norm_eps: float = 1e-6,
     shared_embedding: bool = False,
 ) -> tuple[Params, RetNetConfig]:
-    """Parameters and config of a flash-linear-attention `RetNetForCausalLM`; `load_folder` reads config.json too.
+    """Parameters and config of a flash-linear-attention `RetNetForCausalLM`.
 
+    What a path comes with, config.json beside it or metadata in it, is obeyed or refused by name, as by `load_folder`.
     Widths (expand_k, expand_v, intermediate_size), the gate (use_output_gate) and the norm's weight (elementwise_affine)
     are read off the state dict. Its feed-forward and gate must be those of hidden_act "swish". Not supported:
     num_kv_heads, attention layers, convolutions, feature_map.
@@ -106,9 +119,11 @@ def from_fla(
     Raises:
         TypeError, ValueError: as for `from_torchscale`; grouped heads appear as a k_proj of the wrong shape.
     """
-    said = settings_beside(state_dict).get("norm_eps")
-    obeyed.settle("norm_eps", norm_eps, said, "config.json beside state_dict")
-    return _converted(read(state_dict), num_heads, norm_eps, shared_embedding)
+    given = {
+        "num_heads": num_heads, "activation": None, "embedding_scale": None, "norm_eps": norm_eps,
+        "shared_embedding": shared_embedding,
+    }  # fmt: skip
+    return load_fla(read(state_dict), places_of(state_dict), "state_dict", given)
 
 
 def to_fla(params: Params, config: RetNetConfig, *, fuse_norm: bool = True) -> dict[str, np.ndarray]:
@@ -130,52 +145,49 @@ def to_fla(params: Params, config: RetNetConfig, *, fuse_norm: bool = True) -> d
 
 
 def load_fla(
-    weights: dict[str, np.ndarray], settings: dict[str, Any] | None, where: str, given: Mapping[str, Any]
+    weights: dict[str, np.ndarray], places: obeyed.Places, file: str, given: Mapping[str, Any]
 ) -> tuple[Params, RetNetConfig]:
-    """`from_fla` by the settings in config.json; a setting that is not there has their default, as it has for them.
+    """`from_fla` by the settings of a file; a setting that is not there has their default, as it has for them.
 
-    given: what the caller says of num_heads, activation, embedding_scale and norm_eps, or None. ValueError if settings say
-    another thing than the weights, the caller or what `from_fla` supports, or something that is not known here.
+    places, file: as in `settings.merge`. given: what the caller says of num_heads, activation, embedding_scale, norm_eps
+    and shared_embedding, or None. ValueError if settings say another thing than the weights, the caller or what `from_fla`
+    supports, or something that is not known here.
     """
+    settings, where = obeyed.merge(places, file, KNOWN, {})
     if settings is None and given["norm_eps"] is None:
         raise ValueError(
             f"norm_eps must be given, for {where} holds no settings and no config.json is beside it; "
             f"flash-linear-attention's default is 1e-06"
         )
+    defaults = {} if settings is None else DEFAULTS
     settings = settings or {}
+    obeyed.allow(settings, where, ALLOWED)
     if "norm_eps" in settings:
         check_number(f"{where}: norm_eps", settings["norm_eps"], minimum=0.0)
     heads = settings.get("num_heads")
     if heads is not None:
         check_integer(f"{where}: num_heads", heads, minimum=1)
-    obeyed.allow(settings, where, ALLOWED | {"num_kv_heads": (None, heads)})
+    obeyed.allow(settings, where, {"num_kv_heads": (None, heads)})
     obeyed.settle("activation", given["activation"], "swish", "flash-linear-attention")
     obeyed.settle("embedding_scale", given["embedding_scale"], 1.0, "flash-linear-attention")
     norm_eps = obeyed.settle("norm_eps", given["norm_eps"], settings.get("norm_eps"), where)
     heads = obeyed.settle("num_heads", given["num_heads"], heads, where)
-    tied = bool(settings.get("tie_word_embeddings"))
-    params, config = _converted(weights, heads, 1e-6 if norm_eps is None else norm_eps, tied)
-    shown = shape_settings(config)
-    known = {
-        *HARMLESS,
-        *ALLOWED,
-        *shown,
-        "num_kv_heads",
-        "num_heads",
-        "norm_eps",
-        "hidden_ratio",
-        "tie_word_embeddings",
-    }
-    for name in sorted(settings.keys() - known):
-        if settings[name]:
+    tied = obeyed.settle("shared_embedding", given["shared_embedding"], settings.get("tie_word_embeddings"), where)
+    params, config = _converted(weights, heads, 1e-6 if norm_eps is None else norm_eps, bool(tied))
+    for name in sorted(settings.keys() - KNOWN - HARMLESS):
+        if settings[name] is not None:
             raise ValueError(
                 f"{where}: {name} is no setting that is known here, got {settings[name]!r}; "
                 f"take it out if it changes nothing of what the model computes"
             )
     if settings.get("intermediate_size") is None and settings.get("hidden_ratio") is not None:
-        inner = int(config.dim * settings["hidden_ratio"] * 2 / 3)
-        settings = settings | {"intermediate_size": 256 * -(-inner // 256)}
-    obeyed.match(settings, where, shown)
+        ratio = check_number(f"{where}: hidden_ratio", settings["hidden_ratio"])
+        inner = check_number(f"{where}: hidden_size * hidden_ratio", config.dim * ratio * 2 / 3)
+        settings = settings | {"intermediate_size": 256 * -(-int(inner) // 256)}
+    shown = shape_settings(config)
+    obeyed.match(settings | {name: False for name in defaults if settings.get(name, True) is None}, where, shown)
+    absent = {name: value for name, value in defaults.items() if name not in settings}
+    obeyed.match(absent, f"{where}, by flash-linear-attention's default", shown)
     return params, config
 
 
@@ -221,6 +233,11 @@ def _converted(
     """`from_fla` without questions."""
     weights = {key if key.startswith("lm_head.") else f"model.{key}": array for key, array in weights.items()}
     present(weights, FLA["embedding"])  # before heads are asked of weights of another library
+    for gate in [key for key in weights if key.endswith(".mlp.gate_proj.weight")]:
+        up, down = (gate.replace(".gate_proj.", f".{name}_proj.") for name in ("up", "down"))
+        rows, inner = weights[gate].shape[0], weights[down].shape[-1] if down in weights else 0
+        if up not in weights and rows == 2 * inner:  # until 2024 one matrix held both
+            weights[gate], weights[up] = weights[gate][:inner], weights[gate][inner:]
     names = next((names for names in (FLA, FLA_UNFUSED) if names["group_norm"].format(0) in weights), FLA)
     norm = weights.get(names["group_norm"].format(0))
     if num_heads is None:
@@ -233,11 +250,6 @@ def _converted(
                 f"{names['group_norm'].format(0)} must have shape (value_dim,), a divisor of the rows of "
                 f"{names['w_v'].format(0)}, got {norm.shape}"
             )
-    for gate in [key for key in weights if key.endswith(".mlp.gate_proj.weight")]:
-        up, down = (gate.replace(".gate_proj.", f".{name}_proj.") for name in ("up", "down"))
-        rows, inner = weights[gate].shape[0], weights[down].shape[-1] if down in weights else 0
-        if up not in weights and rows == 2 * inner:  # until 2024 one matrix held both
-            weights[gate], weights[up] = weights[gate][:inner], weights[gate][inner:]
     config = RetNetConfig(
         **sizes(weights, names, num_heads, shared_embedding),
         rotation="rotary",

@@ -22,7 +22,6 @@ FAMILIES: dict[str, Callable[..., tuple[Params, RetNetConfig]]] = {
     "layers.0.attn_norm.weight": load_fla,
     "layers.0.retention.q_proj.weight": load_torchscale,
 }
-KINDS = ("retnet", "nucleus_x")  # model_type of config.json; torchscale has none
 BUFFER = re.compile(r"rel_pos\.|inv_freq$|^version$")
 # A pattern of weights: whose they are, and why no `RetNetConfig` computes the same.
 REFUSED = {
@@ -49,8 +48,8 @@ def load_folder(
     Reads flash-linear-attention (config.json and model.safetensors or pytorch_model.bin, also in shards), torchscale's and
     fairseq's checkpoints, syncdoth/RetNet, and what this package wrote: a run's folder, a file of its weights. The names of
     the weights tell which it is; wrappers such as `module.` and `_orig_mod.` are taken off. Settings come from config.json
-    beside the weights or from the checkpoint: each is obeyed or refused by name. The config of a torchscale model is that
-    of its recurrent form, see `from_torchscale`.
+    beside the weights and from anywhere in the checkpoint: each is obeyed or refused by name, and so are two that differ.
+    The config of a torchscale model is that of its recurrent form, see `from_torchscale`.
 
     Args:
         path: a folder, a file of weights (.safetensors, or of torch.save), or the index of shards.
@@ -74,6 +73,8 @@ def load_folder(
     >>> load_folder(PRETRAINED.parent)[1].gamma_schedule
     'paper'
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a str or a path, got {path!r} ({type(path).__name__})")
     given = {
         "num_heads": num_heads, "activation": activation, "embedding_scale": embedding_scale, "norm_eps": norm_eps,
     }  # fmt: skip
@@ -81,24 +82,26 @@ def load_folder(
     if checkpoint.own:
         return _own(checkpoint, given)
     weights = _of_one_dtype(read(checkpoint.weights))
-    settings = checkpoint.settings
     load = next((load for name, load in FAMILIES.items() if name in weights), None)
-    if load is None or (settings or {}).get("model_type", KINDS[0]) not in KINDS:
-        raise ValueError(f"path must hold a RetNet; {str(path)!r} holds {_what(weights, settings or {})}")
-    return load(weights, settings, checkpoint.where, given)
+    if load is None:
+        raise ValueError(f"path must hold a RetNet; {str(path)!r} holds {_what(weights)}")
+    return load(weights, checkpoint.places, checkpoint.name, given | {"shared_embedding": None})
 
 
 def _own(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Params, RetNetConfig]:
     """A model that this package wrote."""
+    ((where, settings),) = checkpoint.places
     try:
-        config = RetNetConfig(**(checkpoint.settings or {}))
+        config = RetNetConfig(**settings)
     except TypeError as error:
         raise ValueError(
-            f"path must hold a RetNet; {checkpoint.where} is of a baseline or is a run's checkpoint: {error}"
+            f"path must hold a RetNet; {where} is of a baseline or is a run's checkpoint: {error}"
         ) from None
+    if missing := vars(config).keys() - settings.keys():
+        raise ValueError(f"{where} must hold a whole config, for a default may be wrong; it lacks {min(missing)}")
     said = vars(config) | {"activation": FEED_FORWARDS[config.ffn].activation}
     for name, value in given.items():
-        settle(name, value, said[name], checkpoint.where)
+        settle(name, value, said[name], where)
     return unflatten(_of_one_dtype(read(checkpoint.weights)), config), config
 
 
@@ -110,12 +113,10 @@ def _of_one_dtype(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array.astype(np.result_type(*dtypes)) for name, array in weights.items()}
 
 
-def _what(weights: dict[str, np.ndarray], settings: dict[str, Any]) -> str:
+def _what(weights: dict[str, np.ndarray]) -> str:
     """What a message says of weights that are not read here."""
     for pattern, whose in REFUSED.items():
         if any(re.search(pattern, name) for name in weights):
             return f"a model of {whose}"
-    if settings.get("model_type", KINDS[0]) not in KINDS:
-        return f"a model whose config says model_type = {settings['model_type']!r}"
     names = sorted(weights)
     return f"{len(names)} weights that are of no RetNet known here, {', '.join(names[:3])} among them"

@@ -3,6 +3,7 @@
 Nucleus-X and late syncdoth/RetNet write rms_norm where torchscale writes layer_norm or layernorm.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -18,7 +19,7 @@ from ..decay import SCHEDULES, head_decays
 from ..layers import rms_norm
 from ..rotation import LADDERS, rotation_frequencies
 from . import settings as obeyed
-from .files import settings_beside
+from .files import places_of
 from .state_dicts import demand, ours, present, read, recognise, shape_of, sizes, theirs
 
 # Our name of a weight: their name, with {} for the number of the layer.
@@ -45,7 +46,9 @@ EMBEDDING_NORM = "layernorm_embedding.weight"
 
 # Of the settings that torchscale takes, those that change what it computes and that no weight shows.
 ALLOWED = {
+    "model_type": ("retnet", "nucleus_x"),  # of config.json; torchscale has none
     "activation_fn": tuple(ACTIVATIONS),
+    "gate_fn": ("swish",),
     "no_scale_embedding": (True, False),
     "decoder_normalize_before": (True,),
     "deepnorm": (False,),
@@ -55,13 +58,23 @@ ALLOWED = {
     "xpos_rel_pos": (False,),
     "no_output_layer": (False,),
     "use_glu": (True,),
+    "use_lm_decay": (True, False),
+    "share_decoder_input_output_embed": (True, False),
     "quantization_config": (None,),
 }
+KNOWN = {
+    *ALLOWED, "vocab_size", "decoder_embed_dim", "decoder_value_embed_dim", "decoder_ffn_embed_dim", "decoder_layers",
+    "decoder_retention_heads", "layernorm_eps", "groupnorm_eps", "layernorm_embedding", "embed_scale",
+}  # fmt: skip
 # syncdoth's names, and those of Nucleus-X.
 ALIASES = {
     "rms_norm_eps": "layernorm_eps",
     "rms_norm_embedding": "layernorm_embedding",
     "tie_word_embeddings": "share_decoder_input_output_embed",
+    "hidden_size": "decoder_embed_dim",
+    "intermediate_size": "decoder_ffn_embed_dim",
+    "num_hidden_layers": "decoder_layers",
+    "num_attention_heads": "decoder_retention_heads",
 }
 
 
@@ -83,8 +96,8 @@ def from_torchscale(
     of gamma and of the rotation. They may be missing if num_heads is given; then the released schedules are used. A norm
     of the embeddings (layernorm_embedding) is computed once, into the table of embeddings.
 
-    A state dict does not show what the last five arguments say, and a wrong one gives wrong logits; `load_folder` reads
-    them from the settings beside the weights.
+    A state dict does not show what the last five arguments say, and a wrong one gives wrong logits. What a path comes with,
+    config.json beside it or metadata in it, is obeyed or refused by name, as by `load_folder`.
 
     Args:
         state_dict: a mapping of names to floating arrays (NumPy's, torch's, or what numpy.asarray takes), or the path
@@ -111,16 +124,12 @@ def from_torchscale(
     (True, (8, 16))
     """
     check_choice("activation", activation, tuple(ACTIVATIONS))
-    weights = read(state_dict)
-    said, where = _current(settings_beside(state_dict)), "config.json beside state_dict"
-    scale = _embedding_scale(said, weights)
-    for name, given, value in (
-        ("activation", activation, said.get("activation_fn")),
-        ("embedding_scale", embedding_scale, scale),
-        ("norm_eps", norm_eps, said.get("layernorm_eps")),
-    ):
-        obeyed.settle(name, given, value, where)
-    return _converted(weights, num_heads, activation, embedding_scale, norm_eps, score_norm, shared_embedding)
+    given = {
+        "num_heads": num_heads, "activation": activation, "embedding_scale": embedding_scale, "norm_eps": norm_eps,
+        "shared_embedding": shared_embedding,
+    }  # fmt: skip
+    params, config = load_torchscale(read(state_dict), places_of(state_dict), "state_dict", given)
+    return params, dataclasses.replace(config, score_norm=score_norm)
 
 
 def to_torchscale(params: Params, config: RetNetConfig) -> dict[str, np.ndarray]:
@@ -165,28 +174,30 @@ def limits(config: RetNetConfig) -> dict[str, Sequence[Any]]:
 
 
 def load_torchscale(
-    weights: dict[str, np.ndarray], settings: dict[str, Any] | None, where: str, given: Mapping[str, Any]
+    weights: dict[str, np.ndarray], places: obeyed.Places, file: str, given: Mapping[str, Any]
 ) -> tuple[Params, RetNetConfig]:
     """`from_torchscale` by the settings of a checkpoint, fairseq's cfg among them, or of a config.json.
 
-    given: what the caller says of num_heads, activation, embedding_scale and norm_eps, or None. ValueError if settings say
-    another thing than the weights, the caller or what `from_torchscale` supports, or lack what a weight does not show and
-    what these libraries do not agree on.
+    places, file: as in `settings.merge`. given: what the caller says of num_heads, activation, embedding_scale, norm_eps
+    and shared_embedding, or None. ValueError if settings say another thing than the weights, the caller or what
+    `from_torchscale` supports, or lack what a weight does not show and what these libraries do not agree on.
     """
-    said = _current(settings or {})
+    settings, where = obeyed.merge(places, file, KNOWN, ALIASES)
+    said = settings or {}
     obeyed.allow(said, where, ALLOWED)
     for name in ("decoder_retention_heads", "decoder_layers"):
         if name in said:
             check_integer(f"{where}: {name}", said[name], minimum=1)
     if "layernorm_eps" in said:
         check_number(f"{where}: layernorm_eps", said["layernorm_eps"], minimum=0.0)
-    heads, activation, norm_eps, scale = (
+    heads, activation, norm_eps, scale, shared = (
         obeyed.settle(name, given[name], value, where)
         for name, value in (
             ("num_heads", said.get("decoder_retention_heads")),
             ("activation", said.get("activation_fn")),
             ("norm_eps", said.get("layernorm_eps")),
             ("embedding_scale", _embedding_scale(said, weights)),
+            ("shared_embedding", said.get("share_decoder_input_output_embed")),
         )
     )
     if activation is None:
@@ -197,11 +208,11 @@ def load_torchscale(
     if scale is None and settings is not None:
         raise ValueError(f"embedding_scale must be given, for {where} holds no no_scale_embedding")
     norm_eps = 1e-6 if norm_eps is None else norm_eps  # their default, which fairseq's cfg does not name
-    obeyed.allow(said, where, {"groupnorm_eps": (norm_eps,)})
+    scale = 1.0 if scale is None else scale
+    obeyed.allow(said, where, {"groupnorm_eps": (norm_eps,), "embed_scale": (scale,)})
     if said.get("use_lm_decay") and heads is not None:
         weights = {DECAY: head_decays(heads, "paper", log=True)} | weights
-    shared = bool(said.get("share_decoder_input_output_embed"))
-    params, config = _converted(weights, heads, activation, 1.0 if scale is None else scale, norm_eps, None, shared)
+    params, config = _converted(weights, heads, activation, scale, norm_eps, bool(shared))
     shown: dict[str, Any] = {
         "decoder_embed_dim": config.dim,
         "decoder_value_embed_dim": config.num_heads * config.value_dim,
@@ -242,7 +253,6 @@ def _converted(
     activation: str,
     embedding_scale: float,
     norm_eps: float,
-    score_norm: str | None,
     shared_embedding: bool,
 ) -> tuple[Params, RetNetConfig]:
     """`from_torchscale` without questions."""
@@ -266,7 +276,6 @@ def _converted(
         rotation="released" if angle is None else recognise(ANGLE, angle, ladders),
         ffn=ACTIVATIONS[activation],
         row_norm=True,
-        score_norm=score_norm,
         embedding_scale=embedding_scale,
         norm_eps=norm_eps,
     )
@@ -278,11 +287,6 @@ def _embedding_scale(settings: Mapping[str, Any], weights: Mapping[str, np.ndarr
     if settings.get("no_scale_embedding") is None:
         return None
     return 1.0 if settings["no_scale_embedding"] else math.sqrt(shape_of(weights, TORCHSCALE["embedding"], 2)[1])
-
-
-def _current(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings under torchscale's names."""
-    return {ALIASES.get(name, name): value for name, value in settings.items()}
 
 
 def _name(key: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -10,9 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from their_folders import FLA, FLA_JSON, SWISH, fla_folder, load, shards, tensors
-from their_models import (
-    decoder,
-)
+from their_models import assert_same_model, decoder
 
 from gpu.models.pickles import unpickle
 from refimpl import RetNetConfig, init_params
@@ -162,7 +161,11 @@ def test_what_else_torch_saves(tmp_path):
     path, state_dict = tmp_path / "x.pt", tensors(FLA.state_dict())
     for content, message in (
         ([1, 2], "path must hold a state dict; '.*' holds list"),
-        ({"epoch": 3, "loss": 0.5}, "holds none, but epoch, loss"),
+        ({"epoch": 3, "loss": 0.5}, "holds none, but epoch, loss$"),
+        ({f"number{n}": n for n in range(9)}, "holds none, but number0, number1, number2 and 6 more$"),
+        ({}, "holds nothing$"),
+        ({"model": {}}, "holds none, but model$"),
+        (state_dict | {"ema": state_dict}, r"holds several: ema, x\.pt itself$"),
         ({"model": state_dict, "ema": state_dict}, "holds several: model, ema"),
         (
             torch.nn.Linear(2, 2),
@@ -172,6 +175,111 @@ def test_what_else_torch_saves(tmp_path):
         torch.save(content, path)
         with pytest.raises(ValueError, match=message):
             load(path)
+
+
+def test_what_trainers_leave_beside_weights(tmp_path):
+    """A model is what names a matrix; generators, scalers, norms of gradients and counts are none."""
+    state_dict, path = tensors(FLA.state_dict()), tmp_path / "x.pt"
+    want = load_folder(fla_folder(tmp_path / "fla"), norm_eps=1e-5)
+    for content in (
+        {"model": state_dict, "rng": {"cpu": torch.get_rng_state()}, "best": np.float64(0.5), "out": tmp_path},
+        {"model": state_dict, "scaler": {"scale": torch.tensor(1.0)}, "grad_norms": {"a": torch.ones(3)}},
+        {
+            "model": state_dict,
+            "numpy": np.random.default_rng(0).random(3),
+            "optimizer": {"state": {0: {"m": torch.ones(2, 2)}}},
+        },
+        {"model": state_dict | {"model.norm._extra_state": None, "epoch": 3}},
+        state_dict | {"epoch": 3, "model.norm._extra_state": None, "loss": np.float32(1.0)},
+    ):
+        torch.save(content, path)
+        assert_same_model(load(path, norm_eps=1e-5), want)
+
+
+def test_tensors_without_numbers_and_sparse_ones(tmp_path):
+    key = "model.norm.weight"
+    for tensor in (torch.ones(12, device="meta"), torch.ones(12).to_sparse(), [[1.0], [1.0, 2.0]]):
+        state_dict = tensors(FLA.state_dict()) | {key: tensor}
+        with pytest.raises(TypeError, match=rf"^{re.escape(key)} must be a dense array that NumPy reads, got "):
+            from_fla(state_dict)
+        if not isinstance(tensor, list):
+            torch.save(state_dict, tmp_path / "x.pt")
+            with pytest.raises(TypeError, match=rf"^{re.escape(key)} must be a dense array that NumPy reads, got "):
+                load(tmp_path, norm_eps=1e-5)
+
+
+def test_a_file_of_torch_save_by_another_name(tmp_path):
+    want = load_folder(fla_folder(tmp_path))
+    for new in (True, False):
+        torch.save(tensors(FLA.state_dict()), tmp_path / "model.safetensors", _use_new_zipfile_serialization=new)
+        assert_same_model(load(tmp_path), want)
+
+
+@pytest.mark.parametrize("name", [3, None, ["a"], {}, "", ".", "..", "sub", "a/b", "none.safetensors"])
+def test_an_index_that_names_no_file(tmp_path, name):
+    index = shards(tmp_path, tensors(FLA.state_dict()))
+    (tmp_path / "sub").mkdir()
+    weight_map = json.loads(index.read_text())["weight_map"] | {"model.norm.weight": name}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{index.name}: it names {name!r}, which is missing in")):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["g_norm", "g_proj", "norm.weight"])
+def test_weights_of_shards_that_the_index_leaves_out(tmp_path, part):
+    index = shards(tmp_path, tensors(FLA.state_dict()))
+    weight_map = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {key: file for key, file in weight_map.items() if part not in key}}))
+    with pytest.raises(ValueError, match=rf"must name every weight of model-0000.*, .*{part}.* is missing$"):
+        load_folder(tmp_path, norm_eps=1e-5)
+
+
+DEEP = ("[" * 100_000, '{"a":' * 100_000)
+
+
+@pytest.mark.parametrize("text", DEEP, ids=["lists", "objects"])
+def test_json_without_end(tmp_path, text):
+    folder = fla_folder(tmp_path / "fla")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^config\.json must hold JSON; '.*' does not: "):
+        load_folder(folder)
+    shards(tmp_path, tensors(FLA.state_dict())).write_text(text)
+    with pytest.raises(ValueError, match=r"^model\.safetensors\.index\.json must hold JSON; '.*' does not: "):
+        load_folder(tmp_path)
+    safetensors.torch.save_file(tensors(FLA.state_dict()), tmp_path / "w.safetensors", {"config": text})
+    assert load_folder(tmp_path / "w.safetensors", norm_eps=1e-5)[1].dim == 12  # anybody's
+
+
+def make_folder(path):
+    path.mkdir()
+
+
+def make_link_to_nothing(path):
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("make", [make_folder, make_link_to_nothing, os.mkfifo])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pytorch_model.bin.index.json"])
+def test_what_is_no_file(tmp_path, make, name):
+    """A pipe would be waited for, and a link to nothing is not nothing: what it names is not passed over."""
+    folder = fla_folder(tmp_path)
+    if name.startswith("pytorch"):
+        (folder / "model.safetensors").unlink()
+    (folder / name).unlink(missing_ok=True)
+    torch.save(tensors(FLA.state_dict()), folder / "pytorch_model.bin.pt")
+    make(folder / name)
+    message = f"{name} must be a file; {str(folder / name)!r} is a folder, a pipe or a link to nothing"
+    refused(lambda: load(folder), ValueError, message)
+    if name == "config.json":
+        refused(lambda: from_fla(folder / "model.safetensors", norm_eps=1e-5), ValueError, message)
+    elif make is not make_link_to_nothing and name == "model.safetensors":
+        refused(lambda: from_fla(folder / name), ValueError, message)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x", ["x"]])
+def test_what_is_no_path(path):
+    message = f"path must be a str or a path, got {path!r} ({type(path).__name__})"
+    refused(lambda: load_folder(path), TypeError, message)
 
 
 class Entry:

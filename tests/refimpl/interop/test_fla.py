@@ -150,11 +150,32 @@ def test_what_a_config_says_is_refused_by_name(tmp_path, change, message):
     [
         ({"norm_eps": None}, "norm_eps must be a number, got None (NoneType)"),
         ({"num_heads": "2"}, "num_heads must be an integer, got '2' (str)"),
+        *[
+            (
+                {"intermediate_size": None, "hidden_ratio": ratio},
+                f"hidden_ratio must be a number, got {ratio!r} ({kind})",
+            )
+            for ratio, kind in (("2", "str"), ([2], "list"), ({}, "dict"), (True, "bool"))
+        ],
     ],
 )
 def test_settings_of_another_type(tmp_path, change, message):
     folder = fla_folder(tmp_path, change)
     refused(lambda: load_folder(folder), TypeError, f"config.json: {message}")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "message"),
+    [
+        (math.nan, "hidden_ratio must be finite, got nan"),
+        (-math.inf, "hidden_ratio must be finite, got -inf"),
+        (1e308, "hidden_size * hidden_ratio must be finite, got inf"),
+        (-3, "intermediate_size must be 10, as the weights show, got 0"),
+    ],
+)
+def test_ratios_that_are_no_width(tmp_path, ratio, message):
+    folder = fla_folder(tmp_path, {"intermediate_size": None, "hidden_ratio": ratio})
+    refused(lambda: load_folder(folder), ValueError, f"config.json: {message}")
 
 
 def test_heads_that_do_not_fit_the_norm(tmp_path):

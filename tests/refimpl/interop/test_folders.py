@@ -48,8 +48,8 @@ def test_a_family_that_no_config_computes(tmp_path, names, message):
 
 def test_another_model_of_the_same_library(tmp_path):
     folder = fla_folder(tmp_path, {"model_type": "gla"})
-    with pytest.raises(ValueError, match="a model whose config says model_type = 'gla'"):
-        load_folder(folder)
+    message = "config.json: model_type must be 'retnet', got 'gla'"
+    refused(lambda: load_folder(folder), ValueError, message)
 
 
 def test_own_folders(tmp_path):
@@ -75,6 +75,33 @@ def test_own_weights_in_bfloat16(tmp_path):
     params, config = load_folder(tmp_path)
     assert config == small
     assert np.array_equal(params["head"], weights["head"].float())
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RetNetConfig)])
+def test_own_weights_whose_config_is_not_whole(tmp_path, name):
+    small = RetNetConfig(dim=8, num_layers=4, num_heads=4, norm_eps=1e-3)
+    RetNet(small, seed=1).save(tmp_path / "weights.safetensors")
+    weights = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    config = dataclasses.asdict(small)
+    del config[name]
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors", {"config": json.dumps(config)})
+    message = f"weights.safetensors must hold a whole config, for a default may be wrong; it lacks {name}"
+    refused(lambda: load_folder(tmp_path), ValueError, message)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null", "[" * 100_000])
+def test_own_weights_whose_config_is_none(tmp_path, text):
+    RetNet(RetNetConfig(dim=8, num_layers=1, num_heads=2), seed=1).save(tmp_path / "weights.safetensors")
+    weights = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors", {"config": text})
+    with pytest.raises(ValueError, match=r"^weights\.safetensors must hold a JSON object as its config, got "):
+        load_folder(tmp_path)
+
+
+def test_a_checkpoint_of_somebody_else(tmp_path):
+    """Its name does not make it a run of ours."""
+    (fla_folder(tmp_path) / "model.safetensors").rename(tmp_path / "checkpoint.safetensors")
+    assert load_folder(tmp_path)[1].norm_eps == 1e-5
 
 
 def test_a_run_that_is_not_finished_and_a_baseline(tmp_path):

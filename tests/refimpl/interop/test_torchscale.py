@@ -239,5 +239,5 @@ def test_settings_in_two_places_must_agree(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"activation_fn": "swish", "layernorm_eps": 1e-4}))
     assert load(tmp_path)[1] == config  # each says a part
     (tmp_path / "config.json").write_text(json.dumps({"activation_fn": "gelu"}))
-    message = "activation_fn must be the same in cfg and in config.json beside it, got 'swish' and 'gelu'"
+    message = "activation_fn must be the same in cfg and in config.json, got 'swish' and 'gelu'"
     refused(lambda: load(tmp_path), ValueError, message)
