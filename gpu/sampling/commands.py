@@ -1,5 +1,6 @@
 """The command `python -m gpu generate`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,7 @@ def generate(
     for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
-    params, config = load_folder(weights, unpickle=unpickle)
+    params, config = _loaded(weights, unpickle)
     model = RetNet.holding(params, config, device).float()  # half precision is for storing
     vocabulary = Ids() if ids else vocabulary_of(weights, config.vocab_size)
     past = load_past(state, model) if state else None
@@ -85,3 +86,18 @@ def generate(
     else:
         texts = ("".join(row) for row in zip(*pieces, strict=True))
         print("\n\n".join(prompt + text for prompt, text in zip(prompts, texts, strict=True)))
+
+
+def _loaded(weights, unpickle):
+    """`load_folder` in the words of the options: its path is --weights, its other arguments stand in a config.json."""
+    try:
+        return load_folder(weights, unpickle=unpickle)
+    except ValueError as error:
+        message = re.sub(r"^path\b", "weights", f"{error}")
+        if "must be given" in message:
+            message = (
+                f"weights must come with a config.json beside them that says what they do not show (torchscale's: "
+                f"activation_fn, layernorm_eps, no_scale_embedding, decoder_retention_heads; flash-linear-attention's: "
+                f"norm_eps, num_heads): {message}"
+            )
+        raise ValueError(message) from None

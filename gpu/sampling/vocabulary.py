@@ -4,12 +4,13 @@ A vocabulary has `encode(text)` -> (N,) int64, and `stream(model, past, new_toke
 yields for each new token a string for each of the prompts (T_i,), as `stream_text` does.
 """
 
+import os
 from importlib.util import find_spec
 
 import numpy as np
 
 from refimpl.interop.files import read_json
-from refimpl.training.bpe import Tokenizer
+from refimpl.training.bpe import Tokenizer, refuse_other_tokenizers
 
 from .generate import draw_tokens, stream_text
 
@@ -35,7 +36,14 @@ class Hub:
     def __init__(self, path):
         from tokenizers import Tokenizer as HubTokenizer
 
-        self.tokenizer = HubTokenizer.from_file(str(path))
+        try:
+            self.tokenizer = HubTokenizer.from_file(str(path))
+        except Exception as error:  # of the library's own kind, Exception itself
+            raise ValueError(
+                f"tokenizer.json must be of the package tokenizers; {str(path)!r} is not: {error}"
+            ) from None
+        self.tokenizer.no_truncation()  # both may be saved from training, and a prompt is whole and alone
+        self.tokenizer.no_padding()
         self.size = self.tokenizer.get_vocab_size()
 
     def encode(self, text):
@@ -77,8 +85,11 @@ def vocabulary_of(weights, size):
     ValueError if it does not fit, or needs a library that is not installed; it says what is wanted.
     """
     path = (weights if weights.is_dir() else weights.parent) / "tokenizer.json"
-    if not path.exists() or "merges" in read_json(path):
-        vocabulary = Pieces(Tokenizer.load(path) if path.exists() else Tokenizer())
+    here = os.path.lexists(path)  # also as a link to nothing, which is refused
+    if not here:
+        refuse_other_tokenizers(path.parent)
+    if not here or "merges" in read_json(path):
+        vocabulary = Pieces(Tokenizer.load(path) if here else Tokenizer())
         fits = vocabulary.size == size
     elif find_spec("tokenizers"):
         vocabulary = Hub(path)
@@ -89,7 +100,7 @@ def vocabulary_of(weights, size):
             f"--ids, give ids of tokens and get them"
         )
     if not fits:
-        why = f"{str(path)!r} says" if path.exists() else f"bytes are, for there is no {str(path)!r}"
+        why = f"{str(path)!r} says" if here else f"bytes are, for there is no {str(path)!r}"
         raise ValueError(
             f"weights must be of a model over {vocabulary.size} tokens, as {why}, got {size}; "
             f"with --ids, ids of tokens are given and written"

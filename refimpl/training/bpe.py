@@ -6,6 +6,7 @@ the borders of words, so the tokens of a word are the same wherever it occurs.
 
 import heapq
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from ..files import write_atomically
 from .text import VOCAB_SIZE, decode, encode
 
 WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # a word with the space before it, punctuation, or one white space
+# What tokenisers of other forms are saved as.
+OTHERS = (
+    "vocab.*", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "dict.txt", "*.model",
+    "*.tiktoken",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,13 @@ class Tokenizer:
     def beside(cls, weights, vocab_size):
         """The tokeniser of a model: tokenizer.json beside its file of weights, without one that of bytes.
 
-        ValueError if that has another number of tokens than vocab_size.
+        ValueError if that has another number of tokens than vocab_size, or there is a tokeniser in another form.
         """
         path = Path(weights).with_name("tokenizer.json")
-        tokenizer = cls.load(path) if path.exists() else cls()
+        here = os.path.lexists(path)  # also as a link to nothing, which is an error
+        if not here:
+            refuse_other_tokenizers(path.parent)
+        tokenizer = cls.load(path) if here else cls()
         if tokenizer.vocab_size != vocab_size:
             raise ValueError(
                 f"weights must be of a model over {tokenizer.vocab_size} tokens, as {str(path)!r} says or bytes are, "
@@ -170,3 +179,12 @@ def _replaced(word, pair, token):
         out.append(token if both else word[n])
         n += 2 if both else 1
     return out
+
+
+def refuse_other_tokenizers(folder):
+    """Raise a ValueError if the tokenizer of a hub's model lies in a folder without tokenizer.json: its tokens are no bytes."""
+    if others := sorted(each.name for pattern in OTHERS for each in Path(folder).glob(pattern)):
+        raise ValueError(
+            f"weights must come with their tokenizer as tokenizer.json, got {', '.join(others)} in {str(folder)!r}: save it so, "
+            f"as the package transformers does; python -m gpu generate --ids takes ids of tokens instead"
+        )

@@ -14,9 +14,9 @@ from gpu.models.retnet import RetNet
 from gpu.sampling import vocabulary
 from gpu.sampling.generate import generate
 from refimpl import RetNetConfig, init_params
-from refimpl.interop import save_folder
+from refimpl.interop import save_folder, to_torchscale
 from refimpl.interop.files import read_safetensors
-from refimpl.training.bpe import learn_tokenizer
+from refimpl.training.bpe import Tokenizer, learn_tokenizer
 from refimpl.training.text import encode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,13 +100,19 @@ class Words:
     """What is used of the library tokenizers: ids of words, and a first id that is no word and is not written."""
 
     def __init__(self, size):
-        self.size = size
+        self.size, self.longest, self.padding = size, 1, [7]  # as training may have left them
 
     def get_vocab_size(self):
         return self.size
 
+    def no_truncation(self):
+        self.longest = None
+
+    def no_padding(self):
+        self.padding = []
+
     def encode(self, text):
-        return SimpleNamespace(ids=[0, *(int(word[1:]) for word in text.split())])
+        return SimpleNamespace(ids=[0, *(int(word[1:]) for word in text.split())][: self.longest] + self.padding)
 
     def decode(self, ids):
         words = [f"w{token}" for token in ids[1:]]
@@ -135,3 +141,74 @@ def test_a_hub_s_tokenizer(tmp_path, monkeypatch):
     library.Tokenizer.from_file = lambda path: Words(301)
     with pytest.raises(ValueError, match="must be of a model over 301 tokens"):
         command(tmp_path, "w1")
+
+
+@pytest.mark.parametrize("text", ['{"version": "1.0"}', "{}", "[1]", "{", '{"model": 3}'])
+def test_a_tokenizer_json_that_is_none(tmp_path, monkeypatch, text):
+    def refuse(path):
+        raise Exception("data did not match any variant")  # as the library does
+
+    monkeypatch.setitem(sys.modules, "tokenizers", SimpleNamespace(Tokenizer=SimpleNamespace(from_file=refuse)))
+    monkeypatch.setattr(vocabulary, "find_spec", lambda _: True)
+    RetNet(RetNetConfig(**SHAPE), seed=4).save(tmp_path / "weights.safetensors")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^tokenizer\.json must (be|hold) .*'.*tokenizer\.json'"):
+        command(tmp_path, "a")
+
+
+OTHERS = (
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "qwen.tiktoken",
+)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_tokenizer_in_another_form_is_not_taken_for_bytes(tmp_path, name):
+    RetNet(RetNetConfig(**SHAPE), seed=4).save(tmp_path / "weights.safetensors")
+    assert command(tmp_path, "a").startswith("a")
+    (tmp_path / name).write_text("{}")
+    message = rf"^weights must come with their tokenizer as tokenizer\.json, got {name} in '"
+    for weights in (tmp_path, tmp_path / "weights.safetensors"):
+        with pytest.raises(ValueError, match=message):
+            command(weights, "a")
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.beside(tmp_path / "weights.safetensors", 256)
+    assert command(tmp_path, "1 2", "--ids").startswith("1 2 ")
+
+
+def test_a_tokenizer_json_that_leads_to_nothing(tmp_path):
+    RetNet(RetNetConfig(**SHAPE), seed=4).save(tmp_path / "weights.safetensors")
+    (tmp_path / "tokenizer.json").symlink_to("nothing")
+    with pytest.raises(ValueError, match=r"^tokenizer\.json must be a file; '"):
+        command(tmp_path, "a")
+    with pytest.raises(FileNotFoundError):
+        Tokenizer.beside(tmp_path / "weights.safetensors", 256)
+
+
+def test_errors_are_in_the_words_of_the_options(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"^weights must be a file of weights or a folder with one of "):
+        command(tmp_path, "a")
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(ValueError, match=r"^weights must be a file of safetensors or of torch\.save; '"):
+        command(tmp_path / "a.txt", "a")
+    weights = read_safetensors(folder / "model.safetensors")
+    safetensors.torch.save_file(
+        {key: torch.from_numpy(value) for key, value in weights.items()}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(
+        ValueError, match=r"^weights must come with a config\.json beside them .*norm_eps must be given"
+    ):
+        command(tmp_path / "w.safetensors", "a")
+    config = RetNetConfig(vocab_size=256, dim=16, num_layers=1, num_heads=2, row_norm=True)
+    theirs = {key: torch.from_numpy(value) for key, value in to_torchscale(init_params(config), config).items()}
+    torch.save(theirs, tmp_path / "bare.pt")
+    with pytest.raises(ValueError, match=r"^weights must come with a config\.json .*: activation_fn, layernorm_eps, "):
+        command(tmp_path / "bare.pt", "a")
+    settings = {"activation_fn": "swish", "layernorm_eps": 1e-6, "no_scale_embedding": True}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert command(tmp_path / "bare.pt", "a").startswith("a")
