@@ -34,6 +34,15 @@ def load_checkpoint(out):
     return checkpoint.load_checkpoint(out, RunConfig)
 
 
+def load_tensors(out, parameters):
+    """The tensors of the checkpoint in a folder, for `restore`; ValueError names one that does not fit parameters."""
+    wanted = {f"weight.{name}": (weight.shape, "float32") for name, weight in parameters.items()}
+    for moment in MOMENTS:
+        shapes = {name: () if moment == "step" else weight.shape for name, weight in parameters.items()}
+        wanted |= {f"{moment}.{name}": (shape, "float32") for name, shape in shapes.items()}
+    return checkpoint.load_tensors(out, RunConfig, wanted)
+
+
 @torch.no_grad()
 def restore(tensors, parameters, optimizer):
     """Put a checkpoint's arrays into parameters, as for `gather`, and their optimiser, bit for bit.

@@ -31,7 +31,7 @@ from ..numerics import check_compiler, numerics
 from ..parallel.processes import is_first, largest, on_first
 from ..parallel.strategies import parallelism
 from ..sampling.generate import generate
-from .checkpoint import NAME, gather, load_checkpoint, restore
+from .checkpoint import NAME, gather, load_checkpoint, load_tensors, restore
 from .step import Trainer
 
 # Two float32 computations of one function differ by rounding alone; the largest logit error seen is 2e-6 of the largest.
@@ -82,7 +82,9 @@ def _train(config, out, device, console, shared, run):
         model.load_state_dict({name: torch.from_numpy(array) for name, array in flatten(run.params).items()})
     trainer = Trainer(model, config, device, shared)
     if run.progression is not None:
-        restore(load_checkpoint(out).tensors if is_first() else {}, trainer.parameters, trainer.optimizer)
+        tensors = {}
+        on_first(lambda: tensors.update(load_tensors(out, trainer.parameters)))  # on all processes an error, or on none
+        restore(tensors, trainer.parameters, trainer.optimizer)
     progression = run.progression or Progression()
 
     def keep(progression):

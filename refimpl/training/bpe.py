@@ -94,7 +94,7 @@ class Tokenizer:
         try:
             merges = json.loads(Path(path).read_text(encoding="utf-8"))["merges"]
             return cls(tuple((int(left), int(right)) for left, right in merges))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"path must be a tokeniser's file; {str(path)!r} is not one: {error!r}") from None
 
     @classmethod

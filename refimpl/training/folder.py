@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..files import write_atomically
 from .bpe import Tokenizer
 from .checkpoint import load_checkpoint
-from .loop import Progression, Text, load_text, open_log
+from .loop import Progression, Text, load_text, open_log, read_log
 from .settings import to_toml
 from .start import load_start
 
@@ -141,7 +141,8 @@ def begin(out, config, files, *, resume=False, fresh=False):
                 f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
             )
         progression = kept.progression
-        open_log(out, progression.log_bytes).close()  # a log that is too short raises here
+        open_log(out, progression.log_bytes).close()  # a log that is too short raises here, and a damaged one below
+        read_log(out)
         if config.steps > kept.config.steps:
             progression.extended.append([progression.step, kept.config.steps])
             (out / files[-1]).unlink(missing_ok=True)  # it is no finished run any more

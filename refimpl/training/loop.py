@@ -58,8 +58,15 @@ class Progression:
 
     @classmethod
     def from_json(cls, text):
-        """The inverse of `to_json`."""
-        return cls(**json.loads(text))
+        """The inverse of `to_json`; TypeError, ValueError or KeyError for a text that is no progression."""
+        run = cls(**json.loads(text))
+        for name, usual in asdict(cls()).items():
+            value, kinds = getattr(run, name), (float, int) if isinstance(usual, float) else (type(usual),)
+            if type(value) not in kinds or (type(value) is int and value < 0):
+                raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+        if run.batches:
+            np.random.default_rng().bit_generator.state = run.batches  # raises here for what is no state
+        return run
 
 
 def load_text(config, tokenizer=None):
@@ -209,5 +216,12 @@ def open_log(out, length=0):
 
 
 def read_log(out):
-    """The lines of a run's log, a list of dicts of step, training, held_out (some) and more."""
-    return [json.loads(line) for line in (Path(out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The lines of a run's log, a list of dicts of step, training, held_out (some) and more; ValueError names a bad line."""
+    path, log = Path(out) / "log.jsonl", []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            log.append(json.loads(line))
+            _ = log[-1]["step"] + log[-1]["training"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"out: line {number} of {str(path)!r} is none of a run's log: {error!r}") from None
+    return log

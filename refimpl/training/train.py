@@ -16,7 +16,7 @@ from ..retention import retention_parallel
 from ..rotation import LADDERS
 from ..tree import flatten
 from ..weights import save_params
-from .checkpoint import NAME, load_checkpoint, save_checkpoint
+from .checkpoint import NAME, load_tensors, save_checkpoint
 from .folder import begin, locked
 from .loop import fit
 from .settings import check_fields
@@ -177,7 +177,8 @@ def train(
         parts = {"weight": optimizer.params, "mean": optimizer.mean, "square": optimizer.square}
         tensors = {f"{kind}.{name}": array for kind, arrays in parts.items() for name, array in arrays.items()}
         if run.progression:
-            kept, optimizer.count = load_checkpoint(out, type(config)).tensors, run.progression.step
+            wanted = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+            kept, optimizer.count = load_tensors(out, type(config), wanted), run.progression.step
             for name, array in tensors.items():
                 array[...] = kept[name]
 
