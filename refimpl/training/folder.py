@@ -130,6 +130,7 @@ def begin(out, config, files, *, resume=False, fresh=False):
     elif config.from_weights is not None:
         start = load_start(config.from_weights)
         start.check(config)
+        _spare(start.path, out, files)
         tokenizer = start.tokenizer
     text = load_text(config, tokenizer)
     fingerprint = hashlib.sha256(text.training)
@@ -164,6 +165,16 @@ def _refuse_a_run(out, kept, finished):
         raise ValueError(
             f"out must be a folder without an unfinished run; {str(out)!r} holds one, at step {kept.progression.step}: "
             "--resume (resume=True) goes on with it, --fresh (fresh=True) replaces it"
+        )
+
+
+def _spare(weights, out, files):
+    """Refuse to replace the weights that a run starts from, or what lies beside them, by that run."""
+    theirs, ours = [weights, *([weights.parent] if weights.is_file() else [])], [out, *(out / name for name in files)]
+    if any(path.exists() and path.samefile(each) for path in ours for each in theirs):
+        raise ValueError(
+            f"out must be another folder than that of from_weights, which the run would replace; {str(weights)!r} is in "
+            f"{str(out)!r}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of a run: each is refused in a line that names the file, before a step is taken."""
+"""Damaged files of a run, and those it could damage: each is refused in a line that names it, before a step is taken."""
 
 import dataclasses
 import functools
@@ -124,3 +124,17 @@ def test_a_tokeniser_s_file_must_be_one(run, content):
     (out / "tokenizer.json").write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{str(out / 'tokenizer.json')!r} is not one")):
         go_on()
+
+
+@pytest.mark.parametrize("name", ["", "weights.safetensors", "../link", "../other.safetensors"])
+def test_a_run_does_not_replace_the_weights_it_starts_from(run, name, corpus):
+    out, _ = run
+    (out.parent / "link").symlink_to(out)
+    (out.parent / "other.safetensors").symlink_to(out / "weights.safetensors")
+    before = (out / "weights.safetensors").read_bytes()
+    config = numpy_run.TrainConfig(corpus=corpus, from_weights=f"{out / name}", **SMALL)
+    with pytest.raises(
+        ValueError, match=f"out must be another folder than that of from_weights.*{re.escape(repr(str(out)))}"
+    ):
+        numpy_run.train(config, out, console=QUIET, fresh=True)
+    assert (out / "weights.safetensors").read_bytes() == before
