@@ -59,7 +59,7 @@ def train(config, out, device="cpu", console=None, *, resume=False, fresh=False)
         AssertionError: the logits sampled recurrently, or those of NumPy, are not those of the parallel form.
         FloatingPointError: the loss or a gradient stopped being finite; the message names the step, the parameter with
             the largest gradient and the last good checkpoint.
-        StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
+        StoppedError: SIGINT, SIGTERM or SIGHUP came; the checkpoint is that of the last step.
         ValueError, OSError: from `begin`; or another process works in the folder; or the batch does not divide among the
             processes.
     """

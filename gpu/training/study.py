@@ -98,7 +98,7 @@ def run_study(study, out, devices, console=None, command=None, fresh=False):
 
     Raises:
         ValueError: there are such runs and fresh is not given; or another process works in `out`.
-        StoppedError: SIGINT or SIGTERM came; the current runs have saved their last step.
+        StoppedError: SIGINT, SIGTERM or SIGHUP came; the current runs have saved their last step.
     """
     runs = {  # seed by seed, so that a study that is stopped has something of each variant
         folder_name(name, seed): seeds[seed] for seed in study.seeds for name, seeds in study.runs.items()

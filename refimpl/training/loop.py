@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -139,14 +140,12 @@ def fit(
         FloatingPointError: a loss or gradient is not finite; that step is not kept.
         ValueError, OSError: from `load_text`; or the log is shorter than the kept run expects.
     """
-    text, console = text or load_text(config), console or Console()
-    for remark in text.remarks:
-        console.print(remark, markup=False, emoji=False, soft_wrap=True)
+    text = text or load_text(config)
     rng, run = np.random.default_rng(config.seed), progress or Progression()
     rng.bit_generator.state = run.batches or rng.bit_generator.state
     started, first = time.perf_counter(), run.step
     elapsed = run.seconds - started
-    with open_log(out, run.log_bytes) as log, Progress(*COLUMNS, console=console) as bar:
+    with open_log(out, run.log_bytes) as log, _shown(console or Console(), text.remarks) as bar:
         task = bar.add_task("training", total=config.steps, completed=run.step, note="")
         while run.step < config.steps:
             number = run.step + 1
@@ -180,6 +179,21 @@ COLUMNS = (
     TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
     TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
 )  # fmt: skip
+
+
+@contextmanager
+def _shown(console, remarks):
+    """Remarks, and within a progress bar; a run goes on if their reader is gone, as a closed pipe or terminal is."""
+    bar, gone = Progress(*COLUMNS, console=console), suppress(OSError, SystemExit)  # rich exits where a pipe is closed
+    with gone:
+        for remark in remarks:
+            console.print(remark, markup=False, emoji=False, soft_wrap=True)
+        bar.start()
+    try:
+        yield bar
+    finally:
+        with gone:
+            bar.stop()
 
 
 def _demand_finite(line, explain):

@@ -1,10 +1,10 @@
-"""Stop a run by SIGINT or SIGTERM, after the current step and its checkpoint."""
+"""Stop a run by SIGINT, SIGTERM or SIGHUP, after the current step and its checkpoint."""
 
 import signal
 import threading
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: two
 
 
 class StoppedError(Exception):
@@ -34,9 +34,10 @@ class Request:
 
 @contextmanager
 def stop_on_signals(agree=lambda number: number):
-    """Within, the first SIGINT or SIGTERM sets the yielded `Request`; a second one has its usual effect.
+    """Within, the first of these signals sets the yielded `Request`; a second one has its usual effect.
 
-    A `StoppedError` that is raised within gets the signal's number. agree: see `Request`. Outside the main thread signals cannot be caught, and the request is never set.
+    A `StoppedError` that is raised within gets the signal's number. agree: see `Request`. A signal that is ignored, as
+    nohup ignores SIGHUP, stays so. Outside the main thread signals cannot be caught, and the request is never set.
     """
     request, before = Request(agree), {}
 
@@ -49,7 +50,8 @@ def stop_on_signals(agree=lambda number: number):
             signal.signal(number, handler)
 
     if threading.current_thread() is threading.main_thread():
-        before |= {number: signal.signal(number, ask) for number in SIGNALS}
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before |= {number: signal.signal(number, ask) for number in heeded}
     try:
         yield request
     except StoppedError as error:

@@ -166,7 +166,7 @@ def train(
     fresh and further errors: as for `refimpl.training.folder.begin`.
 
     Raises:
-        StoppedError: SIGINT or SIGTERM came; the checkpoint is that of the last step.
+        StoppedError: SIGINT, SIGTERM or SIGHUP came; the checkpoint is that of the last step.
         ValueError: another process works in the folder.
         Errors as for `fit`.
     """

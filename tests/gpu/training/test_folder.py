@@ -71,7 +71,7 @@ def stopped(train, config, out, step, number=signal.SIGINT, **how):
 # ---------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_goes_on_to_the_bit(kind, number, tmp_path):
     config, train = kind
     train(config, tmp_path / "whole")

@@ -135,6 +135,19 @@ def test_a_second_signal_does_what_it_always_does():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_so(number):
+    """As nohup ignores SIGHUP."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as request:
+            signal.raise_signal(number)
+            assert not request()
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_finished_run_is_not_repeated_and_may_be_replaced(config, whole):
     before = log_lines(whole)
     assert finish(start(config, whole, resume=True)) == 0

@@ -1,11 +1,14 @@
 """Training in NumPy: each part against torch's, and a whole run step for step."""
 
 import functools
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import refimpl
 from gpu.models.retnet import RetNet
@@ -121,6 +124,23 @@ def test_the_loop_makes_the_folder_of_its_log(corpus, tmp_path):
     config = tr.TrainConfig(corpus=corpus, steps=1, **TINY)
     loop.fit(config, lambda *_: (1.0, 1.0), lambda *_: 1.0, tmp_path / "neither" / "is there")
     assert (tmp_path / "neither" / "is there" / "log.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError])
+def test_a_run_goes_on_where_nobody_reads(error, corpus, tmp_path, monkeypatch):
+    """A closed pipe, and a closed terminal."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise error
+
+    with open(tmp_path / "stdout", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)  # rich redirects it
+        config, steps = tr.TrainConfig(corpus=corpus, steps=3, **TINY), []
+        text = loop.load_text(config)._replace(remarks=("a remark",))
+        console = Console(file=Closed(), force_terminal=True)
+        loop.fit(config, lambda *_: (1.0, 1.0), lambda *_: 1.0, tmp_path / "run", console, text=text, keep=steps.append)
+    assert [each.step for each in steps] == [3]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path):
