@@ -8,6 +8,7 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
+from refimpl.checks import check_choice
 from refimpl.cli import exit_when_stopped, with_options
 
 from ..models.registry import MODELS
@@ -85,12 +86,19 @@ def sweep(
     settings,
 ):
     """Train with each learning rate, each model with all of them; the same command continues a stopped sweep."""
-    config = configured((read_settings(file) if file else {}) | settings)
+    settings = (read_settings(file) if file else {}) | settings
+    for name in model or []:
+        check_choice("model", name, MODELS)
+    grouped = [name for name in model or [] if MODELS[name].grouped]  # kv_heads need such a model
+    config = configured(settings | {"model": name for name in grouped[:1]})
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
     with exit_when_stopped(console):
         rows = sweep_rates(config, learning_rate, models, out, devices, console, command, fresh)
     launch.print_table(*sweep_table(rows), left=("model", ""))
     say(f"results: {out / 'sweep.json'}")
+    # A rate at which a model diverges is a finding, and no mistake.
+    if any(row["remark"].startswith("failed: ") and not row["remark"].startswith("failed: stopped: ") for row in rows):
+        raise typer.Exit(1)
 
 
 def study(
@@ -108,6 +116,8 @@ def study(
     if any(row["quoted"] for row in rows):
         say("† quoted, not measured here: see the file")
     say(f"results: {out / 'study.json'}")
+    if any(loss is None for row in rows for loss in row["held_out"]):
+        raise typer.Exit(1)
 
 
 def export(

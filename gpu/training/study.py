@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from refimpl.checks import check_integer
+from refimpl.cli import say
 from refimpl.files import write_atomically
 from refimpl.training.folder import locked
 from refimpl.training.settings import read_toml
@@ -157,6 +158,8 @@ def _run_all(runs, out, devices, console, finished):
                         del running[slot]
                         results[name] = _result(out / name, runs[name])
                         finished(results)
+                        if results[name] is None:
+                            say(f"{name} failed: {last_line(out / name)}", progress.console)
                 note = ", ".join(f"{name} {_step(out / name)}" for name, _ in running.values())
                 progress.update(task, completed=len(results), note=note)
         finally:
@@ -200,6 +203,12 @@ def _result(folder, config):
     """The contents of result.json of a finished run, or None."""
     path = folder / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() and _same(folder, config) else None
+
+
+def last_line(folder):
+    """The last line that a run's process printed, which says why it failed."""
+    *_, last = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    return last.strip()
 
 
 def _step(folder):

@@ -4,10 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+from refimpl.checks import check_choice
 from refimpl.files import write_atomically
 
 from ..models.registry import MODELS
-from .study import folder_name, run_all
+from .study import folder_name, last_line, run_all
 
 
 def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None, fresh=False):
@@ -16,7 +17,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
     Args:
         config: a `RunConfig`; its model and learning_rate are replaced.
         rates: learning rates, at least one.
-        models: names of models.
+        models: names of models, of `gpu.models.registry.MODELS`.
         out: folder for sweep.json, written after every run, and for a folder of each run.
         devices, console, command, fresh: as for `gpu.training.study.run_study`.
 
@@ -25,11 +26,13 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
         seconds and remark, which marks the best rate of each model, also if it lies at an end of the range.
 
     Raises:
-        StoppedError, ValueError: as `gpu.training.study.run_study`.
+        StoppedError, ValueError: as `gpu.training.study.run_study`; ValueError also for an unknown model.
     """
-    out, rates = Path(out), sorted(set(rates))
+    out, rates = Path(out), sorted({float(rate) for rate in rates})
+    for model in models:
+        check_choice("model", model, MODELS)
     runs = {
-        folder_name(model, f"{rate:g}"): dataclasses.replace(
+        folder_name(model, rate): dataclasses.replace(
             config, model=model, learning_rate=rate, kv_heads=config.kv_heads if MODELS[model].grouped else None
         )
         for model in models
@@ -52,8 +55,7 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
 def _row(folder, config, result):
     row = {name: getattr(config, name) for name in ("model", "learning_rate")}
     if result is None:
-        *_, last = (folder / "output.txt").read_text(encoding="utf-8").splitlines() or [""]
-        return row | {"parameters": None, "held_out": None, "seconds": None, "remark": f"failed: {last.strip()}"}
+        return row | {"parameters": None, "held_out": None, "seconds": None, "remark": f"failed: {last_line(folder)}"}
     held_out = result["bits_per_byte"]["held_out"]
     return row | {"parameters": result["parameters"], "held_out": held_out, "seconds": result["seconds"], "remark": ""}
 
@@ -72,5 +74,5 @@ def sweep_table(rows):
     lines = []
     for row in rows:
         loss = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
-        lines.append((row["model"], f"{row['learning_rate']:g}", loss, row["remark"]))
+        lines.append((row["model"], f"{row['learning_rate']}", loss, row["remark"]))
     return ("model", "learning rate", "bits per byte", ""), lines

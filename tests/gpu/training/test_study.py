@@ -158,7 +158,11 @@ def test_a_failed_run_does_not_affect_the_others(file, finished, tmp_path):
     text = file.read_text().replace("[3, 4]", "[3]").replace("gate = false", "learning_rate = 1e30")
     file.write_text(text)
     shutil.copytree(finished[0], tmp_path / "out")  # RetNet is the same there, the other variant has other settings
-    rows = run_study(read_study(file), tmp_path / "out", ["cpu", "cpu"], QUIET, fresh=True)
+    command = ["study", f"{file}", "--out", f"{tmp_path / 'out'}", "--fresh", *TWO_CPUS]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
+    assert result.exit_code == 1  # for a run is missing
+    assert "no-gate_3 failed: stopped: the " in result.output
+    rows = json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
     assert rows[0]["mean"] is not None
     assert (rows[1]["mean"], rows[1]["held_out"], rows[1]["over"]) == (None, [None], None)
     assert "stopped: the " in (tmp_path / "out" / "no-gate_3" / "output.txt").read_text()

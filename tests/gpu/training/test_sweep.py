@@ -74,3 +74,53 @@ def test_what_was_finished_is_not_computed_again(corpus, swept):
         assert [row[name] for row in rows] == [row[name] for row in before]
     assert abs(rows[0]["parameters"] / rows[2]["parameters"] - 1) < 0.02
     assert [row["remark"] for row in rows].count("best, at an end of the range: widen it") == 2
+
+
+def failing(line, wanted, monkeypatch, tmp_path):
+    """A function that sweeps by the program, where every run fails with a line; wanted: receives the runs."""
+
+    def run_all(runs, out, *_):
+        wanted.update(runs)
+        for name in runs:
+            (out / name).mkdir(parents=True)
+            (out / name / "output.txt").write_text(f"training\n{line}\n")
+        return dict.fromkeys(runs)
+
+    monkeypatch.setattr("gpu.training.sweep.run_all", run_all)
+    return lambda *words: CliRunner().invoke(app, ["sweep", *words, "--device", "cpu", "--out", f"{tmp_path / 'out'}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("stopped: the loss is nan", 0), ("error: corpus", 1), ("KeyError: 3", 1)]
+)
+def test_a_mistake_is_told_by_the_exit_status(line, status, monkeypatch, tmp_path):
+    result = failing(line, {}, monkeypatch, tmp_path)("--learning-rate", "0.1")
+    assert result.exit_code == status
+    assert line in result.output
+
+
+def test_no_rate_is_taken_for_another(monkeypatch, tmp_path):
+    wanted, rates = {}, (0.001, 0.0010000001, 0.1, 0.10000000000000002)
+    failing("stopped: the loss is inf", wanted, monkeypatch, tmp_path)(
+        *(w for rate in rates for w in ("--learning-rate", f"{rate!r}"))
+    )
+    assert sorted(config.learning_rate for config in wanted.values()) == sorted(rates)
+
+
+def test_a_model_s_own_settings_go_to_it_alone(monkeypatch, tmp_path):
+    wanted, models = {}, ("retnet", "transformer", "gru")
+    options = ["--learning-rate", "0.1", "--kv-heads", "1", *(word for model in models for word in ("--model", model))]
+    result = failing("stopped: the loss is inf", wanted, monkeypatch, tmp_path)(*options)
+    assert result.exit_code == 0, result.output
+    assert {config.model: config.kv_heads for config in wanted.values()} == {
+        "retnet": None,
+        "transformer": 1,
+        "gru": None,
+    }
+
+
+def test_an_unknown_model_is_named(tmp_path):
+    result = CliRunner().invoke(app, ["sweep", "--learning-rate", "0.1", "--model", "bogus", "--out", f"{tmp_path}"])
+    assert f"{result.exception}".startswith("model must be one of 'retnet', ")
+    with pytest.raises(ValueError, match=r"model must be one of 'retnet', .*, got 'bogus'"):
+        sweep(RunConfig(), [0.1], ["bogus"], tmp_path)
