@@ -51,6 +51,11 @@ def deterministic_algorithms(*, fill, warn_only=False):
         torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
+def share(apart, largest):
+    """A difference as a share of the largest number compared, floats; where all are 0 the difference itself."""
+    return apart / (largest or 1.0)
+
+
 def autocast(config, device):
     """The context of a forward pass: bfloat16 matrix products over float32 parameters, or nothing."""
     if config.precision == "float32":

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import inspect
+import io
 import os
 import signal
+import sys
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Annotated, get_args, get_origin, get_type_hints
@@ -55,13 +57,21 @@ def run(app, name):
     """Run a typer app; a mistake of the user's becomes one line on standard error, with exit status 2.
 
     Our checks raise ValueError, TypeError and OSError, and their messages name the argument, what came and what is
-    wanted. A package that is not installed is also reported in one line. Anything else is a bug and keeps its traceback.
-    Of the processes that torchrun starts only the first prints.
+    wanted. A package that is not installed, and memory that does not suffice, are also reported in one line. Anything else is
+    a bug and keeps its traceback. Of the processes that torchrun starts only the first prints.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it is closed
+            stream.reconfigure(errors="backslashreplace")  # its encoding may lack a character of a path or of a text
     try:
         app(prog_name=name)
     except (ValueError, TypeError, OSError) as error:
         message = f"{error}"
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        reason = f"{error}".partition("\n")[0] or "an array does not fit"
+        message = f"not enough memory: {reason}; a smaller batch_size, dim or window needs less"
     except ModuleNotFoundError as error:
         if error.name is None:  # ours, with its own remedy
             message = f"{error}"
@@ -77,6 +87,12 @@ def run(app, name):
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print(Text.assemble(("error:", "red"), f" {message}"), soft_wrap=True)
     raise SystemExit(2)
+
+
+def _lacks_memory(error):
+    """True for NumPy's error, and for torch's: CUDA's has a class of its own, that of its allocator on the CPU has none."""
+    torch_s = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in f"{error}"
+    return isinstance(error, MemoryError) or torch_s
 
 
 def say(line, console):

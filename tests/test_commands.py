@@ -7,8 +7,10 @@ import sys
 import tomllib
 
 import pytest
+import torch
 import typer
 from paths import ROOT
+from rich.console import Console
 from typer.testing import CliRunner
 
 import exercises.__main__
@@ -146,12 +148,29 @@ def raising(error):
     return cli.one_command(command)
 
 
+def no_memory_of_torch():
+    try:
+        torch.empty(2**50)
+    except RuntimeError as error:
+        return error
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (ValueError("dim must be [1]"), "error: dim must be [1]"),
         (ModuleNotFoundError("corpus: install it"), "error: corpus: install it"),
         (ModuleNotFoundError("No module", name="torch.cuda"), "error: this needs torch.cuda, which is not installed; "),
+        (MemoryError(), "error: not enough memory: an array does not fit; a smaller batch_size, "),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "error: not enough memory: Unable to allocate 9 TiB; a smaller batch_size, ",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried"),
+            "error: not enough memory: CUDA out of memory.; a smaller ",
+        ),
+        (no_memory_of_torch(), "error: not enough memory: "),
     ],
 )
 def test_a_mistake_is_one_line_of_the_first_process(monkeypatch, capsys, error, message):
@@ -170,3 +189,28 @@ def test_a_module_of_ours_that_is_not_there_is_a_bug(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program"])
     with pytest.raises(ModuleNotFoundError):
         cli.run(raising(ModuleNotFoundError("No module", name="gpu.training.none")), "program")
+
+
+def test_another_error_of_torch_is_a_bug(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(RuntimeError):
+        cli.run(raising(RuntimeError("mat1 and mat2 shapes cannot be multiplied")), "program")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_a_terminal_may_lack_a_character(encoding, error, monkeypatch, tmp_path):
+    """Of a path that is no UTF-8, say, which a run should not fail for after its last step."""
+
+    def command():
+        if error:
+            raise error("out must be 日 or \udcff")
+        cli.say("out: 日, \udcff", Console())
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with open(tmp_path / "out", "w", encoding=encoding) as file:
+        monkeypatch.setattr(sys, "stderr" if error else "stdout", file)
+        with pytest.raises(SystemExit) as ended:
+            cli.run(cli.one_command(command), "program")
+    assert ended.value.code == (2 if error else 0)
+    assert "\\udcff" in (tmp_path / "out").read_text(encoding=encoding)

@@ -78,6 +78,7 @@ def test_nan_is_a_disagreement(monkeypatch):
         ),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
+        (["gpu", "train", "--device", "meta"], "error: device must be one that torch can use here, got 'meta'"),
         (
             ["refimpl", "compare", "--corpus", "no[/such]file"],
             "error: corpus: there is no file or folder 'no[/such]file'",

@@ -65,7 +65,7 @@ def check_device(device=None):
 
     device = device or default_device()
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # meta has no values
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device must be one that torch can use here, got {device!r}: {str(error).splitlines()[0]}"

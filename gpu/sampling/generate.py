@@ -15,7 +15,7 @@ from refimpl.checks import check_integer, check_number
 from refimpl.libraries import values_trusted
 from refimpl.training.text import VOCAB_SIZE
 
-PIECE = 4096  # tokens of a prompt that are read at once, which bounds the memory
+PIECE = 4096  # tokens of a prompt that are read at once, and draws that are made at once, which bounds the memory
 
 
 class Past(NamedTuple):
@@ -111,11 +111,13 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
         raise ValueError(f"seed must be below 2**63, got {seed}")
     _check_sampling(temperature, top_k, top_p)
     rows, device = len(past.logits), past.logits.device
-    generators = (torch.Generator().manual_seed(seed + row) for row in range(rows))
-    uniform = torch.stack([torch.rand(new_tokens, dtype=torch.float64, generator=each) for each in generators])
-    uniform, logits, step = uniform.to(device), past.logits, None
+    generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    logits, step = past.logits, None
     for n in range(new_tokens):
-        tokens = _draw(logits, uniform[:, n], temperature, top_k, top_p)
+        if n % PIECE == 0:  # in blocks: a copy to a GPU for each token would take time, one of all has no bound
+            block = [torch.rand(min(PIECE, new_tokens - n), dtype=torch.float64, generator=each) for each in generators]
+            uniform = torch.stack(block).to(device)
+        tokens = _draw(logits, uniform[:, n % PIECE], temperature, top_k, top_p)
         yield tokens, logits
         if n + 1 < new_tokens:
             step = step or (GraphedStep if device.type == "cuda" else Step)(model, past.state)

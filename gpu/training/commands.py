@@ -90,7 +90,7 @@ def sweep(
     for name in model or []:
         check_choice("model", name, MODELS)
     grouped = [name for name in model or [] if MODELS[name].grouped]  # kv_heads need such a model
-    config = configured(settings | {"model": name for name in grouped[:1]})
+    config = configured(settings | ({"model": grouped[0]} if grouped else {}))
     models, devices, command = model or [config.model], launch.check_devices(device), launch.typed_command()
     with exit_when_stopped(console):
         rows = sweep_rates(config, learning_rate, models, out, devices, console, command, fresh)

@@ -27,6 +27,7 @@ from refimpl.tree import flatten, map_tree
 from refimpl.weights import load_params, params_as_bytes
 
 from ..models.retnet import RetNet
+from ..numerics import share
 from ..sampling.generate import generate
 from .config import RunConfig
 from .run import LOGIT_TOLERANCE
@@ -230,7 +231,7 @@ def _passage(held_out):
 def _assert_torch_agrees(params, config, passage, logits, prompt, greedy):
     model = _module(params, config)
     other = model(torch.from_numpy(passage[None, :-1].astype(np.int64)), retention=retention_chunkwise)[0].numpy()
-    apart = float(np.abs(other - logits).max() / np.abs(logits).max())
+    apart = share(float(np.abs(other - logits).max()), float(np.abs(logits).max()))
     assert apart < LOGIT_TOLERANCE, f"torch's logits differ from NumPy's by {apart:.1e} of the largest"
     tokens = torch.from_numpy(encode(prompt).astype(np.int64))[None]
     sample = generate(model, tokens, len(greedy.tokens), temperature=0)

@@ -25,6 +25,8 @@ from refimpl import State, head_decays, retention_step
 from refimpl.files import write_atomically
 from refimpl.libraries import values_trusted
 
+from ..numerics import share
+
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 LIMIT = 2**31  # bytes of a protobuf, which a file of ONNX is
 TOLERANCE = 1e-4  # of the largest logit
@@ -153,5 +155,5 @@ def _assert_same(model, files):
         given = {"token": tokens[:, n].numpy(), "state": state, "position": np.full(2, n)}
         logits, state = decode.run(None, given)
         found.append(logits[:, None])
-    apart = float(np.abs(np.concatenate(found, axis=1) - wanted).max() / np.abs(wanted).max())
+    apart = share(float(np.abs(np.concatenate(found, axis=1) - wanted).max()), float(np.abs(wanted).max()))
     assert apart < TOLERANCE, f"onnxruntime's logits differ from torch's by {apart:.1e} of the largest"

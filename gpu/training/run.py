@@ -7,6 +7,7 @@ result.json (settings, losses, checks, versions).
 
 import dataclasses
 import json
+import math
 import platform
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,7 @@ from refimpl.tree import flatten
 from refimpl.weights import load_params
 
 from ..models.build import build
-from ..numerics import check_compiler, numerics
+from ..numerics import check_compiler, numerics, share
 from ..parallel.processes import is_first, largest, on_first
 from ..parallel.strategies import parallelism
 from ..sampling.generate import generate
@@ -164,6 +165,11 @@ def sample_and_check(model, config, tokenizer, weights):
         "decoding_disagreement": decoding_disagreement(model, sample),
         "numpy_disagreement": numpy_disagreement(model, sample, weights),
     }
+    for name, apart in checks.items():
+        if not math.isfinite(apart):
+            raise FloatingPointError(
+                f"logits of the sample are not finite ({name} is {apart}): the weights may be broken"
+            )
     for name, other in (("decoding_disagreement", "recurrent"), ("numpy_disagreement", "NumPy's")):
         assert checks[name] < LOGIT_TOLERANCE, (
             f"{other} and parallel logits differ by {checks[name]:.1e} of the largest logit"
@@ -179,7 +185,7 @@ def decoding_disagreement(model, sample):
     """
     logits, _ = model(sample.tokens[:, :-1])
     parallel = logits[:, -sample.logits.shape[1] :]
-    return ((sample.logits - parallel).abs().max() / parallel.abs().max()).item()
+    return share((sample.logits - parallel).abs().max().item(), parallel.abs().max().item())
 
 
 @torch.no_grad()
@@ -187,8 +193,9 @@ def numpy_disagreement(model, sample, weights):
     """The same for the logits of NumPy, with the weights read from a file."""
     logits = model(sample.tokens)[0].cpu().numpy()
     params, config = load_params(weights)
-    numpy, _ = forward(params, sample.tokens.cpu().numpy(), config)
-    return float(np.abs(numpy - logits).max() / np.abs(logits).max())
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks itself
+        numpy, _ = forward(params, sample.tokens.cpu().numpy(), config)
+    return share(float(np.abs(numpy - logits).max()), float(np.abs(logits).max()))
 
 
 def loss_figure(log, config):

@@ -23,6 +23,10 @@ from .settings import check_fields
 from .stopping import stop_on_signals
 from .text import VOCAB_SIZE
 
+# No machine holds a larger one; NumPy's and torch's own errors for what 64 bits cannot count name no setting.
+LARGEST = 2**28
+SIZES = ("vocab_size", "dim", "num_layers", "num_heads", "batch_size", "window", "key_dim", "value_dim", "ffn_dim")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -81,6 +85,9 @@ class TrainConfig:
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("warmup", "seed"):
             check_integer(name, getattr(self, name), minimum=0)
+        for name in SIZES:
+            if (getattr(self, name) or 0) > LARGEST:
+                raise ValueError(f"{name} must be at most {LARGEST}, got {getattr(self, name)}")
         if self.seed >= 2**63:  # torch's generators take no more
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)

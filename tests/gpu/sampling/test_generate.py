@@ -185,6 +185,20 @@ def test_bad_sampling_is_refused(sampling, error, message):
 # ---------------------------------------------------------------- the step
 
 
+def test_draws_come_in_blocks(monkeypatch):
+    """So their number has no bound, and a row's numbers are those of one generator, whatever the block."""
+    past = prefill(MODEL, PROMPTS)
+    want = [tokens.tolist() for tokens, _ in draw_tokens(MODEL, past, 40, seed=5)]
+    uniform = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    drawn = zip(uniform, draw_tokens(MODEL, past, 40, seed=5), strict=True)
+    alone = [generation._draw(logits[:1], x[None], 1.0, None, None).item() for x, (_, logits) in drawn]
+    assert alone == [row[0] for row in want]
+    monkeypatch.setattr(generation, "PIECE", 7)
+    assert [tokens.tolist() for tokens, _ in draw_tokens(MODEL, past, 40, seed=5)] == want
+    endless = draw_tokens(MODEL, past, 10**25, seed=5)
+    assert [next(endless)[0].tolist() for _ in range(20)] == want[:20]
+
+
 def test_a_past_is_left_as_it_is():
     past = prefill(MODEL, PROMPTS)
     before = [layer.clone() for layer in past.state.layers]

@@ -138,3 +138,16 @@ def test_a_run_does_not_replace_the_weights_it_starts_from(run, name, corpus):
     ):
         numpy_run.train(config, out, console=QUIET, fresh=True)
     assert (out / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e30])
+def test_a_model_whose_logits_are_all_0_passes_its_checks(scale, corpus, tmp_path):
+    result = torch_run.train(RunConfig(corpus=corpus, embedding_scale=scale, **SMALL), tmp_path / "run", console=QUIET)
+    assert result["decoding_disagreement"] == result["numpy_disagreement"] == 0
+
+
+@pytest.mark.parametrize("name", ["decoding_disagreement", "numpy_disagreement"])
+def test_logits_that_are_not_finite_are_no_disagreement(name, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_run, name, lambda *_: float("nan"))
+    with pytest.raises(FloatingPointError, match=rf"logits of the sample are not finite \({name} is nan\)"):
+        torch_run.train(RunConfig(corpus=corpus, **SMALL), tmp_path / "run", console=QUIET)

@@ -105,6 +105,20 @@ def test_wrong_graphs_are_noticed(exported):
         exporting._assert_same(RetNet(model.config, seed=4), files)
 
 
+def test_logits_that_are_all_0_are_the_same(monkeypatch):
+    model = RetNet(refimpl.RetNetConfig(vocab_size=9, dim=4, num_layers=1, num_heads=1, embedding_scale=0.0))
+
+    class Session:
+        def __init__(self, data, providers):
+            self.shape = data
+
+        def run(self, _, given):
+            return np.zeros(self.shape, np.float32), None
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    exporting._assert_same(model, {"prefill": (2, 4, 9), "decode": (2, 9)})
+
+
 def test_what_cannot_be_exported_is_named(tmp_path, monkeypatch):
     model = RetNet(refimpl.RetNetConfig(dim=4, num_layers=1, num_heads=1, score_norm="sum"))
     with pytest.raises(ValueError, match="run must have no score_norm to be exported to ONNX, got 'sum'"):

@@ -185,6 +185,23 @@ def test_a_setting_has_a_least_value():
             tr.TrainConfig(**{name: 0.0})
 
 
+def test_a_setting_has_a_largest_value():
+    for name in (
+        "batch_size",
+        "window",
+        "dim",
+        "num_layers",
+        "num_heads",
+        "vocab_size",
+        "key_dim",
+        "value_dim",
+        "ffn_dim",
+    ):
+        for value in (2**28 + 1, 10**25):
+            with pytest.raises(ValueError, match=f"{name} must be at most {2**28}, got {value}"):
+                tr.TrainConfig(**{name: value})
+
+
 def test_weights_there_and_back_on_both_sides(tmp_path):
     config = tr.TrainConfig(**TINY).retnet
     params = refimpl.init_params(config, 5)
