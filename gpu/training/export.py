@@ -21,6 +21,7 @@ from refimpl.files import write_atomically
 from refimpl.interop import load_folder
 from refimpl.training.bpe import Tokenizer
 from refimpl.training.loop import evaluate, load_text
+from refimpl.training.settings import read_toml
 from refimpl.training.text import VOCAB_SIZE, decode, encode
 from refimpl.training.train import cross_entropy
 from refimpl.tree import flatten, map_tree
@@ -170,7 +171,9 @@ def model_of(run, weights="best"):
     `refimpl.interop.load_folder`.
     """
     path, tokenizer = Path(run), None
-    if (path / "run.toml").exists() or not path.exists():
+    if _of_numpy(path) and (path / "weights.safetensors").exists():
+        path /= "weights.safetensors"  # it has no others
+    elif (path / "run.toml").exists() or not path.exists():
         _, path = _read_run(path, weights, {})
     params, config = load_folder(path)
     with suppress(ValueError):  # it has other tokens
@@ -178,17 +181,32 @@ def model_of(run, weights="best"):
     return RetNet.holding(params, config), tokenizer
 
 
+def _of_numpy(run):
+    """True for the folder of a run of `refimpl.training.train`, whose settings name no model."""
+    return (run / "run.toml").is_file() and "model" not in read_toml(run / "run.toml")
+
+
 def _read_run(run, weights, demanded):
     """result.json of a finished run and the path of its weights; demanded: settings that the run must have."""
     check_choice("weights", weights, FILES)
     if not run.is_dir():
         raise FileNotFoundError(f"run: there is no folder {str(run)!r}")
-    if not (run / "result.json").exists():
+    path, numpy = run / "result.json", _of_numpy(run)
+    if numpy and (run / "weights.safetensors").exists():
+        raise ValueError(
+            f"run must be of torch, {str(run)!r} is one of NumPy, of which --onnx alone exports the weights"
+        )
+    if not path.exists():
         raise ValueError(
             f"run must be a finished run; {str(run)!r} holds no result.json: "
-            f"python -m gpu train --out {shlex.quote(str(run))} --resume finishes it"
+            f"python -m {'refimpl' if numpy else 'gpu'} train --out {shlex.quote(str(run))} --resume finishes it"
         )
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    try:
+        result = json.loads(path.read_bytes())
+        _ = RunConfig(**result["config"]), [result[name] for name in ("device", "seconds", "versions")]
+        _ = [result[name]["step"] + result[name]["held_out"] for name in ("best", "bits_per_byte")]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"run: {str(path)!r} is no result of a run: {error!r}") from None
     for name, wanted in ({"model": "retnet"} | demanded).items():
         if result["config"][name] != wanted:
             raise ValueError(f"run must have {name} = {wanted!r}, got {result['config'][name]!r}")

@@ -202,7 +202,13 @@ def _same(folder, config):
 def _result(folder, config):
     """The contents of result.json of a finished run, or None."""
     path = folder / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() and _same(folder, config) else None
+    if not path.exists() or not _same(folder, config):
+        return None
+    try:
+        result = json.loads(path.read_bytes())
+        return result if {"bits_per_byte", "evaluations", "parameters", "seconds"} <= result.keys() else None
+    except (ValueError, AttributeError, RecursionError):  # a damaged one, which the run writes again
+        return None
 
 
 def last_line(folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from runs import QUIET
 from typer.testing import CliRunner
 
 import gpu.__main__ as program
@@ -16,6 +17,7 @@ from gpu.training.config import RunConfig
 from gpu.training.export import MARGIN, command, export, greedy_text, robust_greedy
 from gpu.training.run import train
 from refimpl import RetNetConfig, forward, init_params
+from refimpl.training import train as numpy_run
 from refimpl.training.text import decode, encode
 from refimpl.tree import flatten, map_tree
 from refimpl.weights import load_params, save_params
@@ -107,6 +109,28 @@ def test_bad_runs_are_refused_and_leave_nothing(run, tmp_path):
         ({"vocab_size": 300}, "run must have vocab_size = 256, got 300"),
     ):
         refused(ValueError, message, folder=copied(folder, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", "3", '{"config": {}}', "[" * 100_000])
+def test_a_damaged_result_is_named(content, run, tmp_path):
+    folder = copied(run[0], tmp_path)
+    (folder / "result.json").write_text(content)
+    for read in (export, lambda folder, _: exporting.model_of(folder)):
+        with pytest.raises(ValueError, match=re.escape(f"run: {str(folder / 'result.json')!r} is no result of a run")):
+            read(folder, tmp_path / "out")
+
+
+def test_a_run_of_numpy_gives_its_weights_alone(corpus, tmp_path):
+    small = {"dim": 8, "num_layers": 1, "num_heads": 2, "batch_size": 2, "window": 8, "steps": 1, "warmup": 0}
+    params, _ = numpy_run.train(numpy_run.TrainConfig(corpus=corpus, **small), tmp_path / "run", console=QUIET)
+    with pytest.raises(ValueError, match=r"run must be of torch, .* is one of NumPy, of which --onnx alone exports"):
+        export(tmp_path / "run", tmp_path / "out")
+    model, tokenizer = exporting.model_of(tmp_path / "run")
+    assert np.array_equal(model.head.detach().numpy(), params["head"])
+    assert tokenizer.vocab_size == 256
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"must be a finished run; .*: python -m refimpl train --out .* --resume"):
+        exporting.model_of(tmp_path / "run")
 
 
 def test_weights_that_do_not_fit_are_refused(run, tmp_path, monkeypatch):

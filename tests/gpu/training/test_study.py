@@ -212,3 +212,12 @@ def test_the_summary_pairs_seeds(file):
     assert (first["held_out"], first["deviation"]) == ([2.0, None], None)
     assert (second["over"], second["over_deviation"]) == (0.5, None)
     assert isinstance(study, Study)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "3", "[" * 100_000])
+def test_a_damaged_result_is_none(content, tmp_path):
+    """So the run writes it again."""
+    config = module.RunConfig(dim=16)
+    (tmp_path / "run.toml").write_text(module.to_toml(config))
+    (tmp_path / "result.json").write_text(content)
+    assert module._result(tmp_path, config) is None
