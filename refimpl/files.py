@@ -11,7 +11,8 @@ from typing import Any
 def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write text (as UTF-8) or bytes to `path`, whole or not at all; parent folders are made.
 
-    The data is written to a temporary file beside the target, which then replaces it in one step.
+    The data is written to a temporary file beside the target, which then replaces it in one step. An OSError names the
+    target.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,8 +23,10 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, error.strerror, f"{path}") from None
         raise
 
 

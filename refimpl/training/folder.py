@@ -36,10 +36,11 @@ def locked(out):
     lock nothing, have none.
     """
     out = Path(out)
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    if not made and not out.is_dir():
-        raise ValueError(f"out must be a folder, {str(out)!r} is none")
-    out.mkdir(parents=True, exist_ok=True)
+    with _usable(out):
+        made = [folder for folder in (out, *out.parents) if not folder.exists()]
+        if not made and not out.is_dir():
+            raise ValueError(f"out must be a folder, {str(out)!r} is none")
+        out.mkdir(parents=True, exist_ok=True)
     try:
         with _lock(out / LOCK):
             yield
@@ -50,9 +51,20 @@ def locked(out):
 
 
 @contextmanager
+def _usable(out):
+    """Within, an OSError becomes one that names out."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"out must be a folder that can be written to, {str(out)!r} is none: {error.strerror}") from None
+
+
+@contextmanager
 def _lock(path):
     while True:
-        with open(path, "a+", encoding="utf-8") as file:
+        with _usable(path.parent):
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 it is closed below
+        with file:
             _take(file, path)
             if not _is_there(file, path):
                 continue  # its owner has just removed it

@@ -62,7 +62,7 @@ def read_toml(path):
         raise FileNotFoundError(f"config: there is no file {str(path)!r}")
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ValueError(f"config: {str(path)!r} is not TOML: {error}") from None
 
 

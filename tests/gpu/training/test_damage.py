@@ -1,6 +1,7 @@
 """Damaged files of a run, and those it could damage: each is refused in a line that names it, before a step is taken."""
 
 import dataclasses
+import errno
 import functools
 import json
 import re
@@ -14,8 +15,11 @@ from runs import QUIET
 
 from gpu.training import run as torch_run
 from gpu.training.config import RunConfig
+from refimpl.files import write_atomically
 from refimpl.training import train as numpy_run
 from refimpl.training.checkpoint import NAME
+from refimpl.training.folder import locked
+from refimpl.training.settings import read_toml
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -151,3 +155,40 @@ def test_logits_that_are_not_finite_are_no_disagreement(name, corpus, tmp_path, 
     monkeypatch.setattr(torch_run, name, lambda *_: float("nan"))
     with pytest.raises(FloatingPointError, match=rf"logits of the sample are not finite \({name} is nan\)"):
         torch_run.train(RunConfig(corpus=corpus, **SMALL), tmp_path / "run", console=QUIET)
+
+
+@pytest.mark.parametrize("name", ["file/x", "file/x/y"])
+def test_out_must_lie_in_a_folder(name, tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+    with (
+        pytest.raises(
+            OSError, match=re.escape(f"out must be a folder that can be written to, {str(path)!r} is none: Not a dir")
+        ),
+        locked(path),
+    ):
+        pass
+
+
+def test_a_folder_without_the_right_to_write_names_out(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", ".lock")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    message = f"out must be a folder that can be written to, {str(tmp_path)!r} is none: Permission denied"
+    with pytest.raises(OSError, match=re.escape(message)), locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["a = " + "[" * 5000, "a = " + "{a=" * 5000])
+def test_settings_may_be_nested_too_deep(content, tmp_path):
+    (tmp_path / "run.toml").write_text(content)
+    with pytest.raises(ValueError, match=r"config: .* is not TOML"):
+        read_toml(tmp_path / "run.toml")
+
+
+def test_an_error_in_writing_names_the_target(tmp_path):
+    """And not the temporary file beside it, of which the user knows nothing."""
+    with pytest.raises(IsADirectoryError) as error:
+        write_atomically(tmp_path, "text")
+    assert (error.value.filename, error.value.filename2) == (f"{tmp_path}", None)
