@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import typer
@@ -57,7 +58,7 @@ def run(app, name):
     """Run a typer app; a mistake of the user's becomes one line on standard error, with exit status 2.
 
     Our checks raise ValueError, TypeError and OSError, and their messages name the argument, what came and what is
-    wanted. A package that is not installed, and memory that does not suffice, are also reported in one line. Anything else is
+    wanted. A FloatingPointError is that of broken weights. A package that is not installed, and memory that does not suffice, are also reported in one line. Anything else is
     a bug and keeps its traceback. Of the processes that torchrun starts only the first prints.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -65,7 +66,7 @@ def run(app, name):
             stream.reconfigure(errors="backslashreplace")  # its encoding may lack a character of a path or of a text
     try:
         app(prog_name=name)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
         message = f"{error}"
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):
@@ -87,6 +88,13 @@ def run(app, name):
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
     console.print(Text.assemble(("error:", "red"), f" {message}"), soft_wrap=True)
     raise SystemExit(2)
+
+
+def path(text):
+    """A path as it was typed, for the parser of an option; '' is none, though pathlib takes it for the working folder."""
+    if not text:
+        raise typer.BadParameter("must be a path, got ''")
+    return Path(text)
 
 
 def _lacks_memory(error):

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from .cli import path
 from .interop import load_folder
 from .sampling import sample
 from .training.bpe import Tokenizer
@@ -25,11 +26,13 @@ def generate(
     ] = None,
     prompt_file: Annotated[
         Path | None,
-        typer.Option(help=f"{PROMPT_FILE}; by default none", show_default=False),
+        typer.Option(help=f"{PROMPT_FILE}; by default none", show_default=False, parser=path),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="file or folder of a RetNet over bytes or our byte pairs; by default the model that ships"),
+        typer.Option(
+            help="file or folder of a RetNet over bytes or our byte pairs; by default the model that ships", parser=path
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option(min=0, help="number of tokens to write")] = 200,
     temperature: Annotated[
@@ -50,10 +53,10 @@ def generate(
     prompt = read_prompt(prompt_file) if prompt_file else BEGINNING if prompt is None else prompt
     if not prompt:
         raise ValueError("prompt must hold at least one character, got ''; give one, or --prompt-file")
-    path = PRETRAINED if weights is None else weights
-    params, config = load_folder(path)
+    source = PRETRAINED if weights is None else weights
+    params, config = load_folder(source)
     params = map_tree(lambda _, x: x.astype(np.float32), params)  # halves are for storing
-    beside = (path if path.is_dir() else path.parent) / "tokenizer.json"
+    beside = (source if source.is_dir() else source.parent) / "tokenizer.json"
     tokenizer = Tokenizer.load(beside) if beside.exists() else Tokenizer(())
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
@@ -74,8 +77,15 @@ def generate(
 def read_prompt(file):
     """The text of a file, or of standard input for -, without the line break at its end; a ValueError says what is wrong."""
     standard = f"{file}" == "-"
-    if not standard and (file.is_dir() or not file.exists()):  # it may be a pipe
-        raise FileNotFoundError(f"prompt-file: there is no file {str(file)!r}")
-    data = sys.stdin.buffer.read() if standard else file.read_bytes()
     what = "prompt-file: standard input" if standard else f"prompt-file: the file {str(file)!r}"
+    if standard and sys.stdin is None:
+        raise ValueError(f"{what} is closed")
+    if not standard and not file.exists():
+        raise FileNotFoundError(f"prompt-file: there is no file {str(file)!r}")
+    if not standard and file.is_dir():
+        raise IsADirectoryError(f"prompt-file must be a file, {str(file)!r} is a folder")
+    try:
+        data = sys.stdin.buffer.read() if standard else file.read_bytes()
+    except OSError as error:
+        raise OSError(f"{what} cannot be read ({error.strerror})") from None
     return decode_text(data, what).removesuffix("\n").removesuffix("\r")

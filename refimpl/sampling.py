@@ -35,8 +35,8 @@ def sample(
         seed: of the draws; the same one draws the same tokens.
         state: a `State` that the prompts continue, or None.
 
-    Yields:
-        N times tokens (B,) int64, and the `State` after all tokens before them.
+    Returns:
+        An iterator of N times tokens (B,) int64, and the `State` after all tokens before them.
 
     Raises:
         TypeError, ValueError: an argument is not as above; what `forward` raises.
@@ -59,14 +59,22 @@ def sample(
     if prompt.ndim != 2 or 0 in prompt.shape:
         raise ValueError(f"prompt must have shape (batch, time), both at least 1, got {prompt.shape}")
     every, state = forward(params, prompt, config, retention=retention_chunkwise, state=state)
-    logits = every[:, -1]
-    for n in range(new_tokens):
-        if not np.isfinite(logits).all():
-            raise FloatingPointError("logits are not finite: the weights may be broken")
-        tokens = draw(logits, rng.random(len(logits)), temperature, top_k, top_p)
-        yield tokens, state
-        if n + 1 < new_tokens:
-            logits, state = decode_step(params, tokens, config, state)
+    first = _finite(every[:, -1])
+
+    def drawn(logits, state):
+        for n in range(new_tokens):
+            tokens = draw(_finite(logits), rng.random(len(logits)), temperature, top_k, top_p)
+            yield tokens, state
+            if n + 1 < new_tokens:
+                logits, state = decode_step(params, tokens, config, state)
+
+    return drawn(first, state)  # after all checks, so that they come at the call and not at the first token
+
+
+def _finite(logits):
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("logits are not finite: the weights may be broken")
+    return logits
 
 
 def draw(

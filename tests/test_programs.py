@@ -78,6 +78,17 @@ def test_nan_is_a_disagreement(monkeypatch):
         ),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),
+        (["refimpl", "generate", "--prompt-file", "tests"], "error: prompt-file must be a file, 'tests' is a folder"),
+        (["gpu", "generate", "--prompt-file", "tests"], "error: prompt-file must be a file, 'tests' is a folder"),
+        (["refimpl", "train", "--from", ""], "error: from_weights must be the path of a file or folder, got ''"),
+        (["gpu", "train", "--from", ""], "error: from_weights must be the path of a file or folder, got ''"),
+        (["gpu", "train", "--from", "README.md"], "error: from_weights: "),
+        (
+            ["refimpl", "train", "--out", "README.md/x"],
+            "error: out must be a folder that can be written to, 'README.md/x'",
+        ),
+        (["gpu", "generate", "x", "--stream", "--top-p", "2"], "error: top_p must lie in (0, 1], got 2"),
+        (["refimpl", "generate", "--top-p", "2"], "error: top_p must lie in (0, 1], got 2"),
         (["gpu", "train", "--device", "meta"], "error: device must be one that torch can use here, got 'meta'"),
         (
             ["refimpl", "compare", "--corpus", "no[/such]file"],
@@ -91,6 +102,28 @@ def test_a_user_s_mistake_is_one_line(monkeypatch, capsys, arguments, message):
     assert status == 2
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("refimpl generate", "--weights"), ("refimpl generate", "--prompt-file"), ("refimpl train", "--out"),
+     ("gpu generate", "--weights"), ("gpu generate", "--prompt-file"), ("gpu generate", "--state"),
+     ("gpu generate", "--save-state"), ("gpu train", "--out"), ("gpu sweep --learning-rate 1", "--out"),
+     ("gpu study x", "--out"), ("gpu export x", "--out")],
+)  # fmt: skip
+def test_nothing_is_no_path(command, option, monkeypatch, capsys):
+    """pathlib takes it for the working folder."""
+    status, error = mistake(monkeypatch, capsys, *command.split(), option, "")
+    assert status == 2
+    assert f"Invalid value for '{option}': must be a path, got ''" in error
+
+
+@pytest.mark.parametrize("package", ["refimpl", "gpu"])
+def test_standard_input_may_be_closed(package, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert mistake(monkeypatch, capsys, package, "generate", "--prompt-file", "-") == (
+        2, "error: prompt-file: standard input is closed\n",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("package", ["refimpl", "gpu"])

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refimpl.cli import path
 from refimpl.generate import PROMPT_FILE, read_prompt
 from refimpl.interop import load_folder
 from refimpl.weights import PRETRAINED
@@ -20,6 +21,7 @@ Prompts = optional(
 Weights = optional(
     Path,
     "file or folder of a RetNet: of a run, or as found on a hub; by default that of runs/demo, else the model that ships",
+    parser=path,
 )
 TopK = optional(int, "draw from the k likeliest tokens; by default from all", min=1)
 TopP = optional(float, "draw from the likeliest tokens that reach this probability; by default from all")
@@ -27,9 +29,10 @@ PromptFiles = optional(
     list[Path],
     f"{PROMPT_FILE}; may be given again; by default none",
     "--prompt-file",
+    parser=path,
 )
-StateFile = optional(Path, "file that --save-state wrote, to go on from; by default none")
-NewStateFile = optional(Path, "file for the state after PROMPT, of one size; by default none")
+StateFile = optional(Path, "file that --save-state wrote, to go on from; by default none", parser=path)
+NewStateFile = optional(Path, "file for the state after PROMPT, of one size; by default none", parser=path)
 
 
 def generate(
@@ -54,10 +57,12 @@ def generate(
 
     from ..models.pickles import unpickle
     from ..models.retnet import RetNet
-    from .generate import prefill
+    from .generate import check_sampling, prefill
     from .prompt_cache import load_past, save_past
     from .vocabulary import Ids, vocabulary_of
 
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    check_sampling(tokens, **sampling)
     device = check_device(device)
     prompts = [*(prompts or []), *map(read_prompt, prompt_file or [])] or [""]
     if not state and "" in prompts:
@@ -66,18 +71,20 @@ def generate(
         raise ValueError(f"stream must go with one prompt, got {len(prompts)}")
     if weights is None:
         weights = DEMO_WEIGHTS if DEMO_WEIGHTS.exists() else PRETRAINED
-    for name, path, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"{name}: there is no file {str(path)!r}; python -m gpu {writer} writes one")
+    for name, file, writer in (("weights", weights, "train"), ("state", state, "generate --save-state")):
+        if file is not None and not file.exists():
+            raise FileNotFoundError(f"{name}: there is no file {str(file)!r}; python -m gpu {writer} writes one")
     params, config = _loaded(weights, unpickle)
     model = RetNet.holding(params, config, device).float()  # half precision is for storing
     vocabulary = Ids() if ids else vocabulary_of(weights, config.vocab_size)
     past = load_past(state, model) if state else None
     read = [torch.from_numpy(vocabulary.encode(prompt)).to(device) for prompt in prompts]
+    if past and len(past.logits) not in (1, len(prompts)):
+        raise ValueError(f"state must be of one prompt or of {len(prompts)}, as there are here, got {len(past.logits)}")
     past = prefill(model, read, past)
     if save_state:
         save_past(save_state, past, model)
-    pieces = vocabulary.stream(model, past, tokens, read, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    pieces = vocabulary.stream(model, past, tokens, read, **sampling)
     if stream:
         print(prompts[0], end="", flush=True)
         for (piece,) in pieces:

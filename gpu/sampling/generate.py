@@ -53,7 +53,7 @@ def generate(model, prompt, new_tokens, *, temperature=1.0, top_k=None, top_p=No
         TypeError, ValueError: an argument is not as above.
     """
     check_integer("new_tokens", new_tokens, minimum=1)
-    _check_sampling(temperature, top_k, top_p)
+    check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     past = prefill(model, prompt, past)
     drawn = draw_tokens(model, past, new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     tokens, logits = (torch.stack(each, dim=1) for each in zip(*drawn, strict=True))
@@ -90,9 +90,8 @@ def prefill(model, prompts, past=None):
     return past
 
 
-@torch.no_grad()
 def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
-    """Yield new_tokens times (tokens (B,), the logits (B, vocab) they were drawn from), a recurrent step each.
+    """An iterator of new_tokens times (tokens (B,), the logits (B, vocab) they were drawn from), a recurrent step each.
 
     Args:
         model: a `gpu.models.retnet.RetNet`.
@@ -106,10 +105,13 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
-    check_integer("new_tokens", new_tokens, minimum=0)
-    if check_integer("seed", seed, minimum=0) >= 2**63:  # torch's generators take no more
-        raise ValueError(f"seed must be below 2**63, got {seed}")
-    _check_sampling(temperature, top_k, top_p)
+    check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    return _drawn(model, past, new_tokens, temperature, top_k, top_p, seed)
+
+
+@torch.no_grad()
+def _drawn(model, past, new_tokens, temperature, top_k, top_p, seed):
+    """`draw_tokens` after its checks, which so come at the call and not at the first token."""
     rows, device = len(past.logits), past.logits.device
     generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
     logits, step = past.logits, None
@@ -234,7 +236,11 @@ def _draw(logits, uniform, temperature, top_k, top_p):
     return tokens.gather(1, torch.minimum(passed, last)[:, None])[:, 0]
 
 
-def _check_sampling(temperature, top_k, top_p):
+def check_sampling(new_tokens, *, temperature, top_k, top_p, seed):
+    """Check the arguments of `draw_tokens`, before the time that a prompt takes."""
+    check_integer("new_tokens", new_tokens, minimum=0)
+    if check_integer("seed", seed, minimum=0) >= 2**63:  # torch's generators take no more
+        raise ValueError(f"seed must be below 2**63, got {seed}")
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, got {temperature!r} ({type(temperature).__name__})")
     if not (temperature == 0 or 1e-6 <= temperature < float("inf")):

@@ -36,22 +36,34 @@ def load_past(path, model):
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(f"state must be a safetensors file; {str(path)!r} is not one: {error}") from None
     names = ["position", "logits", *(f"layers.{i}" for i in range(model.config.num_layers))]
     if not {"config", "weights"} <= metadata.keys():
         raise ValueError(f"state must be a file that save_past wrote; {str(path)!r} holds no state of a model")
-    theirs, ours = json.loads(metadata["config"]), dataclasses.asdict(model.config)
+    theirs, ours = _json(path, metadata["config"]), dataclasses.asdict(model.config)
     if other := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
         what = ", ".join(f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in other)
         raise ValueError(f"state must be of this model; {str(path)!r} is of another: {what}")
-    theirs, ours = json.loads(metadata["weights"]), digests(model)
+    theirs, ours = _json(path, metadata["weights"]), digests(model)
     if other := [name for name in ours if theirs.get(name) != ours[name]]:
         what = f"{len(other)} of {len(ours)} differ, first {other[0]}"
         raise ValueError(f"state must be of this model; {str(path)!r} is of other weights: {what}")
+    if lacking := [name for name in names if name not in tensors]:
+        raise ValueError(f"state must be a file that save_past wrote; {str(path)!r} lacks {lacking[0]}")
     device = next(model.parameters()).device
     position, logits, *layers = (tensors[name].to(device) for name in names)
     return Past(State(position, tuple(layers)), logits)
+
+
+def _json(path, text):
+    """A dict in a file's metadata."""
+    try:
+        found = json.loads(text)
+        assert isinstance(found, dict)
+    except (ValueError, AssertionError, RecursionError):
+        raise ValueError(f"state must be a file that save_past wrote; {str(path)!r} has damaged metadata") from None
+    return found
 
 
 def digests(model):

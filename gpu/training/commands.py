@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from refimpl.checks import check_choice
-from refimpl.cli import exit_when_stopped, with_options
+from refimpl.cli import exit_when_stopped, path, with_options
 
 from ..models.registry import MODELS
 from ..parallel import launch
@@ -19,15 +19,18 @@ from .study import read_study, run_study, study_table
 from .sweep import sweep as sweep_rates
 from .sweep import sweep_table
 
-File = optional(Path, "settings as TOML, by default none; options override single keys", parameter=typer.Argument)
+File = optional(
+    Path, "settings as TOML, by default none; options override single keys", parameter=typer.Argument, parser=path
+)
 Models = optional(list[str], f"one of {', '.join(MODELS)}; may be given again; by default the file's")
 PRETRAINED_FOLDER = Path("refimpl/pretrained")
 ExportFolder = optional(
     Path,
     f"folder of retnet.safetensors and retnet.json, by default {PRETRAINED_FOLDER}; with --onnx of the graphs, by default "
     "that of RUN",
+    parser=path,
 )
-StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name")
+StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name", parser=path)
 FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs of other settings in that folder")]
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
 Corpus = optional(str, "where the run's corpus is now; by default where it was")
@@ -37,7 +40,7 @@ Corpus = optional(str, "where the run's corpus is now; by default where it was")
 def train(
     *,
     file: File = None,
-    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="folder of the run", parser=path)] = Path("runs/demo"),
     device: Device = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="continue the run in that folder; with a larger --steps also after its end")
@@ -80,7 +83,7 @@ def sweep(
     learning_rate: Annotated[list[float], typer.Option(help="learning rate to try; may be given again")],
     model: Models = None,
     file: File = None,
-    out: Annotated[Path, typer.Option(help="folder of the runs and of sweep.json")] = Path("runs/sweep"),
+    out: Annotated[Path, typer.Option(help="folder of the runs and of sweep.json", parser=path)] = Path("runs/sweep"),
     device: Devices = None,
     fresh: FreshRuns = False,
     settings,
@@ -102,7 +105,7 @@ def sweep(
 
 
 def study(
-    file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml")],
+    file: Annotated[Path, typer.Argument(help="variants as TOML, such as gpu/studies/ablations.toml", parser=path)],
     out: StudyFolder = None,
     device: Devices = None,
     fresh: FreshRuns = False,
@@ -124,7 +127,9 @@ def export(
     run_folder: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="folder of a finished run of a RetNet; with --onnx also weights as generate takes them"
+            parser=path,
+            metavar="RUN",
+            help="folder of a finished run of a RetNet; with --onnx also weights as generate takes them",
         ),
     ],
     out: ExportFolder = None,

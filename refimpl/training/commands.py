@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..cli import exit_when_stopped, say, with_options
+from ..cli import exit_when_stopped, path, say, with_options
 from .settings import run_config
 from .train import TrainConfig
 from .train import train as train_model
@@ -17,7 +17,7 @@ from .train import train as train_model
 @with_options(TrainConfig, leave_out=("vocab_size", "prompt", "sample_bytes"))  # those are for torch, which samples
 def train(
     *,
-    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/numpy"),
+    out: Annotated[Path, typer.Option(help="folder of the run", parser=path)] = Path("runs/numpy"),
     resume: Annotated[
         bool, typer.Option("--resume", help="continue the run in that folder; with a larger --steps also after its end")
     ] = False,

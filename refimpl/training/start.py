@@ -50,13 +50,17 @@ def load_start(path):
         FileNotFoundError: there is no such file or folder.
         TypeError, ValueError: as `load_folder`; or there is no tokeniser of ours of as many tokens beside the weights.
     """
+    if not f"{path}":
+        raise ValueError("from_weights must be the path of a file or folder, got ''")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"from_weights: there is no file or folder {str(path)!r}")
     if (path / BEST).exists():
         path /= BEST
-    params, config = load_folder(path)
     beside = path / "any file" if path.is_dir() else path
-    return Start(
-        path, map_tree(lambda _, x: x.astype(np.float32), params), config, Tokenizer.beside(beside, config.vocab_size)
-    )
+    try:
+        params, config = load_folder(path)
+        tokenizer = Tokenizer.beside(beside, config.vocab_size)
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"from_weights: {error}") from None
+    return Start(path, map_tree(lambda _, x: x.astype(np.float32), params), config, tokenizer)

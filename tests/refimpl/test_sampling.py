@@ -102,3 +102,17 @@ def test_the_command_takes_a_prompt_from_a_file_and_from_standard_input(tmp_path
     assert command("--prompt-file", "-", *greedy, input="And God\nsaid").stdout == want
     done = command("A", "--prompt-file", "-", input="B")
     assert (done.returncode, done.stderr) == (2, "error: prompt must be left out with --prompt-file, got 'A'\n")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"top_p": 2.0}, {"top_k": 0}, {"temperature": -1.0}, {"seed": -1}, {"new_tokens": -1}]
+)
+def test_a_mistake_comes_at_the_call(wrong):
+    """And not at the first token, when a program has printed the prompt."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        sample(PARAMS, PROMPT, CONFIG, **{"new_tokens": 3} | wrong)
+    with pytest.raises(ValueError, match="prompt must have shape"):
+        sample(PARAMS, PROMPT[0], CONFIG, 3)
+    broken = PARAMS | {"head": np.full_like(PARAMS["head"], np.nan)}
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        sample(broken, PROMPT, CONFIG, 3)

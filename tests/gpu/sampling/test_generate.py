@@ -9,6 +9,8 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
@@ -183,6 +185,40 @@ def test_bad_sampling_is_refused(sampling, error, message):
 
 
 # ---------------------------------------------------------------- the step
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"top_p": 2.0}, {"top_k": 0}, {"temperature": -1.0}, {"seed": -1}, {"new_tokens": -1}]
+)
+def test_a_mistake_comes_at_the_call(wrong):
+    """And not at the first token, when a program has printed the prompt."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        draw_tokens(MODEL, prefill(MODEL, PROMPTS), **{"new_tokens": 3} | wrong)
+
+
+def test_a_state_serves_one_prompt_or_as_many_as_it_has(weights, tmp_path):
+    state = tmp_path / "state"
+    save_past(state, prefill(RetNet.load(weights).float(), PROMPTS[:2]), RetNet.load(weights).float())
+    result = CliRunner().invoke(
+        program.app, ["generate", "a", "b", "c", "--state", f"{state}", "--weights", f"{weights}", "--device", "cpu"]
+    )
+    assert f"{result.exception}" == "state must be of one prompt or of 3, as there are here, got 2"
+
+
+@pytest.mark.parametrize("metadata", [{"config": "{"}, {"config": "[]"}, {"weights": "[" * 100_000}])
+def test_a_damaged_state_is_named(metadata, tmp_path):
+    save_past(tmp_path / "state", prefill(MODEL, PROMPTS), MODEL)
+    with safetensors.safe_open(tmp_path / "state", framework="pt") as file:
+        tensors, known = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    safetensors.torch.save_file(tensors, tmp_path / "damaged", known | metadata)
+    with pytest.raises(ValueError, match=r"state must be a file that save_past wrote; .* has damaged metadata"):
+        load_past(tmp_path / "damaged", MODEL)
+    del tensors["logits"]
+    safetensors.torch.save_file(tensors, tmp_path / "lacking", known)
+    with pytest.raises(ValueError, match="lacks logits"):
+        load_past(tmp_path / "lacking", MODEL)
+    with pytest.raises(ValueError, match="state must be a safetensors file"):
+        load_past(tmp_path, MODEL)
 
 
 def test_draws_come_in_blocks(monkeypatch):
@@ -398,9 +434,9 @@ def test_a_prompt_file_that_is_no_text_is_refused(data, message, weights, tmp_pa
     for name, what in ((str(tmp_path / "file"), f"the file {str(tmp_path / 'file')!r}"), ("-", "standard input")):
         with pytest.raises(ValueError, match=re.escape(message.format(what))):
             command(weights, "--prompt-file", name, input=data)
-    for missing in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(FileNotFoundError, match=re.escape(f"prompt-file: there is no file {str(missing)!r}")):
-            command(weights, "--prompt-file", str(missing))
+    missing = tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match=re.escape(f"prompt-file: there is no file {str(missing)!r}")):
+        command(weights, "--prompt-file", str(missing))
 
 
 def test_a_prompt_that_is_no_unicode_is_refused(weights):
