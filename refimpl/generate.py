@@ -12,7 +12,7 @@ from .cli import path
 from .interop import load_folder
 from .sampling import sample
 from .training.bpe import Tokenizer
-from .training.text import decode_text
+from .training.unicode import decode_text
 from .tree import map_tree
 from .weights import PRETRAINED
 

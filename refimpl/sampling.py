@@ -61,7 +61,7 @@ def sample(
     every, state = forward(params, prompt, config, retention=retention_chunkwise, state=state)
     first = _finite(every[:, -1])
 
-    def drawn(logits, state):
+    def drawn(logits: np.ndarray, state: State) -> Iterator[tuple[np.ndarray, State]]:
         for n in range(new_tokens):
             tokens = draw(_finite(logits), rng.random(len(logits)), temperature, top_k, top_p)
             yield tokens, state
@@ -71,7 +71,7 @@ def sample(
     return drawn(first, state)  # after all checks, so that they come at the call and not at the first token
 
 
-def _finite(logits):
+def _finite(logits: np.ndarray) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise FloatingPointError("logits are not finite: the weights may be broken")
     return logits
