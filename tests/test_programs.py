@@ -82,7 +82,7 @@ def test_nan_is_a_disagreement(monkeypatch):
         (["gpu", "generate", "--prompt-file", "tests"], "error: prompt-file must be a file, 'tests' is a folder"),
         (["refimpl", "train", "--from", ""], "error: from_weights must be the path of a file or folder, got ''"),
         (["gpu", "train", "--from", ""], "error: from_weights must be the path of a file or folder, got ''"),
-        (["gpu", "train", "--from", "README.md"], "error: from_weights: "),
+        (["gpu", "train", "--from", "README.md"], "error: from_weights must be "),
         (
             ["refimpl", "train", "--out", "README.md/x"],
             "error: out must be a folder that can be written to, 'README.md/x'",

@@ -62,5 +62,7 @@ def load_start(path):
         params, config = load_folder(path)
         tokenizer = Tokenizer.beside(beside, config.vocab_size)
     except (TypeError, ValueError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"from_weights: {error}") from None
+        message = f"{error}".removeprefix("path ")  # its name for what the setting names
+        message = f"from_weights {message}" if message.startswith("must") else f"from_weights: {error}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from None
     return Start(path, map_tree(lambda _, x: x.astype(np.float32), params), config, tokenizer)

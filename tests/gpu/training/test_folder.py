@@ -338,7 +338,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"from_weights: there is no file or folder 'no/such'"):
         configured(type(config), {"from_weights": "no/such"})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"path must be a file of weights or a folder with one of .* holds nothing"):
+    with pytest.raises(
+        ValueError, match=r"from_weights must be a file of weights or a folder with one of .* holds nothing"
+    ):
         configured(type(config), {"from_weights": str(tmp_path / "empty")})
     with pytest.raises(TypeError, match="from_weights must be a str, got 3"):
         configured(type(config), {"from_weights": 3})
