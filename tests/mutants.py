@@ -126,7 +126,6 @@ MUTANTS = (
         "retention.py",
         "    state = carry(decay, state, k.mT @ v)",
         "    state = carry([part[:1] for part in decay], state, k.mT @ v)",
-        only="oracle",
     ),
     _mutant(
         "every form scales q by K^-1/2",
@@ -166,7 +165,7 @@ MUTANTS = (
     _mutant("error function is summed in halves", "layers.py", "wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)  # the sum", "wide = x  # the sum", only="oracle"),
     _mutant("gamma schedule of the config is ignored", "layers.py", "config.gamma_schedule, xp=xp", '"released", xp=xp', only="oracle"),
     _mutant("rotation of the config is ignored", "layers.py", "phases(q, position, config.rotation)", "phases(q, position)", only="oracle"),
-    _mutant("row sums forget the position", "layers.py", "row_sums_of(gamma, q.shape[2], position)", "row_sums_of(gamma, q.shape[2], 0)", only="oracle"),
+    _mutant("row sums forget the position", "layers.py", "row_sums_of(gamma, q.shape[2], position)", "row_sums_of(gamma, q.shape[2], 0)"),
     _mutant("all layers are one", "tree.py", "return [map_tree(function, branch, join(i)) for i, branch in enumerate(tree)]", "return [map_tree(function, tree[0], join(0))] * len(tree)", only="paper facts"),
     _mutant("w_v starts twice as large", "model.py", '"w_v": 2**-2.5', '"w_v": 2**-1.5', only="paper facts"),
     _mutant("model resumes at position 0", "model.py", "State(end, tuple(after))", "State(0, tuple(after))"),
