@@ -212,7 +212,7 @@ def test_gpu_stops_on_a_signal_and_goes_on(tmp_path):
     assert "weights must be of a model over 256 tokens" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
     weights[-3] = str(tmp_path / "baseline.safetensors")
     Baseline(BaselineConfig(dim=16, num_heads=2, num_layers=1)).save(weights[-3])
-    assert "path must hold a RetNet" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
+    assert "weights must hold a RetNet" in f"{runner.invoke(gpu.__main__.app, weights).exception}"
 
 
 def test_atomic_writing(tmp_path, monkeypatch):

@@ -645,7 +645,7 @@ def searches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     small = {
         shape: search._replace(
-            chunk=32, tokens=320, lengths=(160, 320), programs=(2, 12),
+            chunk=32, tokens=128, lengths=(64, 128), programs=(2, 12),
             states=search.states[-2:], outputs=search.outputs[-2:],
         )
         for shape, search in tune.SEARCHES.items()
