@@ -25,14 +25,18 @@ CONFIG = refimpl.RetNetConfig(vocab_size=17, dim=16, num_layers=3, num_heads=2)
 def test_torchrun_finds_two_processes_equal_to_one(tmp_path):
     """The command that is run on GPUs, on two CPU processes: it asserts, and its file shows what."""
     command = "-m torch.distributed.run --standalone --nproc-per-node 2 -m gpu.check_processes --device cpu --dim 16"
-    result = subprocess.run(
-        [sys.executable, *command.split(), *SMALL.split(), "--out", str(tmp_path / "rows.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    for _ in range(3):
+        result = subprocess.run(
+            [sys.executable, *command.split(), *SMALL.split(), "--out", str(tmp_path / "rows.json")],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        # torch 2.13 sometimes aborts a process that has left its group and written all, where cores are busy.
+        if "terminate called without an active exception" not in result.stderr:
+            break
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "rows.json").read_text())
     assert (results["processes"], results["backend"]) == (2, "gloo")
