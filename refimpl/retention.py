@@ -177,8 +177,9 @@ def _check_memory(q: Any) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise MemoryError(
-            f"q must be a shorter text for retention_parallel, got {time:,} tokens: its scores take {needed / 2**30:,.0f} "
-            f"GiB of {memory / 2**30:,.0f} GiB; retention_chunkwise gives the same with memory for one chunk"
+            f"q must be a shorter text for retention_parallel, got {time:,} tokens: its scores would take "
+            f"{needed / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB; retention_chunkwise gives the same "
+            "and holds one chunk"
         )
 
 

@@ -152,7 +152,7 @@ def _launcher(compiled, grid, places, constants):
     # No array is kept.
     places = [(n, tile, arg if n is None else None) for (n, arg), tile in zip(places, tiles, strict=True)]
 
-    def triton_s_way(arrays, stream):
+    def launch_by_triton(arrays, stream):
         bind(next(x for x in arrays if x is not None).device)
         args = [
             constant if n is None else arrays[n] if tile is None else described(arrays[n], *tile)
@@ -162,10 +162,10 @@ def _launcher(compiled, grid, places, constants):
         metadata = compiled.launch_metadata(grid, stream, *args)
         compiled.run(*grid, stream, compiled.function, compiled.packed_metadata, metadata, enter, leave, *args)
 
-    return _faster(compiled, grid, places, constants, triton_s_way) or triton_s_way
+    return _faster(compiled, grid, places, constants, launch_by_triton) or launch_by_triton
 
 
-def _faster(compiled, grid, places, constants, triton_s_way):
+def _faster(compiled, grid, places, constants, launch_by_triton):
     """The same below the function of Triton 3.6 that makes descriptors at each call: here one serves again for its address.
 
     None for another Triton, for GPUs without a copy engine, and for kernels that need more than arrays.
@@ -185,10 +185,10 @@ def _faster(compiled, grid, places, constants, triton_s_way):
     places = [(n, tile, constant, tile and next(metas), {}) for n, tile, constant in places]
     fixed = compiled.function, run.launch_cooperative_grid, run.launch_pdl, None, None, compiled.packed_metadata
 
-    def launch_again(arrays, stream):
+    def launch_directly(arrays, stream):
         hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
         if any(getattr(hook, "calls", hook) for hook in hooks):  # a profiler's
-            triton_s_way(arrays, stream)
+            launch_by_triton(arrays, stream)
             return
         args = []
         for n, tile, constant, meta, made in places:
@@ -207,4 +207,4 @@ def _faster(compiled, grid, places, constants, triton_s_way):
                 args += parts
         launcher(*grid, stream, *fixed, None, None, None, *args, *constants)
 
-    return launch_again
+    return launch_directly
