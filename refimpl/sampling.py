@@ -1,10 +1,13 @@
 """Sampling: prompts are read chunkwise, then each new token costs one recurrent step (Eq. 6)."""
 
 from collections.abc import Iterator
+from numbers import Real
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
-from .arrays import Params
+from .arrays import ArrayT, Params
 from .checks import check_integer, check_number
 from .config import RetNetConfig
 from .model import State, decode_step, forward
@@ -48,14 +51,8 @@ def sample(
     >>> len([tokens for tokens, _ in drawn])
     3
     """
-    check_integer("new_tokens", new_tokens, minimum=0)
-    if temperature != 0:
-        check_number("temperature", temperature, minimum=1e-6)
-    if top_k is not None:
-        check_integer("top_k", top_k, minimum=1)
-    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
-        raise ValueError(f"top_p must lie in (0, 1], got {top_p:g}")
-    rng = np.random.default_rng(check_integer("seed", seed, minimum=0))
+    check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    rng = np.random.default_rng(seed)
     if prompt.ndim != 2 or 0 in prompt.shape:
         raise ValueError(f"prompt must have shape (batch, time), both at least 1, got {prompt.shape}")
     every, state = forward(params, prompt, config, retention=retention_chunkwise, state=state)
@@ -77,28 +74,40 @@ def _finite(logits: np.ndarray) -> np.ndarray:
     return logits
 
 
+def check_sampling(new_tokens: Any, *, temperature: Any, top_k: Any, top_p: Any, seed: Any) -> None:
+    """Check the arguments of `sample`."""
+    check_integer("new_tokens", new_tokens, minimum=0)
+    if check_integer("seed", seed, minimum=0) >= 2**63:  # torch's generators take no more
+        raise ValueError(f"seed must be below 2**63, got {seed}")
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r} ({type(temperature).__name__})")
+    if temperature != 0 and not 1e-6 <= float(temperature) < float("inf"):
+        raise ValueError(f"temperature must be 0 or from 1e-6 to finite, got {temperature}")
+    if top_k is not None:
+        check_integer("top_k", top_k, minimum=1)
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p:g}")
+
+
 def draw(
-    logits: np.ndarray,
-    uniform: np.ndarray,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> np.ndarray:
+    logits: ArrayT, uniform: ArrayT, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Any:
     """Tokens (B,) from logits (B, vocab): where the sum of probabilities, likeliest first, passes uniform (B,) in [0, 1).
 
     >>> draw(np.log([[0.2, 0.5, 0.3]] * 3), np.array([0.4, 0.6, 0.9]))
     array([1, 2, 0])
     """
+    xp: Any = array_namespace(logits)
     if temperature == 0:
-        return logits.argmax(axis=-1)
-    order = np.argsort(-logits, axis=-1, kind="stable")
-    scores = np.take_along_axis(logits, order, axis=-1).astype(np.float64)[:, :top_k] / temperature
-    kept = np.exp(scores - scores[:, :1])
-    kept /= kept.sum(axis=-1, keepdims=True)
+        return xp.argmax(logits, axis=-1)
+    order = xp.argsort(logits, axis=-1, descending=True, stable=True)
+    scores = xp.astype(xp.take_along_axis(logits, order, axis=-1), xp.float64)[:, :top_k] / temperature
+    kept = xp.exp(scores - scores[:, :1])
+    kept = kept / xp.sum(kept, axis=-1, keepdims=True)
     if top_p is not None:
-        likelier = np.cumsum(kept, axis=-1) - kept
-        kept = np.where(likelier < top_p, kept, 0.0)  # the likeliest always stays: nothing is likelier
-    reached = np.cumsum(kept, axis=-1)
-    passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(axis=-1)
-    last = (kept > 0).sum(axis=-1) - 1  # if the product rounds up to the whole sum
-    return np.take_along_axis(order, np.minimum(passed, last)[:, None], axis=-1)[:, 0]
+        likelier = xp.cumulative_sum(kept, axis=-1) - kept
+        kept = xp.where(likelier < top_p, kept, xp.zeros_like(kept))  # the likeliest always stays: nothing is likelier
+    reached = xp.cumulative_sum(kept, axis=-1)
+    passed = xp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
+    last = xp.sum(kept > 0, axis=-1) - 1  # if the product rounds up to the whole sum
+    return xp.take_along_axis(order, xp.minimum(passed, last)[:, None], axis=-1)[:, 0]

@@ -5,14 +5,14 @@ the step is a CUDA graph: about a hundred small kernels in one launch.
 """
 
 import codecs
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 
 from refimpl import State, retention_chunkwise, retention_step
-from refimpl.checks import check_integer, check_number
+from refimpl.checks import check_integer
 from refimpl.libraries import values_trusted
+from refimpl.sampling import check_sampling, draw
 from refimpl.training.text import VOCAB_SIZE
 
 PIECE = 4096  # tokens of a prompt that are read at once, and draws that are made at once, which bounds the memory
@@ -119,7 +119,7 @@ def _drawn(model, past, new_tokens, temperature, top_k, top_p, seed):
         if n % PIECE == 0:  # in blocks: a copy to a GPU for each token would take time, one of all has no bound
             block = [torch.rand(min(PIECE, new_tokens - n), dtype=torch.float64, generator=each) for each in generators]
             uniform = torch.stack(block).to(device)
-        tokens = _draw(logits, uniform[:, n % PIECE], temperature, top_k, top_p)
+        tokens = draw(logits, uniform[:, n % PIECE], temperature, top_k, top_p)
         yield tokens, logits
         if n + 1 < new_tokens:
             step = step or (GraphedStep if device.type == "cuda" else Step)(model, past.state)
@@ -219,36 +219,6 @@ def _read(model, prompts, past):
         logits, state = model(torch.cat(pieces)[None], retention=retention_chunkwise, state=state, **packed)
         last = torch.where((ends.diff() > 0)[:, None], logits[0, ends[1:] - 1], last)
     return Past(state, last)
-
-
-def _draw(logits, uniform, temperature, top_k, top_p):
-    """Tokens (B,) from logits (B, vocab): where the sum of probabilities, likeliest first, passes uniform (B,) in [0, 1)."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    scores, tokens = torch.sort(logits.double() / temperature, dim=-1, descending=True, stable=True)
-    kept = torch.softmax(scores[:, :top_k], dim=-1)
-    if top_p is not None:
-        likelier = torch.cumsum(kept, dim=-1) - kept
-        kept = torch.where(likelier < top_p, kept, 0.0)  # the likeliest always stays: nothing is likelier
-    reached = torch.cumsum(kept, dim=-1)
-    passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(dim=-1)
-    last = (kept > 0).sum(dim=-1) - 1  # if the product rounds up to the whole sum
-    return tokens.gather(1, torch.minimum(passed, last)[:, None])[:, 0]
-
-
-def check_sampling(new_tokens, *, temperature, top_k, top_p, seed):
-    """Check the arguments of `draw_tokens`, before the time that a prompt takes."""
-    check_integer("new_tokens", new_tokens, minimum=0)
-    if check_integer("seed", seed, minimum=0) >= 2**63:  # torch's generators take no more
-        raise ValueError(f"seed must be below 2**63, got {seed}")
-    if isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise TypeError(f"temperature must be a number, got {temperature!r} ({type(temperature).__name__})")
-    if not (temperature == 0 or 1e-6 <= temperature < float("inf")):
-        raise ValueError(f"temperature must be 0 or from 1e-6 to finite, got {temperature}")
-    if top_k is not None:
-        check_integer("top_k", top_k, minimum=1)
-    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
-        raise ValueError(f"top_p must lie in (0, 1], got {top_p:g}")
 
 
 def _rows(past, rows):

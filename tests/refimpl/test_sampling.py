@@ -55,8 +55,8 @@ def test_the_seed_decides_and_a_state_goes_on():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": -1.0}, "temperature must be at least 1e-06, got -1"),
-        ({"temperature": float("nan")}, "temperature must be finite, got nan"),
+        ({"temperature": -1.0}, "temperature must be 0 or from 1e-6 to finite, got -1.0"),
+        ({"temperature": float("nan")}, "temperature must be 0 or from 1e-6 to finite, got nan"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
         ({"seed": -1}, "seed must be at least 0, got -1"),

@@ -126,7 +126,7 @@ LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
 def drawn(uniform, temperature=1.0, top_k=None, top_p=None):
     """What each uniform number draws from LOGITS."""
     uniform = torch.tensor(uniform, dtype=torch.float64)
-    return generation._draw(LOGITS.expand(len(uniform), -1), uniform, temperature, top_k, top_p).tolist()
+    return generation.draw(LOGITS.expand(len(uniform), -1), uniform, temperature, top_k, top_p).tolist()
 
 
 def test_draws_by_hand():
@@ -227,7 +227,7 @@ def test_draws_come_in_blocks(monkeypatch):
     want = [tokens.tolist() for tokens, _ in draw_tokens(MODEL, past, 40, seed=5)]
     uniform = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     drawn = zip(uniform, draw_tokens(MODEL, past, 40, seed=5), strict=True)
-    alone = [generation._draw(logits[:1], x[None], 1.0, None, None).item() for x, (_, logits) in drawn]
+    alone = [generation.draw(logits[:1], x[None], 1.0, None, None).item() for x, (_, logits) in drawn]
     assert alone == [row[0] for row in want]
     monkeypatch.setattr(generation, "PIECE", 7)
     assert [tokens.tolist() for tokens, _ in draw_tokens(MODEL, past, 40, seed=5)] == want
