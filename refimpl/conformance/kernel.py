@@ -33,6 +33,7 @@ class Kernel:
     chunk_sizes: tuple = ()
     time_multiple: int = 1
     gamma_dtype: str | None = None
+    smallest_gamma: float = 0.0
     refusals: str = "shapes"
     deterministic: bool = True
     nan_reach: int = 0
@@ -56,6 +57,8 @@ class Kernel:
         for pair in self.widths:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ValueError(f"widths must hold pairs (K, V), got {pair!r}")
+        if not check_number("smallest_gamma", self.smallest_gamma, minimum=0.0) <= 1.0:
+            raise ValueError(f"smallest_gamma must be at most 1, got {self.smallest_gamma:g}")
         check_integer("time_multiple", self.time_multiple, minimum=1)
         check_integer("nan_reach", self.nan_reach, minimum=0)
         for size in self.chunk_sizes:
@@ -75,6 +78,8 @@ class Kernel:
             key_dim, value_dim = min(self.widths, key=lambda pair: abs(pair[0] - key_dim) + abs(pair[1] - value_dim))
         time = -(-time // self.time_multiple) * self.time_multiple
         with_state = how.pop("with_state", True) and self.state
+        if how.get("gamma"):
+            how["gamma"] = tuple(max(gamma, self.smallest_gamma) for gamma in how["gamma"])
         sizes = batch, heads, time, key_dim, value_dim
         library = self.library if dtype == "bfloat16" else NUMPY  # the others are rounded alike everywhere
         return _rounded(library, dtype, self._gamma_dtype(), sizes, tuple(how.items()), with_state)
@@ -134,7 +139,7 @@ class Kernel:
         if q.shape[1 if self.layout == "bthk" else 2] == 0:
             return "declare empty=False"
         with_state = "" if state is None else "state=False, "
-        return f"declare {with_state}dtypes=, gamma_dtype=, widths=, time_multiple= or layout="
+        return f"declare {with_state}dtypes=, gamma_dtype=, widths=, time_multiple=, smallest_gamma= or layout="
 
     def with_chunk_size(self, size):
         """The kernel at one of the chunk sizes that it takes."""

@@ -29,6 +29,11 @@ class Library:
     writable = True
     has_strides = False
 
+    @property
+    def on_host(self):
+        """Whether the host can read the arrays without waiting for a device."""
+        return self.device.split(":")[0] == "cpu"
+
     def has(self, feature):
         """Whether this is the library of that name, has a dtype or module of that name, or nothing (None) is asked for."""
         return feature is None or feature == self.name or hasattr(self.namespace, feature)
@@ -84,6 +89,7 @@ class _NumPy(Library):
 
 class _CuPy(Library):
     has_strides = True
+    on_host = False
 
     def to_numpy(self, x):
         return self.namespace.asnumpy(x).astype(np.float64)

@@ -70,7 +70,8 @@ def _by_decay(kernel, dtype, failure, places, looks):
         from_token = f" from token {int(np.argmax(tokens))} on" if tokens is not None and not tokens[0] else ""
         return (
             "decays out of range",
-            f"fast heads (gamma {values}) are {looks}{from_token}: a power of gamma under- or overflows",
+            f"fast heads (gamma {values}) are {looks}{from_token}: a power of gamma under- or overflows; "
+            "declare smallest_gamma= if that is meant",
         )
     if min(bad) > max(good):
         return (

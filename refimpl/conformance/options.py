@@ -28,6 +28,7 @@ class Options:
     chunk_sizes: Annotated[str, "values of its argument chunk_size to try, with commas; by default its own alone"] = ""
     time_multiple: Annotated[int, "what the number of tokens must be a multiple of"] = 1
     gamma_dtype: Annotated[str, "float32 or float64; by default float64, if the library has it"] = ""
+    smallest_gamma: Annotated[float, "the fastest decay it holds: a smaller gamma is not tried"] = 0.0
     refusals: Annotated[str, "what it must refuse: shapes, all (values and dtypes too) or none"] = "shapes"
     deterministic: Annotated[bool, "the same call gives the same bits"] = True
     nan_reach: Annotated[int, "how many earlier tokens a NaN may spoil: C - 1 for masked products in chunks of C"] = 0

@@ -29,6 +29,7 @@ def check(
     chunk_sizes: Sequence[int] = (),
     time_multiple: int = 1,
     gamma_dtype: str | None = None,
+    smallest_gamma: float = 0.0,
     refusals: str = "shapes",
     deterministic: bool = True,
     nan_reach: int = 0,
@@ -55,7 +56,9 @@ def check(
         chunk_sizes: values of the keyword chunk_size to try besides the default.
         time_multiple: what T must be a multiple of.
         gamma_dtype: "float32" or "float64"; by default float64, if the library has it.
-        refusals: "shapes" if wrong shapes must raise an exception, "all" if bad values and dtypes too, or "none".
+        smallest_gamma: the fastest decay that the kernel holds: a smaller gamma is not tried.
+        refusals: "shapes" if wrong shapes must raise an exception, "all" if dtypes and, on the host, bad values
+            too, or "none".
         deterministic: whether the same call gives the same bits.
         nan_reach: how many tokens before a NaN it may spoil: C - 1 for masked products in chunks of C.
         tolerances: {dtype: largest relative error of a head}, in place of those of `comparison.TOLERANCES`; "state" is

@@ -86,6 +86,11 @@ def in_tf32(q, k, v, gamma, state=None):
     return recurrent(q, k, v, gamma, state)
 
 
+def of_slow_heads(q, k, v, gamma, state=None):
+    assert (gamma >= 0.5).all(), "the decay of a chunk leaves the range of float32"
+    return recurrent(q, k, v, gamma, state)
+
+
 def masked(q, k, v, gamma, state=None):
     return chunkwise(q, k, v, gamma, state, chunk_size=16)
 
@@ -111,6 +116,7 @@ DECLARED = {
     of_float32: {"dtypes": "float32", "gamma_dtype": "float32"},
     of_careless: {"refusals": "none"},
     in_tf32: {"dtypes": "float32", "tolerances": {"float32": 3e-3}},
+    of_slow_heads: {"smallest_gamma": 0.5},
     masked: {"nan_reach": 15},
     drawing: {"deterministic": False},
 }
@@ -119,6 +125,33 @@ DECLARED = {
 @pytest.mark.parametrize("kernel", DECLARED, ids=lambda kernel: kernel.__name__)
 def test_what_is_declared_is_no_failure(kernel):
     assert quick(kernel, **DECLARED[kernel]).passed
+
+
+class _OnADevice(LIBRARIES["torch"]):
+    on_host = False
+
+
+@pytest.mark.parametrize(("library", "tried"), [(TORCH, True), (_OnADevice("torch", torch), False)])
+def test_values_are_tried_on_the_host_alone(library, tried):
+    """A check of a GPU's values raises later, and what has raised on a GPU ends the process's work there."""
+    gammas = []
+
+    def kernel(q, k, v, gamma, state=None):
+        gammas.append(gamma)
+        return recurrent(q, k, v, gamma, state)
+
+    refuses = next(check for check in CHECKS if check.__name__ == "refuses_wrong_arguments")
+    refuses(Kernel(kernel, library, refusals="all"), "float64")
+    floating = [gamma for gamma in gammas if gamma.is_floating_point()]
+    assert any((gamma > 1).any() for gamma in floating) is tried
+    assert len(floating) < len(gammas), "a gamma of integers is tried everywhere"
+
+
+def test_the_host_is_where_nothing_waits():
+    torches = [LIBRARIES["torch"]("torch", torch, device) for device in ("cpu", "cpu:0", "cuda", "cuda:1", "mps")]
+    assert [library.on_host for library in torches] == [True, True, False, False, False]
+    assert NUMPY.on_host
+    assert not LIBRARIES["cupy"].on_host
 
 
 @pytest.mark.parametrize("kernel", DECLARED, ids=lambda kernel: kernel.__name__)
@@ -271,6 +304,7 @@ def test_the_error_tells_one_mistake_once():
         ({"scale": "K"}, "scale must be one of 'a number', '1/sqrt(K)', got 'K'"),
         ({"gamma_dtype": "bfloat16"}, "gamma_dtype must be one of None, 'float32', 'float64', got 'bfloat16'"),
         ({"state": "no"}, "state must be one of True, False, got 'no'"),
+        ({"smallest_gamma": 1.5}, "smallest_gamma must be at most 1, got 1.5"),
         ({"nan_reach": -1}, "nan_reach must be at least 0, got -1"),
         ({"tolerances": {"half": 1.0}}, "tolerances must be one of 'float64', 'float32', 'float16', 'bfloat16', 'state', got 'half'"),
     ],
