@@ -1,0 +1,11 @@
+"""Pictures that are drawn and moved in the browser; README.md says how to add one.
+
+`python -m explorables` writes them all on one page that needs no kernel, their stills, and how fast they are.
+"""
+
+from .clocks import Clocks
+from .explorable import Explorable
+
+EXPLORABLES = (Clocks,)  # in the order of the lessons
+
+__all__ = ["EXPLORABLES", "Clocks", "Explorable"]

@@ -1,0 +1,38 @@
+"""python -m explorables: the page, the stills and the times of the pictures that are drawn in the browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refimpl.files import write_atomically
+
+from . import EXPLORABLES
+from .explorable import HERE
+from .node import picture
+from .page import page
+
+app = typer.Typer(
+    help="Pictures that are drawn in the browser: their page, their stills, their times.", no_args_is_help=True
+)
+
+
+@app.command("page")
+def page_command(out: Annotated[Path, typer.Argument(help="the HTML file to write")] = Path("explorables.html")):
+    """Write all pictures on one page that opens from a disk, without a network or a kernel."""
+    write_atomically(out, page(EXPLORABLES))
+    print(f"{out}: {len(EXPLORABLES)} pictures, {out.stat().st_size / 1e3:.0f} kB")
+
+
+@app.command()
+def stills(folder: Annotated[Path, typer.Argument(help="where the SVG files and their words go")] = HERE / "stills"):
+    """Draw each picture as it starts: what is seen, and heard, where no script runs."""
+    for cls in EXPLORABLES:
+        drawn = picture(cls)
+        for name, text in ((f"{cls.module}.svg", drawn["svg"]), (f"{cls.module}.txt", drawn["words"])):
+            write_atomically(folder / name, text + "\n")
+    print(f"{folder}: {', '.join(cls.module for cls in EXPLORABLES)}")
+
+
+if __name__ == "__main__":
+    app()

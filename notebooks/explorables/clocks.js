@@ -1,0 +1,70 @@
+// Lesson 3: a query and a key as hands of a clock. Both turn with their position; only their distance changes the score.
+
+import { arrow, axes, count, explorable, format, h, hidden, label, line, scale, slider } from "./shared.js";
+import { dot, rotate } from "./retention.js";
+
+const LAGS = 12, LATEST = 30;
+
+export const controls = [
+  slider("degrees", "angle θ", { value: 30, min: 0, max: 180, step: 5, words: (x) => `${x}° a token` }),
+  slider("lag", "distance n − m", { value: 2, min: 0, max: LAGS, words: (x) => count(x, "token") }),
+  slider("m", "key's place m", { value: 3, min: 0, max: LATEST, words: (x) => `token ${x}` }),
+  slider("between", "query before turning", { value: -40, min: -180, max: 180, step: 5, words: (x) => `${x}°`.replace("-", "\u2212") }),
+];
+
+const hand = (degrees) => [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
+
+// scores[j]: the score at distance j; query and key: the turned hands; everywhere: the score at each place of the key.
+export function compute({ degrees, lag, m, between }) {
+  const theta = [(degrees * Math.PI) / 180], q = hand(60 + between), k = hand(60);
+  const score = (n, m) => dot(rotate(q, n, theta), rotate(k, m, theta));
+  return {
+    query: rotate(q, m + lag, theta), key: rotate(k, m, theta),
+    score: score(m + lag, m),
+    scores: Array.from({ length: LAGS + 1 }, (_, j) => score(m + j, m)),
+    everywhere: Array.from({ length: LATEST + 1 }, (_, place) => score(place + lag, place)),
+  };
+}
+
+export function describe({ score, everywhere }, { lag, m, degrees }) {
+  const spread = Math.max(...everywhere) - Math.min(...everywhere);
+  return `The key stands at token ${m}, the query ${lag === 0 ? "at the same token" : `${count(lag, "token")} later`}; each has turned ` +
+    `${degrees} degrees for every token before it. Their score is ${format(score)}. It is the same wherever the key stands: ` +
+    `over all ${everywhere.length} places it differs by ${format(spread, 1)}.`;
+}
+
+export function draw({ width, narrow, colours }, { query, key, score, scores }, { lag, m }) {
+  const dial = narrow ? Math.min(width, 300) : 0.42 * width, radius = 0.33 * dial, cx = narrow ? width / 2 : dial / 2, cy = dial / 2;
+  const hands = [["k", m, key, colours.orange, "6 4"], ["q", m + lag, query, colours.blue, null]].map(([name, place, [x, y], colour, dash]) =>
+    arrow([cx, cy], [cx + radius * x, cy - radius * y], colour, { width: 3, head: 13, "stroke-dasharray": dash }) +
+    label(cx + (radius + 22) * x, cy - (radius + 18) * y, `${name}_{${place}}`, { colour, size: 16, weight: 600 }));
+  const clock = h("circle", { cx, cy, r: radius, fill: colours.faint, stroke: colours.line }) +
+    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + hands.join("");
+  const frame = narrow
+    ? { left: 40, top: dial + 24, width: width - 60, height: 170 }
+    : { left: dial + 50, top: 30, width: width - dial - 70, height: dial - 80 };
+  const x = scale([0, LAGS], [frame.left, frame.left + frame.width]), y = scale([-1, 1], [frame.top + frame.height, frame.top]);
+  const chart = axes(colours, frame, x, y, "distance n − m (tokens)", "score q·k", { yticks: [-1, 0, 1] }) +
+    line(scores.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
+    scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4, fill: colours.ink })).join("") +
+    h("circle", { cx: x(lag), cy: y(score), r: 8, fill: "none", stroke: colours.blue, "stroke-width": 3 });
+  return { height: narrow ? dial + 250 : dial, drawn: clock + chart };
+}
+
+// Drag on the clock: the query's hand follows the pointer. Drag on the chart: the distance does.
+export function point({ x, y, pressed }, { width, narrow }, { key }, { lag, m, degrees }) {
+  if (!pressed) return null;
+  const dial = narrow ? Math.min(width, 300) : 0.42 * width, cx = narrow ? width / 2 : dial / 2, cy = dial / 2;
+  if (narrow ? y > dial : x > dial) {
+    const left = narrow ? 40 : dial + 50, span = narrow ? width - 60 : width - dial - 70;
+    return { lag: Math.min(Math.max(Math.round(((x - left) / span) * LAGS), 0), LAGS) };
+  }
+  const angle = (Math.atan2(cy - y, x - cx) * 180) / Math.PI - degrees * (m + lag) - 60;
+  const wrapped = ((((angle + 180) % 360) + 360) % 360) - 180;
+  return { between: Math.round(wrapped / 5) * 5 };
+}
+
+export default explorable({
+  title: "A query and a key as the hands of a clock that turns with each token",
+  controls, compute, describe, draw, point,
+});
