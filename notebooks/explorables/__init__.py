@@ -5,7 +5,8 @@
 
 from .clocks import Clocks
 from .explorable import Explorable
+from .mask import DecayMask
 
-EXPLORABLES = (Clocks,)  # in the order of the lessons
+EXPLORABLES = (Clocks, DecayMask)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "Clocks", "DecayMask", "Explorable"]
