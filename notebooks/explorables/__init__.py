@@ -3,10 +3,11 @@
 `python -m explorables` writes them all on one page that needs no kernel, their stills, and how fast they are.
 """
 
+from .chunks import Chunks
 from .clocks import Clocks
 from .explorable import Explorable
 from .mask import DecayMask
 
-EXPLORABLES = (Clocks, DecayMask)  # in the order of the lessons
+EXPLORABLES = (Clocks, DecayMask, Chunks)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "DecayMask", "Explorable"]
+__all__ = ["EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable"]

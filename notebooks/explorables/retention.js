@@ -30,17 +30,27 @@ export function recurrent(q, k, v, gamma, state = zeros(k[0].length, v[0].length
   return { states, out: q.map((query, n) => read(query, states[n])) };
 }
 
+// xi, zeta (c,) and gamma^c of a chunk of c tokens (Eq. 7): from the state to each token, from each to the end, across it.
+export const chunkDecays = (gamma, size) => ({
+  xi: Array.from({ length: size }, (_, j) => gamma ** (j + 1)),
+  zeta: Array.from({ length: size }, (_, j) => gamma ** (size - 1 - j)),
+  whole: gamma ** size,
+});
+
 // The chunkwise form (Eq. 7): { out, carried }; ends: the token after each chunk, so chunks may be of any lengths.
-export function chunkwise(q, k, v, gamma, ends, state = zeros(k[0].length, v[0].length)) {
+// decays and ownState make it wrong on purpose: other decays, and a chunk that reads the state after it.
+export function chunkwise(q, k, v, gamma, ends, state = zeros(k[0].length, v[0].length), { decays = chunkDecays, ownState = false } = {}) {
   const out = [], carried = [];
   let start = 0;
   for (const end of ends) {
-    const [qs, ks, vs] = [q, k, v].map((x) => x.slice(start, end)), size = end - start;
-    const inner = parallel(qs, ks, vs, gamma).out;
-    for (let n = 0; n < size; n++) out.push(inner[n].map((x, c) => x + gamma ** (n + 1) * read(qs[n], state)[c]));
-    const kept = state.map((row) => row.map((s) => gamma ** size * s));
-    state = kept.map((row, r) => row.map((s, c) => s + ks.reduce((sum, key, n) => sum + gamma ** (size - 1 - n) * key[r] * vs[n][c], 0)));
-    carried.push(state);
+    const [qs, ks, vs] = [q, k, v].map((x) => x.slice(start, end)), { xi, zeta, whole } = decays(gamma, end - start);
+    const after = state.map((row, r) => row.map((s, c) => whole * s + ks.reduce((sum, key, j) => sum + zeta[j] * key[r] * vs[j][c], 0)));
+    const seen = ownState ? after : state;
+    parallel(qs, ks, vs, gamma).out.forEach((inner, j) => {
+      const before = read(qs[j], seen);
+      out.push(inner.map((x, c) => x + xi[j] * before[c]));
+    });
+    carried.push((state = after));
     start = end;
   }
   return { out, carried };
