@@ -7,7 +7,8 @@ from .chunks import Chunks
 from .clocks import Clocks
 from .explorable import Explorable
 from .mask import DecayMask
+from .overflow import Overflow
 
-EXPLORABLES = (Clocks, DecayMask, Chunks)  # in the order of the lessons
+EXPLORABLES = (Clocks, DecayMask, Overflow, Chunks)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable"]
+__all__ = ["EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable", "Overflow"]
