@@ -23,8 +23,8 @@ export const controls = [
   slider("gamma", "decay γ", {
     value: 0.8, min: 0.5, max: 1, step: 0.01, words: (x, values) => `${x}${values && !TAKES_GAMMA.includes(values.law) ? " (not used)" : ""}`,
   }),
-  slider("row", "cell: token n", { value: 9, min: 1, max: TIME, words: (x) => `row ${x}` }),
-  slider("column", "cell: past token m", { value: 4, min: 1, max: TIME, words: (x) => `column ${x}` }),
+  slider("row", "cell's row n", { value: 9, min: 1, max: TIME, words: String }),
+  slider("column", "cell's column m", { value: 4, min: 1, max: TIME, words: String }),
   slider("paint", "paint with", { value: 1, min: 0, max: 1, step: 0.05, words: (x) => format(x, 2) }),
   hidden("painted", { "9,4": 1 }),
 ];

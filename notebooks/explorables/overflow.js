@@ -7,7 +7,7 @@ const LARGEST = 3.4e38, SMALLEST = 1.4e-45;
 
 const tokens = (length) => Math.round(2 ** length);
 const place = (part, length) => Math.max(1, Math.round(part * tokens(length)));
-const named = (power) => `1 − 1/${2 ** power}`;
+const named = (power) => `${2 ** power - 1}/${2 ** power}`;
 const whole = (x) => format(x, 6);
 const raised = (exponent) => `γ^${exponent}`.replace("-", "\u2212");
 
