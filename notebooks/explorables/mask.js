@@ -97,15 +97,22 @@ export function compute({ law, gamma, painted }, { decays }) {
   };
 }
 
+// Whether token n, counted from 0, reads nothing of its past: any row may follow.
+const isSilent = (mask, n) => mask[n].slice(0, n).every((value) => value === 0);
+
 // ---------------------------------------------------------------- what it says
 
 export function describe({ states, nearly, cut, factors, clash: found }, values) {
   const painted = cellsOf(values), start = `${LAWS[values.law]}${painted ? `, ${count(painted, "cell")} painted` : ""}. `;
   if (states === 0) return `${start}Nothing below the diagonal is left, so a loop needs no state.`;
   if (states === 1) {
-    const known = factors.filter((factor) => factor !== null), low = format(Math.min(...known)), high = format(Math.max(...known));
+    const known = factors.filter((factor) => factor !== null);
+    if (known.length < TIME - 2)
+      return `${start}Every block below the diagonal has rank at most 1: all rows are multiples of one another, so one state is enough. ` +
+        "A row of zeros is a token that reads nothing of the past.";
+    const low = format(Math.min(...known)), high = format(Math.max(...known));
     const each = low === high ? `× ${low}` : `× a number of its own, ${low} to ${high}`;
-    return `${start}Every block below the diagonal has rank 1: each row is the row above ${known.length ? each : "or zero"}. So one ` +
+    return `${start}Every block below the diagonal has rank 1: each row is the row above ${each}. So one ` +
       "state is enough: at each token the loop multiplies it by that number and adds the new k and v. The diagonal is free, for a token reads itself directly.";
   }
   const { rows: [i, j], columns: [c, d], cells: [[a, b], [e, f]] } = found;
@@ -143,7 +150,7 @@ export function draw(stage, { mask, ranks, states, nearly, cut, factors, clash: 
     const y = top + at(n + 0.5), rank = ranks[n - 1], factor = factors[n];
     const first = n ? label(rankX, y, rank, { colour: rank > 1 ? colours.red : colours.blue, weight: rank > 1 ? 700 : 400 }) : "";
     const alike = n > 1 && (factor !== null ? label(factorX, y, `× ${format(factor, 2)}`, { colour: colours.blue, size: 12 })
-      : label(factorX, y, "none", { colour: colours.red, size: 12 }));
+      : isSilent(mask, n - 1) ? label(factorX, y, "any", quiet) : label(factorX, y, "none", { colour: colours.red, size: 12 }));
     return first + (alike || "");
   });
   const block = states && box(left, top + at(cut), at(cut), side - at(cut), "none", { stroke: tone, "stroke-width": 2.5, "stroke-dasharray": "7 4" });

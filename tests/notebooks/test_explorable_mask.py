@@ -126,3 +126,8 @@ def test_a_loop_of_as_many_states_computes_the_mask():
             width = max(width, len(state))
         np.testing.assert_allclose(got, mask, rtol=0, atol=1e-7)
         assert width == states
+
+
+def test_a_row_of_zeros_is_named():
+    question = {"what": "describe", "values": {"painted": ZERO_ROW}, "data": DecayMask.course_data()}
+    assert "A row of zeros is a token that reads nothing" in ask("mask", [question])[0]
