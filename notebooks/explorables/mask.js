@@ -108,7 +108,7 @@ export function describe({ states, nearly, cut, factors, clash: found }, values)
   if (states === 1) {
     const known = factors.filter((factor) => factor !== null);
     if (known.length < TIME - 2)
-      return `${start}Every block below the diagonal has rank at most 1: all rows are multiples of one another, so one state is enough. ` +
+      return `${start}Every block below the diagonal has rank at most 1: its rows are multiples of one row, so one state is enough. ` +
         "A row of zeros is a token that reads nothing of the past.";
     const low = format(Math.min(...known)), high = format(Math.max(...known));
     const each = low === high ? `× ${low}` : `× a number of its own, ${low} to ${high}`;
@@ -153,7 +153,7 @@ export function draw(stage, { mask, ranks, states, nearly, cut, factors, clash: 
       : isSilent(mask, n - 1) ? label(factorX, y, "any", quiet) : label(factorX, y, "none", { colour: colours.red, size: 12 }));
     return first + (alike || "");
   });
-  const block = states && box(left, top + at(cut), at(cut), side - at(cut), "none", { stroke: tone, "stroke-width": 2.5, "stroke-dasharray": "7 4" });
+  const block = broken && box(left, top + at(cut), at(cut), side - at(cut), "none", { stroke: tone, "stroke-width": 2.5, "stroke-dasharray": "7 4" });
   const proof = found && found.rows.map((n) => found.columns.map((m) =>
     box(left + at(m) + 1.5, top + at(n) + 1.5, cell - 3, cell - 3, "none", { stroke: colours.red, "stroke-width": 3 })));
   const m = Math.min(row, column);
