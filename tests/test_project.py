@@ -224,10 +224,39 @@ def test_every_public_name_is_documented(name):
     assert inspect.getdoc(getattr(refimpl, name))
 
 
+def test_readme_is_short_and_lists_every_lesson():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    seen = re.sub(r"\]\([^)]*\)|`{3}|[|*#>-]", " ", readme)
+    assert len(seen.split()) <= 500
+    listed = re.findall(r"^\| (\d+) \| \[[^]]+\]\(notebooks/(\d\d)_\w+\.ipynb\)", readme, re.MULTILINE)
+    lessons = sorted(path.name[:2] for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert [number for _, number in listed] == lessons[1:]
+    assert [int(number) for number, _ in listed] == [int(number) for number in lessons[1:]]
+
+
+def test_readme_quotes_what_the_model_writes_and_what_was_measured():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("\n>", "\n").split())
+    ((command, prompt),) = re.findall(r'`python (-m refimpl generate) "(.*?)" --temperature 0`', readme)
+    quoted = re.search(r"^> .*(?:\n> .*)*", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    written = quoted.replace("\n>", "").removeprefix("> ")
+    more = [*command.split(), prompt, "--temperature", "0", "--tokens", str(len(written) - len(prompt))]
+    text = subprocess.run([sys.executable, *more], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert " ".join(text.split()) == " ".join(written.split())
+    page = " ".join((ROOT / "gpu" / "results" / "README.md").read_text(encoding="utf-8").split())
+    summary = page[page.index("## Summary") : page.index("## RetNet and the Transformer")]
+    retnet, transformer = re.search(r"bits a byte, less is better \| (.*?) against (.*?) \|", readme).groups()
+    assert f"RetNet ends at {retnet} bits per byte, the Transformer at {transformer}" in summary
+    (compiled,) = re.findall(r"training speed, compiled \| (.*?) times", readme)
+    assert f"{compiled} times as fast as the Transformer with torch.compile" in summary
+    one, most = re.findall(r"65,536 tokens back \| ([\d.]+) times", readme)
+    assert f"and {one} times at 65,536" in summary
+    assert int(most) in [round(float(times)) for times in re.findall(r"and ([\d.]+) times at 65,536", summary)]
+
+
 def test_readme_commands_exist():
     readme = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make (\w+)", readme))
+    named = set(re.findall(r"^make (\w+)", readme, re.MULTILINE))
     assert {"demo", "test", "lab"} <= named <= targets
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / link).exists(), f"README links {link}"
@@ -241,7 +270,7 @@ def test_make_lab_opens_the_start_page():
 
 def test_readme_examples_run(monkeypatch, capsys):
     """The second is about a package of the reader's, which is given here."""
-    contract, conformance = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    contract, conformance = re.findall(r"```python\n(.*?)```", (ROOT / "refimpl/README.md").read_text(), re.DOTALL)
     assert "assert" in contract
     exec(compile(contract, "README.md", "exec"), {})
     assert conformance.count("\n") == 5
@@ -259,7 +288,7 @@ def test_readme_quotes_its_results_file():
     torch, torchscale = (
         [share for name, share in shares.items() if name.startswith(prefix)] for prefix in ("torch,", "torchscale")
     )
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "refimpl" / "README.md").read_text().split())
     assert f"reached {max(shares.values()):.0f} % of that peak" in readme
     assert f"the same form on torch {min(torch):.0f} to {max(torch):.0f} %" in readme
     assert f"torchscale's {min(torchscale):.0f} to {max(torchscale):.0f} %" in readme

@@ -80,12 +80,14 @@ def kernels(folder):
     rows, tried = measured(results["rows"]), results["rows"] + results["accuracy"]
     if not rows:
         return None
-    times, accuracy, targets = (table for _, table in ALL["kernels"].tables(results | {"rows": rows}))
+    times, accuracy, (headings, targets) = (table for _, table in ALL["kernels"].tables(results | {"rows": rows}))
+    is_aim = lambda line: "(aim)" in line[1]  # noqa: E731
     return {
         "results": results,
         "table": times,
         "accuracy": accuracy,
-        "targets": targets,
+        "targets": (headings, [line for line in targets if not is_aim(line)]),
+        "aims": (headings, [line for line in targets if is_aim(line)]),
         "rounds": [row["rounds"] for row in rows],
         "tried": len(tried),
         "failed": len(tried) - len(measured(tried)),

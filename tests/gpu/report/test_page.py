@@ -394,7 +394,7 @@ def test_a_command_is_that_of_the_file_where_it_is_kept(folder, name):
 
 
 def test_the_readme_says_how_large_the_measured_models_are(folder):
-    readme = (page.FOLDER / "../../README.md").read_text(encoding="utf-8")
+    readme = (page.FOLDER / "../README.md").read_text(encoding="utf-8")
     (said,) = re.findall(r"at about (\d+) M parameters", readme)
     for name in ("training.json", "decoding.json"):
         counts = [row["parameters"] / 1e6 for row in read(folder, name)["rows"] if "parameters" in row]

@@ -136,7 +136,7 @@ def test_every_model_takes_the_feed_forward(model, ffn):
 
 
 def test_the_readme_s_run_is_one():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "gpu" / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     settings = tomllib.loads(example)
     assert dataclasses.asdict(RunConfig(**settings)).items() >= settings.items()
