@@ -3,9 +3,10 @@
 `python -m explorables` writes them all on one page that needs no kernel, their stills, and how fast they are.
 """
 
+from .cache import CacheRace
 from .clocks import Clocks
 from .explorable import Explorable
 
-EXPLORABLES = (Clocks,)  # in the order of the lessons
+EXPLORABLES = (Clocks, CacheRace)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "CacheRace", "Clocks", "Explorable"]

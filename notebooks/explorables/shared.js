@@ -54,6 +54,12 @@ export function format(x, digits = 3) {
 // "1 token", "2 tokens".
 export const count = (n, noun) => `${format(n, 6)} ${noun}${n === 1 ? "" : "s"}`;
 
+// Memory in words, in powers of 1,000: "134 MB".
+export function bytes(x, digits = 3) {
+  const power = Math.min(Math.max(Math.floor(Math.log10(x || 1) / 3 + 1e-9), 0), 5);
+  return `${format(x / 1000 ** power, digits)} ${["bytes", "kB", "MB", "GB", "TB", "PB"][power]}`;
+}
+
 const escape = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
@@ -135,13 +141,13 @@ function decades(from, to, wanted) {
 }
 
 // Axes below and to the left of a frame. x, y: scales; names with their units.
-export function axes(colours, { left, top, width, height }, x, y, xname, yname, { xticks, yticks, tick = format } = {}) {
+export function axes(colours, { left, top, width, height }, x, y, xname, yname, { xticks, yticks, tick = format, xtick = tick, ytick = tick } = {}) {
   const bottom = top + height, font = { colour: colours.muted, size: 12 };
   const across = (xticks ?? x.ticks(Math.max(2, Math.floor(width / 80)))).map((value) =>
-    line([[x(value), bottom], [x(value), bottom + 4]], colours.line) + label(x(value), bottom + 14, tick(value), font));
+    line([[x(value), bottom], [x(value), bottom + 4]], colours.line) + label(x(value), bottom + 14, xtick(value), font));
   const up = (yticks ?? y.ticks(Math.max(2, Math.floor(height / 45)))).map((value) =>
     line([[left, y(value)], [left + width, y(value)]], colours.line, { "stroke-width": 0.6 }) +
-    label(left - 6, y(value), tick(value), { ...font, at: "end" }));
+    label(left - 6, y(value), ytick(value), { ...font, at: "end" }));
   return h("g", {}, up, across, line([[left, top], [left, bottom], [left + width, bottom]], colours.muted, { "stroke-width": 1 }),
     label(left + width / 2, bottom + 33, xname, { ...font, colour: colours.ink }),
     label(left, top - 14, yname, { ...font, colour: colours.ink, at: "start" }));
