@@ -6,7 +6,8 @@
 from .cache import CacheRace
 from .clocks import Clocks
 from .explorable import Explorable
+from .heads import Heads
 
-EXPLORABLES = (Clocks, CacheRace)  # in the order of the lessons
+EXPLORABLES = (Clocks, Heads, CacheRace)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "CacheRace", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "CacheRace", "Clocks", "Explorable", "Heads"]

@@ -26,6 +26,7 @@ class CacheRace(Explorable):
 
     @classmethod
     def course_data(cls):
+        """Width, depth and heads of each model, by name."""
         return {
             "sizes": {
                 name: {
