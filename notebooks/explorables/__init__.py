@@ -7,7 +7,8 @@ from .cache import CacheRace
 from .clocks import Clocks
 from .explorable import Explorable
 from .heads import Heads
+from .prompt import Prompt
 
-EXPLORABLES = (Clocks, Heads, CacheRace)  # in the order of the lessons
+EXPLORABLES = (Clocks, Heads, CacheRace, Prompt)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "CacheRace", "Clocks", "Explorable", "Heads"]
+__all__ = ["EXPLORABLES", "CacheRace", "Clocks", "Explorable", "Heads", "Prompt"]

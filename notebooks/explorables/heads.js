@@ -1,6 +1,6 @@
 // Lesson 9: what each head of the shipped model reads at a byte, and what the model predicts without it.
 
-import { box, choice, count, explorable, format, h, label, line, on, signed, slider, toggle } from "./shared.js";
+import { box, choice, count, explorable, format, h, label, line, on, signed, slider, toggle, wrap } from "./shared.js";
 
 const LAST = 119, BEST = 5, FADES = 4; // the last byte of the text; predictions; distance of the points of a dotted line
 const ROW = 64; // height of a strip in px
@@ -66,15 +66,6 @@ export function describe({ heads, whole, without }, { byte, layer, head }, { tex
     `at most ${count(median, "byte")} back. All heads together expect ${first(whole)}; without this head it is ${first(without)}. ` +
     `The true byte costs ${whole.cost.toFixed(2)} bits, then ${without.cost.toFixed(2)}; over the text a byte costs ` +
     `${whole.loss.toFixed(2)} bits, without this head ${without.loss.toFixed(2)}.`;
-}
-
-// Row and column of each character in lines that break after spaces.
-function wrap(text, columns) {
-  let row = 0, column = 0;
-  return text.split(/(?<= )/).flatMap((word) => {
-    if (column + word.trimEnd().length > columns) [row, column] = [row + 1, 0];
-    return [...word].map(() => [row, column++]);
-  });
 }
 
 // The places of the text's cells, of the strips and of the predictions.

@@ -83,6 +83,15 @@ export function label(x, y, text, { colour, size = 13, at = "middle", weight, ..
   return h("text", { "dominant-baseline": "central", ...look, ...more }, drawn);
 }
 
+// Row and column of each character in lines that break after spaces.
+export function wrap(text, columns) {
+  let row = 0, column = 0;
+  return text.split(/(?<= )/).flatMap((word) => {
+    if (column + word.trimEnd().length > columns) [row, column] = [row + 1, 0];
+    return [...word].map(() => [row, column++]);
+  });
+}
+
 export const line = (points, colour, more = {}) =>
   h("polyline", {
     points: points.map(([x, y]) => `${short(x)},${short(y)}`).join(" "),
@@ -167,9 +176,9 @@ export const choice = (name, title, options, value = Object.keys(options)[0]) =>
 export const toggle = (name, title, value = false) =>
   ({ kind: "toggle", name, title, value, words: (x) => (x ? "on" : "off") });
 
-// A line of text. maxlength in characters.
-export const input = (name, title, { value = "", maxlength = 200 } = {}) =>
-  ({ kind: "input", name, title, value, maxlength, words: (x) => x });
+// A line of text. maxlength in characters; enter: the name of the button of `press` that the Enter key presses.
+export const input = (name, title, { value = "", maxlength = 200, enter } = {}) =>
+  ({ kind: "input", name, title, value, maxlength, enter, words: (x) => x });
 
 // A value without a control of its own, such as what lies under the pointer.
 export const hidden = (name, value = null) => ({ kind: "hidden", name, value, words: String });
@@ -243,7 +252,25 @@ function row(control, id, change) {
       field.setAttribute("aria-valuetext", words);
     }
   };
-  return { wrapped, update };
+  return { wrapped, field, update };
+}
+
+// The reply of the Python side to a request: it sets `reply` with the request's id. null: none came within the time.
+export function asked(model, request, seconds) {
+  if (model.kernel === false) return Promise.resolve(null);
+  const id = Math.random().toString(36).slice(2);
+  return new Promise((resolve) => {
+    const done = (reply) => {
+      model.off("change:reply", told);
+      clearTimeout(timer);
+      resolve(reply);
+    };
+    const told = () => model.get("reply").id === id && done(model.get("reply"));
+    const timer = setTimeout(done, 1000 * seconds, null);
+    model.on("change:reply", told);
+    model.set("request", { ...request, id });
+    model.save_changes();
+  });
 }
 
 // Make the default export of a module.
@@ -254,7 +281,8 @@ function row(control, id, change) {
 // point(at, stage, numbers, values, data): what the pointer at { x, y, pressed } changes, or null.
 // play: { control, seconds } for a control that can run by itself.
 // press: { name: { title, act(values, numbers, data, model) } }: more buttons; act returns what changes.
-export function explorable({ title, controls, compute, describe, draw, point, play, press = {} }) {
+// begin(model): what changes as soon as the picture is shown, such as whether there is a kernel; may be a promise.
+export function explorable({ title, controls, compute, describe, draw, point, play, press = {}, begin }) {
   function render({ model, el }) {
     const id = `explorable-${++made}`, whole = defaults(controls);
     let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0;
@@ -294,10 +322,18 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
       playing.textContent = "Pause";
       running = setInterval(step, 1000 * play.seconds);
     });
-    const pressed = Object.values(press).map(({ title, act }) => {
-      const made = button(title, async () => change(await act(values, numbers, model.get("data"), model)));
-      return made;
-    });
+    const buttons = Object.fromEntries(Object.entries(press).map(([name, { title, act }]) => {
+      const made = button(title, async () => {
+        if (made.ariaBusy === "true") return;
+        made.ariaBusy = "true";
+        change(await act(values, numbers, model.get("data"), model));
+        made.ariaBusy = "false";
+      });
+      return [name, made];
+    }));
+    const pressed = Object.values(buttons);
+    for (const [i, { enter }] of controls.filter(({ kind }) => kind !== "hidden").entries())
+      if (enter) rows[i].field.addEventListener("keydown", ({ key }) => key === "Enter" && buttons[enter].click());
     const reset = button("Reset", () => {
       stop();
       change(whole);
@@ -363,6 +399,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
     stop();
     take(model.get("values"));
     show();
+    if (begin) Promise.resolve(begin(model)).then((changes) => change(changes, { save: false }));
     return () => {
       stop();
       cancelAnimationFrame(frame);
