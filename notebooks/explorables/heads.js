@@ -1,6 +1,8 @@
 // Lesson 9: what each head of the shipped model reads at a byte, and what the model predicts without it.
 
-import { box, choice, count, explorable, format, h, label, line, on, signed, slider, toggle, wrap } from "./shared.js";
+import {
+  MONO, box, choice, count, explorable, format, h, label, line, on, signed, slider, toggle, wrap,
+} from "./shared.js";
 
 const LAST = 119, BEST = 5, FADES = 4; // the last byte of the text; predictions; distance of the points of a dotted line
 const ROW = 64; // height of a strip in px
@@ -24,8 +26,9 @@ function opened(data) {
   return unpacked.get(data);
 }
 
-// heads[h]: { shares, median, half_life, gamma, loss }; shares[d]: the part of its reading at distance d, with its sign;
-// median: within which distance half of its reading lies; fade: the decay at every fourth distance; loss: bits a byte over the text without this head.
+// heads[h]: { shares, median, half_life, gamma, fade, rise }; shares[d]: the part of its reading at distance d, with its
+// sign; median: within which distance half of its reading lies; fade: the decay at every fourth distance; rise: the bits
+// that a byte of the text costs more without this head.
 // whole, without: { best: [{ token, chance }], cost, loss } of the whole model and of the one without the chosen head.
 export function compute({ byte, layer, head }, data) {
   const { weights, tokens, chances } = opened(data), { gammas, costs, losses } = data, time = LAST + 1;
@@ -37,7 +40,7 @@ export function compute({ byte, layer, head }, data) {
     let passed = 0;
     const median = row.findIndex((x) => (passed += Math.abs(x)) >= all / 2);
     const fade = Array.from({ length: Math.floor(byte / FADES) + 1 }, (_, i) => gamma ** (FADES * i));
-    return { gamma, half_life: Math.log(2) / -Math.log(gamma), shares, median, fade, loss: losses[variant(h)] };
+    return { gamma, half_life: Math.log(2) / -Math.log(gamma), shares, median, fade, rise: losses[variant(h)] - losses[0] };
   });
   const model = (which) => {
     const start = (which * time + byte) * BEST;
@@ -53,17 +56,17 @@ const named = (character) => NAMES[character] ?? `“${character}”`;
 const glyph = (token) =>
   ({ 10: "↵", 32: "␣" })[token] ?? (token > 32 && token < 127 ? String.fromCharCode(token) : `#${token}`);
 const percent = (chance) => (chance < 0.01 ? "< 1 %" : `${Math.round(100 * chance)} %`);
-const change = (loss, base) => {
-  const size = Math.abs(loss - base).toFixed(2);
-  return size === "0.00" ? size : `${loss < base ? "\u2212" : "+"}${size}`;
+const change = (rise) => {
+  const size = Math.abs(rise).toFixed(2);
+  return size === "0.00" ? size : `${rise < 0 ? "\u2212" : "+"}${size}`;
 };
 
 export function describe({ heads, whole, without }, { byte, layer, head }, { text }) {
   const { median, gamma, half_life } = heads[head], next = named(text[byte + 1]);
   const first = ({ best: [{ token, chance }] }) => `${named(String.fromCharCode(token))} at ${percent(chance)}`;
-  return `After byte ${byte + 1}, ${named(text[byte])}, comes ${next}. Head ${head} of layer ${Number(layer) + 1} decays by half in ` +
-    `${format(half_life, 2)} bytes (γ = ${format(gamma, 4)}); half of what it reads here lies ` +
-    `at most ${count(median, "byte")} back. All heads together expect ${first(whole)}; without this head it is ${first(without)}. ` +
+  return `After byte ${byte + 1}, ${named(text[byte])}, comes ${next}. Head ${head} of layer ${Number(layer) + 1} decays by ` +
+    `half in ${format(half_life, 2)} bytes (γ = ${format(gamma, 4)}); half of what it reads here lies at most ` +
+    `${count(median, "byte")} back. All heads together expect ${first(whole)}; without this head it is ${first(without)}. ` +
     `The true byte costs ${whole.cost.toFixed(2)} bits, then ${without.cost.toFixed(2)}; over the text a byte costs ` +
     `${whole.loss.toFixed(2)} bits, without this head ${without.loss.toFixed(2)}.`;
 }
@@ -74,8 +77,6 @@ function places({ width }, text) {
   const strips = top + (cells[cells.length - 1][0] + 1) * line + 40;
   return { cell, line, top, left, cells, strips, below: strips + HEADS.length * ROW + 56, brief: width < 740 };
 }
-
-const MONO = { "font-family": "ui-monospace, Menlo, Consolas, monospace" };
 
 export function draw(stage, numbers, values, data) {
   const at = places(stage, data.text);
@@ -103,11 +104,12 @@ function reading({ at, colours }, { heads }, { byte, layer, head }, { text }) {
 }
 
 // A strip for each head of the layer: bars by distance, the framed byte at the right.
-function strips({ at, width, colours }, { heads, whole }, { head }) {
-  const right = width - 8, wide = (right - 4) / (LAST + 1), tall = 20, place = (distance) => right - (distance + 0.5) * wide;
-  const ink = { colour: colours.ink }, end = at.strips + HEADS.length * ROW;
-  const drawn = heads.map(({ shares, median, gamma, half_life, fade, loss }, i) => {
-    const top = at.strips + i * ROW, middle = top + 39, chosen = String(i) === head, most = Math.max(...shares.map(Math.abs));
+function strips({ at, width, colours }, { heads }, { head }) {
+  const right = width - 8, wide = (right - 4) / (LAST + 1), place = (distance) => right - (distance + 0.5) * wide;
+  const tall = 20, ink = { colour: colours.ink }, end = at.strips + HEADS.length * ROW;
+  const drawn = heads.map(({ shares, median, gamma, half_life, fade, rise }, i) => {
+    const top = at.strips + i * ROW, middle = top + 39, chosen = String(i) === head;
+    const most = Math.max(...shares.map(Math.abs));
     const bar = (share, d) => `M${(place(d) - 0.42 * wide).toFixed(1)} ${middle}` +
       `h${(0.84 * wide).toFixed(1)}v${((-tall * share) / most).toFixed(1)}h${(-0.84 * wide).toFixed(1)}z`;
     const bars = [[1, colours.blue], [-1, colours.orange]].map(([sign, fill]) => {
@@ -122,7 +124,7 @@ function strips({ at, width, colours }, { heads, whole }, { head }) {
       ? `head ${i}: halves in ${format(half_life, 2)}, reads ${median}`
       : `head ${i}: γ = ${format(gamma, 4)}, half-life ${format(half_life, 2)} bytes; ` +
         `half of what it reads is within ${count(median, "byte")}`;
-    const cost = `off: ${change(loss, whole.loss)}${at.brief ? "" : " bits a byte"}`;
+    const cost = `off: ${change(rise)}${at.brief ? "" : " bits a byte"}`;
     return (chosen ? box(0, top - 2, width, ROW - 1, colours.faint, { stroke: colours.line }) : "") +
       label(6, top + 9, name, { ...look, at: "start" }) + label(right - 2, top + 9, cost, { ...look, at: "end" }) +
       line([[4, middle], [right, middle]], colours.line, { "stroke-width": 1 }) + fades.join("") + bars.join("") +

@@ -92,6 +92,9 @@ export function wrap(text, columns) {
   });
 }
 
+// The look of a text in which each byte has its cell.
+export const MONO = { "font-family": "ui-monospace, Menlo, Consolas, monospace" };
+
 export const line = (points, colour, more = {}) =>
   h("polyline", {
     points: points.map(([x, y]) => `${short(x)},${short(y)}`).join(" "),
