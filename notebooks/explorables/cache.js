@@ -34,7 +34,7 @@ export function compute({ written, model, batch, share, wide }, { sizes }) {
 export function describe({ tokens, texts, cache, state, times, equal, full }, { model }, { sizes }) {
   const { dim, layers } = sizes[model], larger = cache > state ? "cache" : "state";
   const both = cache === state ? "Both are equal now" : `The ${larger} is ${format(times, 2)} times as large`;
-  const place = cache > GPU ? "This cache does not fit into 80 GB" : `The cache fills 80 GB at ${count(full, "token")}`;
+  const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${count(full, "token")}`;
   const often = texts === 1 ? "" : ` of each of ${texts} texts`;
   return `With ${layers} layers of width ${whole(dim)}, a Transformer has filled a cache of ${bytes(cache)} after ` +
     `${count(tokens, "token")}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +

@@ -130,7 +130,7 @@ export function draw(stage, { prompt, size, agree, kept, again, same, both, step
   const bottom = theirs.bottom + 16;
   const verdict = both === 0 ? "Nothing to compare yet: one lane still reads"
     : `${same} of ${count(both, "byte")} ${both === 1 ? "is" : "are"} the same` +
-      (same < both && !narrow ? "; red lines mark the others" : " so far");
+      (same < both && !narrow ? "; red lines mark the others" : both < agree.length ? " so far" : "");
   const judged = label(4, bottom, verdict, { ...ink, colour: same < both ? colours.red : colours.ink, weight: 600 });
   const drawn = h("g", {}, race, cursor, state, mine.drawn, title, past.drawn, theirs.drawn, judged);
   return { height: bottom + 14, drawn };

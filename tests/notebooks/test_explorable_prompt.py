@@ -121,8 +121,8 @@ def test_words_say_whether_it_is_recorded():
 def test_odd_bytes_are_drawn():
     record = Prompt.course_data()["recorded"][0]
     odd = record | {
-        "prompt": list("é€😀\n".encode()) + [0xFF, 0xC3, 0x28, 0x00],
-        "again": [0xE2, 0x82] + record["again"][2:],
+        "prompt": [*"é€😀\n".encode(), 0xFF, 0xC3, 0x28, 0x00],
+        "again": [0xE2, 0x82, *record["again"][2:]],
     }
     question = {"what": "picture", "values": {"prompt": "own", "step": 264}, "data": {"recorded": [], "own": odd}}
     svg = ask("prompt", [question])[0]["svg"]
