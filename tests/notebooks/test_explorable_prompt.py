@@ -1,9 +1,13 @@
 """The prompt: what is written is what `refimpl.sampling.sample` writes, read again or from a state that was saved."""
 
+import json
+import subprocess
+
 import numpy as np
 import pytest
 from explorables import Prompt
-from explorables.node import ask, compute
+from explorables.explorable import HERE
+from explorables.node import ask, compute, node
 from explorables.prompt import BACK, LENGTH, LONGEST, SEED, TEMPERATURE, load, loaded, saved, write_on
 
 from refimpl import State, forward, retention_chunkwise
@@ -104,6 +108,33 @@ def test_a_kernel_answers_a_prompt_and_says_what_is_wrong():
         widget.request = {"id": wrong, "prompt": prompt}
         assert widget.reply == {"id": wrong, "error": wrong}
         assert widget.data["own"] == own
+
+
+ASKED = """
+import { asked, standalone } from "SHARED";
+const listeners = new Set(), state = { reply: {} };
+const answering = {
+  get: (name) => state[name], set: (name, value) => (state[name] = value),
+  on: (_, told) => listeners.add(told), off: (_, told) => listeners.delete(told),
+  save_changes: () => setTimeout(() => {
+    for (const id of ["another", state.request.id]) {
+      state.reply = { id, error: state.request.prompt };
+      for (const told of [...listeners]) told();
+    }
+  }),
+};
+const silent = { ...answering, save_changes: () => {} };
+const { error } = await asked(answering, { prompt: "In the" }, 5);
+const none = [await asked(silent, {}, 0.01), await asked(standalone({}, {}), {}, 5)];
+console.log(JSON.stringify([error, ...none, listeners.size]));
+"""
+
+
+def test_a_request_gets_its_own_reply_or_none_in_time():
+    program = ASKED.replace("SHARED", (HERE / "shared.js").as_uri())
+    command = [node(), "--input-type=module", "--eval", program]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(answer.stdout) == ["In the", None, None, 0]
 
 
 def test_words_say_whether_it_is_recorded():
