@@ -5,7 +5,8 @@
 
 from .clocks import Clocks
 from .explorable import Explorable
+from .forms import Forms
 
-EXPLORABLES = (Clocks,)  # in the order of the lessons
+EXPLORABLES = (Forms, Clocks)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms"]
