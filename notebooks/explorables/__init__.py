@@ -6,7 +6,8 @@
 from .clocks import Clocks
 from .explorable import Explorable
 from .forms import Forms
+from .state import StateMovie
 
-EXPLORABLES = (Forms, Clocks)  # in the order of the lessons
+EXPLORABLES = (Forms, StateMovie, Clocks)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms", "StateMovie"]
