@@ -6,8 +6,9 @@
 from .clocks import Clocks
 from .explorable import Explorable
 from .forms import Forms
+from .layer import LayerDiagram
 from .state import StateMovie
 
-EXPLORABLES = (Forms, StateMovie, Clocks)  # in the order of the lessons
+EXPLORABLES = (Forms, StateMovie, Clocks, LayerDiagram)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms", "StateMovie"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms", "LayerDiagram", "StateMovie"]
