@@ -7,8 +7,9 @@ from .clocks import Clocks
 from .explorable import Explorable
 from .forms import Forms
 from .layer import LayerDiagram
+from .model import ModelDiagram
 from .state import StateMovie
 
-EXPLORABLES = (Forms, StateMovie, Clocks, LayerDiagram)  # in the order of the lessons
+EXPLORABLES = (Forms, StateMovie, Clocks, LayerDiagram, ModelDiagram)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms", "LayerDiagram", "StateMovie"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Forms", "LayerDiagram", "ModelDiagram", "StateMovie"]

@@ -12,9 +12,9 @@ export const controls = [
   slider("size", "chunk size C", { value: 3, min: 1, max: TIME, words: (size) => NAMED[size] ?? `${size} tokens` }),
 ];
 
-// weights (T, T); writes, states (T, K, V): what each token adds, and the state after it; parallel, recurrent, chunkwise
-// (T, V): the outputs; carried: the states after the tokens `ends`, where chunks end; start: tokens before the chunk of n;
-// score, decay, weight: of the pair (n, m); difference: the largest of any two forms; largest: the largest output.
+// weights (T, T); writes, states (T, K, V): what each token adds, the state after it; parallel, recurrent, chunkwise
+// (T, V): the outputs; carried: the states after the tokens `ends`, where chunks end; start: tokens before the chunk of
+// n; score, decay, weight: of the pair (n, m); difference: the largest of any two forms; largest: the largest output.
 export function compute({ n, m, gamma, size }, { q, k, v }) {
   const ends = Array.from({ length: Math.ceil(q.length / size) }, (_, i) => Math.min((i + 1) * size, q.length));
   const all = parallel(q, k, v, gamma), chain = recurrent(q, k, v, gamma), chunks = chunkwise(q, k, v, gamma, ends);

@@ -32,9 +32,9 @@ function split(x, heads) {
   return Array.from({ length: heads }, (_, head) => x.map((values) => values.slice(head * size, (head + 1) * size)));
 }
 
-// All that the layer computes: q, k, v with heads side by side; turnedQ and turnedK, which is scaled; weights (H, T, T);
-// states (H, K, V) after token n; retained, normed (H, T, V); merged, gateIn, gate, gated and out (T, ...). rows, state,
-// held: the numbers that exist at this step in this form, and their sum; difference: the largest of the forms' outputs.
+// All that the layer computes: q, k, v with heads side by side; turnedQ and turnedK, also scaled; weights (H, T, T);
+// states (H, K, V) after token n; retained, normed (H, T, V); merged, gateIn, gate, gated and out (T, ...). rows,
+// state, held: how many numbers exist at this step in this form, and their sum; difference: the largest of the two outputs.
 export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas, theta, eps }) {
   const heads = gammas.length, [q, k, v] = [w_q, w_k, w_v].map((w) => times(x, w));
   const turn = (rows) => split(rows, heads).map((part) => part.map((values, m) => rotate(values, m, theta)));

@@ -12,9 +12,9 @@ export const controls = [
   }),
 ];
 
-// state, faded, written: S_n, gamma S_(n-1), k_n^T v_n; peak: the largest number of the whole movie; shares: gamma^(n-m);
-// half: bytes in which a share halves; left: of how many bytes 1 % or more is left; held, cache: the numbers that this
-// head and a head of a Transformer keep by now; ratio: cache over held, above 1 from byte `crossing` on.
+// state, faded, written: S_n, gamma S_(n-1), k_n^T v_n; peak: the largest number of the movie; shares: gamma^(n-m); half:
+// bytes in which a share halves; left: of how many bytes 1 % or more is left; held, cache: the numbers that this head and
+// a head of a Transformer keep by now; ratio: cache over held, above 1 from byte `crossing` on.
 export function compute({ n, slow }, { keys, values, key_dim, value_dim }) {
   const gamma = decayOf(slow), nothing = zeros(keys[0].length, values[0].length), none = keys[0].map(() => 0);
   let last = nothing;
@@ -35,9 +35,9 @@ export function describe({ gamma, half, left, held, cache, ratio, crossing }, { 
   const halves = count(Number(half.toPrecision(3)), "byte");
   return `Byte ${n}, ${byte}, has just been added to the state, after all that was in it was multiplied by ` +
     `γ = ${format(gamma, 4)}. A byte fades to half in ${halves}; at least 1 % is left of ${left} of the ` +
-    `${count(n, "byte")} read. The state of this head has ${format(held, 6)} numbers however much it has read; a head of ` +
-    `a Transformer keeps ${format(cache, 6)} by now, ${format(ratio)} times as many, and more than the state from byte ` +
-    `${crossing} on.`;
+    `${count(n, "byte")} read. The state of this head has ${format(held, 6)} numbers however much it has read; a head ` +
+    `of a Transformer keeps ${format(cache, 6)} by now, ${format(ratio)} times as many, and more than the state from ` +
+    `byte ${crossing} on.`;
 }
 
 // Where things stand; cells: the place of each byte, in lines that break between words.
