@@ -6,8 +6,8 @@ import { chunkwise, decayMask, parallel, recurrent, write, zeros } from "./reten
 const TIME = 9, NAMED = { 1: "1: recurrent", [TIME]: `${TIME}: parallel` };
 
 export const controls = [
-  slider("n", "token n, which reads", { value: 8, min: 1, max: TIME, words: (n) => `token ${n}` }),
-  slider("m", "token m, which is read", { value: 2, min: 1, max: TIME, words: (m) => `token ${m}` }),
+  slider("n", "token n reads", { value: 8, min: 1, max: TIME, words: (n) => `token ${n}` }),
+  slider("m", "token m is read", { value: 2, min: 1, max: TIME, words: (m) => `token ${m}` }),
   slider("gamma", "decay γ", { value: 0.75, min: 0.5, max: 1, step: 0.01, words: (x) => `${format(x)} a token` }),
   slider("size", "chunk size C", { value: 3, min: 1, max: TIME, words: (size) => NAMED[size] ?? `${size} tokens` }),
 ];
