@@ -15,9 +15,10 @@ export const controls = [
 // shapes: of what leaves each stage; parameters: of each stage, then of the parts of a block and of all; mixing:
 // numbers in which the bytes of a block meet, weights (H, T, T) or a state (H, K, V); kept: the states of all
 // blocks; cache: what a Transformer of this size keeps, more from byte `crossing` on; guesses: [byte, p] after the
-// embedding and each block.
+// embedding and each block; since: the first of them with the byte of the last.
 export function compute({ n, form }, data) {
   const { vocab, dim, layers, heads, key_dim, value_dim, ffn_dim, gate, gated_ffn, guesses, text } = data;
+  const now = guesses.map((stage) => stage[n - 1]);
   const rows = form === "parallel" ? n : 1, keys = heads * key_dim, values = heads * value_dim, ends = vocab * dim;
   const retention = dim * (2 * keys + (gate ? 2 : 1) * values) + values * dim;
   const feedForward = (gated_ffn ? 3 : 2) * dim * ffn_dim, block = retention + feedForward + 2 * dim;
@@ -28,7 +29,7 @@ export function compute({ n, form }, data) {
     mixing: form === "parallel" ? heads * n * n : heads * key_dim * value_dim,
     kept: layers * heads * key_dim * value_dim, cache: layers * heads * (key_dim + value_dim) * n,
     crossing: Math.floor((key_dim * value_dim) / (key_dim + value_dim)) + 1,
-    guesses: guesses.map((stage) => stage[n - 1]), next: text[n],
+    guesses: now, since: now.findLastIndex(([byte]) => byte !== now[layers][0]) + 1, next: text[n],
   };
 }
 
@@ -39,13 +40,14 @@ const named = (byte) => {
   return odd ?? (byte > " " && byte <= "~" ? byte : `byte ${byte.charCodeAt(0)}`);
 };
 
-export function describe({ shapes, parameters, total, mixing, kept, cache, crossing, guesses }, { n, step, form }) {
-  const [byte, p] = guesses[LAYERS], wrong = guesses.findLastIndex((stage) => stage[0] !== byte);
+export function describe(numbers, { n, step, form }) {
+  const { shapes, parameters, total, mixing, kept, cache, crossing, guesses, since } = numbers;
+  const [byte, p] = guesses[LAYERS];
   const memory = form === "parallel"
     ? `In each block all bytes meet in ${thousands(mixing)} weights, and for the next byte all are read again`
     : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the ` +
       `text; a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
-  const same = wrong < 0 ? "the embedding" : BLOCKS[wrong], shape = shapes[step].join(" × ");
+  const same = STAGES[since + 1], shape = shapes[step].join(" × ");
   return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; had it ended ` +
     `earlier, it would expect the same from ${same} on. What leaves “${STAGES[step]}” has the shape ${shape}; ` +
     `${thousands(parameters[step])} of ${thousands(total)} parameters are there. ${memory}.`;

@@ -12,7 +12,7 @@ export const controls = [
   slider("slow", "decay γ", { value: 5, min: 1, max: 10, words: (slow) => `${format(decayOf(slow), 4)} a byte` }),
 ];
 
-// state, faded, written: S_n, gamma S_(n-1), k_n^T v_n; peak: the largest number of the movie; shares: gamma^(n-m);
+// state, faded, written: S_n, gamma S_(n-1), k_n^T v_n; full: half of the largest number; shares: gamma^(n-m);
 // half: bytes in which a share halves; left: of how many bytes 1 % or more is left; held, cache: the numbers that
 // this head and a head of a Transformer keep by now; ratio: cache over held, above 1 from byte `crossing` on.
 export function compute({ n, slow }, { keys, values, key_dim, value_dim }) {
@@ -24,7 +24,7 @@ export function compute({ n, slow }, { keys, values, key_dim, value_dim }) {
   return {
     gamma, state: states[n - 1], written: write(nothing, keys[n - 1], values[n - 1], gamma),
     faded: write(states[n - 2] ?? nothing, none, values[n - 1], gamma),
-    peak: Math.max(...states.map((state) => Math.max(...state.map((x) => Math.max(...x, -Math.min(...x)))))),
+    full: Math.max(...states.map((state) => Math.max(...state.map((x) => Math.max(...x, -Math.min(...x)))))) / 2,
     shares, half: Math.log(0.5) / Math.log(gamma), left: shares.filter((share) => share >= 0.01).length,
     held, cache, ratio: cache / held, crossing: Math.floor(held / (key_dim + value_dim)) + 1,
   };
@@ -57,13 +57,13 @@ function layout({ width, narrow }, text) {
 
 export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value_dim }) {
   const { colours } = stage, { big, small, gap, left, top, wide, high, cells, chart } = layout(stage, text);
-  const { state, faded, written, peak, shares, held, cache } = numbers;
+  const { state, faded, written, full, shares, held, cache } = numbers;
   const ink = { colour: colours.ink, size: 14 }, title = { ...ink, weight: 600, at: "start" };
   const muted = { colour: colours.muted, size: 12, at: "start" }, upper = 44, lower = upper + big - small;
   const tile = (matrix, x, y, side, name) => {
     const cell = side / matrix.length, gap = cell > 8 ? 1 : 0;
     const cells = matrix.flatMap((numbers, row) => numbers.map((value, column) =>
-      [x + column * cell, y + row * cell, cell - gap, cell - gap, signed(colours, stepped((2 * value) / peak), 1)]));
+      [x + column * cell, y + row * cell, cell - gap, cell - gap, signed(colours, stepped(value / full), 1)]));
     return label(x, y - 15, name, { ...ink, at: "start" }) + patches(cells) +
       box(x, y, side, side, "none", { stroke: colours.muted });
   };
@@ -71,7 +71,7 @@ export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value
     label(small + gap / 2, upper + small / 2, "=", { ...ink, size: 20 }) +
     tile(state, small + gap, upper, big, `the state S_{${n}}`);
   const notes = [
-    `blue above 0, orange below; full from ±${format(peak / 2)}`,
+    `blue above 0, orange below; full from ±${format(full)}`,
     `drawn: ${keys[0].length} of ${key_dim} key channels (rows) and`,
     `${values[0].length} of ${value_dim} value channels, head 1, layer 1`,
   ].map((words, i) => label(0, upper + big + 18 + 17 * i, words, muted));
