@@ -367,7 +367,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
 
     function show() {
       frame = 0;
-      const dark = isDark(), width = Math.max(280, Math.floor(root.clientWidth) - 2);
+      const dark = isDark(), width = Math.max(272, Math.floor(root.clientWidth) - 16);
       const data = model.get("data");
       stage = { width, narrow: width < 560, colours: dark ? DARK : LIGHT, dark };
       numbers = compute(values, data);
