@@ -22,7 +22,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from refimpl.bench.labels import name_lines
+from refimpl.bench.drawing import name_lines
 
 # Use the fonts that come with matplotlib, not those of the system or of an old cache: the same bytes everywhere.
 fontManager.ttflist[:] = [font for font in fontManager.ttflist if not font.name.startswith("DejaVu")]

@@ -1,41 +1,45 @@
-"""Names beside the ends of lines, in place of a legend."""
+"""What figures share: their size on a page, and names beside the ends of lines in place of a legend."""
 
 import numpy as np
 
+# On a page a figure is about 700 pixels wide. At this width in inches 8 points are then 8 points.
+WIDTH = 7.2
+PAGE = {
+    "font.size": 8.5, "axes.titlesize": 9.5, "axes.labelsize": 8.5, "xtick.labelsize": 8.0, "ytick.labelsize": 8.0,
+    "figure.titlesize": 9.5, "axes.spines.top": False, "axes.spines.right": False, "grid.color": "0.9",
+    "axes.axisbelow": True,
+}  # fmt: skip
 
-def name_lines(panel, *, fontsize=9.0, gap=1.25, right=1.02):
+
+def name_lines(panel, named=None, *, fontsize=9.0, gap=1.25, right=1.02, color=None):
     """Write the label of each line of a panel of Matplotlib beside its last point, in its colour; call it last.
 
     Names that would overlap move apart and stay joined to their line by a hair; one of a line that ends early stands at
-    that end. gap: from name to name in font sizes; right: where names begin, in widths of the panel. Lines without a
-    label, or with one that begins with _, get none.
+    that end. named: pairs of a name and a line, by default all lines whose label does not begin with _. gap: from name
+    to name in font sizes; right: where names begin, in widths of the panel; color: of the names, None for their lines'.
     """
+    if named is None:
+        named = [(line.get_label(), line) for line in panel.lines if not line.get_label().startswith("_")]
     panel.figure.draw_without_rendering()  # settles limits and layout, so that heights below are those of the page
     box, pixels, far = panel.get_window_extent(), panel.figure.dpi / 72, []
-    for line in panel.lines:
+    for name, line in named:
         points = np.asarray(line.get_xydata())
         points = points[np.isfinite(points).all(axis=1)]
-        if line.get_label().startswith("_") or not len(points):
+        if not len(points):
             continue
         x, y = panel.transData.transform(points[-1])
         if x < box.x0 + 0.9 * box.width:
-            panel.annotate(
-                line.get_label(),
-                points[-1],
-                (5, 2),
-                textcoords="offset points",
-                color=line.get_color(),
-                fontsize=fontsize,
-            )
+            look = {"color": color or line.get_color(), "fontsize": fontsize}
+            panel.annotate(name, points[-1], (5, 2), textcoords="offset points", **look)
         else:
-            far.append((line, points[-1], y))
-    places = apart([y for _, _, y in far], gap * fontsize * pixels, box.y0, box.y1)
-    for (line, end, _), place in zip(far, places, strict=True):
-        hair = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.7, "relpos": (0, 0.5)}
+            far.append((name, line, points[-1], y))
+    places = apart([y for *_, y in far], gap * fontsize * pixels, box.y0, box.y1)
+    for (name, line, end, _), place in zip(far, places, strict=True):
+        hair = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.8, "relpos": (0, 0.5)}
         hair |= {"shrinkA": 1, "shrinkB": 2}
         panel.annotate(
-            line.get_label(), end, (right, (place - box.y0) / box.height), textcoords="axes fraction",
-            color=line.get_color(), fontsize=fontsize, va="center", arrowprops=hair, annotation_clip=False,
+            name, end, (right, (place - box.y0) / box.height), textcoords="axes fraction",
+            color=color or line.get_color(), fontsize=fontsize, va="center", arrowprops=hair, annotation_clip=False,
         )  # fmt: skip
 
 
