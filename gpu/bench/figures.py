@@ -27,6 +27,7 @@ def training_figure(results):
     times = sorted({row["time"] for row in rows})
     names = list(dict.fromkeys(map(label, rows)))
     figure = Figure(figsize=(WIDTH, 0.7 + len(times) * (0.6 + 0.21 * len(names))), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # inches, beside the longest name
     panels = figure.subplots(len(times), 1, sharex=True, squeeze=False)[:, 0]
     for panel, time in zip(panels, times, strict=True):
         here = sorted((row for row in rows if row["time"] == time), key=lambda row: -row["tokens_per_second"])

@@ -19,7 +19,7 @@ RANGES = {
 RECIPES = {"split": "γⁿ · γ⁻ᵐ, then mask", "late": "γⁿ⁻ᵐ, times mask", "early": "mask, then γⁿ⁻ᵐ"}
 FUTURE, RIGHT, OFF, INFINITE, NAN = range(5)
 WORDS = {FUTURE: "future: 0", RIGHT: "right", OFF: "off by more than 2 %", INFINITE: "inf", NAN: "NaN"}
-SHADES = ListedColormap([FAINT, "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
+SHADES = ListedColormap([FAINT, "#BFD9EA", "#EFB24A", "#7A3B00", "#000000"])  # each darker than the one before
 
 
 def in_precision(x, precision):

@@ -69,8 +69,9 @@ def executed(notebook, root):
 
 
 def sized(notebook, root, least=35, most=65, longest=25):
-    """35 to 65 cells; a median code cell of at most 8 lines, none above 25."""
-    cells, lines = len(notebook["cells"]), [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
+    """35 to 65 cells that are not folded; their code has a median of at most 8 lines, none above 25."""
+    open_cells = [cell for cell in notebook["cells"] if not cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    cells, lines = len(open_cells), [len(cell["source"].splitlines()) for cell in code_cells({"cells": open_cells})]
     if not least <= cells <= most:
         yield f"{cells} cells, not {least} to {most}"
     if median(lines) > 8:
