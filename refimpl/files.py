@@ -30,7 +30,7 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes) -> None:
         raise
 
 
-def save_figure(path: str | os.PathLike[str], figure: Any, dpi: int = 130) -> None:
+def save_figure(path: str | os.PathLike[str], figure: Any, dpi: int = 150) -> None:
     """Write a Matplotlib figure as PNG with `write_atomically`; what its font lacks becomes an empty box."""
     png = io.BytesIO()
     with warnings.catch_warnings():

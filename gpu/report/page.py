@@ -7,12 +7,15 @@ Markdown. No number of the page is typed by hand, and all its sentences are in t
 """
 
 import functools
+import itertools
 import re
 from pathlib import Path
 
 import jinja2
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from refimpl.bench.drawing import PAGE, WIDTH, name_lines
 from refimpl.files import save_figure, write_atomically
 
 from ..bench.rows import label
@@ -89,16 +92,17 @@ def span(values, form):
     return low if low == high else f"{low} to {high}"
 
 
+@rc_context(PAGE)
 def curves(study):
-    """Held-out loss against steps, a line a seed."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for row in study["rows"]:
-        for number, evaluations in enumerate(row["evaluations"]):
-            label = row["variant"] if number == 0 else None
-            axes.plot(*zip(*evaluations, strict=True), color=COLOURS.get(row["variant"]), linewidth=1.2, label=label)
+    """Held-out loss against steps, a line a seed, a dash a variant."""
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+    axes, named = figure.subplots(), []
+    for row, dashes in zip(study["rows"], itertools.cycle(("-", "--", "-.", ":"))):
+        look = {"color": COLOURS.get(row["variant"]), "linestyle": dashes, "linewidth": 1.3}
+        lines = [axes.plot(*zip(*evaluations, strict=True), **look)[0] for evaluations in row["evaluations"]]
+        middle = sorted(lines, key=lambda line: line.get_ydata()[-1])[len(lines) // 2]
+        named.append((row["variant"].replace("$", r"\$"), middle))
     axes.set(xlabel="step", ylabel="bits per byte, held-out text")
-    axes.grid(alpha=0.3)
-    for text in axes.legend().get_texts():
-        text.set_parse_math(False)  # a name may hold $
+    axes.grid()
+    name_lines(axes, named)
     return figure

@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 from refimpl import chunk_decays, decay_mask
 
 from .explorer import Explorer, slider
-from .style import AMOUNT, BLUE, INK, LINES, ORANGE, PALE, cells, frame, new_picture, panels, styled
+from .style import BLUE, INK, LINES, ORANGE, PALE, cells, frame, new_picture, panels, styled
 
 
 def cost(time, chunk_size, key_dim, value_dim):
@@ -51,9 +51,9 @@ def blocks(gamma, time, chunk_size, key_dim, value_dim):
         _outline(ax, start, length)
         if i:
             ax.add_patch(Rectangle((-0.5, start - 0.5), start, length, facecolor="#FBE9DC", edgecolor="none", zorder=0))
-            ax.text(start / 2 - 0.5, start + length / 2 - 0.5, f"$S_{{[{i}]}}$", ha="center", va="center", color=ORANGE)
+            ax.text(start / 2 - 0.5, start + length / 2 - 0.5, f"$S_{{[{i}]}}$", ha="center", va="center", fontsize=10)
     ax.set(ylabel="token n", xticks=[])
-    ax.set_title("blue: scores, all at once; orange: read from a state", loc="left", fontsize=8.5)
+    ax.set_title("decays; blue: a block at once, orange: through a state", loc="left", fontsize=8.5)
     ax = picture.add_axes((0.44, 0.2, cell, side), label="xi")
     _amounts(ax, xi[:, None])
     ax.set(title="ξ", xticks=[], yticks=[])
@@ -133,11 +133,11 @@ def _amounts(ax, matrix, limit=1.0):
     def text(value):
         return f"{value:.2f}".removesuffix(".00").lstrip("0") or "0"
 
-    look = {"cmap": AMOUNT, "vmin": 0, "vmax": limit, "aspect": "equal", "zorder": 1}
-    cells(ax, np.ma.masked_equal(matrix, 0.0), text, lambda value: value > 0.55 * limit, fontsize=6.5, **look)
+    look = {"vmin": 0, "vmax": limit, "aspect": "equal", "zorder": 1}
+    cells(ax, np.ma.masked_equal(matrix, 0.0), text, fontsize=8, **look)
     ax.set_xticks(range(matrix.shape[1]), range(1, matrix.shape[1] + 1))
     ax.set_yticks(range(matrix.shape[0]), range(1, matrix.shape[0] + 1))
-    ax.tick_params(labelsize=7.5)
+    ax.tick_params(labelsize=8)
 
 
 def _outline(ax, start, length):

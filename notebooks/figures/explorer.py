@@ -35,7 +35,7 @@ class Explorer(widgets.VBox):
 
     def __init__(self, draw, **controls):
         self.draw, self.controls = draw, controls
-        self.screen, self.words = widgets.Image(format="png"), widgets.HTML()
+        self.screen, self.words = widgets.HTML(), widgets.HTML()
         super().__init__([*controls.values(), self.screen, self.words])
         for control in controls.values():
             control.observe(self.redraw, names="value")
@@ -50,9 +50,8 @@ class Explorer(widgets.VBox):
     def redraw(self, change=None):
         """Draw the picture for the values of the controls."""
         self.picture = self.draw(**{name: control.value for name, control in self.controls.items()})
-        self.screen.value, self.screen.width = self.picture.png(), str(self.picture.width)
+        self.screen.value = self.picture.html()
         self.words.value = f'<span role="status">{self.picture.description}</span>'
 
     def _repr_mimebundle_(self, **kwargs):
-        still, metadata = self.picture._repr_mimebundle_()
-        return still | super()._repr_mimebundle_(**kwargs), metadata
+        return self.picture._repr_mimebundle_() | super()._repr_mimebundle_(**kwargs)

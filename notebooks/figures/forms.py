@@ -7,7 +7,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from refimpl import decay_mask, retention_chunkwise, retention_parallel, retention_recurrent
 
-from .style import AMOUNT, BLUE, INK, ORANGE, bare, frame, future, new_picture, styled
+from .style import AMOUNT, BLUE, GREY, INK, ORANGE, bare, frame, future, new_picture, styled
 
 
 @styled
@@ -101,12 +101,12 @@ def _draw_parallel(ax, scores, states, chunk_size):
     for start in range(0, time, chunk_size):
         frame(ax, start, start, chunk_size, chunk_size, BLUE, 2.4)
     ax.set(xlim=(0, time), ylim=(time, 0))
-    ax.text(time * 0.97, time * 0.05, "the future:\nzero", ha="right", va="top", fontsize=8.5, color="#666666")
+    ax.text(time * 0.97, time * 0.05, "the future:\nzero", ha="right", va="top", fontsize=8.5, color=GREY)
 
 
 def _draw_recurrent(ax, scores, states, chunk_size):
     """The chain of states, a row for each chunk; the chunkwise form carries the last state of a row."""
-    limit, size, rows = max(s.max() for s in states), 0.62, -(-len(states) // chunk_size)
+    limit, size, rows = max(s.max() for s in states), 0.5, -(-len(states) // chunk_size)
     centre = size / 2
     for n, state in enumerate(states):
         row, column = divmod(n, chunk_size)
@@ -115,12 +115,24 @@ def _draw_recurrent(ax, scores, states, chunk_size):
         ax.text(column + centre, row - 0.05, f"$S_{n + 1}$", ha="center", va="bottom", fontsize=9.5)
         if column < chunk_size - 1 and n + 1 < len(states):
             _arrow(ax, (column + size + 0.03, row + centre), (column + 0.98, row + centre))
-            ax.text(column + (1 + size) / 2, row + centre - 0.06, "×γ", ha="center", va="bottom", fontsize=8)
+            middle = column + (1 + size) / 2
+            ax.text(middle, row + centre - 0.05, "×γ", ha="center", va="bottom", fontsize=9)
+            ax.text(
+                middle, row + centre + 0.06, f"$+\\,k_{{{n + 2}}}^T v_{{{n + 2}}}$", ha="center", va="top", fontsize=8
+            )
         elif n + 1 < len(states):  # from the end of a row to the next
             lower = row + (1 + size) / 2 - 0.06
             points = [(column + centre, row + size), (column + centre, lower), (-0.2, lower), (-0.2, row + 1 + centre)]
             ax.plot(*zip(*points, strict=True), color=ORANGE, linewidth=1.4, zorder=1)
             _arrow(ax, points[-1], (-0.01, row + 1 + centre), ORANGE)
+            ax.text(
+                column - 0.03,
+                lower - 0.02,
+                f"×γ  $+\\,k_{{{n + 2}}}^T v_{{{n + 2}}}$",
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
     ax.set(xlim=(-0.3, chunk_size - 1 + size + 0.1), ylim=(rows - 1 + size + 0.1, -0.25), aspect="equal")
     ax.set(xticks=[], yticks=[])
     bare(ax)

@@ -19,7 +19,7 @@ RANGES = {
 RECIPES = {"split": "γⁿ · γ⁻ᵐ, then mask", "late": "γⁿ⁻ᵐ, times mask", "early": "mask, then γⁿ⁻ᵐ"}
 FUTURE, RIGHT, OFF, INFINITE, NAN = range(5)
 WORDS = {FUTURE: "future: 0", RIGHT: "right", OFF: "off by more than 2 %", INFINITE: "inf", NAN: "NaN"}
-SHADES = ListedColormap([FAINT, "#BFD9EA", "#E69F00", "#7A3B00", "#000000"])  # each darker than the one before
+SHADES = ListedColormap([FAINT, "#BFD9EA", "#EFB24A", "#7A3B00", "#000000"])  # each darker than the one before
 
 
 def in_precision(x, precision):
@@ -86,15 +86,17 @@ def how_it_breaks(gamma, time, precision):
     j = np.unique(np.linspace(0, time, 300).round())
     with np.errstate(over="ignore", divide="ignore"):
         rising, falling = (np.log10(in_precision(power, precision)) for power in (rounded**-j, rounded**j))
-    for line, text, style in ((rising, "$γ^{-j}$", LINES[1]), (falling, "$γ^j$", LINES[0])):
+    for line, text, style, towards in ((rising, "$γ^{-j}$", LINES[1], "right"), (falling, "$γ^j$", LINES[0], "left")):
         ax.plot(j, np.where(np.isfinite(line), line, np.nan), label=text, **style)
+        middle = np.flatnonzero(np.isfinite(line))[-1] // 2
+        look = {"textcoords": "offset points", "ha": towards, "color": style["color"]}
+        ax.annotate(text, (j[middle], line[middle]), (-5 if towards == "right" else 5, 3), **look)
     for level, text, side in ((largest, "largest number", "bottom"), (smallest, "smallest number", "top")):
         ax.axhline(np.log10(level), color=INK, linewidth=0.9, linestyle=":")
-        ax.text(0.02 * time, np.log10(level), text, va=side, fontsize=7.5)
+        ax.text(0.02 * time, np.log10(level), text, va=side, fontsize=8)
     ax.set(xlim=(0, time), ylim=1.25 * np.log10([smallest, largest]))
     ax.set(xlabel="tokens j", ylabel="power of γ: its log$_{10}$")
     _corners(ax, 0, time, labels=None)
-    ax.legend(loc="center right", fontsize=8, handlelength=2.4)
 
     for index, (recipe, title) in enumerate(RECIPES.items()):
         ax = picture.add_axes((0.395 + 0.205 * index, 0.24, 0.18, 0.55), label=recipe, title=title)
@@ -108,7 +110,8 @@ def how_it_breaks(gamma, time, precision):
             columns = columns[rows == row]
             if len(columns) > 16:  # wide enough for the word
                 place = at[int(np.median(columns))], at[row]
-                write(ax, *place, WORDS[verdict].split()[0], verdict >= INFINITE, fontsize=8.5)
+                color = "white" if verdict >= INFINITE else INK
+                write(ax, *place, WORDS[verdict].split()[0], color=color, fontsize=8.5)
         _corners(ax, 1, time, labels=index == 0)
         ax.set(xlabel="past token m", ylabel="token n" if index == 0 else "")
     swatches = [Patch(facecolor=SHADES(verdict), edgecolor="#888888", label=word) for verdict, word in WORDS.items()]
@@ -154,11 +157,11 @@ def near_tiles(gammas, time, size, threshold):
     picture = new_picture(9.6, 2.9, f"Of {causal} tiles of {size} x {size} entries that are not all future, {said}.")
     picture.kept = kept.tolist()
     labels = [f"head {head}" for head in range(len(kept))]
-    axes = panels(picture, labels, left=0.06, right=0.99, bottom=0.17, top=0.8, wspace=0.25)
+    axes = panels(picture, labels, left=0.06, right=0.93, bottom=0.17, top=0.8, wspace=0.25)
     for head, ax in enumerate(axes):
         shown = np.ma.masked_less(largest[head], threshold)
         ax.set_facecolor(FAINT)
-        ax.imshow(shown, cmap=AMOUNT, vmin=0, vmax=1, extent=(0, time, time, 0))
+        image = ax.imshow(shown, cmap=AMOUNT, vmin=0, vmax=1, extent=(0, time, time, 0))
         ax.plot([0, time], [0, time], color=INK, linewidth=0.8)
         ax.text(0.96, 0.93, "future", transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)
         if kept[head] < 0.8 * causal:
@@ -168,6 +171,8 @@ def near_tiles(gammas, time, size, threshold):
         ax.set(xlim=(0, time), ylim=(time, 0), xlabel="past token m", ylabel="token n" if head == 0 else "")
         _corners(ax, 0, time, labels=head == 0)
         ax.spines[:].set_color(PALE)
+    bar = picture.add_axes((0.945, 0.17, 0.012, 0.63), label="scale")
+    picture.colorbar(image, cax=bar, ticks=(0, 1), label="largest D of the tile")
     return picture
 
 

@@ -68,6 +68,6 @@ def state_stepper(q, k, v, gamma, names=None):
     """A widget that steps through the tokens of one head. q, k (T, K), v (T, V), gamma a number, T names."""
     return Explorer(
         lambda token, decay: step_picture(q, k, v, decay, token, names),
-        token=slider("token n", 0, 0, len(k)),
+        token=slider("token n", min(2, len(k)), 0, len(k)),
         decay=slider("decay γ", gamma, 0.05, 1.0, 0.05),
     )

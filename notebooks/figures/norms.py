@@ -5,7 +5,7 @@ import numpy as np
 from refimpl.layers import rms_norm
 
 from .explorer import Explorer, choice
-from .style import INK, LINES, PALE, curves, new_picture, panels, styled
+from .style import INK, LINES, PALE, curves, name_lines, new_picture, panels, styled
 
 EPS = np.logspace(-9, -4, 21)  # four a decade: 1e-9, 1e-8 ... 1e-4 are among them
 
@@ -75,14 +75,16 @@ def after_the_norm(o, divisors, eps, scale=1.0):
     now = disagreement(scaled, divisors, eps)
     reference = next(iter(divisors))
     said = ", ".join(f"{name} {percent:.2g} %" if percent > 1e-9 else f"{name} 0 %" for name, percent in now.items())
-    picture = new_picture(8.6, 3.1, f"eps {eps:g}, input times {scale:.3g}: the difference from {reference} is {said}.")
-    sizes, apart = panels(picture, ("sizes", "apart"), wspace=0.35, left=0.07, right=0.985, bottom=0.16, top=0.9)
+    picture = new_picture(9.6, 3.1, f"eps {eps:g}, input times {scale:.3g}: the difference from {reference} is {said}.")
+    sizes, apart = panels(picture, ("sizes", "apart"), wspace=0.62, left=0.06, right=0.92, bottom=0.16, top=0.9)
     for style, (name, divisor) in zip(LINES, divisors.items(), strict=False):
         size = np.sqrt(np.mean(rms_norm(scaled / divisor, eps=eps) ** 2, axis=1))
-        sizes.plot(np.arange(1, len(o) + 1), size, label=name, **style)
+        same = [line for line in sizes.lines if np.allclose(line.get_ydata(), size, rtol=1e-9)]
+        for line in same[:1]:  # one line and one name for forms that agree
+            line.set_label(f"{line.get_label()}, {name}")
+        sizes.plot(np.arange(1, len(o) + 1), size, label="_" + name if same else name, **style)
     sizes.set(ylim=(0, 1.1), xlabel="token n", ylabel="size after the norm")
     sizes.set_title(f"ε = {eps:g}, input × {scale:.3g}")
-    sizes.legend(loc="lower center", ncols=len(divisors), handlelength=3, columnspacing=1, fontsize=8)
     found = [disagreement(scaled, divisors, each) for each in EPS]
     for style, name in zip(LINES[1:], now, strict=False):
         line = np.array([each[name] for each in found])
@@ -95,6 +97,7 @@ def after_the_norm(o, divisors, eps, scale=1.0):
     apart.minorticks_off()
     for ax in (sizes, apart):
         ax.grid(color=PALE)
+        name_lines(ax)
     return picture
 
 

@@ -20,7 +20,10 @@ def in_matrices(q, k, v, gamma):
     rows = ", ".join(map(_row, outputs))
     said = f"Five heat maps: scores times mask, entry by entry, = weights; weights times values = outputs {rows}."
     picture = new_picture(9.6, 2.6, said)
-    grid = {"width_ratios": [matrix.shape[1] for matrix in matrices], "wspace": 0.65}
+    limits = np.repeat(
+        [np.abs(same).max() or 1 for same in (np.stack([scores, mask, weights]), np.stack([v, outputs]))], (3, 2)
+    )
+    grid = {"limit": limits, "width_ratios": [matrix.shape[1] for matrix in matrices], "wspace": 0.65}
     grid |= {"left": 0.05, "right": 0.99, "top": 0.85}
     text = {"xlabel": "past token m", "ylabel": "token n"}
     axes = equation(picture, labels, matrices, titles, (r"$\odot$", "=", "×", "="), **text, **grid)
@@ -49,17 +52,18 @@ def two_pictures(q, k, v, gamma, n, m=0):
     term = f"the term of token {m} in o_{n}" if m else f"o_{n}"
     future_term = f" Token {m} comes after token {n}, so its term is zero." if m > n else ""
     said = f"Parallel picture: {term} is {_row(left)}. Recurrent picture: {term} is {_row(right)}.{future_term}"
-    picture = new_picture(9.6, 4.8, said)
+    across = 10.0
+    picture = new_picture(across, 4.8, said)
 
     def panel(label, left, bottom, width, height, columns, rows, **text):
-        place = (left / 9.6, bottom / 4.8, width / 9.6, height / 4.8)
+        place = (left / across, bottom / 4.8, width / across, height / 4.8)
         ax = picture.add_axes(place, label=label, xticks=[], yticks=[], **text)
         ax.set(xlim=(0, columns), ylim=(rows, 0))
         bare(ax)
         return ax
 
     def say(x, y, text, fontsize, **look):
-        picture.text(x / 9.6, y / 4.8, text, ha="center", va="center", fontsize=fontsize, **look)
+        picture.text(x / across, y / 4.8, text, ha="center", va="center", fontsize=fontsize, **look)
 
     titles = {"weights": r"weights $\gamma^{n-m}\, q_n k_m^T$", "values": "values $v_m$", "states": "states $S_n$"}
     titles |= {"parts": r"written by token m, in $S_n$: $\gamma^{n-m}\, k_m^T v_m$"}
@@ -81,14 +85,16 @@ def two_pictures(q, k, v, gamma, n, m=0):
     frame(axes["values"], 0, past.start, v.shape[1], past.stop - past.start, ORANGE, 2.8)
     axes["values"].set_xticks(np.arange(v.shape[1]) + 0.5, range(1, v.shape[1] + 1))
     axes["values"].set_xlabel("value channel")
-    _tiles(axes["parts"], np.where(mask[:, :, None, None] > 0, parts, np.nan), limit, 1, 6.5)
+    _tiles(axes["parts"], np.where(mask[:, :, None, None] > 0, parts, np.nan), limit, 1, 8)
+    for row, column in zip(*np.tril_indices(time, -1), strict=True):
+        write(axes["parts"], column + 1, row + 0.5, "+", fontsize=9)
     _past(axes["parts"], n, past)
-    _tiles(axes["states"], states, limit, 1, 6.5)
+    _tiles(axes["states"], states, limit, 1, 8)
     frame(axes["states"], 0.11, n - 0.89, 0.78, 0.78, *((INK, 1.6) if m else (ORANGE, 2.8)))
     for row in range(1, time):
         arrow = {"arrowstyle": "-|>", "color": INK}
         axes["states"].annotate("", (0.5, row + 0.12), (0.5, row - 0.12), arrowprops=arrow)
-        axes["states"].text(0.6, row, "×γ", va="center", fontsize=7.5)
+        axes["states"].text(0.62, row, rf"×γ $+\,k_{row + 1}^T v_{row + 1}$", va="center", fontsize=8)
     say(2.5, 4.6, "Parallel picture", 12, weight="bold")
     say(7.3, 4.6, "Recurrent picture", 12, weight="bold")
     say(3.22, 2.8, "×", 15)
@@ -126,7 +132,7 @@ def _tiles(ax, matrices, limit, gap, size):
     ax.imshow(np.ma.masked_invalid(image), cmap=SIGNED, vmin=-limit, vmax=limit, extent=extent, aspect="auto")
     for y, x in np.argwhere(~np.isnan(image)):
         at = right + (x + 0.5) / (width + gap), down + (y + 0.5) / (height + gap)
-        write(ax, *at, number(image[y, x]), abs(image[y, x]) > 0.6 * limit, fontsize=size)
+        write(ax, *at, number(image[y, x]), fontsize=size)
     for row, column in np.argwhere(~np.isnan(matrices[:, :, 0, 0])):
         frame(ax, column + right, row + down, 1 - 2 * right, 1 - 2 * down, PALE, 0.8)
 

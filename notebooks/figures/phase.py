@@ -5,7 +5,7 @@ import numpy as np
 from refimpl import rotate
 
 from .explorer import Explorer, slider
-from .style import BLUE, INK, LINES, ORANGE, PALE, heat, new_picture, panels, styled
+from .style import BLUE, INK, LINES, ORANGE, PALE, heat, name_lines, new_picture, panels, styled
 
 
 def _dial(ax, reach):
@@ -20,9 +20,9 @@ def _dial(ax, reach):
 
 
 def _hand(ax, pair, text, color=BLUE, linestyle="-"):
-    """One pair of channels as a hand from the centre; `text` is also the label of the line, for the tests."""
+    """One pair of channels as a hand from the centre; `text` with _ before it is the label of the line."""
     (hand,) = ax.plot([0, pair[0]], [0, pair[1]], color=color, linestyle=linestyle, marker="o", markevery=[1])
-    hand.set_label(text)
+    hand.set_label(f"_{text}")
     across, up = np.asarray(pair) / (np.hypot(*pair) or 1)
     side = "left" if across > 0.3 else "right" if across < -0.3 else "center"
     place = {"xytext": (7 * across, 11 * up), "textcoords": "offset points"}
@@ -121,7 +121,7 @@ def ladders(angles):
     The axes are labelled angle (radians per token) and turn (tokens for a full turn).
     """
     ends = "; ".join(f"{name} from {theta[0]:.3g} to {theta[-1]:.3g}" for name, theta in angles.items())
-    picture = new_picture(8.4, 3.2, f"Angles of the channel pairs, radians a token: {ends}.", layout="constrained")
+    picture = new_picture(9.0, 3.2, f"Angles of the channel pairs, radians a token: {ends}.", layout="constrained")
     left, right = panels(picture, ("angle", "turn"))
     for (name, theta), look, marker in zip(angles.items(), LINES, "os^v", strict=False):
         pair = np.arange(len(theta))
@@ -131,5 +131,6 @@ def ladders(angles):
         ax.set(xlabel="channel pair i", ylabel=ylabel, yscale="log")
         ax.set_xticks(pair)
         ax.grid(color=PALE)
-    left.legend()
+    for ax in (left, right):
+        name_lines(ax)
     return picture

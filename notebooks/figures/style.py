@@ -1,11 +1,13 @@
 """What all pictures share: colours, fonts, the `Picture` that a notebook shows, heat maps, frames and curves.
 
 Colour scales are `viridis` for amounts (its lightness rises steadily, so it stays readable in grey and for
-colour-blind readers) and `RdBu` for signed numbers, which are then also written into their cells.
+colour-blind readers), and for cells with a number in them pale ones, `Blues` for amounts and `RdBu` for signed numbers:
+dark ink has a contrast of 4.5:1 on all of their colours, in a light theme and in a dark one.
 """
 
 import logging
 from base64 import b64encode
+from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from pathlib import Path
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 import numpy as np
-from matplotlib import get_data_path, rc_context
+from matplotlib import colormaps, get_data_path, rc_context
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
 from PIL import Image
+
+from refimpl.bench.drawing import name_lines
 
 # Use the fonts that come with matplotlib, not those of the system or of an old cache: the same bytes everywhere.
 fontManager.ttflist[:] = [font for font in fontManager.ttflist if not font.name.startswith("DejaVu")]
@@ -39,15 +44,25 @@ STYLE = {
     "savefig.facecolor": "white",
 }
 styled = rc_context(STYLE)  # a decorator for functions that draw
-AMOUNT, SIGNED = "viridis_r", "RdBu_r"
-BLUE, ORANGE, INK, PALE, FAINT = "#0072B2", "#D55E00", "#222222", "#E9E9E9", "#F6F6F6"
+AMOUNT = "viridis_r"
+SHARE = ListedColormap(colormaps["Blues"](np.linspace(0.0, 0.46, 256)), "share")
+SIGNED = ListedColormap(colormaps["RdBu_r"](np.linspace(0.28, 0.7, 257)), "signed")
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#B85000", "#007F5C", "#444444"
+INK, PALE, FAINT = "#1A1A1A", "#E4E4E4", "#F3F3F3"
 # Lines differ in their dashes as well as in colour, so that no reader depends on the colour.
 LINES = (
     {"color": BLUE, "linestyle": "-"},
     {"color": ORANGE, "linestyle": "--"},
-    {"color": "#009E73", "linestyle": "-."},
-    {"color": "#444444", "linestyle": ":"},
+    {"color": GREEN, "linestyle": "-."},
+    {"color": GREY, "linestyle": ":"},
 )
+
+
+# A dark theme turns lightness round and leaves the hues: white becomes the #111 of JupyterLab. Where this style does not
+# reach, as in a notebook that is not trusted yet, a picture keeps its white ground.
+DARK = ("[data-jp-theme-light=false]", ".vscode-dark", "[data-theme=dark]")
+FILTER = "invert(0.9333) hue-rotate(180deg)"
+SHEET = f"<style>{','.join(f'{theme} img.figure' for theme in DARK)}{{filter:{FILTER}}}</style>"
 
 
 class Picture(Figure):
@@ -69,9 +84,14 @@ class Picture(Figure):
         """The width on the page in pixels."""
         return round(100 * self.get_figwidth())
 
+    def html(self):
+        """The picture as HTML: an image with its description, in the colours of the page's theme."""
+        data = b64encode(self.png()).decode()
+        look = f'class="figure" width="{self.width}" style="max-width: 100%; border-radius: 4px"'
+        return f'{SHEET}<img {look} alt="{escape(self.description)}" src="data:image/png;base64,{data}">'
+
     def _repr_mimebundle_(self, include=None, exclude=None):
-        shown = {"alt": self.description, "width": self.width}
-        return {"image/png": b64encode(self.png()).decode(), "text/plain": self.description}, {"image/png": shown}
+        return {"text/html": self.html(), "text/plain": self.description}
 
 
 def new_picture(width, height, description, **kwargs):
@@ -106,16 +126,16 @@ def future(ax, time):
     ax.add_patch(Rectangle((0, 0), time, time, facecolor=FAINT, edgecolor="none", zorder=-2))
 
 
-def write(ax, x, y, text, dark=False, **font):
-    """A text centred at (x, y), white if the cell behind it is dark."""
-    ax.text(x, y, text, ha="center", va="center", color="white" if dark else INK, **font)
+def write(ax, x, y, text, **font):
+    """A text centred at (x, y)."""
+    ax.text(x, y, text, ha="center", va="center", **{"color": INK} | font)
 
 
-def cells(ax, array, text, dark, *, fontsize=9.0, **image):
-    """A matrix as an image with `text(value)` in each cell, white where `dark(value)`; masked cells stay empty."""
-    ax.imshow(array, **image)
+def cells(ax, array, text, *, fontsize=9.0, **image):
+    """A matrix as an image with `text(value)` in each cell; masked cells stay empty."""
+    ax.imshow(array, **{"cmap": SHARE} | image)
     for (row, column), value in np.ma.ndenumerate(array):
-        write(ax, column, row, text(value), dark(value), fontsize=fontsize)
+        write(ax, column, row, text(value), fontsize=fontsize)
     bare(ax)
 
 
@@ -128,7 +148,7 @@ def heat(ax, array, limit, *, title="", xlabel="value channel", ylabel="key chan
     """A matrix of signed numbers as a heat map with its numbers written in, channels counted from 1."""
     scale = {"cmap": SIGNED, "vmin": -limit, "vmax": limit, "aspect": "equal"}
     array = np.atleast_2d(array)
-    cells(ax, array, number, lambda value: abs(value) > 0.6 * limit, fontsize=8, **scale)
+    cells(ax, array, number, fontsize=8, **scale)
     ax.set_xticks(range(array.shape[1]), range(1, array.shape[1] + 1))
     ax.set_yticks(range(array.shape[0]), range(1, array.shape[0] + 1))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -137,11 +157,14 @@ def heat(ax, array, limit, *, title="", xlabel="value channel", ylabel="key chan
 def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="value channel", ylabel="", **grid):
     """A row of heat maps with a sign such as + or = between neighbours; returns the axes.
 
-    limit: the largest number of the colour scale, None gives each matrix its own. ylabel: of the first matrix.
+    limit: the largest number of the colour scale, one for all or one for each; None takes the largest number of all.
+    ylabel: of the first matrix.
     """
     axes = panels(picture, labels, **{"bottom": 0.2} | grid)
-    for ax, matrix, title in zip(axes, matrices, titles, strict=True):
-        heat(ax, matrix, limit or np.abs(matrix).max() or 1, title=title, xlabel=xlabel, ylabel=ylabel)
+    limit = max(np.abs(matrix).max() for matrix in matrices) or 1 if limit is None else limit
+    limits = np.broadcast_to(limit, len(matrices))
+    for ax, matrix, each, title in zip(axes, matrices, limits, titles, strict=True):
+        heat(ax, matrix, each, title=title, xlabel=xlabel, ylabel=ylabel)
         ylabel = ""
     picture.canvas.draw()  # settles the positions that an equal aspect changes
     for left, right, sign in zip(axes[:-1], axes[1:], signs, strict=True):
@@ -152,7 +175,7 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 
 @styled
 def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=()):
-    """Named lines over one x axis. lines: {name: y}; marks: (x, y, text) points.
+    """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
 
     log: "", "x", "y" or "xy", the axes that are logarithmic; base: of the x axis.
     """
@@ -170,5 +193,6 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=()):
         ax.set_yscale("log")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3)
+    ax.margins(x=0.02)
+    name_lines(ax)
     return picture

@@ -1,12 +1,13 @@
 """Lesson 9: which bytes surprise a trained model, what it writes, and which heads it needs."""
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
 from matplotlib.textpath import TextPath
 
 from .explorer import Explorer, choice, slider
-from .style import AMOUNT, INK, LINES, PALE, cells, new_picture, styled
+from .style import INK, LINES, PALE, SHARE, cells, new_picture, styled
 
 COLUMNS = 92  # characters in a row
 MOST = 8.0  # bits of the darkest cell: the cost of a blind guess among 256 bytes
@@ -29,18 +30,14 @@ def surprise(tokens, bits, *, description):
     height = text_height + below + 0.05
     picture = new_picture(width, height, description)
     ax = picture.add_axes((0, below / height, 1, text_height / height), label="text")
-    image = ax.imshow(shades, cmap=AMOUNT, vmin=0, vmax=MOST, extent=(0, COLUMNS, 0, rows * LEADING), aspect="auto")
+    image = ax.imshow(shades, cmap=SHARE, vmin=0, vmax=MOST, extent=(0, COLUMNS, 0, rows * LEADING), aspect="auto")
     given = np.isnan(bits)
-    for keep, color, weight in (
-        (given, INK, "bold"),
-        (~given & (bits <= 0.5 * MOST), INK, "normal"),
-        (~given & (bits > 0.5 * MOST), "white", "normal"),
-    ):
+    for keep, weight in ((given, "bold"), (~given, "normal")):
         for row in range(rows):
             line = slice(row * COLUMNS, (row + 1) * COLUMNS)
             text = "".join(shown(t) if k else " " for t, k in zip(tokens[line], keep[line], strict=True))
             if text.strip():  # an outline of nothing is an error
-                ax.add_patch(_line(text, (rows - 1 - row + 0.27) * LEADING, color, weight))
+                ax.add_patch(_line(text, (rows - 1 - row + 0.27) * LEADING, weight))
     ax.set_axis_off()
     bar = picture.add_axes((0.35, 0.42 / height, 0.3, 0.11 / height), label="scale")
     picture.colorbar(image, cax=bar, orientation="horizontal", ticks=range(0, 9, 2))
@@ -49,11 +46,11 @@ def surprise(tokens, bits, *, description):
     return picture
 
 
-def _line(text, height, color, weight):
+def _line(text, height, weight):
     """A row of characters as one outline: faster to draw than many texts, and each character lies exactly on its cell."""
     font = FontProperties(family="DejaVu Sans Mono", weight=weight)
     outline = TextPath((0, height), text.replace("$", r"\$"), size=1 / ADVANCE, prop=font)
-    return PathPatch(outline, facecolor=color, edgecolor="none", label=text)
+    return PathPatch(outline, facecolor=INK, edgecolor="none", label=text)
 
 
 def shown(token):
@@ -95,8 +92,8 @@ def heads(rise, windows, rows):
     )
     picture = new_picture(0.85 * rise.shape[1] + 2.2, 0.42 * len(rows) + 1.15, said, layout="constrained")
     ax = picture.subplots()
-    look = {"cmap": AMOUNT, "vmin": 0, "vmax": most, "aspect": "auto"}
-    cells(ax, rise, "{:.3f}".format, lambda value: value > 0.55 * most, **look)
+    # A third of the cells cost less than a hundredth of the most: a root spreads their shades.
+    cells(ax, rise, "{:.3f}".format, norm=PowerNorm(1 / 3, 0, most, clip=True), aspect="auto")
     ax.set_xticks(range(len(windows)), [f"{h}\n{window:,.0f}" for h, window in enumerate(windows)])
     ax.set_yticks(range(len(rows)), rows)
     ax.axhline(len(rows) - 1.5, color=INK, linewidth=1.2)

@@ -1,11 +1,13 @@
-"""The figure of the forms: the share of the matrix-product peak that each reaches, a panel a length."""
+"""The figure of the forms: the share of the matrix-product peak that each reaches, a panel a length, fastest first."""
 
 import json
 from pathlib import Path
+from textwrap import fill
 
 from ..files import save_figure
+from .drawing import PAGE, WIDTH
 
-COLOURS = {"NumPy": "#8c8c8c", "Numba": "#0072b2", "torch": "#009e73", "torchscale": "#cc79a7"}
+COLOURS = {"NumPy": "#6f6f6f", "Numba": "#0072b2", "torch": "#007f5c", "torchscale": "#b0558a"}
 OTHER = "#e69f00"
 
 
@@ -18,43 +20,39 @@ def draw(source):
 
 
 def figure(results):
-    """The results as a Matplotlib figure: bars grouped by library, with share and time; what was not timed says so."""
+    """The results as a Matplotlib figure: a panel a length, fastest first; what was not timed says so."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     times = sorted({row["time"] for row in results["rows"]})
-    libraries = {row["name"]: library_of(row) for row in results["rows"]}
-    # One line for each form, and half a line more between libraries.
-    order = sorted(libraries, key=lambda name: list(libraries.values()).index(libraries[name]))
-    places, place, before = {}, 0.0, libraries[order[0]]
-    for name in order:
-        place += 0.5 * (libraries[name] != before)
-        places[name], place, before = place, place + 1, libraries[name]
-    canvas = Figure(figsize=(2.6 + 2.9 * len(times), 1.3 + 0.24 * place), layout="constrained")
-    canvas.get_layout_engine().set(wspace=0.06)
-    panels = canvas.subplots(1, len(times), sharey=True, squeeze=False)[0]
-    for panel, length in zip(panels, times, strict=True):
-        rows = {row["name"]: row for row in results["rows"] if row["time"] == length}
-        for name, y in places.items():
-            if name in rows:
-                _bar(panel, y, rows[name]["share_of_peak"], rows[name]["seconds"], COLOURS.get(libraries[name], OTHER))
-            else:
-                panel.text(0.01, y, "not timed", va="center", fontsize=8, style="italic", color="0.45")
-        panel.set(title=f"T = {length:,}", xlim=(0, 1), ylim=(place - 0.4, -0.6), xticks=(0, 0.25, 0.5, 0.75, 1))
-        panel.set_yticks(list(places.values()), labels=places)
-        panel.tick_params(axis="y", length=0)
-        panel.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
-        panel.grid(axis="x", color="0.9")
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-    shape = results["shape"]
-    canvas.suptitle(
-        f"One retention of {shape['heads']} heads, K = {shape['key_dim']}, V = {shape['value_dim']}, float32, "
-        f"{results['machine']['cores']} cores",
-        fontsize=11,
-    )
-    canvas.supxlabel(
-        "useful operations a second, as a share of the peak of a float32 matrix product (longer is faster)", fontsize=9
-    )
+    names = list(dict.fromkeys(row["name"] for row in results["rows"]))
+    with rc_context(PAGE):
+        canvas = Figure(figsize=(WIDTH, 1.1 + 0.6 * len(times) + 0.19 * len(results["rows"])), layout="constrained")
+        counts = [sum(row["time"] == length for row in results["rows"]) for length in times]
+        grid = {"height_ratios": counts}
+        panels = canvas.subplots(len(times), 1, sharex=True, squeeze=False, gridspec_kw=grid)[:, 0]
+        for panel, length in zip(panels, times, strict=True):
+            rows = [row for row in results["rows"] if row["time"] == length]
+            rows.sort(key=lambda row: -row["share_of_peak"])
+            for y, row in enumerate(rows):
+                _bar(panel, y, row["share_of_peak"], row["seconds"], COLOURS.get(library_of(row), OTHER))
+            shown = [row["name"] for row in rows]
+            missing = [name for name in names if name not in shown]
+            note = "\n" + fill(f"not timed: {'; '.join(missing)}", 78) if missing else ""
+            panel.set(title=f"T = {length:,}{note}", xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
+            panel.set_xticks((0, 0.25, 0.5, 0.75, 1))
+            panel.set_yticks(range(len(rows)), labels=shown)
+            panel.tick_params(axis="y", length=0)
+            panel.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
+            panel.grid(axis="x")
+        shape = results["shape"]
+        canvas.suptitle(
+            f"One retention of {shape['heads']} heads, K = {shape['key_dim']}, V = {shape['value_dim']}, float32, "
+            f"{results['machine']['cores']} cores"
+        )
+        panels[-1].set_xlabel(
+            "useful operations a second, as a share of the peak of a float32 matrix product\n(longer is faster)"
+        )
     return canvas
 
 

@@ -4,17 +4,21 @@ nbval does not compare pictures, so these tests have to catch a wrong one.
 """
 
 import os
+import re
 import subprocess
 import sys
 from base64 import b64decode
 from io import BytesIO
+from xml.etree import ElementTree
 
 import figures
 import numpy as np
 import pytest
 from figures import forms, memory, style
 from figures.__main__ import main
+from legible import CONTRAST, contrast, turned
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from paths import NOTEBOOKS
 from PIL import Image
 from plotted import axes, check_line, images, numbers, oracle, texts
@@ -63,7 +67,7 @@ def test_curves_draw_the_lines_marks_and_names_they_get():
     for line, (name, y) in zip(ax.lines, lines.items(), strict=False):
         check_line(line, x, y, name)
     check_line(ax.lines[2], [2], [1])
-    assert texts(ax.texts) == ["here"]
+    assert texts(ax.texts) == ["here", "up", "down"]
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "linear", "x (tokens)", "y")
 
 
@@ -90,7 +94,7 @@ def test_moving_token_and_decay_redraws_the_state(tokens):
         picture = stepper.move(token=n, decay=gamma)
         out, state = oracle(tokens, gamma, n)
         np.testing.assert_allclose(images(picture)["state"], state, atol=1e-12)
-        assert stepper.screen.value == picture.png() != before
+        assert stepper.screen.value == picture.html() != before
         assert f"Token {n}" in stepper.words.value
         assert ("Token 3 (pear)" in stepper.words.value) == (n == 3)
         assert n == 0 or all(f"{round(number, 3)}" in stepper.words.value for number in out)
@@ -99,10 +103,9 @@ def test_moving_token_and_decay_redraws_the_state(tokens):
 def test_where_no_widget_can_be_shown_there_is_its_picture_in_the_same_size(tokens):
     stepper = memory.state_stepper(*tokens, GAMMA)
     picture = stepper.move(token=3)
-    shown, metadata = stepper._repr_mimebundle_()
+    shown = stepper._repr_mimebundle_()
     assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id
-    assert b64decode(shown["image/png"]) == picture.png()
-    assert metadata["image/png"] == {"alt": picture.description, "width": int(stepper.screen.width)}
+    assert shown["text/html"] == picture.html() == stepper.screen.value
 
 
 def test_three_forms_draws_one_function_three_ways(amounts):
@@ -155,13 +158,17 @@ def test_main_writes_the_same_bytes_twice(tmp_path, capsys):
 
 def test_a_picture_shows_itself_with_a_description(tokens):
     picture = memory.step_picture(*tokens, GAMMA, 2)
-    data, metadata = picture._repr_mimebundle_()
-    assert set(data) == {"image/png", "text/plain"}
-    full, small = BytesIO(), Image.open(BytesIO(b64decode(data["image/png"]))).convert("RGB")
+    picture.description += ' <"&'
+    data = picture._repr_mimebundle_()
+    assert set(data) == {"text/html", "text/plain"}
+    image = ElementTree.fromstring(re.search("<img .*?>", data["text/html"])[0].replace(">", "/>"))
+    assert image.get("alt") == data["text/plain"] == picture.description
+    assert image.get("width") == "840"
+    png = b64decode(image.get("src").removeprefix("data:image/png;base64,"))
+    full, small = BytesIO(), Image.open(BytesIO(png)).convert("RGB")
     picture.savefig(full, format="png", dpi=130)
     wrong = np.abs(np.asarray(Image.open(full).convert("RGB"), dtype=int) - np.asarray(small, dtype=int))
     assert wrong.mean() < 1  # of 255: nobody sees the palette of 256 colours
-    assert data["text/plain"] == metadata["image/png"]["alt"] == picture.description != ""
 
 
 def test_importing_figures_leaves_pyplot_alone():
@@ -170,8 +177,16 @@ def test_importing_figures_leaves_pyplot_alone():
 
 
 def test_colour_scales_survive_grey():
-    luminance = colormaps[style.AMOUNT](np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
-    assert np.all(np.diff(luminance) < 0)  # light to dark, all the way
+    for scale in (style.AMOUNT, style.SHARE):
+        luminance = colormaps.get_cmap(scale)(np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
+        assert np.all(np.diff(luminance) < 0)  # light to dark, all the way
+
+
+@pytest.mark.parametrize("scale", [style.SHARE, style.SIGNED])
+def test_ink_is_legible_on_every_cell_in_both_themes(scale):
+    ink = np.array(to_rgb(style.INK))
+    for cell in scale(np.linspace(0, 1, 64))[:, :3]:
+        assert min(contrast(ink, cell), contrast(turned(ink), turned(cell))) >= CONTRAST
 
 
 def test_a_new_environment_prints_nothing(tmp_path):

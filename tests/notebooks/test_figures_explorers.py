@@ -90,5 +90,5 @@ def test_a_widget_is_labelled_and_redraws(tokens, make, labels, limits, move, wo
     screen, said = explorer.screen.value, explorer.words.value
     picture = explorer.move(**move)
     assert explorer.picture is picture
-    assert explorer.screen.value == picture.png() != screen
+    assert explorer.screen.value == picture.html() != screen
     assert words in explorer.words.value != said

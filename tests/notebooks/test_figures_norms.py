@@ -38,7 +38,7 @@ def test_share_kept_is_half_a_root_at_eps():
     ratio, kept = ax.lines[0].get_xydata().T
     np.testing.assert_allclose(kept, np.sqrt(ratio / (ratio + 1)), rtol=1e-12)
     np.testing.assert_allclose([line.get_xydata()[0] for line in ax.lines[1:]], [(1, 0.5**0.5), (3, 0.75**0.5)])
-    assert texts(ax.texts) == ["equal: 0.707", "three times: 0.866"]
+    assert texts(ax.texts)[:2] == ["equal: 0.707", "three times: 0.866"]
     assert "0.707 at 1 (equal)" in picture.description
     assert ax.get_xscale() == "log"
 
@@ -57,7 +57,7 @@ def test_disagreements_draw_their_lines():
     for line, (name, y) in zip(ax.lines, lines.items(), strict=False):
         check_line(line, eps, y, name)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert texts(ax.texts) == ["here"]
+    assert texts(ax.texts) == ["here", "a", "b"]
     assert "b: 0.2 % at 1e-06, 2 % at 1e-05" in picture.description
 
 
@@ -66,7 +66,8 @@ def test_after_the_norm_draws_sizes_and_differences(eps, scale):
     picture = norms.after_the_norm(OUT, DIVISORS, eps, scale)
     drawn = axes(picture)
     for line, (name, divisor) in zip(drawn["sizes"].lines, COLUMNS.items(), strict=True):
-        check_line(line, [1, 2, 3], line.get_ydata(), name)
+        check_line(line, [1, 2, 3], line.get_ydata())
+        assert line.get_label().lstrip("_").split(", ")[0] == name
         np.testing.assert_allclose(line.get_ydata(), size(scale * OUT / divisor, eps), rtol=1e-12)
     curve, *dot = drawn["apart"].lines  # "same" differs nowhere and has no line
     assert curve.get_label() == "two"
@@ -78,6 +79,11 @@ def test_after_the_norm_draws_sizes_and_differences(eps, scale):
         np.testing.assert_allclose(dot[0].get_xydata(), [(eps, now)])
         assert f"two {now:.2g} %, same 0 %" in picture.description
         assert "same 0 %" in drawn["apart"].get_title()
+
+
+def test_forms_that_agree_share_a_name():
+    sizes, _ = norms.after_the_norm(OUT, DIVISORS, 1e-5).axes
+    assert texts(sizes.texts) == ["one, same", "two"]
 
 
 def test_forms_and_axes_are_told_apart_without_colour():

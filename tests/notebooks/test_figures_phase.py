@@ -12,7 +12,7 @@ Q, K = [1.0, 0.0], [0.8, 0.6]
 
 def ends(ax):
     """The tip of every hand on a dial, by its label; all of them start in the centre."""
-    hands = {line.get_label(): line.get_xydata() for line in ax.lines if not line.get_label().startswith("_")}
+    hands = {line.get_label()[1:]: line.get_xydata() for line in ax.lines if not line.get_label().startswith("_child")}
     assert all(np.array_equal(points[0], [0, 0]) for points in hands.values())
     return {name: points[1] for name, points in hands.items()}
 

@@ -37,6 +37,14 @@ def test_heads_draws_weights_and_recall_of_every_head():
     assert (drawn["weights"].get_xscale(), drawn["recall"].get_xlabel()) == ("log", "signal to noise")
 
 
+def test_equal_heads_are_all_the_best():
+    picture = scales.heads(np.full(14, 1 - 1 / 32), 2048, 256)
+    drawn = axes(picture)
+    assert len({bar.get_facecolor() for bar in drawn["recall"].patches}) == 1
+    assert drawn["recall"].get_xlim() == (0, 1)  # no axis of 1e-28
+    assert "all 14 heads read alike" in picture.description
+
+
 def test_heads_names_and_marks_the_best():
     for lag, best in ((0, 0), (8, 1), (60, 2)):
         picture = scales.heads(GAMMAS, lag, 16)
@@ -80,7 +88,7 @@ def test_recall_draws_lines_and_points_in_pairs():
         check_line(line, lags, derived[name])
         check_line(points, lags, measured[name])
         assert (points.get_linestyle(), line.get_color()) == ("None", points.get_color())
-    assert texts(ax.get_legend().get_texts()) == list("abcde")
+    assert texts(ax.texts) == list("abcde")
     assert len({line.get_color() for line in ax.lines[0::2]}) == 5
     assert len({points.get_marker() for points in ax.lines[1::2]}) == 5  # told apart without colour
     assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "y")

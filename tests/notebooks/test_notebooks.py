@@ -11,7 +11,11 @@ A lesson is stored with
 import ast
 import copy
 import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from statistics import median
 
 import nbformat
@@ -23,6 +27,8 @@ LESSONS = sorted(set((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) - {START})
 EXERCISES = sorted((ROOT / "exercises").glob("ex[0-9][0-9]_*.ipynb"))
 SECTIONS = ("Do, learn, need", "Exercise", "What was not shown", "Reading")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+(SET_UP,) = (cell["source"] for cell in nbformat.read(START, as_version=4)["cells"] if cell["id"] == "set-up")
 
 
 def code_cells(notebook):
@@ -63,8 +69,9 @@ def executed(notebook, root):
 
 
 def sized(notebook, root, least=35, most=65, longest=25):
-    """35 to 65 cells; a median code cell of at most 8 lines, none above 25."""
-    cells, lines = len(notebook["cells"]), [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
+    """35 to 65 cells that are not folded; their code has a median of at most 8 lines, none above 25."""
+    open_cells = [cell for cell in notebook["cells"] if not cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    cells, lines = len(open_cells), [len(cell["source"].splitlines()) for cell in code_cells({"cells": open_cells})]
     if not least <= cells <= most:
         yield f"{cells} cells, not {least} to {most}"
     if median(lines) > 8:
@@ -137,10 +144,12 @@ def moving(notebook, root):
 
 def drawn(notebook, root):
     """There is a picture, every picture is described in words, and the package figures drew it."""
-    pictures = output_data(notebook, "image/png")
+    pictures = re.findall(r"<img .*?>", "".join(html for html, _ in output_data(notebook, "text/html")), re.DOTALL)
     if not pictures:
         yield "no picture"
-    yield from ("a picture has no alternative text" for _, metadata in pictures if not metadata.get("alt"))
+    yield from ("a picture has no alternative text" for tag in pictures if not re.search(r'alt="[^"]*\w', tag))
+    if output_data(notebook, "image/png"):
+        yield "a picture is not HTML, so JupyterLab drops its alternative text"
     if "matplotlib" in json.dumps(notebook["cells"]):
         yield "matplotlib is used outside figures"
 
@@ -158,19 +167,46 @@ def repeatable(notebook, root):
     if re.search(folder, "\n".join([prose(notebook), printed(notebook), *(c["source"] for c in code_cells(notebook))])):
         yield "an absolute path"
     unknown = set(notebook["metadata"]) - {"kernelspec", "language_info", "widgets"}
-    unknown |= {key for cell in notebook["cells"] for key in cell["metadata"]} - {"tags"}
+    unknown |= {key for cell in notebook["cells"] for key in cell["metadata"]} - {"tags", "jupyter"}
     if unknown:
         yield f"metadata {sorted(unknown)}"
-    if notebook["metadata"]["kernelspec"]["name"] != "python3":
-        yield "the kernel is not python3"
     ids = [cell["id"] for cell in notebook["cells"]]
     yield from (f"cell id {i} is not a name" for i in ids if not re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", i))
     if len(set(ids)) != len(ids):
         yield "a cell id occurs twice"
 
 
-RULES = (executed, sized, sectioned, linked, exercised, asserted, guessed, cited, moving, drawn, repeatable)
-START_RULES = (executed, brief, linked, asserted, guessed, drawn, repeatable)
+def clean(notebook, root):
+    """Its kernel is named as JupyterLab writes it, so that opening the file changes nothing."""
+    if notebook["metadata"]["kernelspec"] != KERNEL:
+        yield f"the kernel is {notebook['metadata']['kernelspec']}, not {KERNEL}"
+
+
+def set_up(notebook, root):
+    """Its first code cell is the one that finds or fetches the course, the same everywhere, and folded."""
+    cell = code_cells(notebook)[0]
+    if cell["source"] != SET_UP:
+        yield f"the first code cell, {cell['id']}, is not that of the start page"
+    if cell["metadata"].get("jupyter") != {"source_hidden": True}:
+        yield f"{cell['id']} is not folded"
+
+
+RULES = (
+    executed,
+    sized,
+    sectioned,
+    linked,
+    exercised,
+    asserted,
+    guessed,
+    cited,
+    moving,
+    drawn,
+    repeatable,
+    clean,
+    set_up,
+)
+START_RULES = (executed, brief, linked, asserted, guessed, drawn, repeatable, clean, set_up)
 STORED = [(path, rule) for path in LESSONS for rule in RULES] + [(START, rule) for rule in START_RULES]
 
 
@@ -187,6 +223,62 @@ def test_the_start_page_maps_every_lesson_and_exercise():
 def test_there_are_lessons_numbered_from_one():
     assert LESSONS
     assert [int(path.name[:2]) for path in LESSONS] == list(range(1, len(LESSONS) + 1))
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem[:4])
+def test_an_exercise_opens_clean(path):
+    assert list(clean(nbformat.read(path, as_version=4), ROOT)) == []
+
+
+def run_set_up(folder, program, *, path=""):
+    """Run the set-up cell and then `program` in a folder, by a Python that finds no package but those in `path`."""
+    return subprocess.run(
+        [sys.executable, "-S", "-c", program.replace("{cell}", SET_UP)],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+FIND = "from importlib.util import find_spec\nprint(find_spec('figures').origin, find_spec('explorables').origin)"
+
+
+def test_a_notebook_copied_elsewhere_finds_figures_and_explorables(tmp_path):
+    result = run_set_up(tmp_path, "{cell}\n" + FIND, path=ROOT)
+    assert result.stdout.split() == [
+        str(ROOT / "notebooks" / name / "__init__.py") for name in ("figures", "explorables")
+    ]
+
+
+def test_without_the_course_the_cell_says_what_to_set(tmp_path):
+    assert "set REPOSITORY to the address of its repository" in run_set_up(tmp_path, "{cell}").stderr
+
+
+def test_on_colab_the_cell_clones_and_installs(tmp_path):
+    """The clone is a link to this folder, and what would be run is kept."""
+    fake = f"import os, subprocess\nsubprocess.run = lambda *a, **k: (print(*a), os.symlink({str(ROOT)!r}, 'retnet'))\n"
+    result = run_set_up(tmp_path, fake + SET_UP.replace('""', '"https://example.org/retnet"', 1) + "\n" + FIND)
+    command, found = result.stdout.splitlines()
+    assert command.startswith("git clone -q https://example.org/retnet retnet && ")
+    assert command.endswith(" -m pip install -q -e retnet[cpu,course,gpu]")
+    assert found.split()[0].endswith("retnet/notebooks/figures/__init__.py")
+
+
+def test_the_cell_holds_the_address_that_the_package_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f'REPOSITORY = "{project["urls"].get("Repository", "")}"' in SET_UP
+    extras = re.search(r"retnet\[(.+?)\]", SET_UP)[1].split(",")
+    assert set(extras) <= set(project["optional-dependencies"])
+
+
+def test_nbval_ignores_pixels_and_compares_descriptions():
+    text = (ROOT / "notebooks" / "sanitize.cfg").read_text(encoding="utf-8")
+    ((pattern, replacement),) = re.findall(r"^regex: (.*)\nreplace: (.*)$", text, re.MULTILINE)
+    shown = [
+        re.sub(pattern, replacement, f'<img alt="{alt}" src="data:image/png;base64,{data}">') for alt, data in ALIKE
+    ]
+    assert shown[0] == shown[1] != shown[2]
+
+
+ALIKE = (("one line", "iVBO+/x=="), ("one line", "iVBOabc"), ("two lines", "iVBOabc"))
 
 
 def test_nbval_compares_results_as_they_are():
@@ -216,14 +308,19 @@ def _result(mime, data, **metadata):
     return {"output_type": "display_data", "data": {mime: data}, "metadata": {mime: metadata} if metadata else {}}
 
 
+PICTURE = '<img class="figure" alt="a line" src="data:image/png;base64,cGl4ZWxz">'
+
+
 def _good():
-    outputs = [[_result(WIDGET, {"model_id": "m"})], [_result("image/png", "cGl4ZWxz", alt="a line")]]
+    outputs = [[_result(WIDGET, {"model_id": "m"})], [_result("text/html", PICTURE)]]
     opening = "# Lesson 1. A title\n\nSee Eq. (6), arXiv:2307.08621v4. **Your guess:** what comes?"
     cells = [
         _cell("markdown", "title", opening),
         _cell("markdown", "head", "## Do, learn, need\n\nSomething."),
-        _cell("code", "widget", "slider", execution_count=1, outputs=outputs[0]),
-        _cell("code", "picture", "draw()", execution_count=2, outputs=outputs[1]),
+        _cell("code", "set-up", SET_UP, execution_count=1, outputs=[])
+        | {"metadata": {"jupyter": {"source_hidden": True}}},
+        _cell("code", "widget", "slider", execution_count=2, outputs=outputs[0]),
+        _cell("code", "picture", "draw()", execution_count=3, outputs=outputs[1]),
         _cell("markdown", "exercise", "## Exercise\n\n[ex01](../exercises/ex01_a_step.ipynb)"),
         _cell("markdown", "hidden", "## What was not shown\n\nMuch."),
         _cell("markdown", "reading", "## Reading\n\nA paper."),
@@ -231,13 +328,13 @@ def _good():
     claim = "rng = np.random.default_rng(0)\nassert 1 + 1 == 2"
     words = ("a", "b", "c")
     names = [f"{x}-{y}{z}" for x in words for y in words for z in range(4)]
-    cells[4:4] = [_cell("code", name, claim, execution_count=n, outputs=[]) for n, name in enumerate(names, 3)]
-    return {"metadata": {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}}, "cells": cells}
+    cells[5:5] = [_cell("code", name, claim, execution_count=n, outputs=[]) for n, name in enumerate(names, 4)]
+    return {"metadata": {"kernelspec": dict(KERNEL), "language_info": {"name": "python"}}, "cells": cells}
 
 
 def _good_start():
     notebook = _good()
-    del notebook["cells"][16:-3]
+    del notebook["cells"][17:-3]
     return notebook
 
 
@@ -270,11 +367,11 @@ def _replace(index, old, new):
 
 
 def _print(text, name="stdout"):
-    return _in_cell(5, outputs=[{"output_type": "stream", "name": name, "text": text}])
+    return _in_cell(6, outputs=[{"output_type": "stream", "name": name, "text": text}])
 
 
 def _shorten(notebook):
-    del notebook["cells"][5:20]
+    del notebook["cells"][6:21]
 
 
 def _lengthen(notebook):
@@ -282,7 +379,7 @@ def _lengthen(notebook):
 
 
 def _drop_asserts(notebook):
-    for cell in notebook["cells"][10:-3] + notebook["cells"][4:10]:
+    for cell in notebook["cells"]:
         cell["source"] = cell["source"].replace("assert ", "")
 
 
@@ -297,16 +394,16 @@ def _pad_all(notebook):
 
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 BROKEN = [
-    (executed, _in_cell(5, execution_count=None), "not 1, 2, 3"),
-    (executed, _in_cell(5, execution_count=40), "not 1, 2, 3"),
-    (executed, _in_cell(5, outputs=[ERROR]), "ValueError"),
+    (executed, _in_cell(6, execution_count=None), "not 1, 2, 3"),
+    (executed, _in_cell(6, execution_count=40), "not 1, 2, 3"),
+    (executed, _in_cell(6, outputs=[ERROR]), "ValueError"),
     (executed, _print("Warning", name="stderr"), "stderr"),
     (sized, _shorten, "cells, not 35"),
     (sized, _lengthen, "cells, not 35"),
-    (sized, _in_cell(5, source="x = 1\n" * 26), "longest"),
+    (sized, _in_cell(6, source="x = 1\n" * 26), "longest"),
     (sized, _pad_all, "median"),
     (brief, _lengthen, "cells, not 12"),
-    (brief, _in_cell(5, source="x = 1\n" * 13), "longest"),
+    (brief, _in_cell(6, source="x = 1\n" * 13), "longest"),
     (linked, _replace(-1, "A paper.", "[A](paper.ipynb#top), [our house](../README.md)"), "paper.ipynb is not there"),
     (linked, _replace(-3, "ex01_a_step", "ex01_another"), "not there"),
     (sectioned, _replace(-2, "What was not shown", "The rest"), "sections"),
@@ -316,22 +413,25 @@ BROKEN = [
     (asserted, _drop_asserts, "fewer than one in five"),
     (guessed, _replace(0, "**Your guess:**", "So"), "guess"),
     (cited, _replace(0, "Eq. (6), arXiv:2307.08621v4", "equation 6"), "no equation"),
-    (moving, _in_cell(2, outputs=[]), "no widget"),
-    (moving, _in_cell(5, metadata={"tags": ["nbval-ignore-output"]}), "hides"),
-    (moving, _in_cell(2, metadata={"tags": ["nbval-skip"]}), "hides"),
-    (drawn, _in_cell(3, outputs=[]), "no picture"),
-    (drawn, _in_cell(3, outputs=[_result("image/png", "cGl4ZWxz")]), "alternative text"),
-    (drawn, _in_cell(3, source="import matplotlib.pyplot as plt"), "outside figures"),
-    (repeatable, _replace(5, "default_rng(0)", "default_rng()"), "without a seed"),
-    (repeatable, _replace(5, "rng = np.random.default_rng(0)", "np.random.randn(3)"), "seeded"),
+    (moving, _in_cell(3, outputs=[]), "no widget"),
+    (moving, _in_cell(6, metadata={"tags": ["nbval-ignore-output"]}), "hides"),
+    (moving, _in_cell(3, metadata={"tags": ["nbval-skip"]}), "hides"),
+    (drawn, _in_cell(4, outputs=[]), "no picture"),
+    (drawn, _in_cell(4, outputs=[_result("text/html", PICTURE.replace("a line", ""))]), "alternative text"),
+    (drawn, _in_cell(4, outputs=[_result("image/png", "cGl4ZWxz", alt="a line")]), "not HTML"),
+    (drawn, _in_cell(4, source="import matplotlib.pyplot as plt"), "outside figures"),
+    (repeatable, _replace(6, "default_rng(0)", "default_rng()"), "without a seed"),
+    (repeatable, _replace(6, "rng = np.random.default_rng(0)", "np.random.randn(3)"), "seeded"),
     (repeatable, _print("<object at 0x7f12ab34cd56>"), "address"),
     (repeatable, _print("<Figure size 640x480 with 1 Axes>"), "figure object"),
-    (repeatable, _in_cell(5, source="open('/home/me/x.txt')"), "absolute path"),
+    (repeatable, _in_cell(6, source="open('/home/me/x.txt')"), "absolute path"),
     (repeatable, _print("saved to C:\\data"), "absolute path"),
-    (repeatable, _in_cell(5, metadata={"execution": {"iopub.status.busy": "2026-01-01"}}), "metadata"),
-    (repeatable, lambda notebook: notebook["metadata"].update(kernelspec={"name": "conda-env-x"}), "python3"),
-    (repeatable, _in_cell(5, id="3f2a91bc"), "not a name"),
-    (repeatable, _in_cell(5, id="title"), "twice"),
+    (repeatable, _in_cell(6, metadata={"execution": {"iopub.status.busy": "2026-01-01"}}), "metadata"),
+    (clean, lambda notebook: notebook["metadata"]["kernelspec"].update(display_name="Python 3"), "the kernel is"),
+    (set_up, _replace(2, "-q", "-v"), "start page"),
+    (set_up, _in_cell(2, metadata={}), "not folded"),
+    (repeatable, _in_cell(6, id="3f2a91bc"), "not a name"),
+    (repeatable, _in_cell(6, id="title"), "twice"),
 ]
 
 

@@ -1,0 +1,78 @@
+"""Every picture that a lesson shows can be read, in a light theme and in a dark one: see `legible`.
+
+The lessons run here once more, for a picture that is stored holds no texts and no lines.
+"""
+
+import contextlib
+import io
+
+import nbformat
+import pytest
+from figures import curves, style
+from legible import faults
+from paths import NOTEBOOKS
+
+LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The pictures that are drawn from now on."""
+    found = []
+
+    class Kept(style.Picture):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            found.append(self)
+
+    monkeypatch.setattr(style, "Picture", Kept)
+    return found
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
+def test_all_pictures_of_a_lesson_are_legible(path, drawn, monkeypatch):
+    monkeypatch.chdir(NOTEBOOKS)
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, cell.id, "exec"), names)
+    assert drawn
+    assert [fault for picture in drawn for fault in faults(picture)] == []
+
+
+def _picture(change):
+    picture = curves([1, 2], {"up": [1, 2], "down": [2, 1]}, xlabel="x", ylabel="y", description="Two lines.")
+    change(picture, picture.axes[0])
+    return picture
+
+
+BROKEN = {
+    "has 7 points": lambda picture, ax: ax.set_xlabel("x", fontsize=7),
+    "'y' has a contrast of 2.8": lambda picture, ax: ax.set_ylabel("y", color="#999999"),
+    "in a dark theme": lambda picture, ax: ax.text(
+        1.4, 1.5, "here", color=style.INK, bbox={"fc": "#E69F00", "ec": "none"}
+    ),
+    "2 lines look alike": lambda picture, ax: ax.lines[1].set(color=style.BLUE, linestyle="-"),
+    "no description": lambda picture, ax: setattr(picture, "description", " "),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_cannot_be_read_is_found(fault):
+    assert list(faults(_picture(lambda picture, ax: None))) == []
+    found = list(faults(_picture(BROKEN[fault])))
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+def test_hues_of_a_dark_theme_stay_and_its_ground_is_that_of_jupyterlab():
+    from colorsys import rgb_to_hsv
+
+    from legible import turned
+    from matplotlib.colors import to_hex, to_rgb
+
+    assert to_hex(turned(to_rgb("white"))) == "#111111"
+    for color in (style.BLUE, style.ORANGE, style.GREEN):
+        before, after = (rgb_to_hsv(*each)[0] for each in (to_rgb(color), turned(to_rgb(color))))
+        assert abs(before - after) < 0.05
