@@ -1,5 +1,6 @@
 """python -m explorables: the page, the stills and the times of the pictures that are drawn in the browser."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,20 @@ def stills(folder: Annotated[Path, typer.Argument(help="where the SVG files and 
         for name, text in ((f"{cls.module}.svg", drawn["svg"]), (f"{cls.module}.txt", drawn["words"])):
             write_atomically(folder / name, text + "\n")
     print(f"{folder}: {', '.join(cls.module for cls in EXPLORABLES)}")
+
+
+@app.command()
+def latency(
+    out: Annotated[Path, typer.Argument(help="the results file to write")] = HERE / "latency.json",
+    presses: Annotated[int, typer.Option(help="keys pressed on each slider")] = 40,
+    load: Annotated[int, typer.Option(help="processes that compute meanwhile; by default one a core")] = -1,
+):
+    """Measure the time from a key press to the paint that shows it, on a page and in JupyterLab."""
+    from .latency import measure, table
+
+    results = measure(EXPLORABLES, presses, None if load < 0 else load)
+    write_atomically(out, json.dumps(results, indent=1) + "\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ function isDark() {
 
 function row(control, id, change) {
   const { kind, name, title, min, max, step, options, maxlength } = control;
-  const shown = element("output", { for: id });
+  const shown = element("span", { class: "explorable-value", "aria-hidden": "true" }); // the slider itself says it
   let field;
   if (kind === "slider") {
     field = element("input", { type: "range", id, min, max, step });
@@ -233,7 +233,7 @@ function row(control, id, change) {
     if (kind === "toggle") field.checked = value;
     else if (field.value !== String(value)) field.value = value;
     if (kind === "slider") {
-      shown.value = words;
+      shown.textContent = words;
       field.setAttribute("aria-valuetext", words);
     }
   };
@@ -251,7 +251,7 @@ function row(control, id, change) {
 export function explorable({ title, controls, compute, describe, draw, point, play, press = {} }) {
   function render({ model, el }) {
     const id = `explorable-${++made}`, whole = defaults(controls);
-    let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0;
+    let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0, saving = 0;
     const take = (given) => {
       wrong = complaint(controls, given ?? {});
       values = { ...whole, ...(wrong ? {} : given) };
@@ -260,8 +260,12 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
       if (!changes || !Object.entries(changes).some(([name, value]) => values[name] !== value)) return;
       values = { ...values, ...changes };
       if (save) {
-        model.set("values", values);
-        model.save_changes();
+        // A message to the kernel costs as much as the drawing: it waits until the hand rests.
+        clearTimeout(saving);
+        saving = setTimeout(() => {
+          model.set("values", values);
+          model.save_changes();
+        }, 200);
       }
       ask();
     };
@@ -359,6 +363,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
     show();
     return () => {
       stop();
+      clearTimeout(saving);
       cancelAnimationFrame(frame);
       sizes.disconnect();
       themes.disconnect();

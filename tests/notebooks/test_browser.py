@@ -6,47 +6,27 @@ variable CHROMIUM names a browser that is not in PATH, and BROWSER_SCREENSHOTS a
 the pictures of the lessons.
 """
 
-import json
 import os
-import re
 import shutil
-import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
+from explorables.browser import SECONDS, chromium, jupyter_lab, launched, run_all
 from paths import ROOT
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
 expect = playwright.expect
+if chromium() is None:
+    pytest.skip("no browser: no Chromium in PATH, no CHROMIUM", allow_module_level=True)
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-if CHROMIUM is None:
-    pytest.skip(f"no browser: none of {', '.join(BROWSERS)} in PATH, no CHROMIUM", allow_module_level=True)
-FLAGS = (
-    "--no-sandbox",  # Chromium refuses to start as root with its own sandbox
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-)
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, not only those in sight
-}
 # A lesson, and the label of the slider in its widget that is moved.
 LESSONS = {
     "01_memory_as_a_recurrence": "token n",
     "04_the_parallel_form": "token n",
     "06_chunkwise": "chunk size C",
 }
-SECONDS = 1000  # Playwright counts in milliseconds
 
 
 def copy_without_outputs(folder):
@@ -62,51 +42,6 @@ def copy_without_outputs(folder):
         nbformat.write(notebook, path)
 
 
-@contextmanager
-def jupyter_lab(folder):
-    """JupyterLab on `folder` as a subprocess, with settings of its own; gives its address and ends it and its kernels."""
-    home = folder / ".jupyter"
-    for name, values in SETTINGS.items():
-        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values), encoding="utf-8")
-    names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
-    places = {f"JUPYTER_{name}": str(home / name.lower()) for name in names} | {
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "PYTHONPATH": str(folder),
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}"]
-    with (home / "log").open("w") as log:
-        server = psutil.Popen(command, cwd=folder, env=os.environ | places, stdout=log, stderr=log)
-        try:
-            yield address(server, home)
-        finally:
-            family = [server]
-            with suppress(psutil.NoSuchProcess):
-                family += server.children(recursive=True)  # the kernels
-                server.terminate()
-            _, left = psutil.wait_procs(family, timeout=20)
-            for process in left:
-                process.kill()
-            psutil.wait_procs(left)
-    assert not left, f"JupyterLab left {left} running"
-
-
-def address(server, home):
-    """Wait until the server has written its address, at a port that was free."""
-    for _ in range(300):
-        for path in home.glob("runtime_dir/jpserver-*.json"):
-            with suppress(json.JSONDecodeError):  # it is being written
-                info = json.loads(path.read_text())
-                return f"{info['url']}lab/tree/{{}}?reset&token={info['token']}"
-        if server.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start:\n{(home / 'log').read_text()}")
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
@@ -118,11 +53,7 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """One window for all lessons, so that JupyterLab is loaded from its cache after the first."""
-    with (
-        playwright.sync_playwright() as driver,
-        driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium,
-        chromium.new_context(viewport={"width": 1280, "height": 900}) as window,
-    ):
+    with launched() as chromium, chromium.new_context(viewport={"width": 1280, "height": 900}) as window:
         yield window
 
 
@@ -132,22 +63,6 @@ def page(browser):
     page.set_default_timeout(30 * SECONDS)
     yield page
     page.close()
-
-
-def run_all(page, url):
-    """Open the notebook at `url` and run it through the menu, when its kernel is ready, until nothing runs."""
-    page.goto(url)
-    idle = page.get_by_text(re.compile(r"^Python 3.*\| Idle$"))
-    expect(idle).to_be_visible(timeout=60 * SECONDS)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-    expect(prompts.first).not_to_have_text("[ ]:", timeout=30 * SECONDS)
-    expect(prompts.filter(has_text="*")).to_have_count(0, timeout=60 * SECONDS)
-    errors = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")  # tracebacks too
-    assert errors.all_inner_texts() == []
-    assert prompts.all_inner_texts() == [f"[{n}]:" for n in range(1, prompts.count() + 1)]
-    expect(idle).to_be_visible(timeout=30 * SECONDS)
 
 
 def pixels(image):
