@@ -5,7 +5,8 @@
 
 from .clocks import Clocks
 from .explorable import Explorable
+from .powers import Powers
 
-EXPLORABLES = (Clocks,)  # in the order of the lessons
+EXPLORABLES = (Powers, Clocks)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Powers"]
