@@ -30,13 +30,16 @@ export function compute({ degrees, lag, m, between, gamma }) {
   };
 }
 
+// Whether one distance is read most: some weight is above zero, and they differ.
+const chooses = ({ weights, best }) => weights[best] > 1e-9 && weights[best] - Math.min(...weights) > 1e-9;
+
 export function describe({ score, everywhere, weights, best }, { lag, m, degrees, gamma }) {
   const spread = Math.max(...everywhere) - Math.min(...everywhere);
   const faded = gamma === 1 ? "" : `, times the decay ${format(gamma)} to the power ${lag} a weight of ${format(weights[lag])}`;
   return `The key stands at token ${m}, the query ${lag === 0 ? "at the same token" : `${count(lag, "token")} later`}; each has turned ` +
     `${degrees} degrees for every token before it. Their score is ${format(score)}${faded}. The score is the same wherever the key ` +
-    `stands: over all ${everywhere.length} places it differs by ${spread < 1e-12 ? "no more than rounding" : format(spread, 1)}. This query reads ` +
-    `${degrees % 360 === 0 && gamma === 1 ? "all distances alike" : `distance ${best} most`}.`;
+    `stands: over all ${everywhere.length} places it differs by ${spread < 1e-12 ? "no more than rounding" : format(spread, 1)}. ` +
+    (chooses({ weights, best }) ? `This query reads distance ${best} most.` : "This query reads no distance more than the others, or none with a weight above zero.");
 }
 
 export function draw({ width, narrow, colours }, { query, key, scores, weights, fade, best }, { lag, m, gamma }) {
@@ -55,8 +58,8 @@ export function draw({ width, narrow, colours }, { query, key, scores, weights, 
       label(frame.left + frame.width, frame.top - 14, "rings: score, dashes: decay", { colour: colours.green, size: 12, at: "end" }) +
       scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 3, fill: "none", stroke: colours.muted })).join("")) +
     line(weights.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
-    weights.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4.5, fill: j === best ? colours.purple : colours.ink })).join("") +
-    label(x(best), y(weights[best]) + (weights[best] < 0.8 ? -16 : 18), "most", { colour: colours.purple, size: 12, weight: 600, at: best === 0 ? "start" : best === LAGS ? "end" : "middle" }) +
+    weights.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4.5, fill: j === best && chooses({ weights, best }) ? colours.purple : colours.ink })).join("") +
+    (!chooses({ weights, best }) ? "" : label(x(best), y(weights[best]) + (weights[best] < 0.8 ? -16 : 18), "most", { colour: colours.purple, size: 12, weight: 600, at: best === 0 ? "start" : best === LAGS ? "end" : "middle" })) +
     h("circle", { cx: x(lag), cy: y(weights[lag]), r: 8, fill: "none", stroke: colours.blue, "stroke-width": 3 });
   return { height: narrow ? dial + 250 : dial, drawn: clock + chart };
 }
