@@ -13,12 +13,14 @@ from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
 from .overflow import Overflow
+from .powers import Powers
 from .prompt import Prompt
 from .state import StateMovie
 
 EXPLORABLES = (
     Forms,
     StateMovie,
+    Powers,
     Clocks,
     DecayMask,
     Overflow,
@@ -42,6 +44,7 @@ __all__ = [
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
+    "Powers",
     "Prompt",
     "StateMovie",
 ]

@@ -1,4 +1,5 @@
 // Lesson 3: a query and a key as hands of a clock. Both turn with their position; only their distance changes the score.
+// With a decay, the weight is the score times γ^distance.
 
 import { arrow, axes, count, explorable, format, h, hidden, label, line, scale, slider } from "./shared.js";
 import { dot, rotate } from "./retention.js";
@@ -9,31 +10,39 @@ export const controls = [
   slider("degrees", "angle θ", { value: 30, min: 0, max: 180, step: 5, words: (x) => `${x}° a token` }),
   slider("lag", "distance n − m", { value: 2, min: 0, max: LAGS, words: (x) => count(x, "token") }),
   slider("m", "key's place m", { value: 3, min: 0, max: LATEST, words: (x) => `token ${x}` }),
-  slider("between", "query before turning", { value: -40, min: -180, max: 180, step: 5, words: (x) => `${x}°`.replace("-", "\u2212") }),
+  slider("between", "query's angle", { value: -90, min: -180, max: 180, step: 5, words: (x) => `${x}°`.replace("-", "\u2212") }),
+  slider("gamma", "decay γ", { value: 0.9, min: 0.7, max: 1, step: 0.01, words: (x) => (x === 1 ? "1: none" : `${x.toFixed(2)} a token`) }),
 ];
 
 const hand = (degrees) => [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
 
-// scores[j]: the score at distance j; query and key: the turned hands; everywhere: the score at each place of the key.
-export function compute({ degrees, lag, m, between }) {
+// scores[j], weights[j]: score and weight at distance j; query and key: the turned hands; everywhere: the score at each place
+// of the key; best: the distance of the largest weight; fade[j]: γ^j.
+export function compute({ degrees, lag, m, between, gamma }) {
   const theta = [(degrees * Math.PI) / 180], q = hand(60 + between), k = hand(60);
   const score = (n, m) => dot(rotate(q, n, theta), rotate(k, m, theta));
+  const scores = Array.from({ length: LAGS + 1 }, (_, j) => score(m + j, m)), fade = scores.map((_, j) => gamma ** j);
+  const weights = scores.map((x, j) => fade[j] * x), highest = Math.max(...weights);
   return {
     query: rotate(q, m + lag, theta), key: rotate(k, m, theta),
-    score: score(m + lag, m),
-    scores: Array.from({ length: LAGS + 1 }, (_, j) => score(m + j, m)),
+    score: score(m + lag, m), scores, fade, weights, best: weights.findIndex((x) => x > highest - 1e-9),
     everywhere: Array.from({ length: LATEST + 1 }, (_, place) => score(place + lag, place)),
   };
 }
 
-export function describe({ score, everywhere }, { lag, m, degrees }) {
+// Whether one distance is read most: some weight is above zero, and they differ.
+const chooses = ({ weights, best }) => weights[best] > 1e-9 && weights[best] - Math.min(...weights) > 1e-9;
+
+export function describe({ score, everywhere, weights, best }, { lag, m, degrees, gamma }) {
   const spread = Math.max(...everywhere) - Math.min(...everywhere);
+  const faded = gamma === 1 ? "" : `, times the decay ${format(gamma)} to the power ${lag} a weight of ${format(weights[lag])}`;
   return `The key stands at token ${m}, the query ${lag === 0 ? "at the same token" : `${count(lag, "token")} later`}; each has turned ` +
-    `${degrees} degrees for every token before it. Their score is ${format(score)}. It is the same wherever the key stands: ` +
-    `over all ${everywhere.length} places it differs by ${format(spread, 1)}.`;
+    `${degrees} degrees for every token before it. Their score is ${format(score)}${faded}. The score is the same wherever the key ` +
+    `stands: over all ${everywhere.length} places it differs by ${spread < 1e-12 ? "no more than rounding" : format(spread, 1)}. ` +
+    (chooses({ weights, best }) ? `This query reads distance ${best} most.` : "This query reads no distance more than the others, or none with a weight above zero.");
 }
 
-export function draw({ width, narrow, colours }, { query, key, score, scores }, { lag, m }) {
+export function draw({ width, narrow, colours }, { query, key, scores, weights, fade, best }, { lag, m, gamma }) {
   const dial = narrow ? Math.min(width, 300) : 0.42 * width, radius = 0.33 * dial, cx = narrow ? width / 2 : dial / 2, cy = dial / 2;
   const hands = [["k", m, key, colours.orange, "6 4"], ["q", m + lag, query, colours.blue, null]].map(([name, place, [x, y], colour, dash]) =>
     arrow([cx, cy], [cx + radius * x, cy - radius * y], colour, { width: 3, head: 13, "stroke-dasharray": dash }) +
@@ -44,10 +53,14 @@ export function draw({ width, narrow, colours }, { query, key, score, scores }, 
     ? { left: 40, top: dial + 24, width: width - 60, height: 170 }
     : { left: dial + 50, top: 30, width: width - dial - 70, height: dial - 80 };
   const x = scale([0, LAGS], [frame.left, frame.left + frame.width]), y = scale([-1, 1], [frame.top + frame.height, frame.top]);
-  const chart = axes(colours, frame, x, y, "distance n − m (tokens)", "score q·k", { yticks: [-1, 0, 1] }) +
-    line(scores.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
-    scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4, fill: colours.ink })).join("") +
-    h("circle", { cx: x(lag), cy: y(score), r: 8, fill: "none", stroke: colours.blue, "stroke-width": 3 });
+  const chart = axes(colours, frame, x, y, "distance n − m (tokens)", gamma === 1 ? "score q·k" : narrow ? "weight" : "weight = score × decay", { yticks: [-1, 0, 1] }) +
+    (gamma === 1 ? "" : [1, -1].map((sign) => line(fade.map((value, j) => [x(j), y(sign * value)]), colours.green, { "stroke-width": 1.5, "stroke-dasharray": "6 4" })).join("") +
+      label(frame.left + frame.width, frame.top - 14, "rings: score, dashes: decay", { colour: colours.green, size: 12, at: "end" }) +
+      scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 3, fill: "none", stroke: colours.muted })).join("")) +
+    line(weights.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
+    weights.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4.5, fill: j === best && chooses({ weights, best }) ? colours.purple : colours.ink })).join("") +
+    (!chooses({ weights, best }) ? "" : label(x(best), y(weights[best]) + (weights[best] < 0.8 ? -16 : 18), "most", { colour: colours.purple, size: 12, weight: 600, at: best === 0 ? "start" : best === LAGS ? "end" : "middle" })) +
+    h("circle", { cx: x(lag), cy: y(weights[lag]), r: 8, fill: "none", stroke: colours.blue, "stroke-width": 3 });
   return { height: narrow ? dial + 250 : dial, drawn: clock + chart };
 }
 

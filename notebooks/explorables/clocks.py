@@ -4,6 +4,7 @@ from .explorable import Explorable
 
 
 class Clocks(Explorable):
-    """Two hands that turn with their tokens, and their score against the distance (Eq. 5 of the paper, one pair)."""
+    """Move the key along the text: both hands turn, the score stays. Then turn the query until it reads another distance
+    most; set the angle to 0, and the nearest token wins whatever the query (Eq. 4 of the paper, one pair)."""
 
     module = "clocks"

@@ -217,7 +217,8 @@ export function complaint(controls, values) {
 
 // ---------------------------------------------------------------- the explorable itself
 
-let made = 0;
+// One count for all pictures of a page: each brings a copy of this module, and ids must differ.
+const nextId = () => `explorable-${(globalThis.explorablesMade = (globalThis.explorablesMade ?? 0) + 1)}`;
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -298,7 +299,7 @@ export function asked(model, request, seconds) {
 // begin(model): what changes as soon as the picture is shown, such as whether there is a kernel; may be a promise.
 export function explorable({ title, controls, compute, describe, draw, point, play, press = {}, begin }) {
   function render({ model, el }) {
-    const id = `explorable-${++made}`, whole = defaults(controls);
+    const id = nextId(), whole = defaults(controls);
     let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0, saving = 0;
     const take = (given) => {
       wrong = complaint(controls, given ?? {});

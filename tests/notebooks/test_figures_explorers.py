@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum, trained
+from figures import chunks, mask, memory, norms, parallel, scales, trained
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
@@ -19,20 +19,6 @@ EXPLORERS = {
         {"token": (0, 5), "decay": (0.05, 1.0)},
         {"token": 3},
         "Token 3",
-    ),
-    "spectrum": (
-        lambda *_: spectrum.eigenvalue_explorer(0.95, 30),
-        {"radius": f"radius {GAMMA}", "degrees": "angle θ (degrees)"},
-        {"radius": (0, 1.1), "degrees": (0, 180)},
-        {"radius": 1.0, "degrees": 180},
-        "radius 1 and angle 180 degrees",
-    ),
-    "phase": (
-        lambda *_: phase.hands_explorer([1.0, 0.0], [0.8, 0.6], 30, 3, 2),
-        {"degrees": "angle θ (degrees)", "lag": f"lag n {MINUS} m", "m": "key's token m"},
-        {},
-        {"m": 5},
-        "query at token 8",
     ),
     "parallel": (
         lambda q, k, v: parallel.two_pictures_explorer(q, k, v, 0.5),
