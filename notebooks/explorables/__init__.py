@@ -5,7 +5,8 @@
 
 from .clocks import Clocks
 from .explorable import Explorable
+from .scales import Scales
 
-EXPLORABLES = (Clocks,)  # in the order of the lessons
+EXPLORABLES = (Clocks, Scales)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable"]
+__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Scales"]
