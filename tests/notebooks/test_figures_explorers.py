@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum, trained
+from figures import chunks, mask, memory, norms, parallel, phase, spectrum, trained
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
@@ -54,13 +54,6 @@ EXPLORERS = {
         {"size": (1, 12)},
         {"size": 6, "decay": 0.5},
         "chunks of 6",
-    ),
-    "scales": (
-        lambda *_: scales.explorer(5, 64, 256),
-        {"schedule": "schedule", "number": "heads H", "lag": "lag L"},
-        {"number": (1, 16)},
-        {"number": 3, "lag": 4096},
-        "At lag 4,096",
     ),
     "norms": (
         lambda q, *_: norms.norm_explorer(q, DIVISORS),

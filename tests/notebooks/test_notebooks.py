@@ -158,7 +158,7 @@ def repeatable(notebook, root):
     if re.search(folder, "\n".join([prose(notebook), printed(notebook), *(c["source"] for c in code_cells(notebook))])):
         yield "an absolute path"
     unknown = set(notebook["metadata"]) - {"kernelspec", "language_info", "widgets"}
-    unknown |= {key for cell in notebook["cells"] for key in cell["metadata"]} - {"tags"}
+    unknown |= {key for cell in notebook["cells"] for key in cell["metadata"]} - {"tags", "jupyter"}
     if unknown:
         yield f"metadata {sorted(unknown)}"
     if notebook["metadata"]["kernelspec"]["name"] != "python3":
