@@ -5,8 +5,21 @@
 
 from .clocks import Clocks
 from .explorable import Explorable
+from .forms import Forms
+from .layer import LayerDiagram
+from .model import ModelDiagram
 from .scales import Scales
+from .state import StateMovie
 
-EXPLORABLES = (Clocks, Scales)  # in the order of the lessons
+EXPLORABLES = (Forms, StateMovie, Clocks, Scales, LayerDiagram, ModelDiagram)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Clocks", "Explorable", "Scales"]
+__all__ = [
+    "EXPLORABLES",
+    "Clocks",
+    "Explorable",
+    "Forms",
+    "LayerDiagram",
+    "ModelDiagram",
+    "Scales",
+    "StateMovie",
+]
