@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, spectrum, trained
+from figures import chunks, mask, memory, parallel, phase, spectrum, trained
 
-GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
-DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
+GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
 TEXTS = {
     (prompt, temperature): (np.frombuffer(prompt + b"x" * 30, np.uint8), np.array([np.nan] * 2 + [cost] * 30))
     for prompt in (b"ab", b"cd")
@@ -54,13 +53,6 @@ EXPLORERS = {
         {"size": (1, 12)},
         {"size": 6, "decay": 0.5},
         "chunks of 6",
-    ),
-    "norms": (
-        lambda q, *_: norms.norm_explorer(q, DIVISORS),
-        {"eps": "ε", "scale": f"input {TIMES} c"},
-        {},
-        {"eps": 1e-4, "scale": 0.1},
-        "eps 0.0001, input times 0.1",
     ),
     "trained": (
         lambda *_: trained.writer(TEXTS, length=20, longest=30),
