@@ -2,14 +2,15 @@
 
 import { axes, box, count, explorable, format, label, line, scale, signed, slider } from "./shared.js";
 
-const HEADS = 8, LATEST = 13, GRID = 16; // lags from 1 to 2^LATEST, GRID of them an octave in the chart
+const HEADS = 8, LATEST = 13, GRID = 16; // the chart has lags from 1 to 2^LATEST, GRID of them an octave
+const FIRST = 2; // below it quarters of an octave are less than a token
 const HIGH = 0.9; // of the best possible: a lag is covered from here on
 
 const tokens = (power) => Math.round(2 ** power);
 const sevenths = (step) => (step === 7 ? " (Eq. 8)" : step === 4 ? " (paper's runs)" : step === 0 ? ": all equal" : "");
 
 export const controls = [
-  slider("power", "lag L of the picture", { value: 7, min: 0, max: LATEST, step: 0.25, words: (x) => count(tokens(x), "token") }),
+  slider("power", "lag L of the picture", { value: 7, min: FIRST, max: LATEST, step: 0.25, words: (x) => count(tokens(x), "token") }),
   slider("fastest", "window of head 0", { value: 5, min: 3, max: 10, words: (x) => count(2 ** x, "token") }),
   slider("step", "window of each next head", { value: 7, min: 0, max: 7, words: (x) => `× ${format(2 ** (x / 7))}${sevenths(x)}` }),
   slider("width", "key width K", { value: 10, min: 4, max: 12, words: (x) => `${format(2 ** x, 4)} numbers` }),
@@ -79,7 +80,7 @@ export function draw(stage, numbers, values, { picture, noise }) {
   const { columns, pitch, size, tall, top, frame, x } = layout(stage), equal = best.length === HEADS;
   const story = tile(colours, picture, 12, 22, 48) + label(12, 10, "written", { colour: colours.ink, at: "start", size: 12 }) +
     noise.slice(0, 32).map((value, i) => box(70 + (i * (width - 130)) / 32, 38, (width - 130) / 32 - 1, 16, signed(colours, value, 3))).join("") +
-    label(70, 24, `${count(lag, "token")} of noise ${lag === 1 ? "follows" : "follow"}`, { colour: colours.muted, at: "start" }) +
+    label(70, 24, `${count(lag, "token")} of noise follow`, { colour: colours.muted, at: "start" }) +
     label(width - 54, 46, "now", { colour: colours.ink, at: "start", weight: 600 }) +
     label(70, 68, narrow ? "Reads now, signal to noise" : "What each head reads now, brought to one size; S/N: signal to noise", { colour: colours.ink, at: "start" });
   const heads = reads.map((read, h) => {
@@ -125,7 +126,7 @@ export function point({ x, y, pressed }, stage) {
   const at = layout(stage);
   if (!pressed || y < at.frame.top - 10) return null;
   const power = Math.round(4 * Math.log2(at.x.invert(x))) / 4;
-  return { power: Math.min(Math.max(power, 0), LATEST) };
+  return { power: Math.min(Math.max(power, FIRST), LATEST) };
 }
 
 export default explorable({

@@ -189,7 +189,8 @@ export function complaint(controls, values) {
 
 // ---------------------------------------------------------------- the explorable itself
 
-let made = 0;
+// One count for all pictures of a page: each brings a copy of this module, and ids must differ.
+const nextId = () => `explorable-${(globalThis.explorablesMade = (globalThis.explorablesMade ?? 0) + 1)}`;
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -251,7 +252,7 @@ function row(control, id, change) {
 // press: { name: { title, act(values, numbers, data, model) } }: more buttons; act returns what changes.
 export function explorable({ title, controls, compute, describe, draw, point, play, press = {} }) {
   function render({ model, el }) {
-    const id = `explorable-${++made}`, whole = defaults(controls);
+    const id = nextId(), whole = defaults(controls);
     let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0, saving = 0;
     const take = (given) => {
       wrong = complaint(controls, given ?? {});

@@ -12,7 +12,7 @@ from refimpl import head_decays, retention_chunkwise
 START = {"power": 7, "fastest": 5, "step": 7, "width": 10}
 SETTINGS = [
     {},
-    {"power": 0, "fastest": 3, "step": 0, "width": 4},
+    {"power": 2, "fastest": 3, "step": 0, "width": 4},
     {"power": 13, "fastest": 10, "step": 7, "width": 12},
     {"power": 5.25, "step": 4},
     {"power": 11, "step": 0, "width": 8},
