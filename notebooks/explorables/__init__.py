@@ -15,6 +15,7 @@ from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .scales import Scales
 from .state import StateMovie
 
 EXPLORABLES = (
@@ -25,6 +26,7 @@ EXPLORABLES = (
     DecayMask,
     Overflow,
     Chunks,
+    Scales,
     LayerDiagram,
     ModelDiagram,
     Heads,
@@ -46,5 +48,6 @@ __all__ = [
     "Overflow",
     "Powers",
     "Prompt",
+    "Scales",
     "StateMovie",
 ]

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, scales, trained
+from figures import chunks, mask, memory, parallel, trained
 
-GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
-DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
+GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
 TEXTS = {
     (prompt, temperature): (np.frombuffer(prompt + b"x" * 30, np.uint8), np.array([np.nan] * 2 + [cost] * 30))
     for prompt in (b"ab", b"cd")
@@ -40,20 +39,6 @@ EXPLORERS = {
         {"size": (1, 12)},
         {"size": 6, "decay": 0.5},
         "chunks of 6",
-    ),
-    "scales": (
-        lambda *_: scales.explorer(5, 64, 256),
-        {"schedule": "schedule", "number": "heads H", "lag": "lag L"},
-        {"number": (1, 16)},
-        {"number": 3, "lag": 4096},
-        "At lag 4,096",
-    ),
-    "norms": (
-        lambda q, *_: norms.norm_explorer(q, DIVISORS),
-        {"eps": "ε", "scale": f"input {TIMES} c"},
-        {},
-        {"eps": 1e-4, "scale": 0.1},
-        "eps 0.0001, input times 0.1",
     ),
     "trained": (
         lambda *_: trained.writer(TEXTS, length=20, longest=30),
