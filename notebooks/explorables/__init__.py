@@ -6,9 +6,17 @@
 from .chunks import Chunks
 from .clocks import Clocks
 from .explorable import Explorable
+from .forms import Forms
+from .layer import LayerDiagram
 from .mask import DecayMask
+from .model import ModelDiagram
 from .overflow import Overflow
+from .state import StateMovie
 
-EXPLORABLES = (Clocks, DecayMask, Overflow, Chunks)  # in the order of the lessons
+# In the order of the lessons.
+EXPLORABLES = (Forms, StateMovie, Clocks, DecayMask, Overflow, Chunks, LayerDiagram, ModelDiagram)
 
-__all__ = ["EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable", "Overflow"]
+__all__ = [
+    "EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable", "Forms", "LayerDiagram", "ModelDiagram", "Overflow",
+    "StateMovie",
+]  # fmt: skip
