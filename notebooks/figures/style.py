@@ -137,11 +137,12 @@ def heat(ax, array, limit, *, title="", xlabel="value channel", ylabel="key chan
 def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="value channel", ylabel="", **grid):
     """A row of heat maps with a sign such as + or = between neighbours; returns the axes.
 
-    limit: the largest number of the colour scale, None gives each matrix its own. ylabel: of the first matrix.
+    limit: the largest number of the colour scale, of all or a list; None gives each its own. ylabel: of the first matrix.
     """
     axes = panels(picture, labels, **{"bottom": 0.2} | grid)
-    for ax, matrix, title in zip(axes, matrices, titles, strict=True):
-        heat(ax, matrix, limit or np.abs(matrix).max() or 1, title=title, xlabel=xlabel, ylabel=ylabel)
+    limits = limit if isinstance(limit, list) else [limit or np.abs(matrix).max() or 1 for matrix in matrices]
+    for ax, matrix, title, largest in zip(axes, matrices, titles, limits, strict=True):
+        heat(ax, matrix, largest, title=title, xlabel=xlabel, ylabel=ylabel)
         ylabel = ""
     picture.canvas.draw()  # settles the positions that an equal aspect changes
     for left, right, sign in zip(axes[:-1], axes[1:], signs, strict=True):

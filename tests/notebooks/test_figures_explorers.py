@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum, trained
+from figures import chunks, mask, memory, norms, phase, scales, spectrum, trained
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
@@ -33,13 +33,6 @@ EXPLORERS = {
         {},
         {"m": 5},
         "query at token 8",
-    ),
-    "parallel": (
-        lambda q, k, v: parallel.two_pictures_explorer(q, k, v, 0.5),
-        {"token": "token n", "term": "past token m"},
-        {"token": (1, 5)},
-        {"token": 4, "term": 2},
-        "in o_4",
     ),
     "mask": (
         lambda *_: mask.breaking_explorer(),
