@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, phase, scales, spectrum, trained
+from figures import chunks, memory, norms, phase, scales, spectrum, trained
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
@@ -33,13 +33,6 @@ EXPLORERS = {
         {},
         {"m": 5},
         "query at token 8",
-    ),
-    "mask": (
-        lambda *_: mask.breaking_explorer(),
-        {"gamma": f"decay {GAMMA}", "time": "tokens T", "precision": "precision"},
-        {},
-        {"time": 32768, "gamma": 1 - 2**-12},
-        "float32, T = 32,768",
     ),
     "chunks": (
         lambda *_: chunks.explorer(0.8, 12, 4, 4, 8),
