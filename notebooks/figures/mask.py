@@ -4,9 +4,6 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from refimpl import head_decays
-
-from .explorer import Explorer, choice
 from .style import AMOUNT, FAINT, INK, LINES, PALE, new_picture, panels, styled, write
 
 # Largest finite and smallest positive number.
@@ -129,23 +126,12 @@ def last_finite(gamma, precision):
         return int(candidates[np.isfinite(in_precision(gamma ** -candidates.astype(np.float64), precision))].max())
 
 
-def breaking_explorer():
-    """A widget that shows `how_it_breaks` for a head's gamma, a length and a precision."""
-    gammas = {f"1 − 1/{2 ** (5 + head)} (head {head})": float(head_decays(8)[head]) for head in (0, 1, 2, 3, 4, 7)}
-    return Explorer(
-        how_it_breaks,
-        gamma=choice("decay γ", gammas),
-        time=choice("tokens T", {f"{time:,}": time for time in (512, 2048, 2850, 4096, 8192, 32768)}, 4096),
-        precision=choice("precision", RANGES.keys(), "float32"),
-    )
-
-
 @styled
 def near_tiles(gammas, time, size, threshold):
     """The mask in tiles of size x size, a map for each head: kept, below `threshold` everywhere, or future.
 
     gammas (H,), T a multiple of size. The axes are labelled head 0, head 1 ...; a map is (T/size, T/size) and holds
-    the largest entry of each tile. `picture.kept` lists how many tiles each head keeps.
+    the largest entry of each tile. The colour bar is labelled colours. `picture.kept` lists how many tiles each head keeps.
     """
     count = time // size
     first = np.arange(count) * size
@@ -157,7 +143,7 @@ def near_tiles(gammas, time, size, threshold):
     picture = new_picture(9.6, 2.9, f"Of {causal} tiles of {size} x {size} entries that are not all future, {said}.")
     picture.kept = kept.tolist()
     labels = [f"head {head}" for head in range(len(kept))]
-    axes = panels(picture, labels, left=0.06, right=0.93, bottom=0.17, top=0.8, wspace=0.25)
+    axes = panels(picture, labels, left=0.06, right=0.91, bottom=0.17, top=0.8, wspace=0.25)
     for head, ax in enumerate(axes):
         shown = np.ma.masked_less(largest[head], threshold)
         ax.set_facecolor(FAINT)
@@ -171,8 +157,8 @@ def near_tiles(gammas, time, size, threshold):
         ax.set(xlim=(0, time), ylim=(time, 0), xlabel="past token m", ylabel="token n" if head == 0 else "")
         _corners(ax, 0, time, labels=head == 0)
         ax.spines[:].set_color(PALE)
-    bar = picture.add_axes((0.945, 0.17, 0.012, 0.63), label="scale")
-    picture.colorbar(image, cax=bar, ticks=(0, 1), label="largest D of the tile")
+    bar = picture.colorbar(image, cax=picture.add_axes((0.935, 0.17, 0.012, 0.63), label="colours"), ticks=[0, 0.5, 1])
+    bar.set_label("largest entry of a tile", fontsize=8)
     return picture
 
 

@@ -4,28 +4,28 @@ import numpy as np
 
 from refimpl import decay_mask
 
-from .explorer import Explorer, choice, slider
-from .style import INK, ORANGE, PALE, SIGNED, bare, equation, frame, future, new_picture, number, styled, write
+from .style import FAINT, INK, ORANGE, PALE, SIGNED, bare, equation, frame, future, new_picture, number, styled, write
 
 
 @styled
 def in_matrices(q, k, v, gamma):
-    """Eq. 5 with numbers: (Q K^T * D) V = O as five heat maps. q, k (T, K), v (T, V), gamma a number."""
+    """Eq. 5 with numbers: (Q K^T * D) V = O as five heat maps. q, k (T, K), v (T, V), gamma a number.
+
+    Scores, mask and weights share a colour scale, and so do values and outputs.
+    """
     scores, mask = q @ k.T, decay_mask(np.asarray([gamma]), len(k))[0]
     weights = scores * mask
     outputs = weights @ v
     labels, matrices = ("scores", "mask", "weights", "values", "outputs"), (scores, mask, weights, v, outputs)
-    formulas = ("QK^T", "D", r"QK^T \odot D", "V", "O")
+    formulas = (r"\mathbf{QK}^T", "D", r"\mathbf{QK}^T \odot D", r"\mathbf{V}", r"\mathbf{O}")
     titles = [f"{label} ${formula}$" for label, formula in zip(labels, formulas, strict=True)]
-    rows = ", ".join(map(_row, outputs))
-    said = f"Five heat maps: scores times mask, entry by entry, = weights; weights times values = outputs {rows}."
+    read = ", ".join(map(_row, outputs))
+    said = f"Five heat maps: scores times mask, entry by entry, = weights; weights times values = outputs {read}."
     picture = new_picture(9.6, 2.6, said)
-    limits = np.repeat(
-        [np.abs(same).max() or 1 for same in (np.stack([scores, mask, weights]), np.stack([v, outputs]))], (3, 2)
-    )
-    grid = {"limit": limits, "width_ratios": [matrix.shape[1] for matrix in matrices], "wspace": 0.65}
+    grid = {"width_ratios": [matrix.shape[1] for matrix in matrices], "wspace": 0.65}
     grid |= {"left": 0.05, "right": 0.99, "top": 0.85}
-    text = {"xlabel": "past token m", "ylabel": "token n"}
+    numbers, rows = (np.abs(np.concatenate(parts, axis=1)).max() or 1 for parts in (matrices[:3], matrices[3:]))
+    text = {"xlabel": "past token m", "ylabel": "token n", "limit": [numbers] * 3 + [rows] * 2}
     axes = equation(picture, labels, matrices, titles, (r"$\odot$", "=", "×", "="), **text, **grid)
     axes[3].set_ylabel("token m", labelpad=1)
     for ax in axes[3:]:
@@ -86,15 +86,16 @@ def two_pictures(q, k, v, gamma, n, m=0):
     axes["values"].set_xticks(np.arange(v.shape[1]) + 0.5, range(1, v.shape[1] + 1))
     axes["values"].set_xlabel("value channel")
     _tiles(axes["parts"], np.where(mask[:, :, None, None] > 0, parts, np.nan), limit, 1, 8)
-    for row, column in zip(*np.tril_indices(time, -1), strict=True):
-        write(axes["parts"], column + 1, row + 0.5, "+", fontsize=9)
     _past(axes["parts"], n, past)
     _tiles(axes["states"], states, limit, 1, 8)
     frame(axes["states"], 0.11, n - 0.89, 0.78, 0.78, *((INK, 1.6) if m else (ORANGE, 2.8)))
     for row in range(1, time):
         arrow = {"arrowstyle": "-|>", "color": INK}
-        axes["states"].annotate("", (0.5, row + 0.12), (0.5, row - 0.12), arrowprops=arrow)
-        axes["states"].text(0.62, row, rf"×γ $+\,k_{row + 1}^T v_{row + 1}$", va="center", fontsize=8)
+        axes["states"].annotate("", (0.22, row + 0.12), (0.22, row - 0.12), arrowprops=arrow)
+        axes["states"].text(0.32, row, "×γ + kᵀv", va="center", fontsize=8)
+        for column in range(1, row + 1):
+            ground = {"facecolor": FAINT, "edgecolor": "none", "pad": 0.5}
+            axes["parts"].text(column, row + 0.5, "+", ha="center", va="center", fontsize=11, bbox=ground, zorder=9)
     say(2.5, 4.6, "Parallel picture", 12, weight="bold")
     say(7.3, 4.6, "Recurrent picture", 12, weight="bold")
     say(3.22, 2.8, "×", 15)
@@ -106,17 +107,6 @@ def two_pictures(q, k, v, gamma, n, m=0):
         say(x + 0.8, 0.7, _formula(label, n, m, q[n - 1], weights[n - 1], v), 11)
     say(4.8, 0.3, "=", 20)
     return picture
-
-
-def two_pictures_explorer(q, k, v, gamma):
-    """A widget that moves n and m of `two_pictures`. q, k (T, K), v (T, V), gamma a number."""
-    time = len(k)
-    terms = {"all": 0, **{f"{m}": m for m in range(1, time + 1)}}
-    return Explorer(
-        lambda token, term: two_pictures(q, k, v, gamma, token, term),
-        token=slider("token n", time, 1, time),
-        term=choice("past token m", terms),
-    )
 
 
 def _tiles(ax, matrices, limit, gap, size):

@@ -1,8 +1,8 @@
 """Lesson 7: what heads hear at each lag, derived and measured, and which of them is the best."""
 
-from .style import AMOUNT, LINES, ORANGE, PALE, cells, frame, new_picture, styled
+from .style import LINES, ORANGE, PALE, cells, frame, name_lines, new_picture, styled
 
-STYLES = (*LINES, {"color": "#AA4499", "linestyle": (0, (6, 2, 1, 2, 1, 2))})
+STYLES = (*LINES, {"color": "#9C3587", "linestyle": (0, (6, 2, 1, 2, 1, 2))})
 MARKERS = ("o", "s", "^", "D", "v")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, parallel, trained
+from figures import chunks, memory, trained
 
 GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
 TEXTS = {
@@ -18,20 +18,6 @@ EXPLORERS = {
         {"token": (0, 5), "decay": (0.05, 1.0)},
         {"token": 3},
         "Token 3",
-    ),
-    "parallel": (
-        lambda q, k, v: parallel.two_pictures_explorer(q, k, v, 0.5),
-        {"token": "token n", "term": "past token m"},
-        {"token": (1, 5)},
-        {"token": 4, "term": 2},
-        "in o_4",
-    ),
-    "mask": (
-        lambda *_: mask.breaking_explorer(),
-        {"gamma": f"decay {GAMMA}", "time": "tokens T", "precision": "precision"},
-        {},
-        {"time": 32768, "gamma": 1 - 2**-12},
-        "float32, T = 32,768",
     ),
     "chunks": (
         lambda *_: chunks.explorer(0.8, 12, 4, 4, 8),

@@ -81,9 +81,12 @@ def test_tiles_write_the_numbers_that_they_colour():
     assert [t.get_position() for t in drawn["values"].texts] == [(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)]
 
 
-def test_moving_the_sliders_picks_the_cell(tokens):
-    explorer = parallel.two_pictures_explorer(*tokens, GAMMA)
-    for n, m in ((4, 2), (4, 0), (2, 5)):
-        drawn = images(explorer.move(token=n, term=m))
-        np.testing.assert_allclose(drawn["read right"][0], term(*tokens, n, m), atol=1e-12)
-        assert explorer.words.value.count(f"o_{n}") == 2
+def test_what_is_compared_shares_a_colour_scale(tokens):
+    scale = {name: ax.images[0].get_clim() for name, ax in axes(parallel.in_matrices(*tokens, GAMMA)).items()}
+    assert scale["scores"] == scale["mask"] == scale["weights"] != scale["values"] == scale["outputs"]
+
+
+def test_matrices_of_a_row_are_added_and_a_state_grows_by_the_newest(tokens):
+    drawn = axes(parallel.two_pictures(*tokens, GAMMA, 3))
+    assert texts(drawn["parts"].texts).count("+") == T * (T - 1) // 2
+    assert sum("+ k" in text for text in texts(drawn["states"].texts)) == T - 1
