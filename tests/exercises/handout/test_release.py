@@ -168,7 +168,10 @@ def test_the_prompt_in_the_release(release, tmp_path):
     file.write_text(RIGHT)
     result = in_release(release, start, "check", file)
     assert result.returncode == 0, result.stderr
-    assert "8 of 8 points in the visible checks of ex01. There are 10 points more in hidden checks." in result.stdout
+    assert (
+        "8 of 8 points in the visible checks of ex01. 10 points more are in hidden checks: where the course"
+        in result.stdout
+    )
     file.write_text(RIGHT.replace("gamma * state + k[:, None]", "state + k[:, None]"))
     result = in_release(release, start, "check", file)
     assert result.returncode == 1
