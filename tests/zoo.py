@@ -7,8 +7,8 @@ import json
 import os
 from dataclasses import dataclass
 
-STEP_POINTS, LOOP_POINTS = 8, 10
-FULL = STEP_POINTS + LOOP_POINTS
+STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS = 8, 10, 10
+FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS
 
 RIGHT_STEP = """
 def retention_step(q, k, v, gamma, state):
@@ -25,7 +25,17 @@ def retention_loop(q, k, v, gamma, state):
         out[n] = q[n] @ state
     return out, state
 """
-RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP
+RIGHT_DOCUMENTS = """
+def retention_documents(q, k, v, gamma, state, first):
+    if state is None:
+        state = np.zeros((q.shape[1], v.shape[1]))
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        state = gamma * (1 - first[n]) * state + k[n][:, None] * v[n]
+        out[n] = q[n] @ state
+    return out, state
+"""
+RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS
 
 # What a forger would send: an answer of zeros, framed as the grader frames answers.
 FORGE = """
@@ -48,7 +58,7 @@ class Animal:
 
 
 def step(body, told, points=0, before="", after=""):
-    """A retention_step with this body; retention_loop is not written."""
+    """A retention_step with this body; the other functions are not written."""
     lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
     source = f"import numpy as np\nimport os, sys, time\n{before}\ndef retention_step(q, k, v, gamma, state):\n{lines}\n{after}"
     return Animal(source.encode(), told, points)
@@ -283,10 +293,10 @@ def zoo(course):
         "right-loop-alone": Animal(
             RIGHT.replace(RIGHT_STEP, "\ndef retention_step(q, k, v, gamma, state):\n    while True: pass\n").encode(),
             "look for a loop",
-            LOOP_POINTS,
+            LOOP_POINTS + DOCUMENTS_POINTS,
         ),
         "right-among-failing-cells": Animal(
-            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP, "import os\nos._exit(0)"),
+            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS, "import os\nos._exit(0)"),
             "",
             FULL,
             ".ipynb",

@@ -5,6 +5,7 @@ The notebook, the students' release and the isolated grader all use this module.
 
 import builtins
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -80,10 +81,11 @@ class Report:
         return all(result.passed for results in self.results.values() for result in results)
 
 
-def judge(check, answers, got):
+def judge(check, answers, got, likely=None):
     """Compare the `Run` of a student's function with the `Answers` and return a `Result`.
 
-    If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message.
+    If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message. Of several
+    such wrong answers it is the one that stands highest in `likely` (name: number, see `likelihoods`), or the first.
     """
     if answers.wanted.failure:  # for example because a cell replaced functions of NumPy
         return Result(check, f"the check itself fails, restart and try again: {answers.wanted.failure}")
@@ -93,12 +95,25 @@ def judge(check, answers, got):
     reason = difference(check, answers, got)
     if not reason:
         return Result(check)
-    for name, message, mistaken in answers.mistakes:
-        if _same(check, mistaken, got):
-            return Result(check, message, mistake=name)
+    made = [(name, message) for name, message, mistaken in answers.mistakes if _same(check, mistaken, got)]
+    if made:
+        name, message = max(made, key=lambda one: (likely or {}).get(one[0], 0))
+        return Result(check, message, mistake=name)
     # How to leave arguments alone helps nobody whose function gave no answer.
     fits = not (check.keeps_inputs and _no_answer(check, answers.returns, got))
     return Result(check, reason, check.hint if fits else "")
+
+
+def likelihoods(judged):
+    """Return {mistake: in how many checks `got` is that wrong answer, less those in which it is not}.
+
+    judged: (check, answers, got) of each check of one function. Two mistakes may agree in one check, seldom in all.
+    """
+    score = Counter()
+    for check, answers, got in judged:
+        for name, _, mistaken in answers.mistakes:
+            score[name] += 1 if _same(check, mistaken, got) else -1
+    return score
 
 
 def difference(check, answers, got):

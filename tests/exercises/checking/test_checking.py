@@ -18,7 +18,7 @@ from exercises.harness import runner
 from exercises.harness.runner import Run, run
 
 EX01 = load("ex01")
-STEP, LOOP = EX01.problems
+STEP, LOOP, _ = EX01.problems
 
 
 def results_of(exercise, problem, function):
@@ -176,7 +176,7 @@ def test_error_names_the_line_of_the_function():
     result = results_of(EX01, STEP, retention_step)[0]
     assert result.reason == (
         "line 3 of retention_step raised AttributeError: 'numpy.ndarray' object has no attribute 'nothing'; "
-        "the call was q (2,), k (2,), v (2,), gamma 0.5, state (2, 2)"
+        "the call was q (2,), k (2,), v (2,), gamma 0.75, state (2, 2)"
     )
 
 
@@ -246,17 +246,17 @@ def test_an_argument_is_blamed_where_it_changed_and_nowhere_else():
 def test_wrong_answers_that_change_no_argument_pass_its_check(name):
     for problem in load(name).problems:
         for wrong in problem.wrong_answers:
-            for check in (check for check in problem.checks if check.keeps_inputs):
-                (result,) = [
-                    result
-                    for result in results_of(load(name), problem, wrong.function)
-                    if result.check.name == check.name
-                ]
-                arguments = {one: np.copy(value) for one, value in check.inputs.items()}
+            for result in results_of(load(name), problem, wrong.function):
+                inputs = result.check.inputs
+                if not result.check.keeps_inputs:
+                    continue
+                arguments = {
+                    one: value.copy() if isinstance(value, np.ndarray) else value for one, value in inputs.items()
+                }
                 with contextlib.suppress(Exception):
                     wrong.function(*arguments.values())
-                changed = any(not np.array_equal(arguments[one], value) for one, value in check.inputs.items())
-                gave = run(wrong.function, check.inputs, problem.returns)
+                changed = any(not np.array_equal(arguments[one], value) for one, value in inputs.items())
+                gave = run(wrong.function, inputs, problem.returns)
                 assert result.passed == (not changed and not gave.failure), f"{problem.function}: {wrong.name}"
 
 
@@ -331,6 +331,22 @@ def test_a_difference_in_late_digits_is_shown_in_full():
     assert float(came) - float(wanted) == pytest.approx(1e-8, rel=1e-6)
 
 
+def test_of_two_mistakes_that_agree_in_a_check_the_one_that_explains_more_is_named():
+    one = Problem(
+        "double",
+        ("twice",),
+        lambda x: 2 * x,
+        (Check("two", {"x": np.array([2.0])}, ""), Check("three", {"x": np.array([3.0])}, "")),
+        (
+            WrongAnswer("adds 1", lambda x: x + 1, "you added 1"),
+            WrongAnswer("adds 5", lambda x: 5 - x, "you took it from 5"),
+        ),
+    )
+    exercise = Exercise("ex00", "Doubling", (one,))
+    results = grade(exercise, {"double": lambda x: 5 - x}).results["double"]
+    assert [result.mistake for result in results] == ["adds 5", "adds 5"]
+
+
 # The tables.
 
 
@@ -366,11 +382,11 @@ def test_the_tables_have_heads_and_fit_the_width():
     for width in (60, 80, 110):
         lines = ["".join(text for text, _ in line) for line in styled_lines(report, width)]
         assert max(len(line) for line in lines[:-1]) <= max(width, 88)
-        assert sum(re.fullmatch(r"  result  check +what to change", line) is not None for line in lines) == 2
+        assert sum(re.fullmatch(r"  result  check +what to change", line) is not None for line in lines) == 3
     page = to_html(report)
-    assert page.count("<table>") == page.count("<caption") == page.count("<thead>") == 2
-    assert page.count('<th scope="col"') == 6
-    assert page.count("<tr>") == 2 + sum(map(len, report.results.values()))
+    assert page.count("<table>") == page.count("<caption") == page.count("<thead>") == 3
+    assert page.count('<th scope="col"') == 9
+    assert page.count("<tr>") == 3 + len(STEP.checks) + len(LOOP.checks) + 1
 
 
 @pytest.mark.parametrize("mark", SIGNS)
@@ -398,7 +414,7 @@ def test_check_finds_functions_where_it_is_called(capsys):
     retention_step, retention_loop = STEP.solution, LOOP.wrong_answers[0].function
     assert check("ex01") is None
     out = capsys.readouterr().out
-    assert "retention_step: 4 of 4 points" in out
+    assert "retention_step: 5 of 5 points" in out
     assert "you read the state before writing the new token" in out
     namespace = {"check": check, "retention_loop": LOOP.solution}
     exec('check("ex01", "retention_loop")', namespace)
@@ -411,7 +427,9 @@ def test_check_finds_functions_where_it_is_called(capsys):
 def test_check_refuses_unknown_names():
     with pytest.raises(ValueError, match=r"exercise must be one of 'ex01'.*, got 'ex1'"):
         check("ex1")
-    with pytest.raises(ValueError, match="problem must be one of 'retention_step', 'retention_loop', got 'step'"):
+    with pytest.raises(
+        ValueError, match="problem must be one of 'retention_step', 'retention_loop', 'retention_documents', got 'step'"
+    ):
         check("ex01", "step")
 
 
