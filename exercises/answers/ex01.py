@@ -139,9 +139,33 @@ STEP_MISTAKES = {
         _step_with(write=lambda gamma, state, new: (1 - gamma) * state + gamma * new),
         "you keep 1 - gamma of the old state: it keeps the share gamma, and k_n^T v_n is added in full",
     ),
+    "keeps the other share": (
+        _step_with(write=lambda gamma, state, new: (1 - gamma) * state + new),
+        "you keep 1 - gamma of the old state: gamma is the share that stays",
+    ),
+    "fades the new token instead": (
+        _step_with(write=lambda gamma, state, new: state + gamma * new),
+        "you gave gamma to the new token: it multiplies the old state, and k_n^T v_n is added in full",
+    ),
     "fades after the read": (
         _fades_after_the_read,
         "you fade after the write and the read: gamma multiplies S_(n-1) first, then k_n^T v_n is added",
+    ),
+    "writes without an outer product": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state + k * v), gamma * state + k * v),
+        "you wrote k * v, entry by entry: k_n^T v_n is a table, k as a column times v as a row, or np.outer(k, v)",
+    ),
+    "swaps q and k": (
+        lambda q, k, v, gamma, state: retention_step(k, q, v, gamma, state),
+        "you swapped q and k: the key k is written with v, the query q reads",
+    ),
+    "divides by sqrt(K)": (
+        _step_with(read=lambda q, state: q @ state / np.sqrt(len(q))),
+        "you divided by sqrt(K): Eq. 6 has no scaling",
+    ),
+    "does not sum over the keys": (
+        _step_with(read=lambda q, state: q[:, None] * state),
+        "your read multiplies row i by q[i] and stops there: the rows are then added, which q @ state does",
     ),
     "multiplies entry by entry": (
         _step_with(read=lambda q, state: q * state),
@@ -301,7 +325,7 @@ DOCUMENTS = problem(
             one_head(3, 2, 0, first=np.zeros(0)),
             "no document begins: return the state unchanged and out of shape (0, V)",
         ),
-        **keeps_arguments(one_head(3, 3, 5, gamma=0.9, first=np.array([0.0, 1.0, 0.0, 0.0, 1.0]))),
+        **keeps_arguments(one_head(3, 3, 5, gamma=0.9, first=np.array([1.0, 0.0, 0.0, 1.0, 0.0]))),
     },
     hidden={
         "no document begins here": (
@@ -349,6 +373,16 @@ DOCUMENTS = problem(
         "ignores the state": (
             lambda q, k, v, gamma, state, first: retention_documents(q, k, v, gamma, None, first),
             "you ignored the state passed in: it belongs to the rows before the first flag",
+        ),
+        "hands the state to row 0 in any case": (
+            lambda q, k, v, gamma, state, first: retention_documents(
+                q, k, v, gamma, state, np.append(0.0, first[1:])[: len(first)]
+            ),
+            "your row 0 reads the state passed in also where first[0] is 1: then a new document begins, from zeros",
+        ),
+        "reads the flags the other way round": (
+            lambda q, k, v, gamma, state, first: retention_documents(q, k, v, gamma, state, 1 - first),
+            "you clear the state where first is 0: 1 marks the first token of a document",
         ),
         "starts at the first flag": (
             _starts_at_the_first_flag,

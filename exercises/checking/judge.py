@@ -85,7 +85,7 @@ def judge(check, answers, got, likely=None):
     """Compare the `Run` of a student's function with the `Answers` and return a `Result`.
 
     If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message. Of several
-    such wrong answers it is the one that stands highest in `likely` (name: number, see `likelihoods`), or the first.
+    such wrong answers it is the one that stands highest in `likely` (see `likelihoods`), and none that is not above 0.
     """
     if answers.wanted.failure:  # for example because a cell replaced functions of NumPy
         return Result(check, f"the check itself fails, restart and try again: {answers.wanted.failure}")
@@ -95,9 +95,10 @@ def judge(check, answers, got, likely=None):
     reason = difference(check, answers, got)
     if not reason:
         return Result(check)
-    made = [(name, message) for name, message, mistaken in answers.mistakes if _same(check, mistaken, got)]
+    likely = {name: 1 for name, _, _ in answers.mistakes} if likely is None else likely
+    made = [one for one in answers.mistakes if likely[one[0]] > 0 and _same(check, one[2], got)]
     if made:
-        name, message = max(made, key=lambda one: (likely or {}).get(one[0], 0))
+        name, message, _ = max(made, key=lambda one: likely[one[0]])
         return Result(check, message, mistake=name)
     # How to leave arguments alone helps nobody whose function gave no answer.
     fits = not (check.keeps_inputs and _no_answer(check, answers.returns, got))
@@ -107,7 +108,7 @@ def judge(check, answers, got, likely=None):
 def likelihoods(judged):
     """Return {mistake: in how many checks `got` is that wrong answer, less those in which it is not}.
 
-    judged: (check, answers, got) of each check of one function. Two mistakes may agree in one check, seldom in all.
+    judged: (check, answers, got) of each check of one function. In one check an answer may agree with a mistake by chance.
     """
     score = Counter()
     for check, answers, got in judged:

@@ -339,12 +339,14 @@ def test_of_two_mistakes_that_agree_in_a_check_the_one_that_explains_more_is_nam
         (Check("two", {"x": np.array([2.0])}, ""), Check("three", {"x": np.array([3.0])}, "")),
         (
             WrongAnswer("adds 1", lambda x: x + 1, "you added 1"),
-            WrongAnswer("adds 5", lambda x: 5 - x, "you took it from 5"),
+            WrongAnswer("takes it from 5", lambda x: 5 - x, "you took it from 5"),
         ),
     )
     exercise = Exercise("ex00", "Doubling", (one,))
     results = grade(exercise, {"double": lambda x: 5 - x}).results["double"]
-    assert [result.mistake for result in results] == ["adds 5", "adds 5"]
+    assert [result.mistake for result in results] == ["takes it from 5", "takes it from 5"]
+    results = grade(exercise, {"double": lambda x: 3.0 + 0 * x}).results["double"]
+    assert [result.mistake for result in results] == ["", ""], "it agrees with each mistake in one check only"
 
 
 # The tables.
