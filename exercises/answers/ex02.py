@@ -106,6 +106,21 @@ UNROLLED_MISTAKES = {
         lambda q, k, v, A, state: unrolled(q, k, v, A, None),
         "you ignored the state passed in: counted from 1, output n holds q_n A^n S_0 too; only None adds nothing",
     ),
+    "reads the state unfaded": (
+        _sum_with(steps=lambda n: 0),
+        "you read S_0 as it was: output n, counted from 1, holds q_n A^n S_0",
+    ),
+    "adds the state with each token": (
+        lambda q, k, v, A, state: (
+            unrolled(q, k, v, A, None)
+            + (0.0 if state is None else np.arange(1, len(q) + 1)[:, None] * (unrolled(q, k, 0 * v, A, state)))
+        ),
+        "you add the term of S_0 once for each token m: it stands outside that sum, once in each output",
+    ),
+    "computes with None": (
+        lambda q, k, v, A, state: unrolled(q, k, v, A, np.array(None) if state is None else state),
+        "you computed with state = None: None means a state of zeros, which adds nothing",
+    ),
     "fades the state one step too few": (
         _sum_with(steps=lambda n: n),
         "S_0 needs one more A: the first token multiplies it once already, so output 1 holds q_1 A S_0",
@@ -133,6 +148,18 @@ ABSORB_MISTAKES = {
     "takes rows for eigenvectors": (
         _absorb_by(lambda q, basis: q @ basis.T, lambda k, basis: k @ inv(basis)),
         "you transposed Lambda: its columns are the eigenvectors, so q_n Lambda is q @ basis",
+    ),
+    "puts the inverse beside q": (
+        _absorb_by(lambda q, basis: q @ inv(basis), lambda k, basis: k @ inv(basis).T),
+        "your q is q Lambda^-1: in q Lambda diag(a) Lambda^-1 k^T, Lambda itself stands beside q",
+    ),
+    "multiplies q from the left": (
+        _absorb_by(lambda q, basis: q @ basis.T, lambda k, basis: k @ inv(basis).T),
+        "your q is Lambda q^T as rows, so q Lambda^T: a query is a row, and q_n Lambda is q @ basis",
+    ),
+    "leaves q as it was": (
+        _absorb_by(lambda q, basis: q.copy(), lambda k, basis: k @ inv(basis).T),
+        "you left q as it was: Lambda stands beside q and goes into it",
     ),
     "leaves k as it was": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k.copy()),
@@ -179,6 +206,14 @@ DIAGONAL_MISTAKES = {
     "takes the state in as it is": (
         _diagonal_with(enter=lambda basis, state: state),
         "you started from S_0 itself: in the new basis it is Lambda^-1 S_0, like the keys it was made of",
+    ),
+    "enters by Lambda": (
+        _diagonal_with(enter=lambda basis, state: basis @ state),
+        "you started from Lambda S_0: into the new basis it goes by Lambda^-1, out of it by Lambda",
+    ),
+    "takes the state for one of the new basis": (
+        _diagonal_with(enter=lambda basis, state: state, leave=lambda basis, inner: inner),
+        "you took S_0 for a state of the new basis, and returned one: the caller's states are Lambda times those",
     ),
     "returns the inner state": (
         _diagonal_with(leave=lambda basis, inner: inner),
@@ -292,6 +327,10 @@ NEXT_MISTAKES = {
     "swaps the coefficients": (
         _goes_on_by(lambda last, before, trace, minus_det: minus_det * last + trace * before),
         "you swapped the two coefficients: the trace multiplies the later read, the determinant the earlier one",
+    ),
+    "repeats the first prediction": (
+        lambda reads, count: np.full(count, next_reads(reads, 1)[0]),
+        "you predicted r_4 again and again: r_5 follows from r_4 and r_3, and so on",
     ),
     "begins one read early": (
         lambda reads, count: np.append(reads[3:], next_reads(reads, count))[:count],

@@ -114,6 +114,23 @@ ROTATE_MISTAKES = {
         _rotate_by(angles=lambda x, theta, _: _angles(x, theta, 0)),
         "you ignored offset: row n is at position offset + n",
     ),
+    "adds the offset to the angle": (
+        _rotate_by(angles=lambda x, theta, offset: offset + _angles(x, theta, 0)),
+        "you added offset to the angle: it is a position, so the angle is (offset + n) theta",
+    ),
+    "counts in degrees": (
+        _rotate_by(angles=lambda *arguments: np.deg2rad(_angles(*arguments))),
+        "you turned theta into radians: it is in radians already",
+    ),
+    "adds in both channels": (
+        _rotate_by(
+            turn=lambda even, odd, angle: (
+                even * np.cos(angle) + odd * np.sin(angle),
+                even * np.sin(angle) + odd * np.cos(angle),
+            )
+        ),
+        "you have + in both channels: the new even channel is x_0 cos - x_1 sin",
+    ),
     "turns every token alike": (
         _rotate_by(angles=lambda x, theta, _: np.broadcast_to(theta, (len(x), len(theta)))),
         "you turned every token by theta: the angle is the position times theta",
@@ -174,6 +191,10 @@ SCORE_MISTAKES = {
         _score_by(lambda q, k, phase: phase.real @ (q * k.conj()).real),
         "you left out the sines: the turned even channel of q holds part of the odd one, and the other way round",
     ),
+    "multiplies the dot product by the cosines": (
+        lambda q, k, theta, lag: (q @ k) * np.cos(lag[:, None] * theta).sum(axis=1),
+        "you multiplied the whole dot product by cosines: each pair turns by its own angle, before the sum",
+    ),
     "does not conjugate k": (
         _score_by(lambda q, k, phase: (phase @ (q * k)).real),
         "you multiplied q by k: the dot product of two pairs is the real part of q times the conjugate of k",
@@ -210,6 +231,10 @@ LADDER_MISTAKES = {
     "leaves out the last step of the released ladder": (
         _ladders_by(released=lambda pairs: ladders(2 * pairs)[1]),
         "your released ladder is the rotary one: its exponents run from 0 to 1 with both ends, so its last is 1/10000",
+    ),
+    "divides by K/2 - 1": (
+        _ladders_by(released=lambda pairs: 10000.0 ** -(np.arange(pairs) / np.float64(pairs - 1))),
+        "you divided by K/2 - 1, which is 0 for a single pair: np.linspace(0, 1, K // 2) has no such case",
     ),
     "takes the released ladder for both": (
         _ladders_by(rotary=lambda pairs: ladders(2 * pairs)[0]),

@@ -99,6 +99,18 @@ WEIGHT_MISTAKES = {
         _takes_a_softmax,
         "you took a softmax: retention has none, its weights may be negative and a row need not sum to 1",
     ),
+    "clips the lag and does not mask": (
+        _times(lambda q, gamma: gamma ** np.maximum(_lag(q), 0)),
+        "you set negative lags to 0 and stopped there: gamma^0 is 1, and above the diagonal D is 0",
+    ),
+    "multiplies by the lag": (
+        _times(lambda q, gamma: np.tril(gamma * _lag(q))),
+        "you multiplied gamma by n - m: the decay is a power, gamma ** (n - m)",
+    ),
+    "puts minus infinity into D": (
+        _times(lambda q, gamma: np.where(_lag(q) >= 0, _mask(q, gamma), -np.inf)),
+        "you put -inf into D: no softmax follows here, above the diagonal D is 0",
+    ),
     "masks with minus infinity": (
         lambda q, k, gamma: np.where(_lag(q) >= 0, retention_weights(q, k, gamma), -np.inf),
         "you masked with -inf, as before a softmax: no softmax follows here, the weight of a later token is 0",
@@ -141,6 +153,10 @@ RETENTION_MISTAKES = {
         _parallel_with(faded=lambda gamma, time: 1.0),
         "you read S_0 at full strength at every token: by token n it has faded by gamma^n (xi)",
     ),
+    "fades the state by gamma^T in all outputs": (
+        _parallel_with(faded=lambda gamma, time: gamma**time),
+        "you faded S_0 by gamma^T for all queries: query n, counted from 1, reads gamma^n of it",
+    ),
     "fades the state one step too few": (
         _parallel_with(faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
         "xi is off by one: the first token already fades S_0 once, so its weight in the first output is gamma^1",
@@ -148,6 +164,14 @@ RETENTION_MISTAKES = {
     "fades columns": (
         _parallel_with(faded=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)),
         "you gave the powers of gamma to the columns: xi has one for each token, make it a column of shape (T, 1)",
+    ),
+    "takes xi for zeta": (
+        _parallel_with(left=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)[:, None]),
+        "you used xi for the new state: token m has faded by gamma^(T-m) at the end (zeta), the last one not at all",
+    ),
+    "keeps only the last token": (
+        _parallel_with(left=lambda gamma, time: (np.arange(time) == time - 1.0)[:, None]),
+        "your state holds the last token only: all T tokens are in it, token m with weight gamma^(T-m)",
     ),
     "adds all tokens to the state at full strength": (
         _parallel_with(left=lambda gamma, time: 1.0),
@@ -164,6 +188,14 @@ RETENTION_MISTAKES = {
     "drops the state before": (
         _parallel_with(whole=lambda gamma, time: 0.0 if time else 1.0),
         "the state you return leaves out the one passed in: gamma^T of it is left",
+    ),
+    "fades the state before one token too few": (
+        _parallel_with(whole=lambda gamma, time: gamma ** (time - 1.0)),
+        "you faded S_0 by gamma^(T-1) in the new state: each of the T tokens has faded it, gamma^T is left",
+    ),
+    "computes with None": (
+        lambda q, k, v, gamma, state: parallel_retention(q, k, v, gamma, np.array(None) if state is None else state),
+        "you computed with state = None: None means a state of zeros, which adds nothing",
     ),
     "keeps the state before unfaded": (
         _parallel_with(whole=lambda gamma, time: 1.0),
@@ -224,6 +256,10 @@ MIXED_MISTAKES = {
     "mixes the decays": (
         _mixes_the_decays,
         "you took powers of the mean decay: take the powers first, then their sum, c_1 gamma_1^j + c_2 gamma_2^j + ...",
+    ),
+    "takes the first decay for all": (
+        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, np.full_like(gamma, gamma[0]), state, share),
+        "you used gamma[0] for all states: state r fades by gamma[r]",
     ),
     "forgets the shares": (
         _mixed_with(token=np.ones_like, read=np.ones_like),

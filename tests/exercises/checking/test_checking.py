@@ -180,6 +180,14 @@ def test_error_names_the_line_of_the_function():
     )
 
 
+def test_a_line_in_a_comprehension_is_one_of_the_function():
+    def retention_step(q, k, v, gamma, state):
+        new = gamma * state
+        return [row.nothing for row in new]
+
+    assert results_of(EX01, STEP, retention_step)[0].reason.startswith("line 3 of retention_step raised AttributeError")
+
+
 def test_an_error_in_a_hidden_check_shows_the_shapes_and_nothing_of_the_submission():
     def retention_loop(q, k, v, gamma, state):
         raise IndexError(f"{q}")
