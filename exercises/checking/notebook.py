@@ -18,7 +18,7 @@ def check(exercise, problem=None):
       result  check       what to change
       todo    all checks  retention_step is not defined: write it, and in a notebook run its cell
     <BLANKLINE>
-    0 of 5 points in the visible checks of ex01. 3 points more are in hidden checks: where the course is installed, python -m exercises check FILE runs them too.
+    0 of 5 points in the visible checks of ex01. 3 points more are in hidden checks: in the whole course, python -m exercises check FILE runs them too.
     """
     _show(grade(load(exercise), _names(sys._getframe(1)), hidden=False, only=problem))
 

@@ -51,7 +51,7 @@ def summary(report):
         return f"{points} in {name}."
     return (
         f"{points} in the visible checks of {name}. {report.points_not_run} points more are in hidden checks: "
-        "where the course is installed, python -m exercises check FILE runs them too."
+        "in the whole course, python -m exercises check FILE runs them too."
     )
 
 
