@@ -16,7 +16,10 @@ SHARED = (
 )
 STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # instead of the course's
 EXERCISES = Path(__file__).parent.parent
-HAND_IN = "When all is green here, save and hand in this file. Its hidden checks are run when it is graded."
+HAND_IN = (
+    "When all is green here, save and hand in this file. Its hidden checks are run when it is graded. If you learn alone, "
+    "get the whole course: in its folder, `python -m exercises check` with the path of this file runs them."
+)
 
 
 def write_release(out, names):
