@@ -1,5 +1,7 @@
 """Exercise 6 against the package: its solutions are the package's forms, its weights those of the states."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from one_head import assert_close, draw, of_package
@@ -51,7 +53,7 @@ def test_pieces_join_to_the_states_of_one_pass(lengths):
         part = slice(start, stop)
         return of_package(retention_parallel, q[part], k[part], v[part], gamma, state)[1]
 
-    alone = [after(start, stop, zero) for start, stop in zip(ends, ends[1:], strict=False)]
+    alone = [after(start, stop, zero) for start, stop in pairwise(ends)]
     states = np.array(alone).reshape(-1, *state.shape)
     wanted = [after(0, end, state) for end in ends]
     before, last = join_pieces(states, np.array(lengths, dtype=float), gamma, state)

@@ -78,7 +78,7 @@ def test_a_rounded_gamma_fails_a_visible_check_by_name(function, capsys):
     report = " ".join(capsys.readouterr().out.split())
     assert report.count("FAIL") == 1
     assert "FAIL a half-life of about a million tokens you formed gamma, which is rounded" in report
-    assert MILLION == pytest.approx(1e6, rel=0.01)
+    assert abs(MILLION - 1e6) < 1e4
 
 
 def _draw(texts, time=64, key_dim=16, value_dim=8):
