@@ -113,6 +113,11 @@ def _joins_with(*, lengths=lambda lengths: lengths, add=lambda faded, own, lengt
     return join
 
 
+def _fades_the_new(states, lengths, gamma, state):
+    faded = states * gamma ** lengths[:, None, None]
+    return join_pieces(faded, 0 * lengths, gamma, state)
+
+
 def _weights_with(*, with_zeta=None, without_zeta=None):
     """The weights with another power of gamma: functions of token, time and chunk_size."""
 
@@ -137,8 +142,7 @@ def _later_chunks(token, time, chunk_size):
     return (time - 1) // chunk_size - token // chunk_size
 
 
-# These are told apart from those below only in longer chunks that fade and start from a state.
-LONG_CHUNK_MISTAKES = {
+CHUNK_MISTAKES = {
     "no xi": (
         _chunk_with(xi=lambda gamma, j: 1.0),
         "you forgot xi: token j sees the state before the chunk faded by gamma^j, because it is j tokens away",
@@ -154,6 +158,10 @@ LONG_CHUNK_MISTAKES = {
     "zeta for xi": (
         _chunk_with(xi=lambda gamma, j: gamma ** (len(j) - j)),
         "you used zeta where xi belongs: gamma^(c-j) fades what token j writes, xi_j = gamma^j what it reads of the state",
+    ),
+    "xi and zeta swapped": (
+        _chunk_with(xi=lambda gamma, j: gamma ** (len(j) - j), zeta=lambda gamma, j, c: gamma**j),
+        "you swapped xi and zeta: xi_j = gamma^j fades what token j reads of the state, zeta_j = gamma^(c-j) what it writes",
     ),
     "xi for zeta": (
         _chunk_with(zeta=lambda gamma, j, c: gamma**j),
@@ -175,9 +183,6 @@ LONG_CHUNK_MISTAKES = {
         _chunk_with(xi=lambda gamma, j: gamma ** j[:, 0], zeta=lambda gamma, j, c: gamma ** (c - j[:, 0])),
         "your decays run along the channels: xi and zeta have an entry per token, give them shape (c, 1)",
     ),
-}
-
-CHUNK_MISTAKES = {
     "no zeta": (
         _chunk_with(zeta=lambda gamma, j, c: 1.0),
         "you left out zeta, as the paper's pseudocode does: token j fades by gamma^(c-j) before the chunk ends",
@@ -185,6 +190,18 @@ CHUNK_MISTAKES = {
     "zeta one too far": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
         "your zeta is off by one: zeta_j = gamma^(c-j) ends with 1, since the last token has not faded yet",
+    ),
+    "zeta one too near": (
+        _chunk_with(zeta=lambda gamma, j, c: gamma ** (c - j - 1.0)),
+        "your zeta is one step too near: zeta_j = gamma^(c-j) with j from 1 to c, so it ends with 1, never above",
+    ),
+    "xi one too far": (
+        _chunk_with(xi=lambda gamma, j: gamma ** (j + 1)),
+        "your xi is one step too far: the first token of the chunk sees the state faded once, xi_1 = gamma",
+    ),
+    "a mask one step too old": (
+        _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** (abs(lag) + 1), 0.0)),
+        "your mask is one step too old: a token sees itself with the weight gamma^0 = 1",
     ),
     "zeta in reverse": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (j - 1)),
@@ -235,6 +252,11 @@ def _counting(time, state, **more):
     return {"q": ones, "k": ones, "v": np.cumsum(ones, axis=0), "gamma": 0.5, "state": state} | more
 
 
+def _empty(time):
+    """Tokens that neither write nor read, in a fast head: only inf and NaN show."""
+    return {name: np.zeros((time, 1)) for name in "qkv"} | {"gamma": 1e-3, "state": np.zeros((1, 1))}
+
+
 def _pieces(*lengths, gamma, states=None, state=None):
     """What pieces of these lengths left, drawn at random unless given, with K = 2 and V = 3."""
     drawn = small_numbers(np.random.default_rng([9, *lengths]), len(lengths) + 1, 2, 3)
@@ -259,7 +281,7 @@ CHUNK = problem(
             "out needs D and xi, state needs zeta and gamma^c; all four are powers of gamma",
         ),
         "110 empty tokens at gamma = 1e-3": (
-            {name: np.zeros((110, 1)) for name in "qkv"} | {"gamma": 1e-3, "state": np.zeros((1, 1))},
+            _empty(110),
             "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: set n - m to 0 where n < m, then take the power",
         ),
         "a chunk of one token at gamma = 1": (
@@ -273,52 +295,48 @@ CHUNK = problem(
         "keys wider than values": (one_head(5, 2, 4, gamma=0.9), "try K = 5, V = 2, and look at the shapes"),
         **float32_arrays(one_head(4, 3, 16, gamma=0.9, dtype=np.float32)),
     },
-    wrong_answers={**LONG_CHUNK_MISTAKES, **CHUNK_MISTAKES, **swaps(retention_chunk, "out", "state")},
+    wrong_answers={**CHUNK_MISTAKES, **swaps(retention_chunk, "out", "state")},
 )
 
 CHUNKS = problem(
     retention_chunks,
     RETURNS,
     visible={
-        "values 1 to 4 in chunks of two at gamma = 1/2, from None": (
-            _counting(4, None, chunk_size=2),
-            "by hand, token by token: out is 1, 5/2, 17/4, 49/8, and the state is 49/8; chunks change nothing",
+        "values 1 to 6 in chunks of three at gamma = 1/2, from None": (
+            _counting(6, None, chunk_size=3),
+            "by hand, token by token: out is 1, 5/2, 17/4, 49/8, 129/16, 321/32, and the state is 321/32",
         ),
         "five tokens in chunks of two, after a state": (
             one_head(2, 3, 5, chunk_size=2),
             "the last chunk holds one token: it fades by its own length, c = 1",
         ),
-        "a chunk longer than the sequence, from None": (
-            one_head(2, 2, 3, state=False, chunk_size=8),
+        "a chunk longer than the sequence, after a state": (
+            one_head(2, 2, 3, chunk_size=8),
             "with chunk_size = 8 and T = 3 there is one chunk, of c = 3 tokens",
         ),
-        "112 tokens in chunks of 110 at gamma = 1e-3": (
-            one_head(1, 1, 112, gamma=1e-3, chunk_size=110),
-            "1e-3 ** -109 is inf, and inf * 0 is NaN: no power of gamma may have a negative exponent",
+        "112 empty tokens in chunks of 110 at gamma = 1e-3": (
+            _empty(112) | {"chunk_size": 110},
+            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: no exponent may be negative",
         ),
         "no token at all, from None (T = 0)": (
             one_head(2, 3, 0, state=False, chunk_size=4),
-            "out has shape (0, V), the state is all zeros: make both before the loop",
+            "out has shape (0, V), the state is zeros of shape (K, V): make both before the loop",
         ),
         **keeps_arguments(one_head(3, 3, 6, gamma=0.75, chunk_size=4)),
     },
     hidden={
-        "chunks of a single token": (
-            one_head(2, 3, 5, gamma=0.75, chunk_size=1),
-            "try chunk_size = 1: that is the recurrent form",
+        "chunks of a single token that never fade": (
+            one_head(2, 3, 5, gamma=1.0, chunk_size=1),
+            "try chunk_size = 1 and gamma = 1: that is the recurrent form, and nothing may divide by 1 - gamma",
         ),
-        "a single token": (one_head(3, 2, 1, chunk_size=3), "try T = 1 with a longer chunk_size, after a state"),
+        "a single token": (
+            one_head(3, 2, 1, gamma=1.0, chunk_size=3),
+            "try T = 1 with a longer chunk_size, after a state",
+        ),
+        "chunks of four": (one_head(2, 2, 13, gamma=0.9, chunk_size=4), "try T = 13, chunk_size = 4 and gamma = 0.9"),
         "no token at all, after a state": (
             one_head(3, 2, 0, chunk_size=3),
             "without a token, return the state unchanged",
-        ),
-        "a memory that never fades": (
-            one_head(2, 2, 7, gamma=1.0, chunk_size=3),
-            "gamma = 1 is allowed: nothing may divide by 1 - gamma",
-        ),
-        "a long sequence that fades fast": (
-            one_head(2, 2, 1000, gamma=1e-3, chunk_size=300),
-            "try T = 1000, chunk_size = 300, gamma = 1e-3: no power of gamma may have a negative exponent",
         ),
         **float32_arrays(
             one_head(4, 3, 50, gamma=0.9, state=False, dtype=np.float32, chunk_size=16), "float32 arrays, from None"
@@ -341,6 +359,14 @@ CHUNKS = problem(
         "the old state fades by chunk_size": (
             _loop_with(lambda start, chunk_size: _chunk_with(whole=lambda gamma, c: gamma**chunk_size)),
             "before the short last chunk the old state fades by gamma^c, c its own length, not gamma^chunk_size",
+        ),
+        "the end of xi in the tail": (
+            _loop_with(lambda start, chunk_size: _chunk_with(xi=lambda gamma, j: gamma ** (chunk_size - len(j) + j))),
+            "in the short last chunk you took the last numbers of xi: xi counts from the start of the chunk, so take the first",
+        ),
+        "adds the old state twice": (
+            _loop_with(lambda *_: _chunk_with(whole=lambda gamma, c: 2 * gamma**c)),
+            "you added the old state twice: your chunk returns a state that holds gamma^c of the old one already",
         ),
         "drops the tail": (
             _drops_the_tail,
@@ -430,6 +456,10 @@ WEIGHTS = problem(
             _weights_with(without_zeta=lambda token, time, size: (time - 1 - token) // size * size),
             "you counted chunks back from the last token: they are counted from the first, so only the last one is short",
         ),
+        "the first token in the chunk before": (
+            _weights_with(without_zeta=lambda token, time, size: time - np.minimum(-(-token // size) * size, time)),
+            "the first token of each chunk falls into the chunk before: counted from 0, token t's chunk ends at (t // C + 1) C",
+        ),
         "the end beyond T": (
             _weights_with(without_zeta=lambda token, time, size: time - (token // size + 1) * size),
             "the end of your last chunk lies beyond T, which gives a negative exponent: a chunk ends at T at the latest",
@@ -505,6 +535,10 @@ PIECES = problem(
         "nothing fades": (
             _joins_with(lengths=lambda lengths: 0 * lengths),
             "you added the states as they are: a piece of c tokens fades what it starts from by gamma^c",
+        ),
+        "fades the wrong state": (
+            _fades_the_new,
+            "you faded what the piece left and not what came before it: the piece's own state has faded inside it already",
         ),
         "fades the piece's own state": (
             _joins_with(add=lambda faded, own, length, gamma: faded + gamma**length * own),
