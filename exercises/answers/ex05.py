@@ -412,7 +412,7 @@ LIFETIME = problem(
             "gamma^j = eps, so j log(gamma) = log(eps)",
         ),
         "a head that forgets 1e-12 of its state": (
-            _life(1e-12, eps=0.2),
+            _life(1e-12, eps=0.4),
             "1 - 1e-12 keeps only four digits of 1e-12: np.log1p takes the forgotten share itself",
             {"tolerance": 1e-13},
         ),

@@ -128,14 +128,6 @@ def _chunk_with(
     return chunk
 
 
-def _does_not_fade(gamma, j, before):
-    return before + _fresh_sums(gamma, len(j))
-
-
-def _divided(state, last):
-    return state / np.sqrt(last)
-
-
 # Checks.
 
 
@@ -170,7 +162,10 @@ NORM = problem(
             "by hand: the mean of 1, 25 and 49 is 25, 25 + 11 = 36, and its root is 6: 1/6, 5/6 and 7/6",
         ),
         "two heads of different size": (
-            {"y": np.array([[[0.1, 0.5, 0.7]], [[10.0, 50.0, 70.0]]]), "eps": 0.01},
+            {
+                "y": np.array([[[0.1, 0.5, 0.7], [0.3, 0.1, 0.2]], [[10.0, 50.0, 70.0], [40.0, 20.0, 10.0]]]),
+                "eps": 0.01,
+            },
             "a loud head must not make a quiet one quieter: each head has its own mean square",
         ),
         "two heads, three tokens, four values": (
@@ -191,17 +186,14 @@ NORM = problem(
     },
     hidden={
         "a row of zeros": (
-            {"y": np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 6.0]]]), "eps": 1e-6},
+            {"y": np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 6.0]], [[1.0, 4.0, 2.0], [5.0, 1.0, 3.0]]]), "eps": 0.01},
             "try a row of zeros, as padding gives: zero divided by the root of eps is zero, not NaN",
         ),
         "values as small as the root of eps": (
             {"y": _values(2, 3, 8, size=1e-3), "eps": 1e-6},
             "try values of 0.001 with eps = 1e-6: eps counts as much as they do",
         ),
-        "a head of one value": (
-            {"y": _values(2, 3, 1), "eps": 0.25},
-            "try V = 1: the mean square is the square of the one value",
-        ),
+        "wide heads": ({"y": _values(3, 2, 9), "eps": 0.25}, "try V = 9: the mean runs over all nine values"),
         **float32_arrays({"y": _values(4, 5, 16, dtype=np.float32), "eps": 1e-6}),
     },
     wrong_answers={
@@ -498,17 +490,13 @@ CHUNK = problem(
         **float32_arrays(_chunk(12, 4, 3, 0.9, 5.0, dtype=np.float32)),
     },
     wrong_answers={
-        "the code as it is": (
-            _chunk_with(sums=_does_not_fade, keep=_divided),
-            "both mistakes are still there: compare the second chunk with normalised_step, first sums, then the state",
+        "hands on a divided state": (
+            _chunk_with(keep=lambda state, last: state / np.sqrt(last)),
+            "you hand on a state divided by a root: the next chunk divides again, so hand on the state of Eq. 7 as it is",
         ),
-        "mends only the row sums": (
-            _chunk_with(keep=_divided),
-            "the row sums are right now, but the state handed on is still divided: the next chunk divides it again",
-        ),
-        "mends only the state": (
-            _chunk_with(sums=_does_not_fade),
-            "the state is right now, but the row sum before the chunk does not fade: token j finds gamma^j of it",
+        "the old row sum does not fade": (
+            _chunk_with(sums=lambda gamma, j, before: before + _fresh_sums(gamma, len(j))),
+            "the row sum from before the chunk does not fade in your sums: token j finds gamma^j of it",
         ),
         "starts the row sums again": (
             _chunk_with(sums=lambda gamma, j, before: _fresh_sums(gamma, len(j))),

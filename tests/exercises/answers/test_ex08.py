@@ -114,17 +114,20 @@ def test_chunks_give_what_steps_give(gamma, lengths):
         np.testing.assert_allclose(state, one[0], rtol=0, atol=1e-12)
 
 
-def test_the_code_in_the_notebook_is_right_for_a_first_chunk_alone():
+def test_the_code_in_the_notebook_has_two_mistakes_that_a_first_chunk_hides():
     (path,) = Path(exercises.__file__).parent.glob("ex08_*.ipynb")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     text = "".join(next(cell["source"] for cell in cells if cell["id"] == "somebodys-code"))
-    namespace = {"np": np}
-    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), namespace)
-    (wrong,) = (one.function for one in CHUNK.wrong_answers if one.name == "the code as it is")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    mended = code.replace("row_sum + D", "gamma ** j[:, 0] * row_sum + D").replace("state / root[-1]", "state")
+    functions = []
+    for source in (code, mended):
+        exec(source, namespace := {"np": np})
+        functions.append(namespace["somebodys_chunk"])
     for one in CHUNK.checks:
         arguments = tuple(one.inputs.values())
-        got = namespace["somebodys_chunk"](*arguments)
-        for came, expected in zip(got, wrong(*arguments), strict=True):
-            np.testing.assert_allclose(came, expected, rtol=0, atol=1e-6 if came.dtype == np.float32 else 1e-12)
-        if not one.inputs["row_sum"]:
-            np.testing.assert_allclose(got[0], normalised_chunk(*arguments)[0], rtol=1e-12)
+        wanted, (broken, right) = normalised_chunk(*arguments), (function(*arguments) for function in functions)
+        for came, expected in zip(right, wanted, strict=True):
+            np.testing.assert_allclose(came, expected, rtol=0, atol=max(1e-12, one.tolerance))
+        assert not np.allclose(broken[1], wanted[1])
+        assert np.allclose(broken[0], wanted[0]) == (one.inputs["row_sum"] == 0 or one.inputs["gamma"] == 1)
