@@ -157,6 +157,18 @@ GAMMAS = problem(
             lambda num_heads: (head_gammas(num_heads)[1],) * 2,
             "you gave the paper's schedule twice: the released one halves what is forgotten from head to head, from 1/32 on",
         ),
+        "the paper's heads from slow to fast": (
+            _gammas_with(paper=lambda num_heads: np.geomspace(1 / 512, 1 / 32, num_heads)),
+            "your paper's schedule runs from slow to fast: it starts at 1 - gamma = 1/32 and ends at 1/512",
+        ),
+        "the paper's shares forgotten": (
+            _gammas_with(paper=lambda num_heads: 1 - np.geomspace(1 / 32, 1 / 512, num_heads)),
+            "your paper's schedule holds 1 - gamma, what is forgotten: subtract it from 1",
+        ),
+        "the released shares forgotten": (
+            _gammas_with(released=lambda num_heads: 2.0 ** (-5 - np.arange(num_heads))),
+            "your released schedule holds 1 - gamma, what is forgotten: subtract it from 1",
+        ),
         "returns what is forgotten": (
             _changed(lambda gamma: 1 - gamma),
             "you returned the shares that are forgotten: gamma is what is kept, 1 minus that",
@@ -242,6 +254,14 @@ SHARES = problem(
             lambda half_life: -1 / np.expm1(-np.log(2) / half_life),
             "you returned the window, 1 / (1 - gamma): return the share 1 - gamma itself",
         ),
+        "a negative share": (
+            lambda half_life: np.expm1(-np.log(2) / half_life),
+            "you returned gamma - 1, which is negative: the share that is forgotten is 1 - gamma",
+        ),
+        "grows": (
+            lambda half_life: np.expm1(np.log(2) / half_life),
+            "your gamma is above 1, so tokens grow: log(gamma) = -log(2) / half_life is negative, and the share is 1 - gamma",
+        ),
         "returns gamma": (
             lambda half_life: 0.5 ** (1 / half_life),
             "you returned gamma, what is kept: the share that is forgotten is 1 - gamma",
@@ -308,7 +328,7 @@ RECALL = problem(
             "try heads and lags that are not sorted",
         ),
         "a lag that the fast head has forgotten": (
-            {"gamma": np.array([0.5, 31 / 32, 511 / 512]), "lag": np.array([2000.0]), "time": 4000},
+            {"gamma": np.array([0.5, 31 / 32, 511 / 512]), "lag": np.array([2000.0, 3.0]), "time": 2500},
             "try a lag of 2000: gamma^4000 is 0 in float64 for a fast head, and 0 is the right share for it",
         ),
         **float32_arrays(
@@ -327,6 +347,30 @@ RECALL = problem(
         "one token too many": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time + 1))),
             "you summed over T + 1 tokens: the lags run from 0 to T - 1",
+        ),
+        "one token too few": (
+            _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time - 1))),
+            "you summed over T - 1 tokens: the lags run from 0 to T - 1, T of them",
+        ),
+        "lags from 1 to T": (
+            _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(1, time + 1))),
+            "your sum runs over the lags 1 to T: the newest token has lag 0, the oldest T - 1",
+        ),
+        "among the heads": (
+            _recall_with(share=lambda token, everything: token / np.sum(token, axis=1, keepdims=True)),
+            "you divided by the sum over heads: each head is read by itself, divide by the sum over its T tokens",
+        ),
+        "among the lags asked for": (
+            _recall_with(share=lambda token, everything: token / np.sum(token, axis=0)),
+            "you divided by the sum over the lags asked for: divide by that over all T tokens",
+        ),
+        "the root of the share": (
+            lambda *arguments: (np.sqrt(recall_shares(*arguments)[0]), recall_shares(*arguments)[1]),
+            "you took the root of the share: a share of the power stays a square",
+        ),
+        "the largest share itself": (
+            _recall_with(best=lambda gamma, lag, share: np.max(share, axis=1)),
+            "best holds the largest shares: return the gammas of the heads that have them",
         ),
         "leaves out the newest": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(1, time))),
@@ -429,6 +473,14 @@ SNR = problem(
             _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share))),
             "predicted leaves out K: two random keys overlap by 1/K in the mean square, so SNR^2 = K r / (1 - r)",
         ),
+        "K outside the root": (
+            _snr_with(predict=lambda share, key_dim: key_dim * np.sqrt(share / (1 - share))),
+            "predicted has K outside the root: SNR^2 = K r / (1 - r), so the root of K counts",
+        ),
+        "noise to signal": (
+            _snr_with(predict=lambda share, key_dim: np.sqrt((1 - share) / (key_dim * share))),
+            "predicted is upside down: signal over noise, the root of K r / (1 - r)",
+        ),
         "divides by K": (
             _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share) / key_dim)),
             "predicted divides by K: wider keys overlap less, so the noise falls and SNR^2 = K r / (1 - r) rises",
@@ -452,6 +504,18 @@ SNR = problem(
         "fades the newest most": (
             _snr_with(weights=lambda gamma, time: gamma ** np.arange(time)),
             "measured fades the newest token most: the last of the T tokens has the weight gamma^0 = 1",
+        ),
+        "the newest token fades too": (
+            _snr_with(weights=lambda gamma, time: gamma ** np.arange(time, 0.0, -1)),
+            "measured fades every token once too often: the newest of the T tokens has the weight gamma^0 = 1",
+        ),
+        "a mean of ratios": (
+            _snr_with(ratio=lambda weight, noise: np.mean(weight / np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
+            "measured averages the ratios of the texts: average the squared noise over texts and entries, then divide once",
+        ),
+        "the sum of the squares": (
+            _snr_with(ratio=lambda weight, noise: weight / np.sqrt(np.sum(noise**2, axis=(0, 2)))),
+            "measured sums the squared noise: take its mean over texts and entries",
         ),
         "the signal as noise": (
             _snr_with(expected=lambda weight, values: 0.0 * values),

@@ -61,6 +61,14 @@ def _change_with(change):
     return lambda y, divisor, eps: change(np.mean(y * y, axis=-1), divisor, eps)
 
 
+def _ratio_less_one(mean_square, divisor, eps):
+    return eps * (1 - divisor**2) / (mean_square + eps * divisor**2)
+
+
+def _change_of(ratio_less_one):
+    return np.expm1(np.log1p(ratio_less_one) / 2)
+
+
 def _root_ratio(mean_square, divisor, eps):
     return np.sqrt((mean_square + eps) / (mean_square + eps * divisor**2))
 
@@ -213,6 +221,14 @@ NORM = problem(
             lambda y, eps: y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) + eps),
             "you summed the squares: take their mean, or wider heads come out smaller",
         ),
+        "the square of the mean": (
+            lambda y, eps: y / np.sqrt(np.mean(y, axis=-1, keepdims=True) ** 2 + eps),
+            "you squared the mean: square y first, then take the mean",
+        ),
+        "multiplies": (
+            lambda y, eps: y * np.sqrt(np.mean(y * y, axis=-1, keepdims=True) + eps),
+            "you multiplied by the root: divide by it",
+        ),
         "the mean of absolute values": (
             lambda y, eps: y / (np.mean(np.abs(y), axis=-1, keepdims=True) + eps),
             "you divided by the mean of absolute values: square y, take the mean, add eps, take the root",
@@ -328,9 +344,21 @@ CHANGE = problem(
             _change_with(_root_ratio),
             "you returned the ratio of the two norms: the change is that ratio minus 1",
         ),
-        "drops the sign": (
-            lambda y, divisor, eps: np.abs(norm_change(y, divisor, eps)),
-            "you dropped the sign: a divisor above 1 makes the result smaller, a negative change",
+        "the sign reversed": (
+            lambda y, divisor, eps: -norm_change(y, divisor, eps),
+            "your sign is reversed: a divisor above 1 makes the result smaller, a negative change",
+        ),
+        "the sign of x reversed": (
+            lambda y, divisor, eps: _change_of(-_ratio_less_one(np.mean(y * y, axis=-1), divisor, eps)),
+            "the sign of your x is reversed: the ratio under the root less 1 is eps (1 - d^2) / (mean square + eps d^2)",
+        ),
+        "the first order": (
+            _change_with(lambda *arguments: _ratio_less_one(*arguments) / 2),
+            "you took x / 2 for sqrt(1 + x) - 1: that is right for tiny x only",
+        ),
+        "sums the squares": (
+            lambda y, divisor, eps: norm_change(y * np.sqrt(y.shape[-1]), divisor, eps),
+            "you summed the squares of y: the norm takes their mean",
         ),
         "multiplies by the divisor": (
             lambda y, divisor, eps: norm_change(y, 1 / divisor, eps),
@@ -351,7 +379,7 @@ CHANGE = problem(
             "you divided y by the divisor only under the root: the numerator is y / divisor too",
         ),
         "without a root": (
-            _change_with(lambda *arguments: _root_ratio(*arguments) ** 2 - 1),
+            _change_with(_ratio_less_one),
             "you compared the mean squares: the norm divides by their roots",
         ),
         "against no eps": (
@@ -513,6 +541,10 @@ CHUNK = problem(
         "gamma on every row": (
             _chunk_with(sums=lambda gamma, j, before: gamma * before + _fresh_sums(gamma, len(j))),
             "you faded the old row sum by gamma for every token: token j finds gamma^j of it, like xi",
+        ),
+        "nothing fades inside": (
+            _chunk_with(sums=lambda gamma, j, before: gamma**j * before + j),
+            "your row sums add 1 for each token of the chunk: those ones fade too, as in a row of D",
         ),
         "one step for all tokens": (
             _chunk_with(sums=lambda gamma, j, before: gamma * before + 1 + 0.0 * j),
