@@ -72,6 +72,10 @@ MASK_MISTAKES = {
         _mask_by(lambda gamma, lag: gamma ** np.where(lag >= 0, lag, np.inf)),
         "you set n - m to inf above the diagonal: 1 ** inf is 1, so a head with gamma = 1 sees the future; put zeros there",
     ),
+    "an infinite lag in np.exp": (
+        _strict(_mask_by(lambda gamma, lag: np.exp(np.where(lag >= 0, lag, np.inf) * np.log(gamma)))),
+        "you set n - m to inf above the diagonal, and inf times log(1) is NaN in a head with gamma = 1: put zeros there",
+    ),
     "a large negative number for the future": (
         _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -1e9)),
         "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
