@@ -7,8 +7,9 @@ import json
 import os
 from dataclasses import dataclass
 
-STEP_POINTS, LOOP_POINTS = 8, 10
-FULL = STEP_POINTS + LOOP_POINTS
+STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS = 8, 10, 10
+FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS
+KEPT = 1  # for a step that gives numbers, whichever, and leaves its arguments as they were
 
 RIGHT_STEP = """
 def retention_step(q, k, v, gamma, state):
@@ -25,7 +26,17 @@ def retention_loop(q, k, v, gamma, state):
         out[n] = q[n] @ state
     return out, state
 """
-RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP
+RIGHT_DOCUMENTS = """
+def retention_documents(q, k, v, gamma, state, first):
+    if state is None:
+        state = np.zeros((q.shape[1], v.shape[1]))
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        state = gamma * (1 - first[n]) * state + k[n][:, None] * v[n]
+        out[n] = q[n] @ state
+    return out, state
+"""
+RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS
 
 # What a forger would send: an answer of zeros, framed as the grader frames answers.
 FORGE = """
@@ -48,17 +59,18 @@ class Animal:
 
 
 def step(body, told, points=0, before="", after=""):
-    """A retention_step with this body; retention_loop is not written."""
+    """A retention_step with this body; the other functions are not written."""
     lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
     source = f"import numpy as np\nimport os, sys, time\n{before}\ndef retention_step(q, k, v, gamma, state):\n{lines}\n{after}"
     return Animal(source.encode(), told, points)
 
 
-def returning(expression, told):
+def returning(expression, told, points=0):
     """A retention_step that returns the right answer, its out replaced by `expression` of out."""
     return step(
         f"state = gamma * state + k[:, None] * v\nout = q @ state\nreturn {expression}, state",
         told,
+        points,
     )
 
 
@@ -140,8 +152,8 @@ def zoo(course):
         "memory-hog": step("x = np.ones(10**10)\nreturn x, x", "MemoryError"),
         "memory-hog-slowly": step("x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|it took more|it computed"),
         "prints-a-gigabyte": step(
-            "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q, state",
-            "out must have shape|out.0. is|took|computed",
+            "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q",
+            "it must return a tuple|took|computed",
         ),
         "sends-a-gigabyte": step(
             "for fd in range(3, 256):\n    try:\n        while True: os.write(fd, bytes(1 << 20))\n    except OSError: pass\nreturn q, state",
@@ -187,10 +199,11 @@ def zoo(course):
         "patches-numpy": step(
             "return np.zeros_like(v), np.zeros_like(state)",
             "wanted",
+            KEPT,
             before="for _n in ('allclose', 'isclose', 'array_equal', 'all', 'any', 'abs', 'max', 'asarray', 'frombuffer', 'ascontiguousarray'):\n    setattr(np, _n, lambda *a, **k: True)",
         ),
         "patches-numpy-testing": step(
-            "import numpy.testing\nnp.testing.assert_allclose = np.testing.assert_array_equal = lambda *a, **k: None\nreturn np.zeros_like(v), np.zeros_like(state)",
+            "import numpy.testing\nnp.testing.assert_allclose = np.testing.assert_array_equal = lambda *a, **k: None\nstate[...] = 0\nreturn np.zeros_like(v), state",
             "wanted|ModuleNotFoundError",
         ),
         "patches-the-grader": step(
@@ -201,7 +214,7 @@ def zoo(course):
             "import builtins\nbuiltins.all = builtins.any = builtins.isinstance = lambda *a: True\nbuiltins.len = lambda x: 2\nreturn np.zeros_like(v), np.zeros_like(state)",
             "not an answer|before it gave an answer|wanted|Error",
         ),
-        "deletes-the-grader": step("for name in list(sys.modules): sys.modules.pop(name)\nreturn np.zeros_like(v), np.zeros_like(state)", "wanted|before it gave"),
+        "deletes-the-grader": step("for name in list(sys.modules): sys.modules.pop(name)\nreturn np.zeros_like(v), np.zeros_like(state)", "wanted|before it gave", KEPT),
         "forges-on-every-descriptor": step(
             "message = forged([v.shape, state.shape], bytes(8 * (v.size + state.size)))\nfor fd in range(256):\n    try: os.write(fd, message)\n    except OSError: pass\nos._exit(0)",
             "wanted",
@@ -235,20 +248,20 @@ def zoo(course):
         "traces-its-parent": step(
             "import ctypes\nif ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) != 0: raise PermissionError('no tracing')\ntime.sleep(1000)", "no tracing"
         ),
-        "atexit-and-threads": step("import atexit\natexit.register(lambda: os.write(3, b'x'))\nreturn np.zeros_like(v), state", "wanted"),
+        "atexit-and-threads": step("import atexit\natexit.register(lambda: os.write(3, b'x'))\nreturn np.zeros_like(v), state", "wanted", KEPT),
         # What comes back.
         "lying-array": returning(
             "type('Liar', (np.ndarray,), {'__eq__': lambda s, o: True, '__sub__': lambda s, o: 0})((2,))", "out must be a NumPy array, got Liar"
         ),
-        "nan": returning("out * np.nan", "out holds nan"),
-        "infinite": returning("out + np.inf", "out holds inf"),
+        "nan": returning("out * np.nan", "out holds nan", KEPT),
+        "infinite": returning("out + np.inf", "out holds inf", KEPT),
         "integers": returning("out.astype(int)", "out must hold real floating-point numbers, got dtype int64"),
         "complex": returning("out + 0j", "out must hold real floating-point numbers, got dtype complex128"),
         "objects": returning(
             "np.array([type('P', (), {'__reduce__': lambda s: (os.system, ('true',))})()], dtype=object)", "got dtype object"
         ),
         "huge-shape": returning("np.broadcast_to(0.0, (10**6, 10**6))", "far too many numbers"),
-        "swaps": step("state = gamma * state + k[:, None] * v\nreturn state, q @ state", "the order is"),
+        "swaps": step("state = gamma * state + k[:, None] * v\nreturn state, q @ state", "the order is", KEPT),
         # The world.
         "network": step(
             "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ns = libc.socket(2, 1, 0)\nif s < 0 or libc.connect(s, bytes.fromhex('020000160101010100000000'+'00'*4), 16) < 0: raise PermissionError('no network')\nreturn np.zeros_like(v), state",
@@ -283,10 +296,10 @@ def zoo(course):
         "right-loop-alone": Animal(
             RIGHT.replace(RIGHT_STEP, "\ndef retention_step(q, k, v, gamma, state):\n    while True: pass\n").encode(),
             "look for a loop",
-            LOOP_POINTS,
+            LOOP_POINTS + DOCUMENTS_POINTS,
         ),
         "right-among-failing-cells": Animal(
-            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP, "import os\nos._exit(0)"),
+            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS, "import os\nos._exit(0)"),
             "",
             FULL,
             ".ipynb",

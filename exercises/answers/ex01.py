@@ -28,7 +28,27 @@ def retention_loop(q, k, v, gamma, state):
     return out, state
 
 
+def retention_documents(q, k, v, gamma, state, first):
+    """`retention_loop` over several documents: first (T,), 1 where one begins -> (out (T, V), state of the last one)."""
+    if state is None:
+        state = np.zeros((q.shape[1], v.shape[1]), dtype=v.dtype)
+    out = np.zeros(v.shape, dtype=v.dtype)
+    for n in range(len(q)):
+        out[n], state = retention_step(q[n], k[n], v[n], gamma, (1 - first[n]) * state)
+    return out, state
+
+
 # Wrong answers, each one change away from the solution.
+
+
+def _step_with(write=lambda gamma, state, new: gamma * state + new, read=lambda q, state: q @ state):
+    """The step with another way to write k^T v into the state, or to read from it."""
+
+    def step(q, k, v, gamma, state):
+        state = write(gamma, state, k[:, None] * v)
+        return read(q, state), state
+
+    return step
 
 
 def _transposes(q, k, v, gamma, state):
@@ -36,14 +56,19 @@ def _transposes(q, k, v, gamma, state):
     return q @ state, state
 
 
-def _loop_with(step=retention_step, *, hand_on=True):
-    """The loop around another step, or around one that always starts from the first state."""
+def _fades_after_the_read(q, k, v, gamma, state):
+    state = state + k[:, None] * v
+    return q @ state, gamma * state
+
+
+def _loop_with(step=retention_step, *, hand_on=True, first=lambda K, V: np.zeros((K, V))):
+    """The loop around another step, from another first state, or around one that always starts from the first state."""
 
     def loop(q, k, v, gamma, state):
-        state = first = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        state = start = first(q.shape[1], v.shape[1]) if state is None else state
         out = np.zeros(v.shape)
         for n in range(len(q)):
-            out[n], state = step(q[n], k[n], v[n], gamma, state if hand_on else first)
+            out[n], state = step(q[n], k[n], v[n], gamma, state if hand_on else start)
         return out, state
 
     return loop
@@ -51,6 +76,46 @@ def _loop_with(step=retention_step, *, hand_on=True):
 
 def _returns_too_early(q, k, v, gamma, state):
     return retention_loop(q, k, v, gamma, state)[0], retention_loop(q[:-1], k[:-1], v[:-1], gamma, state)[1]
+
+
+def _documents_with(
+    step=retention_step, *, before=lambda first, state, start: (1 - first) * state, after=lambda first, state: state
+):
+    """The loop over documents with another step, or another way to clear the state before or after a token."""
+
+    def documents(q, k, v, gamma, state, first):
+        state = start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        out = np.zeros(v.shape)
+        for n in range(len(q)):
+            out[n], state = step(q[n], k[n], v[n], gamma, before(first[n], state, start))
+            state = after(first[n], state)
+        return out, state
+
+    return documents
+
+
+def _clears_the_new_token(q, k, v, gamma, state, first):
+    return retention_documents(q, k * (1 - first[:, None]), v, gamma, state, first)
+
+
+def _clears_one_token_early(q, k, v, gamma, state, first):
+    return retention_documents(q, k, v, gamma, state, np.append(first[1:], 0.0))
+
+
+def _starts_at_the_first_flag(q, k, v, gamma, state, first):
+    out, start = np.zeros(v.shape), int(np.argmax(first)) if first.any() else len(q)
+    empty = np.zeros((q.shape[1], v.shape[1]))
+    rest = (x[start:] for x in (q, k, v))
+    out[start:], state = retention_documents(*rest, gamma, empty, first[start:])
+    return out, state
+
+
+def _documents_in_place(q, k, v, gamma, state, first):
+    out, end = retention_documents(q, k, v, gamma, state, first)
+    if state is None:
+        return out, end
+    state[...] = end
+    return out, state
 
 
 STEP_MISTAKES = {
@@ -65,6 +130,54 @@ STEP_MISTAKES = {
     "decays the new token": (
         lambda q, k, v, gamma, state: retention_step(q, gamma * k, v, gamma, state),
         "you decay the new token too: gamma multiplies only S_(n-1), and k_n^T v_n is added in full",
+    ),
+    "takes an average": (
+        _step_with(write=lambda gamma, state, new: gamma * state + (1 - gamma) * new),
+        "you give the new token the weight 1 - gamma, as an average does: k_n^T v_n is added in full",
+    ),
+    "swaps the two weights": (
+        _step_with(write=lambda gamma, state, new: (1 - gamma) * state + gamma * new),
+        "you keep 1 - gamma of the old state: it keeps the share gamma, and k_n^T v_n is added in full",
+    ),
+    "keeps the other share": (
+        _step_with(write=lambda gamma, state, new: (1 - gamma) * state + new),
+        "you keep 1 - gamma of the old state: gamma is the share that stays",
+    ),
+    "fades the new token instead": (
+        _step_with(write=lambda gamma, state, new: state + gamma * new),
+        "you gave gamma to the new token: it multiplies the old state, and k_n^T v_n is added in full",
+    ),
+    "fades after the read": (
+        _fades_after_the_read,
+        "you fade after the write and the read: gamma multiplies S_(n-1) first, then k_n^T v_n is added",
+    ),
+    "writes without an outer product": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state + k * v), gamma * state + k * v),
+        "you wrote k * v, entry by entry: k_n^T v_n is a table, k as a column times v as a row, or np.outer(k, v)",
+    ),
+    "swaps q and k": (
+        lambda q, k, v, gamma, state: retention_step(k, q, v, gamma, state),
+        "you swapped q and k: the key k is written with v, the query q reads",
+    ),
+    "divides by sqrt(K)": (
+        _step_with(read=lambda q, state: q @ state / np.sqrt(len(q))),
+        "you divided by sqrt(K): Eq. 6 has no scaling",
+    ),
+    "does not sum over the keys": (
+        _step_with(read=lambda q, state: q[:, None] * state),
+        "your read multiplies row i by q[i] and stops there: the rows are then added, which q @ state does",
+    ),
+    "multiplies entry by entry": (
+        _step_with(read=lambda q, state: q * state),
+        "your read multiplies entry by entry (*): q_n S_n is a matrix product, q @ state",
+    ),
+    "lets q multiply the columns": (
+        _step_with(read=lambda q, state: (q * state).sum(axis=0)),
+        "your read multiplies column j of the state by q[j]: q[i] belongs to row i, as in q @ state",
+    ),
+    "reads from the other side": (
+        _step_with(read=lambda q, state: state @ q),
+        "you read with q on the right, S_n q^T: o_n = q_n S_n has q on the left, q @ state",
     ),
     "transposes the outer product": (
         _transposes,
@@ -83,7 +196,7 @@ STEP = problem(
     RETURNS,
     visible={
         "one token into an empty memory": (
-            one_head(2, 2) | {"state": np.zeros((2, 2))},
+            one_head(2, 2, gamma=0.75) | {"state": np.zeros((2, 2))},
             "with a zero state before it, the new state is k^T v: state[i, j] = k[i] v[j]",
         ),
         "one token into a memory that holds something": (
@@ -91,8 +204,12 @@ STEP = problem(
             "what was there fades by gamma, the new token is added, and then q reads the sum",
         ),
         "values wider than keys (K = 2, V = 3)": (
-            one_head(2, 3),
+            one_head(2, 3, gamma=0.75),
             "state has a row for each entry of k and a column for each entry of v",
+        ),
+        "a memory that never fades (gamma = 1)": (
+            one_head(3, 2, gamma=1.0),
+            "gamma = 1 is allowed: the new state is the old one plus k^T v",
         ),
         **keeps_arguments(
             one_head(3, 3, gamma=0.9), "build a new state; *=, += and [...] = write into the caller's array"
@@ -100,10 +217,6 @@ STEP = problem(
     },
     hidden={
         "keys wider than values": (one_head(5, 2, gamma=0.9), "try K = 5, V = 2, and look at the shapes"),
-        "a memory that never fades": (
-            one_head(3, 2, gamma=1.0),
-            "gamma = 1 is allowed: the new state is the old one plus k^T v",
-        ),
         "a memory that fades at once": (
             one_head(3, 4, gamma=1e-12),
             "with gamma near 0 the old state almost vanishes, and the new token counts in full",
@@ -133,7 +246,7 @@ LOOP = problem(
             "by hand: the state is 1, then 1/2 + 1 = 3/2, then 3/4 + 1 = 7/4, and q = 1 reads it unchanged",
         ),
         "four tokens, going on from a state": (
-            one_head(2, 3, 4),
+            one_head(2, 3, 4, gamma=0.75),
             "the first token fades the state passed in, each later token the state of the one before it",
         ),
         "no token at all, from None (T = 0)": (
@@ -169,6 +282,18 @@ LOOP = problem(
             _loop_with(hand_on=False),
             "you start every token from the same state: hand the state of each token on to the next",
         ),
+        "computes with None": (
+            _loop_with(first=lambda K, V: None),
+            "you computed with state = None: None means a state of zeros, of shape (K, V); make it before the loop",
+        ),
+        "makes the first state K by K": (
+            _loop_with(first=lambda K, V: np.zeros((K, K))),
+            "your first state has shape (K, K): it has a row for each entry of k, a column for each of v, (K, V)",
+        ),
+        "makes the first state V by K": (
+            _loop_with(first=lambda K, V: np.zeros((V, K))),
+            "your first state has shape (V, K): the rows belong to k and the columns to v, (K, V)",
+        ),
         "returns the state too early": (
             _returns_too_early,
             "you returned the state of one token too early: return the state after the last token",
@@ -177,4 +302,98 @@ LOOP = problem(
     },
 )
 
-EXERCISE = Exercise("ex01", "Retention, one token at a time", (STEP, LOOP))
+ONES = np.ones((4, 1))
+
+DOCUMENTS = problem(
+    retention_documents,
+    RETURNS,
+    visible={
+        "two documents of two ones at gamma = 1/2": (
+            {"q": ONES, "k": ONES, "v": ONES, "gamma": 0.5}
+            | {"state": np.array([[8.0]]), "first": np.array([1.0, 0.0, 1.0, 0.0])},
+            "by hand: 1, then 1/2 + 1 = 3/2, and the same again: neither sees the 8 of the state, nor the other",
+        ),
+        "five tokens, the first two belong to the state": (
+            one_head(2, 3, 5, gamma=0.75, first=np.array([0.0, 0.0, 1.0, 0.0, 0.0])),
+            "the document of the state ends before row 2: rows 0 and 1 still read it, row 2 begins from zeros",
+        ),
+        "three documents, two of a single token, from None": (
+            one_head(3, 2, 4, gamma=0.75, state=False, first=np.array([1.0, 1.0, 0.0, 1.0])),
+            "a document of one token reads itself only: out is (q . k) v",
+        ),
+        "no token at all, from a state (T = 0)": (
+            one_head(3, 2, 0, first=np.zeros(0)),
+            "no document begins: return the state unchanged and out of shape (0, V)",
+        ),
+        **keeps_arguments(one_head(3, 3, 5, gamma=0.9, first=np.array([1.0, 0.0, 0.0, 1.0, 0.0]))),
+    },
+    hidden={
+        "no document begins here": (
+            one_head(2, 3, 6, gamma=0.9, first=np.zeros(6)),
+            "with no flag at all it is retention_loop, from the state passed in",
+        ),
+        "every token is a document": (
+            one_head(4, 2, 3, gamma=0.9, first=np.ones(3)),
+            "with a flag everywhere each output is (q . k) v, and the state is the last k^T v",
+        ),
+        "a document begins at the last token": (
+            one_head(2, 2, 5, gamma=0.9, first=np.array([0.0, 0.0, 0.0, 0.0, 1.0])),
+            "the state you return belongs to the last document, also if that has one token so far",
+        ),
+        "a head that never forgets within a document": (
+            one_head(3, 2, 6, gamma=1.0, first=np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])),
+            "gamma = 1 is allowed: only the beginning of a document clears the state",
+        ),
+        **float32_arrays(
+            one_head(4, 3, 8, gamma=0.9, dtype=np.float32, first=np.array([0, 0, 0, 1, 0, 0, 1, 0], dtype=np.float32))
+        ),
+    },
+    wrong_answers={
+        **mapped(_documents_with, {name: one for name, one in STEP_MISTAKES.items() if name != "writes in place"}),
+        "ignores the documents": (
+            lambda q, k, v, gamma, state, first: retention_loop(q, k, v, gamma, state),
+            "you hand the state on from one document to the next: where first is 1 the token begins from zeros",
+        ),
+        "clears the state one token late": (
+            _documents_with(before=lambda first, state, start: state, after=lambda first, state: (1 - first) * state),
+            "you clear the state after the first token of a document: clear it before that token is written",
+        ),
+        "clears the new token too": (
+            _clears_the_new_token,
+            "you clear the state after writing: the first token of a document stays in it, only what was before goes",
+        ),
+        "clears the state one token early": (
+            _clears_one_token_early,
+            "you clear the state before the last token of a document: first marks where one begins, not where one ends",
+        ),
+        "goes back to the state passed in": (
+            _documents_with(before=lambda first, state, start: first * start + (1 - first) * state),
+            "you begin each document from the state passed in: that belongs to the document before, begin from zeros",
+        ),
+        "ignores the state": (
+            lambda q, k, v, gamma, state, first: retention_documents(q, k, v, gamma, None, first),
+            "you ignored the state passed in: it belongs to the rows before the first flag",
+        ),
+        "hands the state to row 0 in any case": (
+            lambda q, k, v, gamma, state, first: retention_documents(
+                q, k, v, gamma, state, np.append(0.0, first[1:])[: len(first)]
+            ),
+            "your row 0 reads the state passed in also where first[0] is 1: then a new document begins, from zeros",
+        ),
+        "reads the flags the other way round": (
+            lambda q, k, v, gamma, state, first: retention_documents(q, k, v, gamma, state, 1 - first),
+            "you clear the state where first is 0: 1 marks the first token of a document",
+        ),
+        "starts at the first flag": (
+            _starts_at_the_first_flag,
+            "you leave out the rows before the first flag: they go on with the document of the state passed in",
+        ),
+        "writes in place": (
+            _documents_in_place,
+            "you changed the caller's state in place (as *= and += do): make a new array",
+        ),
+        **swaps(retention_documents, "out", "state"),
+    },
+)
+
+EXERCISE = Exercise("ex01", "Retention, one token at a time", (STEP, LOOP, DOCUMENTS))

@@ -1,4 +1,4 @@
-"""Exercise 2: the recurrence as a sum, and the basis in which A is diagonal (Eq. 1-4, arXiv:2307.08621v4)."""
+"""Exercise 2: the recurrence as a sum, and the basis in which A is diagonal (Eq. 1 and 3, arXiv:2307.08621v4)."""
 
 import numpy as np
 from numpy.linalg import eigvals, inv, matrix_power
@@ -38,9 +38,18 @@ def diagonal_recurrence(q, k, v, basis, decays, state):
 
 
 def decay_and_angle(A):
-    """Modulus and angle of the eigenvalues gamma e^(+-i theta) of real blocks A (N, 2, 2) -> gamma (N,), theta (N,)."""
+    """Radius and angle of the eigenvalues gamma e^(+-i theta) of real blocks A (N, 2, 2) -> gamma (N,), theta (N,)."""
     eigenvalue = eigvals(A)[:, 0]
     return np.abs(eigenvalue), np.abs(np.angle(eigenvalue))
+
+
+def next_reads(reads, count):
+    """What q A^j k^T, with A 2 x 2 and unknown, gives after its first four reads: reads (4,) -> following (count,)."""
+    trace, minus_det = np.linalg.solve([[reads[1], reads[0]], [reads[2], reads[1]]], reads[2:])
+    all_reads = list(reads)
+    for _ in range(count):
+        all_reads.append(trace * all_reads[-1] + minus_det * all_reads[-2])  # A^2 = trace A - det I
+    return np.array(all_reads[4:])
 
 
 # Wrong answers, each one change away from the solution.
@@ -97,6 +106,21 @@ UNROLLED_MISTAKES = {
         lambda q, k, v, A, state: unrolled(q, k, v, A, None),
         "you ignored the state passed in: counted from 1, output n holds q_n A^n S_0 too; only None adds nothing",
     ),
+    "reads the state unfaded": (
+        _sum_with(steps=lambda n: 0),
+        "you read S_0 as it was: output n, counted from 1, holds q_n A^n S_0",
+    ),
+    "adds the state with each token": (
+        lambda q, k, v, A, state: (
+            unrolled(q, k, v, A, None)
+            + (0.0 if state is None else np.arange(1, len(q) + 1)[:, None] * (unrolled(q, k, 0 * v, A, state)))
+        ),
+        "you add the term of S_0 once for each token m: it stands outside that sum, once in each output",
+    ),
+    "computes with None": (
+        lambda q, k, v, A, state: unrolled(q, k, v, A, np.array(None) if state is None else state),
+        "you computed with state = None: None means a state of zeros, which adds nothing",
+    ),
     "fades the state one step too few": (
         _sum_with(steps=lambda n: n),
         "S_0 needs one more A: the first token multiplies it once already, so output 1 holds q_1 A S_0",
@@ -124,6 +148,18 @@ ABSORB_MISTAKES = {
     "takes rows for eigenvectors": (
         _absorb_by(lambda q, basis: q @ basis.T, lambda k, basis: k @ inv(basis)),
         "you transposed Lambda: its columns are the eigenvectors, so q_n Lambda is q @ basis",
+    ),
+    "puts the inverse beside q": (
+        _absorb_by(lambda q, basis: q @ inv(basis), lambda k, basis: k @ inv(basis).T),
+        "your q is q Lambda^-1: in q Lambda diag(a) Lambda^-1 k^T, Lambda itself stands beside q",
+    ),
+    "multiplies q from the left": (
+        _absorb_by(lambda q, basis: q @ basis.T, lambda k, basis: k @ inv(basis).T),
+        "your q is Lambda q^T as rows, so q Lambda^T: a query is a row, and q_n Lambda is q @ basis",
+    ),
+    "leaves q as it was": (
+        _absorb_by(lambda q, basis: q.copy(), lambda k, basis: k @ inv(basis).T),
+        "you left q as it was: Lambda stands beside q and goes into it",
     ),
     "leaves k as it was": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k.copy()),
@@ -170,6 +206,14 @@ DIAGONAL_MISTAKES = {
     "takes the state in as it is": (
         _diagonal_with(enter=lambda basis, state: state),
         "you started from S_0 itself: in the new basis it is Lambda^-1 S_0, like the keys it was made of",
+    ),
+    "enters by Lambda": (
+        _diagonal_with(enter=lambda basis, state: basis @ state),
+        "you started from Lambda S_0: into the new basis it goes by Lambda^-1, out of it by Lambda",
+    ),
+    "takes the state for one of the new basis": (
+        _diagonal_with(enter=lambda basis, state: state, leave=lambda basis, inner: inner),
+        "you took S_0 for a state of the new basis, and returned one: the caller's states are Lambda times those",
     ),
     "returns the inner state": (
         _diagonal_with(leave=lambda basis, inner: inner),
@@ -220,7 +264,7 @@ POLAR_MISTAKES = {
     ),
     "takes the real part for the decay": (
         _of_eigenvalue(np.real, np.angle),
-        "your gamma is the real part of the eigenvalue: the decay is its modulus",
+        "your gamma is the real part of the eigenvalue: the decay is its radius, np.abs",
     ),
     "takes the determinant for the decay": (
         _of_eigenvalue(lambda x: np.abs(x) ** 2, np.angle),
@@ -247,6 +291,59 @@ POLAR_MISTAKES = {
         "your theta is the arc cosine of half the trace: half the trace is gamma cos(theta), so divide by gamma first",
     ),
     **swaps(decay_and_angle, "gamma", "theta"),
+}
+
+
+def _goes_on_by(step):
+    """`next_reads` with another rule: `step` makes a read of the two before it and of the two coefficients."""
+
+    def function(reads, count):
+        coefficients = np.linalg.solve([[reads[1], reads[0]], [reads[2], reads[1]]], reads[2:])
+        all_reads = list(reads)
+        for _ in range(count):
+            all_reads.append(step(all_reads[-1], all_reads[-2], *coefficients))
+        return np.array(all_reads[4:])
+
+    return function
+
+
+NEXT_MISTAKES = {
+    "goes on with one power": (
+        lambda reads, count: reads[3] * (reads[3] / reads[2]) ** np.arange(1, count + 1),
+        "you went on with the last ratio, as one eigenvalue would: two are at work, and the ratio changes",
+    ),
+    "goes on in a straight line": (
+        lambda reads, count: reads[3] + (reads[3] - reads[2]) * np.arange(1, count + 1),
+        "you went on with the last difference: reads are sums of powers, not a straight line",
+    ),
+    "fits a polynomial": (
+        lambda reads, count: np.polyval(np.polyfit(np.arange(4), reads, 3), np.arange(4, 4 + count)),
+        "you put a cubic through the four reads: powers of two eigenvalues do not go on like a polynomial",
+    ),
+    "adds the determinant": (
+        _goes_on_by(lambda last, before, trace, minus_det: trace * last - minus_det * before),
+        "your second coefficient has the wrong sign: with trace t and determinant d, r_(j+2) = t r_(j+1) - d r_j",
+    ),
+    "swaps the coefficients": (
+        _goes_on_by(lambda last, before, trace, minus_det: minus_det * last + trace * before),
+        "you swapped the two coefficients: the trace multiplies the later read, the determinant the earlier one",
+    ),
+    "repeats the first prediction": (
+        lambda reads, count: np.full(count, next_reads(reads, 1)[0]),
+        "you predicted r_4 again and again: r_5 follows from r_4 and r_3, and so on",
+    ),
+    "begins one read early": (
+        lambda reads, count: np.append(reads[3:], next_reads(reads, count))[:count],
+        "your answer begins with r_3, which is given: the first read to predict is r_4",
+    ),
+    "begins one read late": (
+        lambda reads, count: next_reads(reads, count + 1)[1:],
+        "your answer begins with r_5: the first read to predict is r_4",
+    ),
+    "gives all reads": (
+        lambda reads, count: np.append(reads, next_reads(reads, count)),
+        "you returned the given reads too: return only the count new ones",
+    ),
 }
 
 
@@ -294,15 +391,15 @@ UNROLLED = problem(
             _sum(2, 2, 4, A),
             "run Eq. 1 for two tokens on paper: how many times has A multiplied S_0 in the first output, and the second?",
         ),
-        **keeps_arguments(_sum(3, 2, 3, 0.3 * SKEW), "build a new array of zeros for the output"),
-    },
-    hidden={
         "no token at all (T = 0)": (_sum(2, 3, 0, A), "with T = 0 out has shape (0, V)"),
-        "a single token and a state": (_sum(3, 2, 1, 0.3 * SKEW), "try T = 1 with a state: one step of Eq. 1"),
         "a matrix without an inverse": (
             _sum(2, 3, 4, np.array([[0.0, 1.0], [0.0, 0.0]])),
             "A need not have an inverse or eigenvectors: only powers of 0 and above are needed",
         ),
+        **keeps_arguments(_sum(3, 2, 3, 0.3 * SKEW), "build a new array of zeros for the output"),
+    },
+    hidden={
+        "a single token and a state": (_sum(3, 2, 1, 0.3 * SKEW), "try T = 1 with a state: one step of Eq. 1"),
         "a matrix that grows": (
             _sum(2, 2, 6, np.array([[0.9, 0.2], [0.3, 1.1]])),
             "the sum holds for any A, also where its powers grow",
@@ -359,16 +456,16 @@ DIAGONAL = problem(
             _diagonal(2, 4, SKEW, [0.5, -0.25, 0.75]),
             "the state has a row per channel, like the keys, so it changes basis as they do",
         ),
+        "no token at all, from None (T = 0)": (
+            _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75], state=False),
+            "the state is zeros of shape (K, V), out has shape (0, V)",
+        ),
         **keeps_arguments(_diagonal(3, 3, SHEAR, [0.9, 0.5])),
     },
     hidden={
         "no token at all, from a state": (
             _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75]),
             "without a token, return the state unchanged and out of shape (0, V)",
-        ),
-        "no token at all, from None": (
-            _diagonal(2, 0, SKEW, [0.5, 0.25, 0.75], state=False),
-            "the state is zeros of shape (K, V), out has shape (0, V)",
         ),
         "one eigenvalue of each kind": (
             _diagonal(4, 6, SKEW, [0.0, -1.0, 1.0]),
@@ -396,17 +493,17 @@ POLAR = problem(
             {"A": np.array([[[-0.3, -0.4], [0.4, -0.3]], [[0.1, 0.4], [-0.3, 0.2]], [[0.9, -0.1], [0.2, 0.7]]])},
             "each matrix has one gamma and one theta, with 0 <= theta <= pi",
         ),
+        "a half turn": (
+            {"A": np.array([[[-0.5, 0.0], [0.0, -0.5]], [[0.3, 0.6], [-0.4, 0.1]]])},
+            "minus one half is 1/2 e^(i pi): what angle does a negative number have?",
+        ),
+        "no matrix at all (N = 0)": ({"A": np.zeros((0, 2, 2))}, "with N = 0 both have shape (0,)"),
         **keeps_arguments({"A": np.array([[[0.6, -0.5], [0.8, 0.0]], [[0.2, -0.3], [0.5, 0.1]]])}, "return new arrays"),
     },
     hidden={
-        "no matrix at all": ({"A": np.zeros((0, 2, 2))}, "with N = 0 both have shape (0,)"),
         "nothing but decay": (
             {"A": 0.9 * np.eye(2)[None]},
             "try a multiple of the identity: its eigenvalue is real and positive",
-        ),
-        "a half turn": (
-            {"A": np.array([[[-0.5, 0.0], [0.0, -0.5]], [[0.3, 0.6], [-0.4, 0.1]]])},
-            "try minus a multiple of the identity: what angle does a negative number have?",
         ),
         "large entries that do not grow": (
             {"A": np.array([[[0.5, -1.0], [0.25, 0.5]], [[2.0, -1.0], [3.0, -1.0]]])},
@@ -416,4 +513,50 @@ POLAR = problem(
     wrong_answers=POLAR_MISTAKES,
 )
 
-EXERCISE = Exercise("ex02", "The sum and the basis", (UNROLLED, ABSORB, DIAGONAL, POLAR))
+_j = np.arange(4.0)
+
+NEXT = problem(
+    next_reads,
+    ("following",),
+    visible={
+        "1, 3, 7, 15": (
+            {"reads": np.array([1.0, 3.0, 7.0, 15.0]), "count": 3},
+            "by hand: the reads are 2 * 2^j - 1, of the eigenvalues 2 and 1, and each is 3 times the last less 2 times the one before",
+        ),
+        "a quarter turn that doubles": (
+            {"reads": np.array([1.0, 2.0, -4.0, -8.0]), "count": 5},
+            "by hand: the eigenvalues are 2i and -2i, so t = 0, d = 4, and each read is -4 times the one before the last",
+        ),
+        "a pair of radius 0.9 and angle 30 degrees": (
+            {"reads": 0.9**_j * np.cos(_j * np.pi / 6 - 0.4), "count": 24},
+            "three neighbouring reads obey r_(j+2) = t r_(j+1) - d r_j, whatever q and k are",
+        ),
+        "nothing to predict (count = 0)": (
+            {"reads": np.array([1.0, 3.0, 7.0, 15.0]), "count": 0},
+            "with count = 0 following has shape (0,)",
+        ),
+        **keeps_arguments({"reads": np.array([2.0, 1.0, 3.0, -1.0]), "count": 2}, "build a new array"),
+    },
+    hidden={
+        "one eigenvalue of either sign": (
+            {"reads": 0.5 * 0.8**_j + 1.5 * (-0.6) ** _j, "count": 8},
+            "an eigenvalue may be negative: nothing may take its logarithm",
+        ),
+        "two equal eigenvalues": (
+            {"reads": np.array([0.0, 1.0, 1.8, 2.43]), "count": 6},
+            "try the Jordan block of the lesson, read 0, 1, 1.8, 2.43: the relation between three reads holds there too",
+        ),
+        "a read of 0": (
+            {"reads": np.array([1.0, 0.0, -0.5, -0.25]), "count": 4},
+            "a read may be 0: nothing may divide by it",
+        ),
+        "far ahead": (
+            {"reads": 0.99**_j * np.cos(_j * 2.0 - 1.0), "count": 300},
+            "try count = 300: each read follows from the two before it",
+            {"tolerance": 1e-8},
+        ),
+    },
+    wrong_answers=NEXT_MISTAKES,
+)
+
+EXERCISE = Exercise("ex02", "The sum and the basis", (UNROLLED, ABSORB, DIAGONAL, POLAR, NEXT))

@@ -33,6 +33,13 @@ def ladders(key_dim):
     return 10000.0 ** -np.linspace(0, 1, pairs), 10000.0 ** -(np.arange(pairs) / pairs)
 
 
+def repair(w, heads):
+    """Columns of each head from pairs (i, i + K/2) to pairs (2i, 2i + 1): w (d, H K), H heads -> repaired (d, H K)."""
+    width = w.shape[1] // heads
+    order = np.arange(width).reshape(2, width // 2).T.ravel()  # 0, K/2, 1, K/2 + 1 ...
+    return w.reshape(len(w), heads, width)[:, :, order].reshape(w.shape)
+
+
 # Wrong answers, each one change away from the solution.
 
 
@@ -74,6 +81,11 @@ def _uses_the_new_even(even, odd, angle):
     return even, even * np.sin(angle) + odd * np.cos(angle)
 
 
+def _sets_the_angle(even, odd, angle):
+    length = np.hypot(even, odd)
+    return length * np.cos(angle), length * np.sin(angle)
+
+
 def _rounds_the_angles(x, theta, offset):
     position = (offset + np.arange(len(x))).astype(x.dtype)
     return position[:, None] * theta.astype(x.dtype)
@@ -102,6 +114,23 @@ ROTATE_MISTAKES = {
         _rotate_by(angles=lambda x, theta, _: _angles(x, theta, 0)),
         "you ignored offset: row n is at position offset + n",
     ),
+    "adds the offset to the angle": (
+        _rotate_by(angles=lambda x, theta, offset: offset + _angles(x, theta, 0)),
+        "you added offset to the angle: it is a position, so the angle is (offset + n) theta",
+    ),
+    "counts in degrees": (
+        _rotate_by(angles=lambda *arguments: np.deg2rad(_angles(*arguments))),
+        "you turned theta into radians: it is in radians already",
+    ),
+    "adds in both channels": (
+        _rotate_by(
+            turn=lambda even, odd, angle: (
+                even * np.cos(angle) + odd * np.sin(angle),
+                even * np.sin(angle) + odd * np.cos(angle),
+            )
+        ),
+        "you have + in both channels: the new even channel is x_0 cos - x_1 sin",
+    ),
     "turns every token alike": (
         _rotate_by(angles=lambda x, theta, _: np.broadcast_to(theta, (len(x), len(theta)))),
         "you turned every token by theta: the angle is the position times theta",
@@ -109,6 +138,10 @@ ROTATE_MISTAKES = {
     "keeps only the cosines": (
         _rotate_by(turn=lambda even, odd, angle: (even * np.cos(angle), odd * np.cos(angle))),
         "you only multiplied by cosines: a turn also carries part of each channel over to the other, with the sine",
+    ),
+    "sets the angle": (
+        _rotate_by(turn=_sets_the_angle),
+        "you put each pair at the angle (offset + n) theta: it turns on by that angle from where it points already",
     ),
     "uses the new even channel for the odd one": (
         _rotate_by(turn=_uses_the_new_even),
@@ -158,6 +191,10 @@ SCORE_MISTAKES = {
         _score_by(lambda q, k, phase: phase.real @ (q * k.conj()).real),
         "you left out the sines: the turned even channel of q holds part of the odd one, and the other way round",
     ),
+    "multiplies the dot product by the cosines": (
+        lambda q, k, theta, lag: (q @ k) * np.cos(lag[:, None] * theta).sum(axis=1),
+        "you multiplied the whole dot product by cosines: each pair turns by its own angle, before the sum",
+    ),
     "does not conjugate k": (
         _score_by(lambda q, k, phase: (phase @ (q * k)).real),
         "you multiplied q by k: the dot product of two pairs is the real part of q times the conjugate of k",
@@ -165,6 +202,10 @@ SCORE_MISTAKES = {
     "takes the modulus": (
         _score_by(lambda q, k, phase: np.abs(phase @ (q * k.conj()))),
         "you took the modulus of the complex sum: the dot product is its real part, and may be negative",
+    ),
+    "takes the lengths for the pairs": (
+        _score_by(lambda q, k, phase: phase.real @ (np.abs(q) * np.abs(k))),
+        "you took |q| |k| cos(lag theta): at lag 0 q and k already have an angle between them, which adds to lag theta",
     ),
     "takes the distance for the lag": (
         lambda q, k, theta, lag: score_at_lag(q, k, theta, np.abs(lag)),
@@ -191,6 +232,10 @@ LADDER_MISTAKES = {
         _ladders_by(released=lambda pairs: ladders(2 * pairs)[1]),
         "your released ladder is the rotary one: its exponents run from 0 to 1 with both ends, so its last is 1/10000",
     ),
+    "divides by K/2 - 1": (
+        _ladders_by(released=lambda pairs: 10000.0 ** -(np.arange(pairs) / np.float64(pairs - 1))),
+        "you divided by K/2 - 1, which is 0 for a single pair: np.linspace(0, 1, K // 2) has no such case",
+    ),
     "takes the released ladder for both": (
         _ladders_by(rotary=lambda pairs: ladders(2 * pairs)[0]),
         "your rotary ladder is the released one: its exponents 2i/K stop short of 1",
@@ -212,6 +257,56 @@ LADDER_MISTAKES = {
         "your released angles have equal differences: equal steps belong to the exponent, the angles have equal ratios",
     ),
     **swaps(ladders, "released", "rotary"),
+}
+
+
+def _reorders(order):
+    """`repair` with another order of the columns of a head, made of their number."""
+
+    def function(w, heads):
+        width = w.shape[1] // heads
+        return w.reshape(len(w), heads, width)[:, :, order(width)].reshape(w.shape)
+
+    return function
+
+
+def _halves(width):
+    return np.arange(width).reshape(2, width // 2)
+
+
+def _takes_heads_for_the_last_axis(w, heads):
+    table = w.reshape(len(w), -1, heads)
+    return table[:, _halves(table.shape[1]).T.ravel()].reshape(w.shape)
+
+
+def _repairs_in_place(w, heads):
+    w[...] = repair(w, heads)
+    return w
+
+
+REPAIR_MISTAKES = {
+    "takes all heads for one": (
+        lambda w, heads: repair(w, 1),
+        "you paired column i with column i + H K / 2 across the heads: each head has K columns and pairs of its own",
+    ),
+    "takes the heads for the last axis": (
+        _takes_heads_for_the_last_axis,
+        "your heads alternate from column to column: the K columns of a head stand side by side",
+    ),
+    "goes the other way": (
+        _reorders(lambda width: np.argsort(_halves(width).T.ravel())),
+        "you went the other way, from neighbours to halves: new column 1 is old column K/2, not the other way round",
+    ),
+    "swaps the two of a pair": (
+        _reorders(lambda width: _halves(width)[::-1].T.ravel()),
+        "you swapped the two channels of each pair, so it turns backwards: the one from the first half comes first",
+    ),
+    "swaps the halves": (
+        _reorders(lambda width: _halves(width)[::-1].ravel()),
+        "you swapped the two halves of each head: columns i and i + K/2 must become neighbours",
+    ),
+    "changes nothing": (lambda w, heads: w.copy(), "you left the columns where they were: there is the bug"),
+    "writes in place": (_repairs_in_place, "you reordered the caller's w in place: return a new array"),
 }
 
 
@@ -251,10 +346,10 @@ ROTATE = problem(
             "near 700,000 float32 numbers are 1/16 apart: compute position * theta in float64",
             {"tolerance": 1e-4},
         ),
+        "no token at all (T = 0)": (_rows(0, [0.5, 0.1], 3), "with T = 0 out has shape (0, K)"),
         **keeps_arguments(_rows(3, [1.0, 0.1, 0.01], 2), "fill a new array; x[:, 0::2] = ... writes into the caller's"),
     },
     hidden={
-        "no token at all (T = 0)": (_rows(0, [0.5, 0.1], 3), "with T = 0 out has shape (0, K)"),
         "a position before 0": (
             _rows(4, [0.5, 0.1, 0.02], -2),
             "offset may be negative: rows at positions -2, -1, 0, 1",
@@ -288,10 +383,10 @@ SCORE = problem(
             "rotate q at position 7 and k at position 7 - lag with your rotate: the dot product is the score",
         ),
         "a key after the query": (_two([0.8, 0.2], [-3, -1, 2]), "lag is n - m and may be negative"),
+        "no lag at all (L = 0)": (_two([0.5, 0.1], []), "with L = 0 score has shape (0,)"),
         **keeps_arguments(_two([1.0, 0.1, 0.01], [1, 10]), "make new arrays"),
     },
     hidden={
-        "no lag at all (L = 0)": (_two([0.5, 0.1], []), "with L = 0 score has shape (0,)"),
         "side by side": (_two([1.0, 0.3, 0.1], [0]), "at lag 0 nothing has turned: the plain dot product"),
         "a million tokens apart": (
             _two([1.0, 0.01, 0.0001], [999_999, 1_000_000]),
@@ -314,13 +409,51 @@ LADDERS = problem(
         ),
         "three pairs (K = 6)": ({"key_dim": 6}, "released has the exponents 0, 1/2 and 1, rotary 0, 1/3 and 2/3"),
         "sixteen pairs (K = 32)": ({"key_dim": 32}, "both begin with 1 and fall by the same factor from pair to pair"),
+        "one pair only (K = 2)": ({"key_dim": 2}, "both are 1, and nothing may divide by K/2 - 1"),
     },
     hidden={
-        "one pair only": ({"key_dim": 2}, "try K = 2: both are 1, and nothing may divide by K/2 - 1"),
         "the width of the paper's heads": ({"key_dim": 256}, "try K = 256: 128 angles each"),
         "an odd number of pairs": ({"key_dim": 10}, "try K = 10: five angles each"),
     },
     wrong_answers=LADDER_MISTAKES,
 )
 
-EXERCISE = Exercise("ex03", "Rotation", (ROTATE, SCORE, LADDERS))
+
+def _columns(rows, heads, width, *, dtype=np.float64):
+    return {
+        "w": small_numbers(np.random.default_rng([rows, heads, width]), rows, heads * width, dtype=dtype),
+        "heads": heads,
+    }
+
+
+REPAIR = problem(
+    repair,
+    ("repaired",),
+    visible={
+        "one head of three pairs (K = 6)": (
+            {"w": np.arange(6.0)[None], "heads": 1},
+            "by hand: the pairs of the training are (0, 3), (1, 4), (2, 5), so the columns become 0, 3, 1, 4, 2, 5",
+        ),
+        "two heads of two pairs (K = 4)": (
+            {"w": np.array([[0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]]), "heads": 2},
+            "by hand: 0, 2, 1, 3 and 10, 12, 11, 13: no column leaves its head",
+        ),
+        "five rows, three heads of three pairs": (
+            _columns(5, 3, 6),
+            "all rows are reordered alike; x @ repaired then has the old channels in the new order",
+        ),
+        **keeps_arguments(_columns(2, 2, 6), "w[:, order] makes a new array, w[...] = writes into the caller's"),
+    },
+    hidden={
+        "heads of a single pair": (_columns(3, 4, 2), "try K = 2: there is one pair, and both pairings are the same"),
+        "a wide head": (_columns(1, 2, 64), "try K = 64"),
+        "as many heads as columns in each": (
+            _columns(4, 4, 4),
+            "try H = K, where two axes mixed up still have the right shape",
+        ),
+        **float32_arrays(_columns(3, 2, 8, dtype=np.float32)),
+    },
+    wrong_answers=REPAIR_MISTAKES,
+)
+
+EXERCISE = Exercise("ex03", "Rotation", (ROTATE, SCORE, LADDERS, REPAIR))

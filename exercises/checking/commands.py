@@ -11,9 +11,10 @@ from ..harness.submission import UnusableError
 from .catalog import exercise_names, load
 from .key import choose
 from .prompt import check_own
-from .report import styled_lines
+from .report import SIGNS, styled_lines
 
-STYLES = {"bold": "bold", "plain": "", "ok": "green", "FAIL": "red", "todo": "yellow"}
+# White on the signs' own colours, to be read in a light terminal and in a dark one.
+STYLES = {"bold": "bold", "plain": ""} | {mark: f"bold #ffffff on {colour}" for mark, (_, colour) in SIGNS.items()}
 Names = Annotated[
     list[str] | None, typer.Option("--exercise", help="One exercise, such as ex01; may be repeated. Default: all.")
 ]
@@ -45,8 +46,8 @@ def check(
     except (UnusableError, ValueError) as error:
         refuse(f"Cannot check: {error}")
     console = Console(highlight=False)
-    for line, style in styled_lines(report, console.width):
-        console.print(Text(line, STYLES[style]), soft_wrap=True)
+    for line in styled_lines(report, console.width):
+        console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)), soft_wrap=True)
     for note in notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     raise typer.Exit(0 if report.passed else 1)

@@ -5,6 +5,7 @@ The notebook, the students' release and the isolated grader all use this module.
 
 import builtins
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,11 +36,13 @@ class Answers:
 class Result:
     """The verdict on one check. It passed if `reason` is empty.
 
-    mistake: the name of the wrong answer it is, or "". written: False if the function is a stub or missing.
+    hint: the check's, if it fits the reason. mistake: the name of the wrong answer it is, or "". written: False if the
+    function is a stub or missing.
     """
 
     check: Check
     reason: str = ""
+    hint: str = ""
     mistake: str = ""
     written: bool = True
 
@@ -78,10 +81,11 @@ class Report:
         return all(result.passed for results in self.results.values() for result in results)
 
 
-def judge(check, answers, got):
+def judge(check, answers, got, likely=None):
     """Compare the `Run` of a student's function with the `Answers` and return a `Result`.
 
-    If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message.
+    If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message. Of several
+    such wrong answers it is the one that stands highest in `likely` (see `likelihoods`), and none that is not above 0.
     """
     if answers.wanted.failure:  # for example because a cell replaced functions of NumPy
         return Result(check, f"the check itself fails, restart and try again: {answers.wanted.failure}")
@@ -89,41 +93,89 @@ def judge(check, answers, got):
         told = not check.hidden or got.by_grader or re.fullmatch(r"not written yet: see Eq\. \d\d?", got.failure)
         return Result(check, got.failure if told and got.failure else "not written yet", written=False)
     reason = difference(check, answers, got)
-    if reason:
-        for name, message, mistaken in answers.mistakes:
-            if _same(check, mistaken, got):
-                return Result(check, message, name)
-    return Result(check, reason)
+    if not reason:
+        return Result(check)
+    likely = {name: 1 for name, _, _ in answers.mistakes} if likely is None else likely
+    made = [one for one in answers.mistakes if likely[one[0]] > 0 and _same(check, one[2], got)]
+    if made:
+        name, message, _ = max(made, key=lambda one: likely[one[0]])
+        return Result(check, message, mistake=name)
+    # How to leave arguments alone helps nobody whose function gave no answer.
+    fits = not (check.keeps_inputs and _no_answer(check, answers.returns, got))
+    return Result(check, reason, check.hint if fits else "")
+
+
+def likelihoods(judged):
+    """Return {mistake: in how many checks `got` is that wrong answer, less those in which it is not}.
+
+    judged: (check, answers, got) of each check of one function. In one check an answer may agree with a mistake by chance.
+    """
+    score = Counter()
+    for check, answers, got in judged:
+        for name, _, mistaken in answers.mistakes:
+            score[name] += 1 if _same(check, mistaken, got) else -1
+    return score
 
 
 def difference(check, answers, got):
-    """Return in one line why `got` fails the check, or "".
+    """Return in one line why `got` fails the check, or "". A check of the arguments judges them alone, not the values.
 
     The reason of a hidden check contains no text and no number that the submission could choose, because it
     could put the hidden inputs there.
     """
-    returns = answers.returns
-    if got.failure:
-        if check.hidden and not got.by_grader:
-            return _without_values(got.failure, returns)
-        return got.failure + (f" ({got.where})" if got.where else "")
-    if len(got.outputs) != len(returns):
-        came = "another number of them" if check.hidden else len(got.outputs)
-        return f"it must return {len(returns)} arrays, {', '.join(returns)}; got {came}"
-    for name, output, target in zip(returns, got.outputs, answers.wanted.outputs, strict=True):
+    reason = _no_answer(check, answers.returns, got)
+    if reason or check.keeps_inputs:
+        return reason or _changed(check, got)
+    for name, output, target in zip(answers.returns, got.outputs, answers.wanted.outputs, strict=True):
         if output.shape != target.shape:
             return f"{name} must have shape {target.shape}, got {'another' if check.hidden else output.shape}"
         at = _first_difference(output, target, check.tolerance)
         if at is not None:
             return _wrong_value(name, at, output.ravel().tolist()[at], target.ravel().tolist()[at], check, target.shape)
-    if check.keeps_inputs:
-        for name, before in check.inputs.items():
-            if type(before) is _ndarray and not _agree(got.inputs.get(name), before.astype(_float64), 0.0):
-                return f"the call changed its argument {name}: leave the caller's arrays as they are"
     return ""
 
 
-def _without_values(failure, returns):
+def _no_answer(check, returns, got):
+    """Return why the call gave no arrays to judge, or ""."""
+    if got.failure:
+        return got.failure if got.by_grader else _failure(check, returns, got)
+    if len(got.outputs) != len(returns):
+        came = "another number of them" if check.hidden else len(got.outputs)
+        return f"it must return {len(returns)} arrays, {', '.join(returns)}; got {came}"
+    return ""
+
+
+def _failure(check, returns, got):
+    """Return the failure as a sentence: for an error where it was raised, which it is, and what the call was."""
+    if check.hidden:
+        return _without_values(check, got.failure, returns)
+    if re.fullmatch(r"[A-Za-z_]\w*(: .*)?", got.failure):  # an error; other failures are sentences already
+        return f"{got.where or 'it'} raised {got.failure}; the call was {_call(check)}"
+    return got.failure
+
+
+def _call(check):
+    """Return the arguments in words: arrays by their shape, None as None, and numbers by value unless the check is hidden."""
+    words = []
+    for name, value in check.inputs.items():
+        if type(value) is _ndarray:
+            words.append(f"{name} {value.shape}")
+        else:
+            words.append(name if check.hidden and value is not None else f"{name} {value}")
+    return ", ".join(words)
+
+
+def _changed(check, got):
+    """Return in one line which arguments the call changed, or ""."""
+    arrays = {name: value.astype(_float64) for name, value in check.inputs.items() if type(value) is _ndarray}
+    changed = [name for name, before in arrays.items() if not _agree(got.inputs.get(name), before, 0.0)]
+    if not changed:
+        return ""
+    plural = "s" if len(changed) > 1 else ""
+    return f"the call changed its argument{plural} {' and '.join(changed)}: leave the caller's arrays as they are"
+
+
+def _without_values(check, failure, returns):
     """Return what may be shown of a failure in a hidden check: the kind of error, in our own words."""
     for kind in (
         *(f"{name} must be a NumPy array" for name in returns),
@@ -135,8 +187,8 @@ def _without_values(failure, returns):
             return kind
     name = failure.partition(":")[0]
     if name.isidentifier() and isinstance(getattr(builtins, name, None), type):
-        return f"it raised {name} (the message of an error in a hidden check is not shown)"
-    return "it failed (the message of an error in a hidden check is not shown)"
+        return f"it raised {name}; the call was {_call(check)} (a hidden check shows no line and no message)"
+    return f"it failed; the call was {_call(check)} (a hidden check shows no line and no message)"
 
 
 def _wrong_value(name, at, value, target, check, shape):
@@ -166,7 +218,14 @@ def _agree(array, target, tolerance):
 
 
 def _first_difference(array, target, tolerance):
-    """Return the flat index of the first number off by more than tolerance * max|target|, or None; NaN is off."""
+    """Return the flat index of the first number off by more than tolerance * max|target|, or None.
+
+    NaN and infinities are off, unless the target has the same there: no solution does, but a wrong answer may.
+    """
     pairs = list(zip(array.ravel().tolist(), target.ravel().tolist(), strict=True))
-    scale = max((abs(wanted) for _, wanted in pairs), default=0.0) or 1.0
-    return next((i for i, (came, wanted) in enumerate(pairs) if not abs(came - wanted) <= tolerance * scale), None)
+    scale = max((abs(wanted) for _, wanted in pairs if abs(wanted) < float("inf")), default=0.0) or 1.0
+    return next((i for i, (came, wanted) in enumerate(pairs) if not _near(came, wanted, tolerance * scale)), None)
+
+
+def _near(came, wanted, most):
+    return abs(came - wanted) <= most or came == wanted or (came != came and wanted != wanted)

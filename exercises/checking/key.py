@@ -13,7 +13,7 @@ import numpy as np
 
 from ..harness.runner import Run, find_and_run, run
 from .core import Check
-from .judge import Answers, Report, difference, judge
+from .judge import Answers, Report, difference, judge, likelihoods
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +57,14 @@ class AnswerKey:
 
     def report(self, runs):
         """Judge `runs`, which maps (function, check name) to a `Run`, and return the `Report`."""
-        results = {
-            problem.function: tuple(
-                judge(check, answers, runs[problem.function, check.name])
+        results = {}
+        for problem in self.problems:
+            judged = [
+                (check, answers, runs[problem.function, check.name])
                 for check, answers in zip(problem.checks, problem.answers, strict=True)
-            )
-            for problem in self.problems
-        }
+            ]
+            likely = likelihoods(judged)
+            results[problem.function] = tuple(judge(*one, likely) for one in judged)
         return Report(self.name, results, sum(problem.points_left_out for problem in self.problems))
 
     def failed_runs(self, reason):

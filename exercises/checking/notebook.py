@@ -14,10 +14,11 @@ def check(exercise, problem=None):
     check that one alone. ValueError for an unknown exercise or problem.
 
     >>> check("ex01", "retention_step")
-    retention_step: 0 of 4 points
-      todo  retention_step is not defined: write it, and in a notebook run its cell
+    retention_step: 0 of 5 points
+      result  check       what to change
+      todo    all checks  retention_step is not defined: write it, and in a notebook run its cell
     <BLANKLINE>
-    0 of 4 points in the visible checks of ex01. There are 4 points more in hidden checks.
+    0 of 5 points in the visible checks of ex01. 3 points more are in hidden checks: where the course is installed, python -m exercises check FILE runs them too.
     """
     _show(grade(load(exercise), _names(sys._getframe(1)), hidden=False, only=problem))
 

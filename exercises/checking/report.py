@@ -1,41 +1,40 @@
-"""A `Report` as text, for a terminal, and as an HTML table, for a notebook: the same rows."""
+"""A `Report` as text, for a terminal, and as HTML tables, for a notebook: the same rows, a check each."""
 
 import textwrap
 from html import escape
+from itertools import zip_longest
 
-# The sign of each mark in a notebook and its colour, readable on light and dark pages.
-SIGNS = {"ok": ("✓", "#2a9d4a"), "FAIL": ("✗", "#d9434e"), "todo": ("○", "#888888")}
+# Each mark's sign in a notebook and the colour behind it. The sign is white, so its contrast is the same on any page.
+SIGNS = {"ok": ("✓ ok", "#1a7f37"), "FAIL": ("✗ FAIL", "#b42318"), "todo": ("○ todo", "#57606a")}
+HEADS = ("result", "check", "what to change")
+LONGEST_NAME = 44  # of a check in a terminal, before it is wrapped
 
 
 def rows(results):
-    """Return (mark, names, lines) for one problem: one row per passed check, one row for all checks that fail for the same reason.
+    """Return (mark, name, lines) for each check of one problem, or one row if the function is not written yet.
 
-    mark: "ok", "FAIL", or "todo" for a function that is not written yet. names: of the checks. lines: the
-    reason, and the hint of the first check unless the reason already names the mistake.
+    mark: "ok", "FAIL", or "todo". lines: the reason and the check's hint; a mistake that was named above is not repeated.
 
     >>> from .core import Check
     >>> from .judge import Result
     >>> one, two = Check("one", {}, "think"), Check("two", {}, "look", hidden=True)
-    >>> rows([Result(one), Result(two, "out is wrong")])
-    [('ok', ['one'], []), ('FAIL', ['two (hidden)'], ['out is wrong', 'Hint: look'])]
-    >>> rows([Result(one, "you forgot", "forgets"), Result(two, "you forgot", "forgets")])
-    [('FAIL', ['one', 'two (hidden)'], ['you forgot'])]
+    >>> rows([Result(one), Result(two, "out is wrong", "look")])
+    [('ok', 'one', []), ('FAIL', 'two (hidden)', ['out is wrong', 'Hint: look'])]
+    >>> rows([Result(one, "you forgot", mistake="forgets"), Result(two, "you forgot", mistake="forgets")])
+    [('FAIL', 'one', ['you forgot']), ('FAIL', 'two (hidden)', ['the same mistake'])]
     >>> rows([Result(one, "not written yet", written=False)])
-    [('todo', ['not written yet'], [])]
+    [('todo', 'all checks', ['not written yet'])]
     """
     if not any(result.written for result in results):
-        return [("todo", [results[0].reason], [])]
-    table, failed = [], {}
+        return [("todo", "all checks", [results[0].reason])]
+    table, named = [], set()
     for result in results:
+        lines = ["the same mistake"] if result.mistake in named else [result.reason] * bool(result.reason)
+        named |= {result.mistake} - {""}
+        if result.hint:
+            lines.append(f"Hint: {result.hint}")
         name = result.check.name + (" (hidden)" if result.check.hidden else "")
-        if result.passed:
-            table.append(("ok", [name], []))
-        elif result.reason in failed:
-            failed[result.reason].append(name)
-        else:
-            failed[result.reason] = [name]
-            hint = [] if result.mistake else [f"Hint: {result.check.hint}"]
-            table.append(("FAIL", failed[result.reason], [result.reason, *hint]))
+        table.append(("ok" if result.passed else "FAIL", name, lines))
     return table
 
 
@@ -46,41 +45,52 @@ def headline(name, results):
 
 
 def summary(report):
-    """Return the last line: all points, and what was not run."""
+    """Return the last line: all points, and how to get at what was not run."""
     points, name = f"{report.points} of {report.most} points", report.name
     if not report.points_not_run:
         return f"{points} in {name}."
-    return f"{points} in the visible checks of {name}. There are {report.points_not_run} points more in hidden checks."
+    return (
+        f"{points} in the visible checks of {name}. {report.points_not_run} points more are in hidden checks: "
+        "where the course is installed, python -m exercises check FILE runs them too."
+    )
 
 
 def styled_lines(report, width=100):
-    """Return (line, style) pairs, style a mark, "bold" or "plain"; lines fit `width`."""
+    """Return lines as lists of (text, style), style a mark, "bold" or "plain"; the tables fit `width`."""
     lines = []
     for name, results in report.results.items():
-        lines.append((headline(name, results), "bold"))
-        for mark, names, details in rows(results):
-            lines += [(f"  {mark:<4}  {check}", mark) for check in names]
-            for detail in details:
-                lines += [(8 * " " + part, "plain") for part in textwrap.wrap(detail, max(width - 8, 30))]
-        lines.append(("", "plain"))
-    return [*lines, (summary(report), "bold")]
+        table = rows(results)
+        wide = min(max(len(HEADS[1]), *(len(check) for _, check, _ in table)), LONGEST_NAME)
+        rest = max(width - wide - 12, 30)
+        lines += [[(headline(name, results), "bold")], [(f"  {HEADS[0]:<6}  {HEADS[1]:<{wide}}  {HEADS[2]}", "plain")]]
+        for mark, check, details in table:
+            cells = textwrap.wrap(check, wide), [part for line in details for part in textwrap.wrap(line, rest)]
+            for n, (left, right) in enumerate(zip_longest(*cells, fillvalue="")):
+                text = f"  {left:<{wide}}  {right}".rstrip()
+                lines.append(
+                    [("  ", "plain"), (f"{mark:<6}", mark), (text, "plain")] if n == 0 else [(8 * " " + text, "plain")]
+                )
+        lines.append([])
+    return [*lines, [(summary(report), "bold")]]
 
 
 def plain_text(report):
     """Return the report as plain text."""
-    return "\n".join(line for line, _ in styled_lines(report))
+    return "\n".join("".join(text for text, _ in line) for line in styled_lines(report))
 
 
 def to_html(report):
-    """Return the report as an HTML table; all text from outside is escaped."""
+    """Return the report as HTML, a table for each function; all text from outside is escaped."""
     left = "text-align:left;vertical-align:top"
-    parts = ["<table>"]
+    heads = "".join(f'<th scope="col" style="{left}">{head}</th>' for head in HEADS)
+    parts = []
     for name, results in report.results.items():
-        parts.append(f'<tr><th colspan="3" style="{left}">{escape(headline(name, results))}</th></tr>')
-        for mark, names, details in rows(results):
+        caption = f'<caption style="{left};caption-side:top"><b>{escape(headline(name, results))}</b></caption>'
+        parts += ["<table>", caption, f"<thead><tr>{heads}</tr></thead>", "<tbody>"]
+        for mark, check, details in rows(results):
             sign, colour = SIGNS[mark]
-            parts.append(
-                f'<tr><td style="{left};color:{colour}"><b>{sign}</b></td><td style="{left}">{"<br>".join(map(escape, names))}</td>'
-                f'<td style="{left}">{"<br>".join(map(escape, details))}</td></tr>'
-            )
-    return "\n".join([*parts, "</table>", f"<p>{escape(summary(report))}</p>"])
+            sign = f'<b style="background:{colour};color:#fff;padding:0 .4em;white-space:nowrap">{sign}</b>'
+            cells = sign, escape(check), "<br>".join(map(escape, details))
+            parts.append("<tr>" + "".join(f'<td style="{left}">{cell}</td>' for cell in cells) + "</tr>")
+        parts += ["</tbody>", "</table>"]
+    return "\n".join([*parts, f"<p>{escape(summary(report))}</p>"])

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from html import escape
 
-from ..checking.report import plain_text, to_html
+from ..checking.report import summary, to_html
 
 COLUMNS = ("student", "exercise", "points", "most", "status", "seconds", "isolation", "file", "note", "feedback")
 PAGE = """<!DOCTYPE html>
@@ -71,8 +71,8 @@ def results_json(outcome, most):
 def _test(function, result):
     check = result.check
     lines = [result.reason] if result.reason else []
-    if result.reason and not result.mistake:
-        lines.append(f"Hint: {check.hint}")
+    if result.hint:
+        lines.append(f"Hint: {result.hint}")
     return {
         "name": f"{function}: {check.name}",
         "score": result.points,
@@ -101,7 +101,7 @@ def feedback_html(outcome):
 def _closing(outcome):
     if outcome.report is None:
         return "The grader failed on this submission. That is not your fault; it will be graded again."
-    return plain_text(outcome.report).splitlines()[-1]
+    return summary(outcome.report)
 
 
 def row(results, feedback):

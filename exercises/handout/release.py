@@ -16,7 +16,10 @@ SHARED = (
 )
 STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # instead of the course's
 EXERCISES = Path(__file__).parent.parent
-HAND_IN = "When all is green here, save and hand in this file. Its hidden checks are run when it is graded."
+HAND_IN = (
+    "When all is green here, save and hand in this file. Its hidden checks are run when it is graded. If you learn alone: "
+    "where the whole course is installed, `python -m exercises check` with the name of this file runs them."
+)
 
 
 def write_release(out, names):

@@ -141,12 +141,16 @@ def _message(error):
 
 
 def _where(error, function):
-    """Return "line 3 of name": the innermost line that ran in the namespace the function was defined in."""
-    found, trace = "", error.__traceback__
+    """Return "line 3 of name": the innermost line that ran in the namespace the function was defined in.
+
+    A line inside a comprehension counts as one of the function around it.
+    """
+    found, trace, code = "", error.__traceback__, None
     namespace = getattr(function, "__globals__", None) if type(function) is type(_where) else None
     while trace is not None:
-        code = trace.tb_frame.f_code
         if trace.tb_frame.f_globals is namespace:
+            if code is None or not trace.tb_frame.f_code.co_name.startswith("<"):
+                code = trace.tb_frame.f_code
             found = f"line {trace.tb_lineno - code.co_firstlineno + 1} of {code.co_name}"
         trace = trace.tb_next
     return found

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from one_head import assert_close, of_package
+from one_head import assert_close, draw, of_package
 
-from exercises.answers.ex01 import LOOP
+from exercises.answers.ex01 import LOOP, retention_documents, retention_loop
 from refimpl import retention_recurrent
 from refimpl.oracle import retention_oracle
 
@@ -24,3 +24,17 @@ def test_solution_chains_and_equals_the_package():
     second, last = LOOP.solution(q[1:], k[1:], v[1:], gamma, middle)
     assert_close((np.concatenate([first, second]), last), (whole, end), 1e-14)
     assert_close((whole, end), of_package(retention_recurrent, q, k, v, gamma, state), 1e-14)
+
+
+@pytest.mark.parametrize("starts", [[], [0], [3], [0, 4], [1, 2, 7]])
+@pytest.mark.parametrize("from_state", [True, False])
+def test_documents_in_one_sequence_are_documents_alone(starts, from_state):
+    q, k, v, gamma, state = draw(8)
+    state = state if from_state else None
+    first = np.isin(np.arange(8), starts).astype(float)
+    outs, end = [], state
+    for start, stop in zip([0, *starts], [*starts, 8], strict=True):
+        piece = slice(start, stop)
+        out, end = retention_loop(q[piece], k[piece], v[piece], gamma, None if start in starts else end)
+        outs.append(out)
+    assert_close(retention_documents(q, k, v, gamma, state, first), (np.concatenate(outs), end))

@@ -59,3 +59,10 @@ def test_decay_and_angle_find_what_a_block_was_made_of():
     basis = RANDOM.normal(size=(20, 2, 2)) + 2 * np.eye(2)
     found = ex02.decay_and_angle(basis @ (gamma[:, None, None] * turn) @ np.linalg.inv(basis))
     np.testing.assert_allclose(found, (gamma, theta), rtol=0, atol=1e-9)
+
+
+def test_reads_to_come_are_those_of_the_memory():
+    for A in (RANDOM.normal(size=(2, 2)), np.array([[0.9, 1.0], [0.0, 0.9]]), np.array([[0.0, -0.5], [0.5, 0.0]])):
+        q, k = RANDOM.normal(size=(2, 2))
+        reads = np.array([q @ np.linalg.matrix_power(A, j) @ k for j in range(12)])
+        np.testing.assert_allclose(ex02.next_reads(reads[:4], 8), reads[4:], rtol=0, atol=1e-8 * np.abs(reads).max())

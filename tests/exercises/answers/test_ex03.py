@@ -31,3 +31,22 @@ def test_score_at_lag_is_the_score_of_two_rotated_vectors_wherever_they_stand(m)
 def test_ladders_are_those_of_the_package(key_dim):
     wanted = [rotation_frequencies(key_dim, ladder) for ladder in ("released", "rotary")]
     np.testing.assert_allclose(ex03.ladders(key_dim), wanted, rtol=1e-14)
+
+
+def turn_halves(x, theta):
+    """The training's code, as the notebook prints it, from position 0."""
+    half = x.shape[1] // 2
+    angle = np.arange(len(x))[:, None] * theta
+    a, b = x[:, :half], x[:, half:]
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], axis=1)
+
+
+def test_repaired_weights_give_the_scores_of_the_training():
+    x, theta = RANDOM.normal(size=(7, 5)), RANDOM.uniform(0, 2, 3)
+    w_q, w_k = RANDOM.normal(size=(2, 5, 12))  # two heads of three pairs
+    for head in (slice(0, 6), slice(6, 12)):
+        wanted = turn_halves((x @ w_q)[:, head], theta) @ turn_halves((x @ w_k)[:, head], theta).T
+        q, k = (ex03.rotate((x @ ex03.repair(w, 2))[:, head], theta, 0) for w in (w_q, w_k))
+        np.testing.assert_allclose(q @ k.T, wanted, rtol=0, atol=1e-12)
+        q, k = (ex03.rotate((x @ w)[:, head], theta, 0) for w in (w_q, w_k))
+        assert np.abs(q @ k.T - wanted).max() > 0.1

@@ -374,7 +374,7 @@ def test_user_namespaces_work_without_root():
     )
     given = put_questions(key, "ex01.py", peeking.encode(), way, Limits())
     reason = key.report(given.runs).results["retention_step"][0].reason
-    assert re.match("FileNotFoundError|PermissionError", reason), reason
+    assert re.search(" raised (FileNotFoundError|PermissionError): ", reason), reason
 
 
 # Every exercise through the isolated grader.
@@ -461,10 +461,10 @@ def test_student_code_imports_nothing_of_the_course(way, monkeypatch):
         runs = put_questions(key, "ex01.py", source, way, Limits()).runs
         return key.report(runs).results["retention_step"][0].reason
 
-    assert reason().startswith("LookupError: imported [] (line ")
+    assert re.match(r"line \d+ of retention_step raised LookupError: imported \[\]; the call was", reason())
     if way.name == "limits only":  # also where every file is readable, as without Landlock
         monkeypatch.setattr(isolation, "_numpy_folders", lambda: [Path("/")])
-        assert reason().startswith("LookupError: imported [] (line ")
+        assert re.match(r"line \d+ of retention_step raised LookupError: imported \[\]; the call was", reason())
 
 
 def test_a_sandbox_that_shows_the_course_is_refused(monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zoo import FULL, RIGHT, RIGHT_LOOP, RIGHT_STEP
+from zoo import FULL, RIGHT, RIGHT_DOCUMENTS, RIGHT_LOOP, RIGHT_STEP
 
 import exercises
 from exercises import exercise_names, load
@@ -168,14 +168,17 @@ def test_the_prompt_in_the_release(release, tmp_path):
     file.write_text(RIGHT)
     result = in_release(release, start, "check", file)
     assert result.returncode == 0, result.stderr
-    assert "8 of 8 points in the visible checks of ex01. There are 10 points more in hidden checks." in result.stdout
+    assert (
+        "14 of 14 points in the visible checks of ex01. 14 points more are in hidden checks: where the course"
+        in result.stdout
+    )
     file.write_text(RIGHT.replace("gamma * state + k[:, None]", "state + k[:, None]"))
     result = in_release(release, start, "check", file)
     assert result.returncode == 1
     assert "you forgot the decay" in result.stdout
     result = in_release(release, start, "check", release / "ex01_retention_step.ipynb")
     assert result.returncode == 1
-    assert result.stdout.count("not written yet: see Eq. 6") == 2
+    assert result.stdout.count("not written yet: see Eq. 6") == 3
     result = in_release(release, start, "check", tmp_path / "ex99.py")
     assert result.returncode == 2
     assert result.stderr.startswith("Cannot check: exercise must be one of 'ex01'")
@@ -261,14 +264,16 @@ def test_nbgrader_takes_the_notebooks(tmp_path):
     assert "points(" not in text
 
     answers = {
-        "ada": (RIGHT_STEP, RIGHT_LOOP),
-        "bob": (None, None),
-        "cem": (RIGHT_STEP.replace("gamma * ", ""), RIGHT_LOOP),
+        "ada": (RIGHT_STEP, RIGHT_LOOP, RIGHT_DOCUMENTS),
+        "bob": (None, None, None),
+        "cem": (RIGHT_STEP.replace("gamma * ", ""), RIGHT_LOOP, RIGHT_DOCUMENTS),
     }
     for student, functions in answers.items():
         notebook = json.loads(text)
         for cell in notebook["cells"]:
-            for name, answer in zip(("retention_step", "retention_loop"), functions, strict=True):
+            for name, answer in zip(
+                ("retention_step", "retention_loop", "retention_documents"), functions, strict=True
+            ):
                 if answer and cell["metadata"].get("nbgrader", {}).get("grade_id") == f"{name}-solution":
                     cell["source"] = answer
         target = tmp_path / "submitted" / student / "ex01" / source.name
@@ -281,7 +286,7 @@ def test_nbgrader_takes_the_notebooks(tmp_path):
         load("ex01"), {"retention_step": namespace_of(answers["cem"][0])["retention_step"]}, only="retention_step"
     ).points
     assert 0 < step < 8
-    assert scores == {"ada": (FULL, FULL), "bob": (0, FULL), "cem": (step + 10, FULL)}
+    assert scores == {"ada": (FULL, FULL), "bob": (0, FULL), "cem": (step + FULL - 8, FULL)}
 
 
 def namespace_of(source):

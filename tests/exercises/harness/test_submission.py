@@ -15,7 +15,7 @@ from exercises.handout.release import notebooks_of
 from exercises.harness.submission import _cells, collect_bytes, without_outputs
 
 EX01 = load("ex01")
-STEP, LOOP = EX01.problems
+STEP, LOOP, _ = EX01.problems
 
 
 # The command line.
@@ -45,6 +45,14 @@ def retention_loop(q, k, v, gamma, state):
     for n in range(len(q)):
         out[n], state = retention_step(q[n], k[n], v[n], gamma, state)
     return out, state
+
+def retention_documents(q, k, v, gamma, state, first):
+    if state is None:
+        state = np.zeros((q.shape[1], v.shape[1]))
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        out[n], state = retention_step(q[n], k[n], v[n], gamma, (1 - first[n]) * state)
+    return out, state
 """
 
 
@@ -57,7 +65,7 @@ def test_command_line_passes_a_solved_script(tmp_path):
     file.write_text(SOLVED, encoding="utf-8")
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
-    assert "18 of 18 points in ex01." in result.output
+    assert "28 of 28 points in ex01." in result.output
     assert "not run" not in result.output
     assert "Note:" not in result.output  # the failing import and the exit are not needed, so not run
 
@@ -87,7 +95,7 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
     file.write_bytes(content)
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
-    assert "18 of 18 points" in result.output
+    assert "28 of 28 points" in result.output
     assert "Note: skipped code cell 4, line 1: invalid syntax" in result.output
     assert "Note: code cell 5, line 1: ZeroDivisionError: division by zero" in result.output
 
@@ -108,8 +116,8 @@ def test_command_line_checks_the_student_notebook_as_it_is():
     (path,) = notebooks_of("ex01")
     result = invoke("check", path)
     assert result.exit_code == 1
-    assert result.output.count("not written yet: see Eq. 6") == 2
-    assert "0 of 18 points" in result.output
+    assert result.output.count("not written yet: see Eq. 6") == 3
+    assert "0 of 28 points" in result.output
 
 
 def test_a_missing_function_does_not_hinder_the_other(tmp_path):
@@ -173,7 +181,7 @@ ODD = {
 @pytest.mark.parametrize(("name", "content"), ODD.values(), ids=ODD)
 def test_odd_files_keep_their_points(name, content):
     for data in (content, without_outputs(content)) if name.endswith(".ipynb") else (content,):
-        found = collect_bytes(name, data, [STEP.function, LOOP.function])
+        found = collect_bytes(name, data, [problem.function for problem in EX01.problems])
         report = grade(EX01, found.namespace)
         assert report.passed, (plain_text(report), found.notes)
 
@@ -249,7 +257,10 @@ def test_list_and_help():
     result = invoke("list")
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == len(exercise_names())
-    assert "ex01  Retention, one token at a time (retention_step, retention_loop; 18 points)" in result.output
+    assert (
+        "ex01  Retention, one token at a time (retention_step, retention_loop, retention_documents; 28 points)"
+        in result.output
+    )
     text = " ".join(invoke("check", "--help").output.split())
     assert "runs the code in FILE on this machine" in text
     assert "your own work" in text
