@@ -64,6 +64,14 @@ MASK_MISTAKES = {
         _strict(_mask_by(lambda gamma, lag: np.tril(np.exp(lag * np.log(gamma))))),
         "your np.exp overflows, because n - m is negative above the diagonal: set it to 0 there first, then mask the result",
     ),
+    "masks after the power": (
+        _mask_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "minus infinity for the future": (
+        _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
+    ),
     "divides two powers": (
         _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag[:, :1] / gamma ** lag[:, 0]))),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
@@ -152,6 +160,14 @@ ROW_MISTAKES = {
             )
         ),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
+    ),
+    "masks after the power": (
+        _rows_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf where m > n, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "minus infinity for the future": (
+        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
     ),
     "numbers the rows from 1": (
         lambda gamma, start, stop: mask_rows(gamma, start + 1, stop + 1)[:, :stop],

@@ -171,6 +171,14 @@ CHUNK_MISTAKES = {
         _chunk_with(zeta=lambda gamma, j, c: gamma**c),
         "you faded every write by gamma^c: that is for the old state, token j has faded by zeta_j = gamma^(c-j) at the end",
     ),
+    "masks after the power": (
+        _chunk_with(mask=lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "a mask of minus infinity": (
+        _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** abs(lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: the scores are multiplied by D, so the future gets 0",
+    ),
     "no mask": (
         _chunk_with(mask=lambda gamma, lag: 1.0),
         "you left out D: multiply q k^T by the decay mask, gamma^(n-m) for n >= m and 0 for n < m",

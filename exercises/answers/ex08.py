@@ -107,6 +107,11 @@ def _steps_in_place(q, k, v, gamma, state, row_sum):
     return out, state, row_sum
 
 
+def _divides_by_the_old(q, k, v, gamma, state, row_sum):
+    out, after, new = normalised_step(q, k, v, gamma, state, row_sum)
+    return out * np.sqrt(new / row_sum)[:, None], after, new
+
+
 def _old_row_sum(q, k, v, gamma, state, row_sum):
     return *normalised_step(q, k, v, gamma, state, row_sum)[:2], row_sum + 0.0
 
@@ -461,6 +466,10 @@ STEP = problem(
         "hands on the state divided by the row sum": (
             _step_with(keep=lambda state, row_sum: state / row_sum),
             "you handed on a state divided by the row sum: hand on the state of Eq. 6 as it is",
+        ),
+        "divides by the old row sum": (
+            _divides_by_the_old,
+            "you divided by the root of r_(n-1), which is 0 before the first token: divide by that of the new r_n",
         ),
         "hands on the old row sum": (
             _old_row_sum,

@@ -83,14 +83,14 @@ def test_a_rounded_change_fails_a_visible_check_by_name(change, capsys):
     assert "FAIL a small change, to ten digits you subtracted 1 from a ratio close to 1" in report
 
 
-def test_dividing_by_the_old_row_sum_is_explained(capsys):
-    # The first token divides by 0, and inf equals no wrong answer: the hint must explain it.
+def test_dividing_by_the_old_row_sum_is_named(capsys):
     def step(q, k, v, gamma, state, row_sum):
         out, after, new = normalised_step(q, k, v, gamma, state, row_sum)
         return out * np.sqrt(new / row_sum)[:, None], after, new
 
     report = report_of("normalised_step", step, capsys)
-    assert "before the first token the row sum is 0, after it 1: divide by the root of the one after" in report
+    assert "you divided by the root of r_(n-1), which is 0 before the first token" in report
+    assert "Hint" not in report
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (5, 2, 7)])
