@@ -1,4 +1,4 @@
-"""Exercise 5: the decay mask, some of its rows, and how long a head remembers (Eq. 5 and 8, arXiv:2307.08621v4)."""
+"""Exercise 5: decay masks and how long a head remembers (Eq. 5, 6 and 8, arXiv:2307.08621v4)."""
 
 import numpy as np
 
@@ -27,7 +27,18 @@ def lifetime(forgotten, eps):
     return np.log(eps) / np.log1p(-forgotten)
 
 
+def token_mask(gamma):
+    """D_nm = gamma_(m+1) ... gamma_n for n >= m, else 0, a decay for each token: gamma (T,) -> mask (T, T)."""
+    mask = np.eye(len(gamma))
+    for n in range(1, len(gamma)):
+        mask[n, :n] = gamma[n] * mask[n - 1, :n]  # row by row, as the state fades
+    return mask
+
+
 # Wrong answers, each one change away from the solution.
+
+# The `with` of the stubs: NumPy raises an error where it would return inf or NaN, so that these mistakes have a name.
+_strict = np.errstate(all="raise", under="ignore")
 
 
 def _lag(time):
@@ -45,6 +56,38 @@ def _past(gamma, lag):
 
 
 MASK_MISTAKES = {
+    "takes the power before it masks": (
+        _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag.astype(float)))),
+        "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
+    ),
+    "takes the exponential before it masks": (
+        _strict(_mask_by(lambda gamma, lag: np.tril(np.exp(lag * np.log(gamma))))),
+        "your np.exp overflows, because n - m is negative above the diagonal: set it to 0 there first, then mask the result",
+    ),
+    "masks after the power": (
+        _mask_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "minus infinity for the future": (
+        _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
+    ),
+    "divides two powers": (
+        _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag[:, :1] / gamma ** lag[:, 0]))),
+        "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
+    ),
+    "an infinite lag for the future": (
+        _mask_by(lambda gamma, lag: gamma ** np.where(lag >= 0, lag, np.inf)),
+        "you set n - m to inf above the diagonal: 1 ** inf is 1, so a head with gamma = 1 sees the future; put zeros there",
+    ),
+    "an infinite lag in np.exp": (
+        _strict(_mask_by(lambda gamma, lag: np.exp(np.where(lag >= 0, lag, np.inf) * np.log(gamma)))),
+        "you set n - m to inf above the diagonal, and inf times log(1) is NaN in a head with gamma = 1: put zeros there",
+    ),
+    "a large negative number for the future": (
+        _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -1e9)),
+        "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
+    ),
     "leaves out the diagonal": (
         _mask_by(lambda gamma, lag: np.tril(_past(gamma, lag), -1)),
         "your mask is strict: a token sees itself, D_nn = gamma^0 = 1",
@@ -102,6 +145,38 @@ def _leaves_out_what_came_before(gamma, start, stop):
 
 
 ROW_MISTAKES = {
+    "a power with a negative exponent": (
+        _strict(
+            lambda gamma, start, stop: np.tril(
+                gamma ** np.arange(start, stop)[:, None] * gamma ** -np.arange(0.0, stop), start
+            )
+        ),
+        "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
+    ),
+    "divides two powers": (
+        _strict(
+            lambda gamma, start, stop: np.tril(
+                gamma ** np.arange(start, stop)[:, None] / gamma ** np.arange(stop), start
+            )
+        ),
+        "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
+    ),
+    "masks after the power": (
+        _rows_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf where m > n, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "minus infinity for the future": (
+        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
+    ),
+    "numbers the rows from 1": (
+        lambda gamma, start, stop: mask_rows(gamma, start + 1, stop + 1)[:, :stop],
+        "your rows are those of tokens start + 1 to stop: like the columns, they are counted from 0",
+    ),
+    "a large negative number for the future": (
+        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -1e9)),
+        "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
+    ),
     "numbers the rows from 0": (
         _counts_rows_from_0,
         "you numbered the rows from 0: the first row of the block is that of token n = start",
@@ -119,7 +194,7 @@ ROW_MISTAKES = {
         "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees start + 1 columns",
     ),
     "does not mask": (
-        _rows_by(lambda gamma, lag: gamma ** lag.astype(float)),
+        _rows_by(lambda gamma, lag: np.nan_to_num(gamma ** lag.astype(float))),  # finite, to be compared
         "you did not mask: inside the block, too, a column m > n is the future and must be 0",
     ),
     "clips the lag and does not mask": (
@@ -141,6 +216,22 @@ ROW_MISTAKES = {
 }
 
 LIFETIME_MISTAKES = {
+    "a negative lifetime": (
+        lambda forgotten, eps: -np.log(eps) / np.log1p(-forgotten),
+        "your j is negative: log(eps) and log(gamma) are both negative, so their quotient is positive",
+    ),
+    "forgotten with the wrong sign": (
+        lambda forgotten, eps: np.log(eps) / np.log1p(forgotten),
+        "you took the logarithm of 1 + forgotten: gamma is 1 - forgotten, so give np.log1p the argument -forgotten",
+    ),
+    "the half-life": (
+        lambda forgotten, eps: np.log(0.5) / np.log1p(-forgotten),
+        "you returned the half-life, whatever eps is: return the j at which gamma^j has fallen to eps",
+    ),
+    "mixes in base 10": (
+        lambda forgotten, eps: np.log10(eps) / np.log1p(-forgotten),
+        "you mixed base 10 with the natural logarithm (log1p is natural): take one base in both places",
+    ),
     "rounds 1 - forgotten": (
         lambda forgotten, eps: np.log(eps) / np.log(1 - forgotten),
         "you formed 1 - forgotten, which loses most digits of a small number: np.log1p(x) is log(1 + x) without that loss",
@@ -161,13 +252,82 @@ LIFETIME_MISTAKES = {
         lambda forgotten, eps: np.log1p(-forgotten) / np.log(eps),
         "your quotient is upside down: from j log(gamma) = log(eps) follows j = log(eps) / log(gamma)",
     ),
-    "mixes bases": (
+    "mixes in base 2": (
         lambda forgotten, eps: np.log2(eps) / np.log1p(-forgotten),
-        "you mixed logarithms of two bases (log1p is natural): take one base in both places",
+        "you mixed base 2 with the natural logarithm (log1p is natural): take one base in both places",
     ),
     "rounds up to whole tokens": (
         lambda forgotten, eps: np.ceil(np.log(eps) / np.log1p(-forgotten)),
         "you rounded to whole tokens: return j unrounded, the caller may round it",
+    ),
+}
+
+
+def _table(gamma, weight, sees=np.greater_equal):
+    """The mask of weight(n, m), where sees(n, m)."""
+    tokens = range(len(gamma))
+    return np.array([[weight(n, m) if sees(n, m) else 0.0 for m in tokens] for n in tokens]).reshape(2 * gamma.shape)
+
+
+def _products(first, last):
+    """The mask whose entry (n, m) is the product of gamma[m + first] ... gamma[n + last - 1]."""
+    return lambda gamma: _table(gamma, lambda n, m: np.prod(gamma[m + first : n + last]))
+
+
+def _exponentials(gamma):
+    logs = np.cumsum(np.log(gamma))
+    return np.tril(np.exp(np.subtract.outer(logs, logs)))
+
+
+def _quotients(gamma):
+    products = np.cumprod(gamma)
+    return np.tril(np.divide.outer(products, products))
+
+
+TOKEN_MISTAKES = {
+    "the decays of the tokens before": (
+        _products(0, 0),
+        "you multiplied gamma_m to gamma_(n-1): token m is written after its own gamma, and token n fades it by gamma_n",
+    ),
+    "fades the new token too": (
+        _products(0, 1),
+        "your product starts with gamma_m: S_m = gamma_m S_(m-1) + k^T v adds token m in full, so start with gamma_(m+1)",
+    ),
+    "one decay too few": (
+        lambda gamma: _table(gamma, lambda n, m: np.prod(gamma[m + 1 : n])),
+        "your product leaves out gamma_n: token n fades the state before it reads it",
+    ),
+    "a power of the reader's decay": (
+        lambda gamma: _table(gamma, lambda n, m: gamma[n] ** (n - m)),
+        "you took a power of gamma_n: each token between has its own gamma, so multiply them",
+    ),
+    "a power of the writer's decay": (
+        lambda gamma: _table(gamma, lambda n, m: gamma[m] ** (n - m)),
+        "you took a power of gamma_m: each token between has its own gamma, so multiply them",
+    ),
+    "only the newest decay": (
+        lambda gamma: _table(gamma, lambda n, m: gamma[n] if n > m else 1.0),
+        "you faded each past token by gamma_n alone: the tokens between have faded it too, so multiply all their gammas",
+    ),
+    "leaves out the diagonal": (
+        lambda gamma: token_mask(gamma) - np.eye(len(gamma)),
+        "your mask is strict: a token sees itself, and an empty product is 1",
+    ),
+    "transposes the mask": (
+        lambda gamma: token_mask(gamma).T,
+        "you transposed D: rows are queries n, columns keys m, so what is kept lies below the diagonal",
+    ),
+    "does not mask": (
+        lambda gamma: token_mask(gamma) + np.triu(np.ones(2 * gamma.shape), 1),
+        "you did not mask: above the diagonal, where m > n, D is 0, though an empty product is 1",
+    ),
+    "divides products": (
+        _strict(_quotients),
+        "you divided the product up to n by that up to m, which falls to 0 in a long text: multiply what lies between",
+    ),
+    "takes the exponential before it masks": (
+        _strict(_exponentials),
+        "your np.exp overflows above the diagonal: set the differences to 0 there first, then mask the result",
     ),
 }
 
@@ -191,26 +351,38 @@ MASK = problem(
     decay_mask,
     ("mask",),
     visible={
-        "one head, three tokens, gamma = 1/2": (_heads(0.5, time=3), "by hand: (1, 0, 0), (1/2, 1, 0), (1/4, 1/2, 1)"),
+        "one head, three tokens, gamma = 1/2": (
+            _heads(0.5, time=3),
+            "by hand: (1, 0, 0), (1/2, 1, 0), (1/4, 1/2, 1); the future has the weight 0 (-inf is for a softmax)",
+        ),
         "two heads, four tokens": (_heads(0.5, 0.9, time=4), "mask[h] is made only of gamma[h]"),
-        "90 tokens at gamma = 1/10000": (
-            _heads(1e-4, time=90),
-            "0.0001 ** -89 is inf, and inf * 0 is NaN: take one power of n - m, after setting n - m to 0 where n < m",
+        "a head that never fades, gamma = 1": (
+            _heads(1.0, 0.5, time=5),
+            "at gamma = 1 every past token keeps the weight 1, and the future has the weight 0",
+        ),
+        "no token at all (T = 0)": (_heads(0.5, 0.9, time=0), "with T = 0 mask has shape (H, 0, 0)"),
+        "60 tokens at gamma = 1e-6": (
+            _heads(1e-6, time=60),
+            "1e-6 ** -59 is inf, and inf * 0 is NaN: take one power of n - m, after setting n - m to 0 where n < m",
+        ),
+        "float32 gammas": (
+            _heads(0.125, 0.5, time=6, dtype=np.float32),
+            "gamma may be made with dtype=np.float32: the answer must be right to float32 precision",
+            {"tolerance": 1e-6},
         ),
         **keeps_arguments(_heads(0.9, 0.5, 0.75, time=5), "build new arrays"),
     },
     hidden={
-        "no token at all (T = 0)": (_heads(0.5, 0.9, time=0), "with T = 0 mask has shape (H, 0, 0)"),
-        "a sequence of a single token": (_heads(0.5, 0.9, 0.99, time=1), "with T = 1 each head has the one weight 1"),
-        "a head that never fades": (
-            _heads(1.0, 0.5, time=5),
-            "gamma = 1 is allowed: every past token keeps its weight",
+        "a fast and a slow head, 160 tokens": (
+            _heads(1e-3, 0.999, time=160),
+            "try gamma = 0.001 with 160 tokens: no exponent may be negative, or the power overflows",
         ),
+        "a sequence of a single token": (_heads(0.5, 0.9, 0.99, time=1), "with T = 1 each head has the one weight 1"),
         "as many heads as tokens": (
             _heads(0.5, 0.6, 0.7, 0.8, time=4),
             "try H = T, where heads on the wrong axis still give the right shape",
         ),
-        "float32 gammas": (
+        "float32 gammas, more tokens": (
             _heads(0.125, 0.5, time=50, dtype=np.float32),
             "try gamma made with dtype=np.float32: at 1/8 a negative power overflows from the 43rd token on",
             {"tolerance": 1e-6},
@@ -225,16 +397,20 @@ ROWS = problem(
     visible={
         "tokens 2 and 3 at gamma = 1/2": (_block(0.5, 2, 4), "by hand: (1/4, 1/2, 1, 0) and (1/8, 1/4, 1/2, 1)"),
         "from the first token on": (_block(0.75, 0, 3), "with start = 0 the rows are the whole mask"),
-        "the last two of 3,000 tokens at gamma = 1/2": (
-            _block(0.5, 2998, 3000),
-            "0.5 ** 2998 is 0 and 0.5 ** -2998 is inf: take one power, of n - m, not a product of two",
+        "the last two of 1,200 tokens at gamma = 1/2": (
+            _block(0.5, 1198, 1200),
+            "0.5 ** 1198 is 0 and 0.5 ** -1198 is inf: take one power, of n - m, not a product of two",
         ),
+        "30 rows of a fast head, gamma = 1e-12": (
+            _block(1e-12, 3, 33),
+            "1e-12 ** -29 is inf, and inf * 0 is NaN: set n - m to 0 where n < m, then take the power",
+        ),
+        "no rows (start = stop)": (_block(0.5, 3, 3), "with start = stop = 3 the shape is (0, 3)"),
     },
     hidden={
-        "no rows": (_block(0.5, 3, 3), "try start = stop = 3: the shape is (0, 3)"),
         "an empty sequence": (_block(0.5, 0, 0), "try start = stop = 0: the shape is (0, 0)"),
         "a block of four": (_block(0.9, 6, 10), "try start = 6, stop = 10"),
-        "a single row": (_block(0.75, 6, 7), "try start = 6, stop = 7: one row of seven weights, none of them 0"),
+        "a pair of rows": (_block(0.75, 6, 8), "try start = 6, stop = 8: only the first row has a token in its future"),
         "a slow head, far along": (
             _block(0.999, 1500, 1502),
             "try start = 1500: make only the rows that are asked for",
@@ -256,8 +432,13 @@ LIFETIME = problem(
             "gamma^j = eps, so j log(gamma) = log(eps)",
         ),
         "a head that forgets 1e-12 of its state": (
-            _life(1e-12, eps=0.1),
+            _life(1e-12, eps=0.4),
             "1 - 1e-12 keeps only four digits of 1e-12: np.log1p takes the forgotten share itself",
+            {"tolerance": 1e-13},
+        ),
+        "a head that forgets 99 % at each token": (
+            _life(0.99, eps=1e-6),
+            "by hand: 1/100 is left of 1/100 of 1/100 after three tokens",
         ),
         **keeps_arguments(_life(0.1, 0.25, 0.75, eps=0.01), "build a new array"),
     },
@@ -268,11 +449,12 @@ LIFETIME = problem(
             "forgotten may be near 1: no approximation for small numbers",
         ),
         "a head of a very wide model": (
-            _life(3e-16, eps=1e-3),
-            "forgotten may be smaller than the gap between 1 and the next float64",
+            _life(3e-12, eps=1e-3),
+            "try forgotten = 3e-12: never form 1 - forgotten",
+            {"tolerance": 1e-13},
         ),
         "float32 heads": (
-            _life(3e-6, 1e-5, eps=0.25, dtype=np.float32),
+            _life(3e-4, 1e-3, eps=0.25, dtype=np.float32),
             "try forgotten made with dtype=np.float32: the answer must be right to float32 precision",
             {"tolerance": 1e-5},
         ),
@@ -280,4 +462,35 @@ LIFETIME = problem(
     wrong_answers=LIFETIME_MISTAKES,
 )
 
-EXERCISE = Exercise("ex05", "The decay mask", (MASK, ROWS, LIFETIME))
+TOKENS = problem(
+    token_mask,
+    ("mask",),
+    visible={
+        "decays 1/2, 1/4, 1/2": (
+            {"gamma": np.array([0.5, 0.25, 0.5])},
+            "unroll S_n = gamma_n S_(n-1) + k^T v by hand: the rows are (1, 0, 0), (1/4, 1, 0), (1/8, 1/2, 1)",
+        ),
+        "five different decays": (
+            {"gamma": np.array([0.9, 0.5, 0.8, 1.0, 0.3])},
+            "which tokens have faded token m by the time token n reads it? not m itself, but n",
+        ),
+        "24 tokens with small decays": (
+            {"gamma": np.tile([1e-20, 0.5, 1e-30], 8)},
+            "the product of all gammas is 0 in float64, and 0 / 0 is NaN: multiply only the gammas between m and n",
+        ),
+        "no token at all (T = 0)": ({"gamma": np.zeros(0)}, "with T = 0 mask has shape (0, 0)"),
+        **keeps_arguments({"gamma": np.array([0.9, 0.5, 0.75, 0.25])}, "build a new array"),
+    },
+    hidden={
+        "a single token": ({"gamma": np.array([0.5])}, "try T = 1: the one weight is 1, whatever gamma is"),
+        "equal decays": ({"gamma": np.full(6, 0.75)}, "try equal gammas: the mask is that of problem 1"),
+        "tokens that do not fade": ({"gamma": np.array([1.0, 1.0, 0.5, 1.0])}, "gamma = 1 is allowed"),
+        "a long text": (
+            {"gamma": np.tile([0.9, 1e-3, 0.7, 1.0], 40)},
+            "try 160 tokens: no power, quotient or exponential may overflow",
+        ),
+    },
+    wrong_answers=TOKEN_MISTAKES,
+)
+
+EXERCISE = Exercise("ex05", "The decay mask", (MASK, ROWS, LIFETIME, TOKENS))

@@ -1,9 +1,9 @@
-"""Exercise 6: the chunkwise form of one head, and what it keeps without zeta (Eq. 7, arXiv:2307.08621v4)."""
+"""Exercise 6: the chunkwise form of one head, its state without zeta, and pieces read apart (Eq. 7, arXiv:2307.08621v4)."""
 
 import numpy as np
 
 from ..checking.core import Exercise, problem
-from .inputs import one_head
+from .inputs import one_head, small_numbers
 from .recurring import float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 RETURNS = ("out", "state")
@@ -39,6 +39,15 @@ def state_weights(gamma, time, chunk_size):
     token = np.arange(time)
     end = np.minimum((token // chunk_size + 1) * chunk_size, time)  # of the token's chunk
     return gamma ** (time - 1 - token), gamma ** (time - end)
+
+
+def join_pieces(states, lengths, gamma, state):
+    """The states (N, K, V) that pieces of lengths (N,) leave from zero, state (K, V) -> (before (N, K, V), after (K, V))."""
+    before = np.zeros(states.shape)
+    for i, length in enumerate(lengths):
+        before[i] = state
+        state = gamma**length * state + states[i]
+    return before, state
 
 
 # Wrong answers, each one change away from the solution.
@@ -92,6 +101,23 @@ def _returns_too_early(q, k, v, gamma, state, chunk_size):
     return retention_chunks(q, k, v, gamma, state, chunk_size)[0], before
 
 
+def _joins_with(*, lengths=lambda lengths: lengths, add=lambda faded, own, length, gamma: faded + own, shift=0):
+    """The pieces joined with other lengths, another sum, or the states of `shift` pieces later."""
+
+    def join(states, of_pieces, gamma, state):
+        seen = [state]
+        for own, length in zip(states, lengths(of_pieces), strict=True):
+            seen.append(add(gamma**length * seen[-1], own, length, gamma))
+        return np.array(seen[shift : len(states) + shift]).reshape(states.shape), np.array(seen[-1])
+
+    return join
+
+
+def _fades_the_new(states, lengths, gamma, state):
+    faded = states * gamma ** lengths[:, None, None]
+    return join_pieces(faded, 0 * lengths, gamma, state)
+
+
 def _weights_with(*, with_zeta=None, without_zeta=None):
     """The weights with another power of gamma: functions of token, time and chunk_size."""
 
@@ -107,19 +133,55 @@ def _weights_with(*, with_zeta=None, without_zeta=None):
     return weights
 
 
+def _end(token, time, chunk_size):
+    """The end of each token's chunk: the number of tokens up to it."""
+    return np.minimum((token // chunk_size + 1) * chunk_size, time)
+
+
 def _later_chunks(token, time, chunk_size):
     return (time - 1) // chunk_size - token // chunk_size
 
 
-# These are told apart from those below only in longer chunks that start from a state.
-LONG_CHUNK_MISTAKES = {
+CHUNK_MISTAKES = {
     "no xi": (
         _chunk_with(xi=lambda gamma, j: 1.0),
         "you forgot xi: token j sees the state before the chunk faded by gamma^j, because it is j tokens away",
     ),
+    "gamma^c on every row for xi": (
+        _chunk_with(xi=lambda gamma, j: gamma ** len(j)),
+        "you faded the state by gamma^c for every token: that is its fading over the whole chunk, token j sees gamma^j of it",
+    ),
+    "gamma on every row for xi": (
+        _chunk_with(xi=lambda gamma, j: gamma),
+        "you faded the state by gamma for every token: that is right for the first token alone, token j sees gamma^j of it",
+    ),
+    "zeta for xi": (
+        _chunk_with(xi=lambda gamma, j: gamma ** (len(j) - j)),
+        "you used zeta where xi belongs: gamma^(c-j) fades what token j writes, xi_j = gamma^j what it reads of the state",
+    ),
+    "xi and zeta swapped": (
+        _chunk_with(xi=lambda gamma, j: gamma ** (len(j) - j), zeta=lambda gamma, j, c: gamma**j),
+        "you swapped xi and zeta: xi_j = gamma^j fades what token j reads of the state, zeta_j = gamma^(c-j) what it writes",
+    ),
     "xi for zeta": (
         _chunk_with(zeta=lambda gamma, j, c: gamma**j),
         "you used xi where zeta belongs: gamma^j is what is left of the old state, zeta_j = gamma^(c-j) of token j",
+    ),
+    "gamma^c for zeta": (
+        _chunk_with(zeta=lambda gamma, j, c: gamma**c),
+        "you faded every write by gamma^c: that is for the old state, token j has faded by zeta_j = gamma^(c-j) at the end",
+    ),
+    "masks after the power": (
+        _chunk_with(mask=lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
+        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+    ),
+    "a mask of minus infinity": (
+        _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** abs(lag), -np.inf)),
+        "you filled the future with -inf, as before a softmax: the scores are multiplied by D, so the future gets 0",
+    ),
+    "no mask": (
+        _chunk_with(mask=lambda gamma, lag: 1.0),
+        "you left out D: multiply q k^T by the decay mask, gamma^(n-m) for n >= m and 0 for n < m",
     ),
     "counts from 0": (
         _chunk_with(xi=lambda gamma, j: gamma ** (j - 1), zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
@@ -129,9 +191,6 @@ LONG_CHUNK_MISTAKES = {
         _chunk_with(xi=lambda gamma, j: gamma ** j[:, 0], zeta=lambda gamma, j, c: gamma ** (c - j[:, 0])),
         "your decays run along the channels: xi and zeta have an entry per token, give them shape (c, 1)",
     ),
-}
-
-CHUNK_MISTAKES = {
     "no zeta": (
         _chunk_with(zeta=lambda gamma, j, c: 1.0),
         "you left out zeta, as the paper's pseudocode does: token j fades by gamma^(c-j) before the chunk ends",
@@ -139,6 +198,18 @@ CHUNK_MISTAKES = {
     "zeta one too far": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
         "your zeta is off by one: zeta_j = gamma^(c-j) ends with 1, since the last token has not faded yet",
+    ),
+    "zeta one too near": (
+        _chunk_with(zeta=lambda gamma, j, c: gamma ** (c - j - 1.0)),
+        "your zeta is one step too near: zeta_j = gamma^(c-j) with j from 1 to c, so it ends with 1, never above",
+    ),
+    "xi one too far": (
+        _chunk_with(xi=lambda gamma, j: gamma ** (j + 1)),
+        "your xi is one step too far: the first token of the chunk sees the state faded once, xi_1 = gamma",
+    ),
+    "a mask one step too old": (
+        _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** (abs(lag) + 1), 0.0)),
+        "your mask is one step too old: a token sees itself with the weight gamma^0 = 1",
     ),
     "zeta in reverse": (
         _chunk_with(zeta=lambda gamma, j, c: gamma ** (j - 1)),
@@ -189,6 +260,18 @@ def _counting(time, state, **more):
     return {"q": ones, "k": ones, "v": np.cumsum(ones, axis=0), "gamma": 0.5, "state": state} | more
 
 
+def _empty(time):
+    """Tokens that neither write nor read, in a fast head: only inf and NaN show."""
+    return {name: np.zeros((time, 1)) for name in "qkv"} | {"gamma": 1e-3, "state": np.zeros((1, 1))}
+
+
+def _pieces(*lengths, gamma, states=None, state=None):
+    """What pieces of these lengths left, drawn at random unless given, with K = 2 and V = 3."""
+    drawn = small_numbers(np.random.default_rng([9, *lengths]), len(lengths) + 1, 2, 3)
+    states, state = (drawn[1:], drawn[0]) if states is None else (states, state)
+    return {"states": states, "lengths": np.array(lengths, dtype=float), "gamma": gamma, "state": state}
+
+
 CHUNK = problem(
     retention_chunk,
     RETURNS,
@@ -205,62 +288,63 @@ CHUNK = problem(
             one_head(2, 3, 4),
             "out needs D and xi, state needs zeta and gamma^c; all four are powers of gamma",
         ),
+        "110 empty tokens at gamma = 1e-3": (
+            _empty(110),
+            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: set n - m to 0 where n < m, then take the power",
+        ),
+        "a chunk of one token at gamma = 1": (
+            one_head(2, 2, 1, gamma=1.0),
+            "at gamma = 1 nothing fades: the new state is the old one plus k^T v, and out is q times the new one",
+        ),
         **keeps_arguments(one_head(3, 3, 3, gamma=0.75)),
     },
     hidden={
+        "a longer chunk": (one_head(2, 3, 12, gamma=0.9), "try c = 12 at gamma = 0.9"),
         "keys wider than values": (one_head(5, 2, 4, gamma=0.9), "try K = 5, V = 2, and look at the shapes"),
-        "a memory that never fades": (
-            one_head(2, 3, 4, gamma=1.0),
-            "gamma = 1 is allowed: every power of it is 1, and nothing may divide by 1 - gamma",
-        ),
-        "a long chunk that fades fast": (
-            one_head(2, 2, 400, gamma=1e-3),
-            "try c = 400 and gamma = 1e-3: no power of gamma may have a negative exponent, or it overflows",
-        ),
         **float32_arrays(one_head(4, 3, 16, gamma=0.9, dtype=np.float32)),
     },
-    wrong_answers={**LONG_CHUNK_MISTAKES, **CHUNK_MISTAKES, **swaps(retention_chunk, "out", "state")},
+    wrong_answers={**CHUNK_MISTAKES, **swaps(retention_chunk, "out", "state")},
 )
 
 CHUNKS = problem(
     retention_chunks,
     RETURNS,
     visible={
-        "values 1 to 4 in chunks of two at gamma = 1/2, from None": (
-            _counting(4, None, chunk_size=2),
-            "by hand, token by token: out is 1, 5/2, 17/4, 49/8, and the state is 49/8; chunks change nothing",
+        "values 1 to 6 in chunks of three at gamma = 1/2, from None": (
+            _counting(6, None, chunk_size=3),
+            "by hand, token by token: out is 1, 5/2, 17/4, 49/8, 129/16, 321/32, and the state is 321/32",
         ),
         "five tokens in chunks of two, after a state": (
             one_head(2, 3, 5, chunk_size=2),
             "the last chunk holds one token: it fades by its own length, c = 1",
         ),
-        "a chunk longer than the sequence, from None": (
-            one_head(2, 2, 3, state=False, chunk_size=8),
+        "a chunk longer than the sequence, after a state": (
+            one_head(2, 2, 3, chunk_size=8),
             "with chunk_size = 8 and T = 3 there is one chunk, of c = 3 tokens",
+        ),
+        "112 empty tokens in chunks of 110 at gamma = 1e-3": (
+            _empty(112) | {"chunk_size": 110},
+            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: no exponent may be negative",
         ),
         "no token at all, from None (T = 0)": (
             one_head(2, 3, 0, state=False, chunk_size=4),
-            "out has shape (0, V), the state is all zeros: make both before the loop",
+            "out has shape (0, V), the state is zeros of shape (K, V): make both before the loop",
         ),
         **keeps_arguments(one_head(3, 3, 6, gamma=0.75, chunk_size=4)),
     },
     hidden={
-        "chunks of a single token": (
-            one_head(2, 3, 5, gamma=0.75, chunk_size=1),
-            "try chunk_size = 1: that is the recurrent form",
+        "chunks of a single token that never fade": (
+            one_head(2, 3, 5, gamma=1.0, chunk_size=1),
+            "try chunk_size = 1 and gamma = 1: that is the recurrent form, and nothing may divide by 1 - gamma",
         ),
-        "a single token": (one_head(3, 2, 1, chunk_size=3), "try T = 1 with a longer chunk_size, after a state"),
+        "a single token": (
+            one_head(3, 2, 1, gamma=1.0, chunk_size=3),
+            "try T = 1 with a longer chunk_size, after a state",
+        ),
+        "chunks of four": (one_head(2, 2, 13, gamma=0.9, chunk_size=4), "try T = 13, chunk_size = 4 and gamma = 0.9"),
         "no token at all, after a state": (
             one_head(3, 2, 0, chunk_size=3),
             "without a token, return the state unchanged",
-        ),
-        "a memory that never fades": (
-            one_head(2, 2, 7, gamma=1.0, chunk_size=3),
-            "gamma = 1 is allowed: nothing may divide by 1 - gamma",
-        ),
-        "a long sequence that fades fast": (
-            one_head(2, 2, 1000, gamma=1e-3, chunk_size=300),
-            "try T = 1000, chunk_size = 300, gamma = 1e-3: no power of gamma may have a negative exponent",
         ),
         **float32_arrays(
             one_head(4, 3, 50, gamma=0.9, state=False, dtype=np.float32, chunk_size=16), "float32 arrays, from None"
@@ -283,6 +367,14 @@ CHUNKS = problem(
         "the old state fades by chunk_size": (
             _loop_with(lambda start, chunk_size: _chunk_with(whole=lambda gamma, c: gamma**chunk_size)),
             "before the short last chunk the old state fades by gamma^c, c its own length, not gamma^chunk_size",
+        ),
+        "the end of xi in the tail": (
+            _loop_with(lambda start, chunk_size: _chunk_with(xi=lambda gamma, j: gamma ** (chunk_size - len(j) + j))),
+            "in the short last chunk you took the last numbers of xi: xi counts from the start of the chunk, so take the first",
+        ),
+        "adds the old state twice": (
+            _loop_with(lambda *_: _chunk_with(whole=lambda gamma, c: 2 * gamma**c)),
+            "you added the old state twice: your chunk returns a state that holds gamma^c of the old one already",
         ),
         "drops the tail": (
             _drops_the_tail,
@@ -308,9 +400,9 @@ WEIGHTS = problem(
     state_weights,
     ("with_zeta", "without_zeta"),
     visible={
-        "four tokens in chunks of two at gamma = 1/2": (
-            {"gamma": 0.5, "time": 4, "chunk_size": 2},
-            "by hand: with zeta 1/8, 1/4, 1/2, 1; without it a chunk fades as a whole: 1/4, 1/4, 1, 1",
+        "six tokens in chunks of three at gamma = 1/2": (
+            {"gamma": 0.5, "time": 6, "chunk_size": 3},
+            "by hand: with zeta 1/32, 1/16 ... 1; without it a chunk fades as a whole: 1/8, 1/8, 1/8, 1, 1, 1",
         ),
         "five tokens in chunks of two at gamma = 1/2": (
             {"gamma": 0.5, "time": 5, "chunk_size": 2},
@@ -320,19 +412,19 @@ WEIGHTS = problem(
             {"gamma": 0.9, "time": 8, "chunk_size": 3},
             "without zeta a token fades only by the tokens of the chunks after its own",
         ),
+        "no token at all (T = 0)": (
+            {"gamma": 0.5, "time": 0, "chunk_size": 4},
+            "with T = 0 both arrays have shape (0,) and dtype float64",
+        ),
     },
     hidden={
-        "chunks of a single token": (
-            {"gamma": 0.75, "time": 3, "chunk_size": 1},
-            "try chunk_size = 1: zeta is 1 then, so leaving it out changes nothing",
+        "many chunks": (
+            {"gamma": 0.75, "time": 11, "chunk_size": 2},
+            "try T = 11 and chunk_size = 2: each chunk fades by the tokens of all chunks after it",
         ),
         "one chunk, longer than the sequence": (
             {"gamma": 0.5, "time": 3, "chunk_size": 8},
             "try T = 3 and chunk_size = 8: no chunk follows, so without zeta nothing fades",
-        ),
-        "no token at all": (
-            {"gamma": 0.5, "time": 0, "chunk_size": 4},
-            "try T = 0: both arrays have shape (0,) and dtype float64",
         ),
         "a memory that never fades": (
             {"gamma": 1.0, "time": 6, "chunk_size": 4},
@@ -360,6 +452,30 @@ WEIGHTS = problem(
             _weights_with(without_zeta=_later_chunks),
             "you fade by gamma per later chunk: a later chunk of c tokens fades what came before it by gamma^c",
         ),
+        "one token too few": (
+            _weights_with(without_zeta=lambda token, time, size: np.maximum(time - 1 - _end(token, time, size), 0)),
+            "without_zeta is one step too near: all T - end tokens after the end of the chunk fade it, the last one too",
+        ),
+        "one token too many": (
+            _weights_with(without_zeta=lambda token, time, size: time + 1 - _end(token, time, size)),
+            "without_zeta is one step too far: a chunk's last token has just been written when the chunk ends",
+        ),
+        "chunks counted from the end": (
+            _weights_with(without_zeta=lambda token, time, size: (time - 1 - token) // size * size),
+            "you counted chunks back from the last token: they are counted from the first, so only the last one is short",
+        ),
+        "the first token in the chunk before": (
+            _weights_with(without_zeta=lambda token, time, size: time - np.minimum(-(-token // size) * size, time)),
+            "the first token of each chunk falls into the chunk before: counted from 0, token t's chunk ends at (t // C + 1) C",
+        ),
+        "the end beyond T": (
+            _weights_with(without_zeta=lambda token, time, size: time - (token // size + 1) * size),
+            "the end of your last chunk lies beyond T, which gives a negative exponent: a chunk ends at T at the latest",
+        ),
+        "zeta of its own chunk alone": (
+            _weights_with(with_zeta=lambda token, time, size: _end(token, time, size) - 1 - token),
+            "with_zeta stops at the end of the token's own chunk: later chunks fade it too, by gamma^c each",
+        ),
         "the tail as a full chunk": (
             _weights_with(without_zeta=lambda token, time, size: size * _later_chunks(token, time, size)),
             "you fade by gamma^chunk_size for the short last chunk too: it has c tokens, so it fades by gamma^c",
@@ -372,4 +488,87 @@ WEIGHTS = problem(
     },
 )
 
-EXERCISE = Exercise("ex06", "Retention, chunk by chunk", (CHUNK, CHUNKS, WEIGHTS))
+PIECES = problem(
+    join_pieces,
+    ("before", "after"),
+    visible={
+        "pieces of 3 and 2 tokens at gamma = 1/2": (
+            _pieces(3, 2, gamma=0.5, states=np.array([[[3.0]], [[5.0]]]), state=np.array([[8.0]])),
+            "by hand: before is 8, then 8/8 + 3 = 4; after is 4/4 + 5 = 6",
+        ),
+        "pieces of 3, 1 and 2 tokens": (
+            _pieces(3, 1, 2, gamma=0.9),
+            "what a piece starts from fades once for each token of that piece, and then its own state is added",
+        ),
+        "a piece without a token": (_pieces(2, 0, 3, gamma=0.75), "a piece of 0 tokens fades nothing: gamma^0 = 1"),
+        "no piece at all (N = 0)": (
+            _pieces(gamma=0.5),
+            "with N = 0 before has shape (0, K, V), and after is the state passed in",
+        ),
+        **keeps_arguments(_pieces(2, 3, 1, gamma=0.5)),
+    },
+    hidden={
+        "many pieces": (_pieces(5, 1, 2, 7, 3, gamma=0.9), "try five pieces of lengths 5, 1, 2, 7 and 3"),
+        "pieces of one length": (
+            _pieces(4, 4, 4, 4, gamma=0.75),
+            "try equal lengths: those are the chunks of problem 2",
+        ),
+        "a memory that never fades": (_pieces(1, 3, 2, gamma=1.0), "gamma = 1 is allowed: the states add up"),
+        "long pieces that fade fast": (
+            _pieces(500, 2, 700, 1, gamma=1e-2),
+            "try a piece of 500 tokens at gamma = 0.01: no power of gamma may have a negative exponent",
+        ),
+    },
+    wrong_answers={
+        "one piece too late": (
+            _joins_with(shift=1),
+            "before is one piece too late: piece i starts from what the pieces before it left, not from its own",
+        ),
+        "the states as they came": (
+            lambda states, lengths, gamma, state: (states + 0.0, join_pieces(states, lengths, gamma, state)[1]),
+            "before holds what each piece left itself: a piece starts from what all pieces before it left, faded",
+        ),
+        "the length of the next piece": (
+            _joins_with(lengths=lambda lengths: np.append(lengths[1:], lengths[-1:])),
+            "you faded by the length of the wrong piece: a piece fades what it starts from by its own length",
+        ),
+        "the length of the piece before": (
+            _joins_with(lengths=lambda lengths: np.append(0.0, lengths)[: len(lengths)]),
+            "you faded by the length of the piece before: a piece fades what it starts from by its own length",
+        ),
+        "gamma for gamma^length": (
+            _joins_with(lengths=lambda lengths: np.ones(len(lengths))),
+            "you fade by gamma a piece: a piece of c tokens fades what it starts from by gamma^c",
+        ),
+        "nothing fades": (
+            _joins_with(lengths=lambda lengths: 0 * lengths),
+            "you added the states as they are: a piece of c tokens fades what it starts from by gamma^c",
+        ),
+        "fades the wrong state": (
+            _fades_the_new,
+            "you faded what the piece left and not what came before it: the piece's own state has faded inside it already",
+        ),
+        "fades the piece's own state": (
+            _joins_with(add=lambda faded, own, length, gamma: faded + gamma**length * own),
+            "you faded the piece's own state too: it has faded inside the piece already, so add it as it is",
+        ),
+        "the first length for all": (
+            _joins_with(lengths=lambda lengths: lengths[:1].repeat(len(lengths))),
+            "you used the first length for all pieces: each piece has a length of its own",
+        ),
+        "ignores the state": (
+            lambda states, lengths, gamma, state: join_pieces(states, lengths, gamma, 0.0 * state),
+            "you ignored the state passed in: the first piece starts from it, and it fades through all pieces",
+        ),
+        "after one piece too early": (
+            lambda states, lengths, gamma, state: (
+                join_pieces(states, lengths, gamma, state)[0],
+                join_pieces(states[:-1], lengths[:-1], gamma, state)[1],
+            ),
+            "after is one piece too early: it also holds what the last piece left",
+        ),
+        **swaps(join_pieces, "before", "after"),
+    },
+)
+
+EXERCISE = Exercise("ex06", "Retention, chunk by chunk", (CHUNK, CHUNKS, WEIGHTS, PIECES))

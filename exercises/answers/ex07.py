@@ -28,6 +28,16 @@ def recall_shares(gamma, lag, time):
     return share, gamma[np.argmax(share, axis=1)]
 
 
+def recall_snr(gamma, lag, keys, values):
+    """gamma, lag (N,), keys (R, T, K), values (R, T, V) -> signal to noise at each lag, predicted (N,) and measured (N,)."""
+    _, time, key_dim = keys.shape
+    share = recall_shares(np.array([gamma]), lag, time)[0][:, 0]
+    asked, weight = time - 1 - lag.astype(int), gamma**lag
+    state = np.swapaxes(keys, 1, 2) @ (values * gamma ** np.arange(time - 1.0, -1, -1)[:, None])
+    noise = keys[:, asked] @ state - weight[:, None] * values[:, asked]
+    return np.sqrt(key_dim * share / (1 - share)), weight / np.sqrt(np.mean(noise**2, axis=(0, 2)))
+
+
 # Wrong answers, each one change away from the solution.
 
 
@@ -62,8 +72,44 @@ def _sum_of_powers(gamma, lags):
     return np.sum(gamma ** (2 * lags[:, None]), axis=0)
 
 
+def _snr_with(
+    *,
+    share=lambda gamma, lag, time: recall_shares(np.array([gamma]), lag, time)[0][:, 0],
+    predict=lambda share, key_dim: np.sqrt(key_dim * share / (1 - share)),
+    weights=lambda gamma, time: gamma ** np.arange(time - 1.0, -1, -1),
+    asked=lambda lag, time: time - 1 - lag,
+    expected=lambda weight, values: weight[:, None] * values,
+    ratio=lambda weight, noise: weight / np.sqrt(np.mean(noise**2, axis=(0, 2))),
+):
+    """Both ratios with a change in one step of the prediction or of the measurement."""
+
+    def snr(gamma, lag, keys, values):
+        time, key_dim = keys.shape[1:]
+        state = np.swapaxes(keys, 1, 2) @ (values * weights(gamma, time)[:, None])
+        tokens, weight = asked(lag, time).astype(int), gamma**lag
+        noise = keys[:, tokens] @ state - expected(weight, values[:, tokens])
+        return predict(share(gamma, lag, time), key_dim), ratio(weight, noise)
+
+    return snr
+
+
 # Checks.
 
+
+def _texts(texts, time, key_dim, value_dim, *, gamma, lag):
+    """Random keys of length 1 and random signs, for `recall_snr`."""
+    random = np.random.default_rng([texts, time, key_dim, value_dim])
+    keys = random.standard_normal((texts, time, key_dim))
+    keys /= np.linalg.norm(keys, axis=2, keepdims=True)
+    return {
+        "gamma": gamma,
+        "lag": np.array(lag),
+        "keys": keys,
+        "values": random.choice([-1.0, 1.0], (texts, time, value_dim)),
+    }
+
+
+MILLION = 1_009_670.0  # its gamma lies close to a float64, so that all ways to round it give the same number
 SCHEDULE = 1 - 2.0 ** np.arange(-5, -9, -1)  # 31/32, 63/64, 127/128, 255/256
 
 
@@ -79,13 +125,14 @@ GAMMAS = problem(
             {"num_heads": 3},
             "the paper's middle head forgets 1/128, the geometric mean of 1/32 and 1/512",
         ),
+        "a single head": ({"num_heads": 1}, "both schedules begin with 31/32"),
         "eight heads": (
             {"num_heads": 8},
             "released: each head forgets half of what the one before it forgets; paper: from 1/32 to 1/512 in 7 steps",
         ),
     },
     hidden={
-        "a single head": ({"num_heads": 1}, "try num_heads = 1: both schedules begin with 31/32"),
+        "six heads": ({"num_heads": 6}, "try six heads: the paper's are closer together than the released ones"),
         "five heads": ({"num_heads": 5}, "try five heads: there the two schedules are the same"),
         "32 heads": (
             {"num_heads": 32},
@@ -97,6 +144,30 @@ GAMMAS = problem(
         "starts at h = 1": (
             _gammas_with(released=lambda num_heads: head_gammas(num_heads + 1)[0][1:]),
             "your released schedule starts at h = 1: heads count from 0, and head 0 has 1 - 2^-5 = 31/32",
+        ),
+        "the exponent grows": (
+            _gammas_with(released=lambda num_heads: 1 - 2.0 ** (-5 + np.arange(num_heads))),
+            "your released heads forget more and more: the exponent is -5 - h, it falls with h",
+        ),
+        "even steps of log gamma": (
+            _gammas_with(paper=lambda num_heads: -np.expm1(np.linspace(*np.log1p([-1 / 32, -1 / 512]), num_heads))),
+            "you took even steps of log(gamma): the paper takes even steps of log(1 - gamma), from log(1/32) to log(1/512)",
+        ),
+        "the paper's schedule for both": (
+            lambda num_heads: (head_gammas(num_heads)[1],) * 2,
+            "you gave the paper's schedule twice: the released one halves what is forgotten from head to head, from 1/32 on",
+        ),
+        "the paper's heads from slow to fast": (
+            _gammas_with(paper=lambda num_heads: np.geomspace(1 / 512, 1 / 32, num_heads)),
+            "your paper's schedule runs from slow to fast: it starts at 1 - gamma = 1/32 and ends at 1/512",
+        ),
+        "the paper's shares forgotten": (
+            _gammas_with(paper=lambda num_heads: 1 - np.geomspace(1 / 32, 1 / 512, num_heads)),
+            "your paper's schedule holds 1 - gamma, what is forgotten: subtract it from 1",
+        ),
+        "the released shares forgotten": (
+            _gammas_with(released=lambda num_heads: 2.0 ** (-5 - np.arange(num_heads))),
+            "your released schedule holds 1 - gamma, what is forgotten: subtract it from 1",
         ),
         "returns what is forgotten": (
             _changed(lambda gamma: 1 - gamma),
@@ -139,6 +210,12 @@ SHARES = problem(
         "half lives of 1, 2 and 4 tokens": (
             {"half_life": np.array([1.0, 2.0, 4.0])},
             "by hand: after 1 token half is left, so 1/2 is forgotten; for 2 tokens gamma^2 = 1/2",
+            {"tolerance": 1e-13},
+        ),
+        "a half-life of about a million tokens": (
+            {"half_life": np.array([MILLION])},
+            "the error must be below 1e-13, but 1 - gamma has ten digits: find e^x - 1 without forming e^x",
+            {"tolerance": 1e-13},
         ),
         "half lives of 10, 100 and 1000 tokens": (
             {"half_life": np.array([10.0, 100.0, 1000.0])},
@@ -163,12 +240,28 @@ SHARES = problem(
             {"tolerance": 1e-5},
         ),
         "a very long half-life": (
-            {"half_life": np.array([1e6])},
-            "try 1e6: 1 - gamma loses six digits, because gamma was rounded first; find e^x - 1 in one step",
+            {"half_life": np.array([1e9])},
+            "try 1e9: 1 - gamma loses nine digits, because gamma was rounded first; find e^x - 1 in one step",
             {"tolerance": 1e-13},
         ),
     },
     wrong_answers={
+        "rounds gamma": (
+            lambda half_life: 1 - 0.5 ** (1 / half_life),
+            "you formed gamma, which is rounded, so 1 - gamma has lost digits: use np.expm1(x), which is e^x - 1 without that loss",
+        ),
+        "returns the window": (
+            lambda half_life: -1 / np.expm1(-np.log(2) / half_life),
+            "you returned the window, 1 / (1 - gamma): return the share 1 - gamma itself",
+        ),
+        "a negative share": (
+            lambda half_life: np.expm1(-np.log(2) / half_life),
+            "you returned gamma - 1, which is negative: the share that is forgotten is 1 - gamma",
+        ),
+        "grows": (
+            lambda half_life: np.expm1(np.log(2) / half_life),
+            "your gamma is above 1, so tokens grow: log(gamma) = -log(2) / half_life is negative, and the share is 1 - gamma",
+        ),
         "returns gamma": (
             lambda half_life: 0.5 ** (1 / half_life),
             "you returned gamma, what is kept: the share that is forgotten is 1 - gamma",
@@ -223,11 +316,11 @@ RECALL = problem(
     },
     hidden={
         "a head that never fades": (
-            {"gamma": np.array([1.0, 0.5]), "lag": np.array([0.0, 3.0]), "time": 4},
+            {"gamma": np.array([0.5, 1.0]), "lag": np.array([0.0, 3.0]), "time": 4},
             "try gamma = 1: every token has the share 1/T, and nothing may divide by 1 - gamma",
         ),
         "heads that hardly fade": (
-            {"gamma": np.array([1 - 1e-6, 1 - 1e-12]), "lag": np.array([1.0, 90.0]), "time": 100},
+            {"gamma": np.array([1 - 1e-6, 1 - 1e-12]), "lag": np.array([2.0, 90.0]), "time": 100},
             "try gamma = 1 - 1e-12: 1 - gamma^2 has lost its digits there, a sum of powers has not",
         ),
         "heads in any order": (
@@ -235,7 +328,7 @@ RECALL = problem(
             "try heads and lags that are not sorted",
         ),
         "a lag that the fast head has forgotten": (
-            {"gamma": np.array([0.5, 31 / 32, 511 / 512]), "lag": np.array([2000.0]), "time": 4000},
+            {"gamma": np.array([0.5, 31 / 32, 511 / 512]), "lag": np.array([2000.0, 3.0]), "time": 2500},
             "try a lag of 2000: gamma^4000 is 0 in float64 for a fast head, and 0 is the right share for it",
         ),
         **float32_arrays(
@@ -254,6 +347,30 @@ RECALL = problem(
         "one token too many": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time + 1))),
             "you summed over T + 1 tokens: the lags run from 0 to T - 1",
+        ),
+        "one token too few": (
+            _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time - 1))),
+            "you summed over T - 1 tokens: the lags run from 0 to T - 1, T of them",
+        ),
+        "lags from 1 to T": (
+            _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(1, time + 1))),
+            "your sum runs over the lags 1 to T: the newest token has lag 0, the oldest T - 1",
+        ),
+        "among the heads": (
+            _recall_with(share=lambda token, everything: token / np.sum(token, axis=1, keepdims=True)),
+            "you divided by the sum over heads: each head is read by itself, divide by the sum over its T tokens",
+        ),
+        "among the lags asked for": (
+            _recall_with(share=lambda token, everything: token / np.sum(token, axis=0)),
+            "you divided by the sum over the lags asked for: divide by that over all T tokens",
+        ),
+        "the root of the share": (
+            lambda *arguments: (np.sqrt(recall_shares(*arguments)[0]), recall_shares(*arguments)[1]),
+            "you took the root of the share: a share of the power stays a square",
+        ),
+        "the largest share itself": (
+            _recall_with(best=lambda gamma, lag, share: np.max(share, axis=1)),
+            "best holds the largest shares: return the gammas of the heads that have them",
         ),
         "leaves out the newest": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(1, time))),
@@ -282,6 +399,20 @@ RECALL = problem(
             _recall_with(best=lambda gamma, lag, share: gamma[np.argmin(share, axis=1)]),
             "best is the gamma with the smallest share: it should have the largest",
         ),
+        "the best lag of each head": (
+            lambda gamma, lag, time: (
+                recall_shares(gamma, lag, time)[0],
+                lag[recall_shares(gamma, lag, time)[0].argmax(0)],
+            ),
+            "best holds the best lag of each head: return the best gamma for each lag, shape (N,)",
+        ),
+        "argmax along the lags": (
+            lambda gamma, lag, time: (
+                recall_shares(gamma, lag, time)[0],
+                gamma[recall_shares(gamma, lag, time)[0].argmax(0)],
+            ),
+            "your argmax runs over the lags: for each lag, a row of share, look for the best of the heads, axis 1",
+        ),
         "the number of the head": (
             _recall_with(best=lambda gamma, lag, share: np.argmax(share, axis=1)),
             "best holds the numbers of the heads: return their gammas",
@@ -294,4 +425,124 @@ RECALL = problem(
     },
 )
 
-EXERCISE = Exercise("ex07", "Many time scales", (GAMMAS, SHARES, RECALL))
+SNR = problem(
+    recall_snr,
+    ("predicted", "measured"),
+    visible={
+        "one text of three tokens, gamma = 1/2": (
+            {
+                "gamma": 0.5,
+                "lag": np.array([0.0, 2.0]),
+                "keys": np.array([[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]]),
+                "values": np.array([[[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]]),
+            },
+            "by hand: at lag 0 r = 16/21, the noise is 0.55 and 0.25; at lag 2 r = 1/21, the noise is -0.6 and 0.6",
+        ),
+        "three texts, four lags": (
+            _texts(3, 6, 4, 2, gamma=0.75, lag=[0.0, 1.0, 3.0, 5.0]),
+            "predicted takes K from the keys and r among T tokens; measured takes one mean over texts and entries",
+        ),
+        "a head that never fades, gamma = 1": (
+            _texts(2, 5, 3, 4, gamma=1.0, lag=[2.0, 0.0]),
+            "at gamma = 1 each of the T tokens has the share 1/T: nothing may divide by 1 - gamma",
+        ),
+        **keeps_arguments(_texts(2, 4, 2, 3, gamma=0.5, lag=[1.0, 2.0])),
+    },
+    hidden={
+        "a single text": (_texts(1, 7, 3, 3, gamma=0.9, lag=[4.0, 6.0]), "try R = 1"),
+        "wide keys and values": (_texts(2, 5, 8, 6, gamma=0.875, lag=[3.0]), "try K = 8, V = 6 and a single lag"),
+        "more texts": (
+            _texts(12, 9, 4, 2, gamma=0.8, lag=[0.0, 8.0]),
+            "try twelve texts: square, then average, then root",
+        ),
+        "a long text that fades fast": (
+            _texts(1, 200, 2, 3, gamma=1e-2, lag=[1.0, 3.0]),
+            "try T = 200 and gamma = 0.01: no power of gamma may have a negative exponent",
+        ),
+    },
+    wrong_answers={
+        "an endless past": (
+            _snr_with(share=lambda gamma, lag, time: gamma ** (2 * lag) * (1 - gamma**2)),
+            "predicted takes the share of an endless past, as in the lesson: here only T tokens share the sum",
+        ),
+        "weights for powers": (
+            _snr_with(share=lambda gamma, lag, time: gamma**lag / np.sum(gamma ** np.arange(time))),
+            "predicted takes shares of weights: noise adds up in power, so r is a share of squared weights",
+        ),
+        "forgets K": (
+            _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share))),
+            "predicted leaves out K: two random keys overlap by 1/K in the mean square, so SNR^2 = K r / (1 - r)",
+        ),
+        "K outside the root": (
+            _snr_with(predict=lambda share, key_dim: key_dim * np.sqrt(share / (1 - share))),
+            "predicted has K outside the root: SNR^2 = K r / (1 - r), so the root of K counts",
+        ),
+        "noise to signal": (
+            _snr_with(predict=lambda share, key_dim: np.sqrt((1 - share) / (key_dim * share))),
+            "predicted is upside down: signal over noise, the root of K r / (1 - r)",
+        ),
+        "divides by K": (
+            _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share) / key_dim)),
+            "predicted divides by K: wider keys overlap less, so the noise falls and SNR^2 = K r / (1 - r) rises",
+        ),
+        "the square": (
+            _snr_with(predict=lambda share, key_dim: key_dim * share / (1 - share)),
+            "predicted is the square of the ratio: take the root of K r / (1 - r)",
+        ),
+        "the total as noise": (
+            _snr_with(predict=lambda share, key_dim: np.sqrt(key_dim * share)),
+            "predicted divides by the power of all tokens: the noise is that of the others, so divide r by 1 - r",
+        ),
+        "oldest first": (
+            _snr_with(asked=lambda lag, time: lag),
+            "measured asks for tokens counted from the oldest: lag 0 is the newest token, index T - 1",
+        ),
+        "nothing fades": (
+            _snr_with(weights=lambda gamma, time: np.ones(time)),
+            "measured reads a state that does not fade: the token at lag j has the weight gamma^j in it",
+        ),
+        "fades the newest most": (
+            _snr_with(weights=lambda gamma, time: gamma ** np.arange(time)),
+            "measured fades the newest token most: the last of the T tokens has the weight gamma^0 = 1",
+        ),
+        "the newest token fades too": (
+            _snr_with(weights=lambda gamma, time: gamma ** np.arange(time, 0.0, -1)),
+            "measured fades every token once too often: the newest of the T tokens has the weight gamma^0 = 1",
+        ),
+        "a mean of ratios": (
+            _snr_with(ratio=lambda weight, noise: np.mean(weight / np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
+            "measured averages the ratios of the texts: average the squared noise over texts and entries, then divide once",
+        ),
+        "the sum of the squares": (
+            _snr_with(ratio=lambda weight, noise: weight / np.sqrt(np.sum(noise**2, axis=(0, 2)))),
+            "measured sums the squared noise: take its mean over texts and entries",
+        ),
+        "the signal as noise": (
+            _snr_with(expected=lambda weight, values: 0.0 * values),
+            "measured divides by the whole read: take the signal, gamma^L v, off first; what is left is the noise",
+        ),
+        "a signal that has not faded": (
+            _snr_with(expected=lambda weight, values: values),
+            "measured takes v off the read: the signal has faded to gamma^L v",
+        ),
+        "the value as signal": (
+            _snr_with(ratio=lambda weight, noise: 1 / np.sqrt(np.mean(noise**2, axis=(0, 2)))),
+            "measured takes a signal of 1: it has faded to gamma^L",
+        ),
+        "the spread of the noise": (
+            _snr_with(ratio=lambda weight, noise: weight / np.std(noise, axis=(0, 2))),
+            "measured takes the standard deviation, which takes the mean off: take the root of the mean square",
+        ),
+        "absolute values": (
+            _snr_with(ratio=lambda weight, noise: weight / np.mean(np.abs(noise), axis=(0, 2))),
+            "measured averages absolute values: square the noise, take the mean, then the root",
+        ),
+        "the noise squared": (
+            _snr_with(ratio=lambda weight, noise: weight / np.mean(noise**2, axis=(0, 2))),
+            "measured forgets the root: divide by the root of the mean square of the noise",
+        ),
+        **swaps(recall_snr, "predicted", "measured"),
+    },
+)
+
+EXERCISE = Exercise("ex07", "Many time scales", (GAMMAS, SHARES, RECALL, SNR))

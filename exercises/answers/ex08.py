@@ -1,4 +1,4 @@
-"""Exercise 8: the group norm, what its eps costs, and normalised scores (Eq. 8 and Eq. 5, arXiv:2307.08621v4)."""
+"""Exercise 8: the group norm, what its eps costs, and normalised scores (Eq. 5, 7 and 8, arXiv:2307.08621v4)."""
 
 import numpy as np
 
@@ -29,6 +29,16 @@ def normalised_step(q, k, v, gamma, state, row_sum):
     return out / np.sqrt(row_sum)[:, None], state, row_sum
 
 
+def normalised_chunk(q, k, v, gamma, state, row_sum):
+    """A chunk of one head -> (out (c, V), state (K, V), sums (c,)): q_n S_n / sqrt(r_n), the state, r_n of each token."""
+    place = np.arange(1, len(q) + 1)
+    mask = np.tril(gamma ** np.abs(np.subtract.outer(place, place)))
+    fade = gamma**place
+    sums = mask.sum(axis=1) + fade * row_sum
+    read = (q @ k.T * mask) @ v + fade[:, None] * (q @ state)
+    return read / np.sqrt(sums)[:, None], k.T @ (v * mask[-1][:, None]) + fade[-1] * state, sums
+
+
 # Wrong answers, each one change away from the solution.
 
 
@@ -49,6 +59,14 @@ def _norms_in_place(y, eps):
 def _change_with(change):
     """Another function of the mean square, the divisor and eps."""
     return lambda y, divisor, eps: change(np.mean(y * y, axis=-1), divisor, eps)
+
+
+def _ratio_less_one(mean_square, divisor, eps):
+    return eps * (1 - divisor**2) / (mean_square + eps * divisor**2)
+
+
+def _change_of(ratio_less_one):
+    return np.expm1(np.log1p(ratio_less_one) / 2)
 
 
 def _root_ratio(mean_square, divisor, eps):
@@ -89,6 +107,40 @@ def _steps_in_place(q, k, v, gamma, state, row_sum):
     return out, state, row_sum
 
 
+def _divides_by_the_old(q, k, v, gamma, state, row_sum):
+    out, after, new = normalised_step(q, k, v, gamma, state, row_sum)
+    return out * np.sqrt(new / row_sum)[:, None], after, new
+
+
+def _old_row_sum(q, k, v, gamma, state, row_sum):
+    return *normalised_step(q, k, v, gamma, state, row_sum)[:2], row_sum + 0.0
+
+
+def _fresh_sums(gamma, length):
+    """The row sums of a chunk that nothing came before."""
+    return np.cumsum(gamma ** np.arange(length))
+
+
+def _chunk_with(
+    *,
+    sums=lambda gamma, j, before: gamma**j * before + _fresh_sums(gamma, len(j)),
+    divide=lambda inside, past, sums: (inside + past) / np.sqrt(sums),
+    keep=lambda state, last: state,
+):
+    """The chunk with other row sums, another normalisation, or another state handed on."""
+
+    def chunk(q, k, v, gamma, state, row_sum):
+        zero = np.zeros_like(state)
+        before = normalised_chunk(q, k, v, gamma, state, row_sum)
+        right, root = before[2], np.sqrt(before[2])[:, None]
+        inside = normalised_chunk(q, k, v, gamma, zero, row_sum)[0] * root
+        changed = sums(gamma, np.arange(1, len(q) + 1), row_sum) + 0.0 * right
+        out = divide(inside, before[0] * root - inside, changed[:, None])
+        return out, keep(before[1], changed[-1]), changed
+
+    return chunk
+
+
 # Checks.
 
 
@@ -106,6 +158,14 @@ def _token(key_dim, value_dim, gamma, row_sum, *, dtype=np.float64):
     return {"q": q, "k": k, "v": v, "gamma": gamma, "state": state, "row_sum": row_sum}
 
 
+def _chunk(time, key_dim, value_dim, gamma, row_sum, *, dtype=np.float64):
+    """Arguments of a chunk; where row_sum is 0 no token came before, so the state is zero."""
+    random = np.random.default_rng([time, key_dim, value_dim, 8])
+    shapes = (time, key_dim), (time, key_dim), (time, value_dim), (key_dim, value_dim)
+    q, k, v, state = (small_numbers(random, *shape, dtype=dtype) for shape in shapes)
+    return {"q": q, "k": k, "v": v, "gamma": gamma, "state": state if row_sum else 0 * state, "row_sum": row_sum}
+
+
 NORM = problem(
     group_norm,
     ("normed",),
@@ -115,34 +175,38 @@ NORM = problem(
             "by hand: the mean of 1, 25 and 49 is 25, 25 + 11 = 36, and its root is 6: 1/6, 5/6 and 7/6",
         ),
         "two heads of different size": (
-            {"y": np.array([[[0.1, 0.5, 0.7]], [[10.0, 50.0, 70.0]]]), "eps": 0.01},
+            {
+                "y": np.array([[[0.1, 0.5, 0.7], [0.3, 0.1, 0.2]], [[10.0, 50.0, 70.0], [40.0, 20.0, 10.0]]]),
+                "eps": 0.01,
+            },
             "a loud head must not make a quiet one quieter: each head has its own mean square",
         ),
         "two heads, three tokens, four values": (
             {"y": _values(2, 3, 4), "eps": 0.5},
             "y has shape (H, T, V): each head at each token is normalised by its own V values",
         ),
+        "no eps": (
+            {"y": _values(2, 2, 3, size=1e-9), "eps": 0.0},
+            "with eps = 0 only the mean square is left under the root: nothing else may be added",
+        ),
+        "no token at all (T = 0)": (
+            {"y": _values(2, 0, 3), "eps": 1e-6},
+            "with T = 0 the answer has the shape of y, (H, 0, V)",
+        ),
         **keeps_arguments(
             {"y": _values(3, 2, 4), "eps": 0.1}, "build a new array; /=, -= and [...] = write into the caller's"
         ),
     },
     hidden={
-        "no token at all": (
-            {"y": _values(2, 0, 3), "eps": 1e-6},
-            "try T = 0: the answer has the shape of y, (H, 0, V)",
-        ),
         "a row of zeros": (
-            {"y": np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 6.0]]]), "eps": 1e-6},
+            {"y": np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 6.0]], [[1.0, 4.0, 2.0], [5.0, 1.0, 3.0]]]), "eps": 0.01},
             "try a row of zeros, as padding gives: zero divided by the root of eps is zero, not NaN",
         ),
         "values as small as the root of eps": (
             {"y": _values(2, 3, 8, size=1e-3), "eps": 1e-6},
             "try values of 0.001 with eps = 1e-6: eps counts as much as they do",
         ),
-        "without eps": (
-            {"y": _values(2, 2, 3, size=1e-9), "eps": 0.0},
-            "try eps = 0: nothing else may be added to the mean square",
-        ),
+        "wide heads": ({"y": _values(3, 2, 9), "eps": 0.25}, "try V = 9: the mean runs over all nine values"),
         **float32_arrays({"y": _values(4, 5, 16, dtype=np.float32), "eps": 1e-6}),
     },
     wrong_answers={
@@ -161,6 +225,26 @@ NORM = problem(
         "sums the squares": (
             lambda y, eps: y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) + eps),
             "you summed the squares: take their mean, or wider heads come out smaller",
+        ),
+        "the square of the mean": (
+            lambda y, eps: y / np.sqrt(np.mean(y, axis=-1, keepdims=True) ** 2 + eps),
+            "you squared the mean: square y first, then take the mean",
+        ),
+        "multiplies": (
+            lambda y, eps: y * np.sqrt(np.mean(y * y, axis=-1, keepdims=True) + eps),
+            "you multiplied by the root: divide by it",
+        ),
+        "the mean of absolute values": (
+            lambda y, eps: y / (np.mean(np.abs(y), axis=-1, keepdims=True) + eps),
+            "you divided by the mean of absolute values: square y, take the mean, add eps, take the root",
+        ),
+        "eps squared": (
+            _norm_by(lambda mean_square, eps: np.sqrt(mean_square + eps**2)),
+            "you squared eps: it is added to the mean square as it is",
+        ),
+        "one mean for all": (
+            lambda y, eps: y / np.sqrt(np.sum(y * y) / max(y.size, 1) + eps),
+            "you took one mean over everything: each head at each token has a mean of its own, over the last axis",
         ),
         "loses the axis": (
             lambda y, eps: y / np.sqrt(np.mean(y * y, axis=-1) + eps),
@@ -218,15 +302,23 @@ CHANGE = problem(
             {"y": _values(1, 2, 3), "divisor": np.array([[0.5, 0.25]]), "eps": 0.5},
             "dividing by less than 1 makes y larger: eps counts less, and the change is positive",
         ),
+        "a small change, to ten digits": (
+            {"y": np.full((1, 2, 4), 8.0), "divisor": np.array([[2.0, 4.0]]), "eps": 1e-7},
+            "1 subtracted from a ratio so close to 1 leaves eight digits: find the ratio less 1 first, by hand",
+        ),
+        "no eps": (
+            {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.0},
+            "with eps = 0 the norm forgets any positive factor, so the change is 0",
+        ),
         **keeps_arguments(
             {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.1},
             "build new arrays; /= and [...] = write into the caller's",
         ),
     },
     hidden={
-        "no eps": (
-            {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.0},
-            "try eps = 0: the norm forgets any positive factor, so the change is 0",
+        "small changes both ways": (
+            {"y": _values(2, 1, 5), "divisor": np.array([[3.0], [0.25]]), "eps": 1e-9},
+            "try eps = 1e-9 with divisors of 3 and 1/4: ten digits of each change",
         ),
         "values at the size of eps": (
             {"y": _values(2, 2, 8, size=4e-3), "divisor": np.array([[1.0, 5.5], [11.0, 22.5]]), "eps": 1e-5},
@@ -245,6 +337,10 @@ CHANGE = problem(
         ),
     },
     wrong_answers={
+        "subtracts 1 from a rounded ratio": (
+            _change_with(lambda *arguments: _root_ratio(*arguments) - 1),
+            "you subtracted 1 from a ratio close to 1, which loses digits: find x, the ratio under the root less 1, as a fraction",
+        ),
         "believes in invariance": (
             _change_with(lambda mean_square, divisor, eps: 0 * divisor),
             "you returned no change: that is right only for eps = 0, because eps is not divided along with y",
@@ -253,9 +349,21 @@ CHANGE = problem(
             _change_with(_root_ratio),
             "you returned the ratio of the two norms: the change is that ratio minus 1",
         ),
-        "drops the sign": (
-            lambda y, divisor, eps: np.abs(norm_change(y, divisor, eps)),
-            "you dropped the sign: a divisor above 1 makes the result smaller, a negative change",
+        "the sign reversed": (
+            lambda y, divisor, eps: -norm_change(y, divisor, eps),
+            "your sign is reversed: a divisor above 1 makes the result smaller, a negative change",
+        ),
+        "the sign of x reversed": (
+            lambda y, divisor, eps: _change_of(-_ratio_less_one(np.mean(y * y, axis=-1), divisor, eps)),
+            "the sign of your x is reversed: the ratio under the root less 1 is eps (1 - d^2) / (mean square + eps d^2)",
+        ),
+        "the first order": (
+            _change_with(lambda *arguments: _ratio_less_one(*arguments) / 2),
+            "you took x / 2 for sqrt(1 + x) - 1: that is right for tiny x only",
+        ),
+        "sums the squares": (
+            lambda y, divisor, eps: norm_change(y * np.sqrt(y.shape[-1]), divisor, eps),
+            "you summed the squares of y: the norm takes their mean",
         ),
         "multiplies by the divisor": (
             lambda y, divisor, eps: norm_change(y, 1 / divisor, eps),
@@ -276,7 +384,7 @@ CHANGE = problem(
             "you divided y by the divisor only under the root: the numerator is y / divisor too",
         ),
         "without a root": (
-            _change_with(lambda *arguments: _root_ratio(*arguments) ** 2 - 1),
+            _change_with(_ratio_less_one),
             "you compared the mean squares: the norm divides by their roots",
         ),
         "against no eps": (
@@ -309,16 +417,16 @@ STEP = problem(
             _token(3, 2, [0.5, 0.75], [1.5, 1.75]),
             "each head has its own gamma and its own row sum: r_n = gamma r_(n-1) + 1",
         ),
+        "a head that never fades, gamma = 1": (
+            _token(2, 3, [1.0, 0.5], [3.0, 1.75]),
+            "at gamma = 1 the row sum counts the tokens, and nothing may divide by 1 - gamma",
+        ),
         **keeps_arguments(_token(2, 2, [0.5, 0.9], [1.75, 2.71])),
     },
     hidden={
         "as many heads as keys and values": (
             _token(3, 3, [0.5, 0.75, 0.875], [1.5, 1.75, 1.875]),
             "try H = K = V = 3: no shape gives away an axis mixed up with another",
-        ),
-        "a head that never fades": (
-            _token(2, 3, [1.0, 0.5], [3.0, 1.75]),
-            "gamma = 1 is allowed: the row sum counts the tokens, and nothing may divide by 1 - gamma",
         ),
         "a head that fades at once": (
             _token(2, 2, [1e-12], [1.0]),
@@ -359,6 +467,14 @@ STEP = problem(
             _step_with(keep=lambda state, row_sum: state / row_sum),
             "you handed on a state divided by the row sum: hand on the state of Eq. 6 as it is",
         ),
+        "divides by the old row sum": (
+            _divides_by_the_old,
+            "you divided by the root of r_(n-1), which is 0 before the first token: divide by that of the new r_n",
+        ),
+        "hands on the old row sum": (
+            _old_row_sum,
+            "you handed on the row sum that came in: return r_n = gamma r_(n-1) + 1, the next token needs it",
+        ),
         "hands on the root": (
             _step_with(keep_sum=np.sqrt),
             "you handed on the root of the row sum: the next token needs the row sum itself",
@@ -382,4 +498,84 @@ STEP = problem(
     },
 )
 
-EXERCISE = Exercise("ex08", "Group norm and normalised scores", (NORM, CHANGE, STEP))
+CHUNK = problem(
+    normalised_chunk,
+    ("out", "state", "sums"),
+    visible={
+        "two ones from nothing at gamma = 1/2": (
+            {name: np.ones((2, 1)) for name in "qkv"} | {"gamma": 0.5, "state": np.zeros((1, 1)), "row_sum": 0.0},
+            "by hand: state 1, then 3/2, and sums 1, then 3/2; out is 1 and 1.5 / sqrt(1.5), and 3/2 is handed on",
+        ),
+        "the next two ones": (
+            {name: np.ones((2, 1)) for name in "qkv"} | {"gamma": 0.5, "state": np.full((1, 1), 1.5), "row_sum": 1.5},
+            "by hand: r_3 = 1.5/2 + 1 = 1.75, r_4 = 1.75/2 + 1 = 1.875, and the states are the same two numbers",
+        ),
+        "five tokens after others": (
+            _chunk(5, 2, 3, 0.75, 2.5),
+            "call normalised_step of problem 3 token by token, with one head: it must give the same",
+        ),
+        "a head that never fades, gamma = 1": (
+            _chunk(3, 2, 2, 1.0, 4.0),
+            "at gamma = 1 the row sums count all tokens, those before the chunk too: 5, 6, 7",
+        ),
+        **keeps_arguments(_chunk(4, 3, 3, 0.5, 1.5)),
+    },
+    hidden={
+        "a longer chunk": (_chunk(9, 3, 2, 0.9, 7.5), "try c = 9 at gamma = 0.9, after a row sum of 7.5"),
+        "keys wider than values": (_chunk(4, 5, 2, 0.75, 3.0), "try K = 5, V = 2, and look at the shapes"),
+        "a first chunk": (_chunk(6, 2, 3, 0.875, 0.0), "try a zero state and row_sum = 0: the sums start at 1"),
+        **float32_arrays(_chunk(12, 4, 3, 0.9, 5.0, dtype=np.float32)),
+    },
+    wrong_answers={
+        "hands on a divided state": (
+            _chunk_with(keep=lambda state, last: state / np.sqrt(last)),
+            "you hand on a state divided by a root: the next chunk divides again, so hand on the state of Eq. 7 as it is",
+        ),
+        "the old row sum does not fade": (
+            _chunk_with(sums=lambda gamma, j, before: before + _fresh_sums(gamma, len(j))),
+            "the row sum from before the chunk does not fade in your sums: token j finds gamma^j of it",
+        ),
+        "starts the row sums again": (
+            _chunk_with(sums=lambda gamma, j, before: _fresh_sums(gamma, len(j))),
+            "your row sums start again at 1 in each chunk: the tokens before the chunk count too, faded by gamma^j",
+        ),
+        "the row sum one step too near": (
+            _chunk_with(sums=lambda gamma, j, before: gamma ** (j - 1) * before + _fresh_sums(gamma, len(j))),
+            "the old row sum fades one step too little: the first token already finds gamma r, so it is gamma^j, j from 1",
+        ),
+        "gamma^c on every row": (
+            _chunk_with(sums=lambda gamma, j, before: gamma ** len(j) * before + _fresh_sums(gamma, len(j))),
+            "you faded the old row sum by gamma^c for every token: token j finds gamma^j of it, like xi",
+        ),
+        "gamma on every row": (
+            _chunk_with(sums=lambda gamma, j, before: gamma * before + _fresh_sums(gamma, len(j))),
+            "you faded the old row sum by gamma for every token: token j finds gamma^j of it, like xi",
+        ),
+        "nothing fades inside": (
+            _chunk_with(sums=lambda gamma, j, before: gamma**j * before + j),
+            "your row sums add 1 for each token of the chunk: those ones fade too, as in a row of D",
+        ),
+        "one step for all tokens": (
+            _chunk_with(sums=lambda gamma, j, before: gamma * before + 1 + 0.0 * j),
+            "all your row sums are that of the first token: r_n = gamma r_(n-1) + 1 goes on inside the chunk",
+        ),
+        "without a root": (
+            _chunk_with(divide=lambda inside, past, sums: (inside + past) / sums),
+            "you divided by the row sums themselves: divide by their roots",
+        ),
+        "divides only the chunk": (
+            _chunk_with(divide=lambda inside, past, sums: inside / np.sqrt(sums) + past),
+            "you divided only what comes from the chunk: what is read of the state is divided by sqrt(r_n) too",
+        ),
+        "does not normalise": (
+            _chunk_with(divide=lambda inside, past, sums: inside + past),
+            "you did not normalise: divide row n of out by sqrt(r_n)",
+        ),
+        "hands on a state divided by r": (
+            _chunk_with(keep=lambda state, last: state / last),
+            "you handed on a state divided by the row sum: hand on the state of Eq. 7 as it is",
+        ),
+    },
+)
+
+EXERCISE = Exercise("ex08", "Group norm and normalised scores", (NORM, CHANGE, STEP, CHUNK))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from one_head import assert_close, draw
 
 from exercises import check
 from exercises.answers import ex05
@@ -43,8 +44,8 @@ def test_lifetime_of_a_float32_head_whose_gamma_rounds_to_1():
     assert round(np.log(2) * 2**29 / 1e6) == 372  # as the notebook says
 
 
-# What overflows gives inf or NaN. NaN equals nothing, not even itself, so this mistake is no named wrong
-# answer: instead the one visible check that it fails must explain it.
+# What overflows gives inf or NaN, or an error inside the `with` of the stub. Without the `with` not every way to overflow
+# has a name: then the visible checks that it fails must explain it.
 
 
 def _table(time):
@@ -60,6 +61,11 @@ OVERFLOWING_MASKS = {
         gamma[:, None, None] ** np.arange(time)[:, None] / gamma[:, None, None] ** np.arange(time)
     ),
 }
+RIGHT_BUT_OVERFLOWING = {
+    "np.tril": lambda gamma, time: np.tril(gamma[:, None, None] ** _table(time)),
+    "np.where": lambda gamma, time: np.where(_table(time) >= 0, gamma[:, None, None] ** _table(time), 0.0),
+    "np.exp": lambda gamma, time: np.tril(np.exp(_table(time) * np.log(gamma[:, None, None]))),
+}
 
 
 def taken_apart(gamma, start, stop):
@@ -67,22 +73,56 @@ def taken_apart(gamma, start, stop):
     return np.where(np.subtract.outer(np.arange(start, stop), np.arange(stop)) >= 0, rows, 0)
 
 
+def report_of(name, function, capsys):
+    exec(f"check('ex05', '{name}')", {"check": check, name: function})
+    return " ".join(capsys.readouterr().out.split())
+
+
 EXPLAINED = [
-    *(("decay_mask", one, "90 tokens at gamma = 1/10000", "inf * 0 is NaN") for one in OVERFLOWING_MASKS.values()),
-    ("mask_rows", taken_apart, "the last two of 3,000 tokens at gamma = 1/2", "take one power, of n - m"),
+    *(("decay_mask", one, "60 tokens at gamma = 1e-6", "inf * 0 is NaN") for one in OVERFLOWING_MASKS.values()),
+    ("mask_rows", taken_apart, "the last two of 1,200 tokens at gamma = 1/2", "take one power, of n - m"),
 ]
 
 
 @pytest.mark.parametrize(("name", "function", "fails", "hint"), EXPLAINED, ids=[*OVERFLOWING_MASKS, "rows"])
 def test_overflow_fails_the_visible_check_that_explains_it(name, function, fails, hint, capsys):
-    exec(f"check('ex05', '{name}')", {"check": check, name: function})
-    report = " ".join(capsys.readouterr().out.split())
-    assert report.count("FAIL") == 1
+    report = report_of(name, function, capsys)
+    assert report.count("FAIL") == (2 if name == "mask_rows" else 1)
     assert f"FAIL {fails}" in report
     assert hint in report
 
 
+@pytest.mark.parametrize("function", RIGHT_BUT_OVERFLOWING.values(), ids=RIGHT_BUT_OVERFLOWING)
+def test_a_power_before_the_mask_is_named_inside_the_with_of_the_stub(function, capsys):
+    def decay_mask(gamma, time):
+        with np.errstate(all="raise", under="ignore"):
+            return function(gamma, time)
+
+    report = report_of("decay_mask", decay_mask, capsys)
+    assert report.count("FAIL") == 1
+    assert "FAIL 60 tokens at gamma = 1e-6" in report
+    assert "negative" in report
+    assert "Hint" not in report, "the mistake has a name"
+
+
+def test_a_mask_of_minus_infinity_is_named(capsys):
+    report = report_of("decay_mask", lambda *a: np.where(_table(a[1]) >= 0, ex05.decay_mask(*a), -np.inf), capsys)
+    assert "you filled the future with -inf, as before a softmax" in report
+
+
+@pytest.mark.parametrize("time", [0, 1, 7])
+def test_a_decay_for_each_token_is_a_recurrence(time):
+    q, k, v, *_ = draw(time)
+    gamma = np.random.default_rng(time).uniform(0.1, 1.0, time)
+    state, outs = 0.0, np.zeros(v.shape)
+    for n in range(time):
+        state = gamma[n] * state + np.outer(k[n], v[n])
+        outs[n] = q[n] @ state
+    assert_close((q @ k.T * ex05.token_mask(gamma)) @ v, outs)
+    assert_close(ex05.token_mask(np.full(time, 0.75)), decay_mask(np.array([0.75]), time)[0])
+
+
 def test_those_masks_and_rows_do_overflow():
     with np.errstate(all="ignore"):
-        wrong = [one(np.array([1e-4]), 90) for one in OVERFLOWING_MASKS.values()]
-        assert not any(np.isfinite(one).all() for one in [*wrong, taken_apart(0.5, 2998, 3000)])
+        wrong = [one(np.array([1e-6]), 60) for one in OVERFLOWING_MASKS.values()]
+        assert not any(np.isfinite(one).all() for one in [*wrong, taken_apart(0.5, 1198, 1200)])

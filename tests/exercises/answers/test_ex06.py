@@ -1,10 +1,12 @@
 """Exercise 6 against the package: its solutions are the package's forms, its weights those of the states."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from one_head import assert_close, draw, of_package
 
-from exercises.answers.ex06 import CHUNKS, retention_chunk, retention_chunks, state_weights
+from exercises.answers.ex06 import CHUNKS, join_pieces, retention_chunk, retention_chunks, state_weights
 from refimpl import retention_chunkwise, retention_parallel
 
 NO_ZETA = next(wrong.function for wrong in CHUNKS.wrong_answers if wrong.name == "no zeta")
@@ -39,3 +41,21 @@ def test_the_factor_that_the_notebook_quotes(gamma, factor):
     with_zeta, without_zeta = (weights.sum() for weights in state_weights(gamma, 64, 16))
     assert without_zeta / with_zeta == pytest.approx(16 * (1 - gamma) / (1 - gamma**16), rel=1e-12)
     assert round(without_zeta / with_zeta, 3) == factor
+
+
+@pytest.mark.parametrize("lengths", [(), (7,), (3, 0, 5), (1, 9, 2, 4)])
+def test_pieces_join_to_the_states_of_one_pass(lengths):
+    q, k, v, gamma, state = draw(sum(lengths))
+    ends = np.cumsum([0, *lengths])
+    zero = np.zeros_like(state)
+
+    def after(start, stop, state):
+        part = slice(start, stop)
+        return of_package(retention_parallel, q[part], k[part], v[part], gamma, state)[1]
+
+    alone = [after(start, stop, zero) for start, stop in pairwise(ends)]
+    states = np.array(alone).reshape(-1, *state.shape)
+    wanted = [after(0, end, state) for end in ends]
+    before, last = join_pieces(states, np.array(lengths, dtype=float), gamma, state)
+    assert_close(before, np.array(wanted[:-1]).reshape(states.shape))
+    assert_close(last, wanted[-1])

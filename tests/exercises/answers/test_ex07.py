@@ -5,8 +5,9 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from exercises.answers.ex07 import forgotten_shares, head_gammas, recall_shares
-from refimpl import head_decays, retention_parallel
+from exercises import check
+from exercises.answers.ex07 import MILLION, forgotten_shares, head_gammas, recall_shares, recall_snr
+from refimpl import head_decays, retention_parallel, retention_recurrent
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 5, 8, 32])
@@ -60,3 +61,42 @@ def test_the_best_gamma_that_the_notebook_quotes(lag):
     _, chosen = recall_shares(gammas, np.array([float(lag)]), 60 * (lag + 1))
     assert chosen[0] == best
     assert 1 / (1 - best) == pytest.approx(2 * lag + 1.5, abs=0.1)
+
+
+ROUNDED = {
+    "a power of 1/2": lambda half_life: 1 - 0.5 ** (1 / half_life),
+    "a power of 2": lambda half_life: 1 - 2.0 ** (-1 / half_life),
+    "exp": lambda half_life: 1 - np.exp(-np.log(2) / half_life),
+    "exp2": lambda half_life: 1 - np.exp2(-1 / half_life),
+    "exp of log": lambda half_life: 1 - np.exp(np.log(0.5) / half_life),
+}
+
+
+@pytest.mark.parametrize("function", ROUNDED.values(), ids=ROUNDED)
+def test_a_rounded_gamma_fails_a_visible_check_by_name(function, capsys):
+    exec("check('ex07', 'forgotten_shares')", {"check": check, "forgotten_shares": function})
+    report = " ".join(capsys.readouterr().out.split())
+    assert report.count("FAIL") == 1
+    assert "FAIL a half-life of about a million tokens you formed gamma, which is rounded" in report
+    assert abs(MILLION - 1e6) < 1e4
+
+
+def _draw(texts, time=64, key_dim=16, value_dim=8):
+    random = np.random.default_rng(texts)
+    keys = random.normal(size=(texts, time, key_dim))
+    return keys / np.linalg.norm(keys, axis=2, keepdims=True), random.choice([-1.0, 1.0], (texts, time, value_dim))
+
+
+@pytest.mark.parametrize("gamma", [15 / 16, 1.0])
+def test_the_measured_ratio_is_the_predicted_one(gamma):
+    lag = np.array([0.0, 5.0, 20.0, 63.0])
+    predicted, measured = recall_snr(gamma, lag, *_draw(100))
+    np.testing.assert_allclose(measured, predicted, rtol=0.1)
+
+
+def test_the_noise_is_that_of_a_state_of_the_package():
+    keys, values = _draw(3)
+    state = retention_recurrent(keys[:, None], keys[:, None], values[:, None], np.array([0.9]))[1][:, 0]
+    noise = np.einsum("rk,rkv->rv", keys[:, 63 - 4], state) - 0.9**4 * values[:, 63 - 4]
+    measured = recall_snr(0.9, np.array([4.0]), keys, values)[1]
+    np.testing.assert_allclose(measured, [0.9**4 / np.sqrt(np.mean(noise**2))], rtol=1e-12)

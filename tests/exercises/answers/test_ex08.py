@@ -1,11 +1,16 @@
 """Exercise 8 against the package: its norm, its row sums, and the parallel form with normalised scores."""
 
+import json
+import re
 from decimal import Decimal, localcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from exercises.answers.ex08 import group_norm, norm_change, normalised_step
+import exercises
+from exercises import check
+from exercises.answers.ex08 import CHUNK, group_norm, norm_change, normalised_chunk, normalised_step
 from refimpl import decay_mask, head_decays, retention_parallel
 from refimpl.layers import rms_norm
 from refimpl.score_norm import row_sums
@@ -57,3 +62,72 @@ def test_the_change_that_the_notebook_quotes():
     assert row_sums(gamma, 2000)[0, -1] == pytest.approx(32, rel=1e-12)
     change = norm_change(np.full((1, 1, 8), 0.004), np.array([[np.sqrt(32)]]), 1e-6)
     assert round(change[0, 0], 2) == -0.40
+
+
+def report_of(name, function, capsys):
+    exec(f"check('ex08', '{name}')", {"check": check, name: function})
+    return " ".join(capsys.readouterr().out.split())
+
+
+ROUNDED = {
+    "a root of a ratio": lambda ms, d, eps: np.sqrt((ms + eps) / (ms + eps * d**2)) - 1,
+    "a ratio of roots": lambda ms, d, eps: np.sqrt(ms + eps) / np.sqrt(ms + eps * d**2) - 1,
+    "the divisor outside": lambda ms, d, eps: np.sqrt(ms + eps) / (d * np.sqrt(ms / d**2 + eps)) - 1,
+}
+
+
+@pytest.mark.parametrize("change", ROUNDED.values(), ids=ROUNDED)
+def test_a_rounded_change_fails_a_visible_check_by_name(change, capsys):
+    report = report_of("norm_change", lambda y, d, eps: change(np.mean(y * y, axis=-1), d, eps), capsys)
+    assert report.count("FAIL") == 1
+    assert "FAIL a small change, to ten digits you subtracted 1 from a ratio close to 1" in report
+
+
+def test_dividing_by_the_old_row_sum_is_named(capsys):
+    def step(q, k, v, gamma, state, row_sum):
+        out, after, new = normalised_step(q, k, v, gamma, state, row_sum)
+        return out * np.sqrt(new / row_sum)[:, None], after, new
+
+    report = report_of("normalised_step", step, capsys)
+    assert "you divided by the root of r_(n-1), which is 0 before the first token" in report
+    assert "Hint" not in report
+
+
+@pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (5, 2, 7)])
+@pytest.mark.parametrize("gamma", [0.5, 31 / 32, 1.0])
+def test_chunks_give_what_steps_give(gamma, lengths):
+    random = np.random.default_rng(lengths)
+    q, k = random.standard_normal((2, sum(lengths), 3))
+    v = random.standard_normal((sum(lengths), 2))
+    state, row_sum, one, one_sum, start = np.zeros((3, 2)), 0.0, np.zeros((1, 3, 2)), np.zeros(1), 0
+    for length in lengths:
+        part = slice(start, start + length)
+        out, state, sums = normalised_chunk(q[part], k[part], v[part], gamma, state, row_sum)
+        row_sum, start = sums[-1], start + length
+        for n in range(length):
+            token = part.start + n
+            wanted, one, one_sum = normalised_step(
+                q[token][None], k[token][None], v[token][None], np.array([gamma]), one, one_sum
+            )
+            np.testing.assert_allclose(out[n], wanted[0], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(sums[n], one_sum[0], rtol=1e-12)
+        np.testing.assert_allclose(state, one[0], rtol=0, atol=1e-12)
+
+
+def test_the_code_in_the_notebook_has_two_mistakes_that_a_first_chunk_hides():
+    (path,) = Path(exercises.__file__).parent.glob("ex08_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "".join(next(cell["source"] for cell in cells if cell["id"] == "somebodys-code"))
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    mended = code.replace("row_sum + D", "gamma ** j[:, 0] * row_sum + D").replace("state / root[-1]", "state")
+    functions = []
+    for source in (code, mended):
+        exec(source, namespace := {"np": np})
+        functions.append(namespace["somebodys_chunk"])
+    for one in CHUNK.checks:
+        arguments = tuple(one.inputs.values())
+        wanted, (broken, right) = normalised_chunk(*arguments), (function(*arguments) for function in functions)
+        for came, expected in zip(right, wanted, strict=True):
+            np.testing.assert_allclose(came, expected, rtol=0, atol=max(1e-12, one.tolerance))
+        assert not np.allclose(broken[1], wanted[1])
+        assert np.allclose(broken[0], wanted[0]) == (one.inputs["row_sum"] == 0 or one.inputs["gamma"] == 1)
