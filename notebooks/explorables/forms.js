@@ -6,15 +6,15 @@ import { chunkwise, decayMask, parallel, recurrent, write, zeros } from "./reten
 const TIME = 9, NAMED = { 1: "1: recurrent", [TIME]: `${TIME}: parallel` };
 
 export const controls = [
-  slider("n", "token n, which reads", { value: 8, min: 1, max: TIME, words: (n) => `token ${n}` }),
-  slider("m", "token m, which is read", { value: 2, min: 1, max: TIME, words: (m) => `token ${m}` }),
+  slider("n", "token n reads", { value: 8, min: 1, max: TIME, words: (n) => `token ${n}` }),
+  slider("m", "token m is read", { value: 2, min: 1, max: TIME, words: (m) => `token ${m}` }),
   slider("gamma", "decay γ", { value: 0.75, min: 0.5, max: 1, step: 0.01, words: (x) => `${format(x)} a token` }),
   slider("size", "chunk size C", { value: 3, min: 1, max: TIME, words: (size) => NAMED[size] ?? `${size} tokens` }),
 ];
 
 // weights (T, T); writes, states (T, K, V): what each token adds, the state after it; parallel, recurrent, chunkwise
 // (T, V): the outputs; carried: the states after the tokens `ends`, where chunks end; start: tokens before the chunk of
-// n; score, decay, weight: of the pair (n, m); difference: the largest of any two forms; largest: the largest output.
+// n; lag, score, decay, weight: of the pair (n, m); difference: of any two forms, at most; largest: the largest output.
 export function compute({ n, m, gamma, size }, { q, k, v }) {
   const ends = Array.from({ length: Math.ceil(q.length / size) }, (_, i) => Math.min((i + 1) * size, q.length));
   const all = parallel(q, k, v, gamma), chain = recurrent(q, k, v, gamma), chunks = chunkwise(q, k, v, gamma, ends);
@@ -24,14 +24,15 @@ export function compute({ n, m, gamma, size }, { q, k, v }) {
     weights: all.weights, writes: k.map((key, token) => write(nothing, key, v[token], gamma)), states: chain.states,
     carried: chunks.carried, ends, start: size * Math.floor((n - 1) / size),
     parallel: all.out, recurrent: chain.out, chunkwise: chunks.out,
-    score: all.scores[n - 1][m - 1], decay: decayMask(q.length, gamma)[n - 1][m - 1], weight: all.weights[n - 1][m - 1],
+    lag: n - m, score: all.scores[n - 1][m - 1], decay: decayMask(q.length, gamma)[n - 1][m - 1],
+    weight: all.weights[n - 1][m - 1],
     difference: Math.max(apart(outs[0], outs[1]), apart(outs[0], outs[2]), apart(outs[1], outs[2])),
     largest: Math.max(...all.out.flat()),
   };
 }
 
-export function describe({ weight, start, difference, largest }, { n, m }) {
-  const faded = m === n ? "not yet faded" : `faded ${n - m === 1 ? "once" : `${n - m} times`} by γ`;
+export function describe({ lag, weight, start, difference, largest }, { n, m }) {
+  const faded = m === n ? "not yet faded" : `faded ${lag === 1 ? "once" : `${lag} times`} by γ`;
   const place = m > start ? "a cell of the block" : `a part of the carried state S${start}`;
   const pair = m > n ? `Token ${m} comes after token ${n}, so no form lets token ${n} read it.`
     : `Token ${n} reads token ${m} with the weight ${format(weight)}: one cell in the parallel form, the write of ` +
@@ -173,7 +174,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
     h("g", {}, heading(i, ...headings[i]), tokens(corners[i]), drawn(corners[i]), outputs(i, outs[i])));
   const factors = `${format(numbers.score)} × ${format(numbers.decay)} = ${format(numbers.weight)}`;
   const lines = [
-    ...(seen ? [`weight of token ${m} for token ${n}:`, `q·k × γ${n === m ? "⁰" : raised(n - m)} = ${factors}`]
+    ...(seen ? [`weight of token ${m} for token ${n}:`, `q·k × γ${n === m ? "⁰" : raised(numbers.lag)} = ${factors}`]
       : [`token ${m} is the future of token ${n}:`, "weight 0"]).map((text) => [text, colours.purple]),
     ...["largest difference of the three forms:", format(numbers.difference, 2)].map((text) => [text, colours.ink]),
   ];

@@ -6,14 +6,14 @@ import { parallel, read, recurrent, rotate } from "./retention.js";
 const TIME = 5;
 const STEPS = [
   ["input", "X", "A row of d numbers for each token."],
-  ["projections", "Q = X W_{Q},  K = X W_{K},  V = X W_{V}", "Three matrices make queries, keys and values."],
-  ["rotation", "q and k turn with their token; k / √K", "Each pair of channels turns by nθ: order gets in."],
-  ["retention", "o_{n} = Σ γⁿ⁻ᵐ (q_{n}·k_{m}) v_{m}", "Tokens meet here and nowhere else, head by head."],
-  ["norm", "o / √(mean of o² + ε)", "Each head at each token is brought to size 1 (GroupNorm)."],
-  ["merge", "Y: the heads side by side", "No number changes; the heads become one row."],
+  ["projections", "Q = X W_{Q},  K = X W_{K},  V = X W_{V}", "Three matrices make queries, keys, values."],
+  ["rotation", "q and k turn with their token; k / √K", "Channel pairs turn by nθ: order gets in."],
+  ["retention", "o_{n} = Σ γⁿ⁻ᵐ (q_{n}·k_{m}) v_{m}", "Tokens meet here alone, head by head."],
+  ["norm", "o / √(mean of o² + ε)", "GroupNorm: every row of a head gets size 1."],
+  ["merge", "Y: the heads side by side", "Nothing changes; heads become one row."],
   ["gate", "swish(X W_{G})", "A second way from X says what may pass."],
   ["product", "swish(X W_{G}) ⊙ Y", "Number by number: the gate opens or shuts."],
-  ["output", "(swish(X W_{G}) ⊙ Y) W_{O}", "The last matrix mixes the heads, back to width d."],
+  ["output", "(swish(X W_{G}) ⊙ Y) W_{O}", "The last matrix mixes the heads: width d."],
 ];
 
 export const controls = [
@@ -34,7 +34,8 @@ function split(x, heads) {
 
 // All that the layer computes: q, k, v with heads side by side; turnedQ and turnedK, also scaled; weights (H, T, T);
 // states (H, K, V) after token n; retained, normed (H, T, V); merged, gateIn, gate, gated and out (T, ...). rows,
-// state, held: how many numbers exist at this step in this form, and their sum; difference: the largest of the two outputs.
+// state, held: how many numbers exist at this step in this form, and their sum; difference: the largest of the two
+// outputs.
 export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas, theta, eps }) {
   const heads = gammas.length, [q, k, v] = [w_q, w_k, w_v].map((w) => times(x, w));
   const turn = (rows) => split(rows, heads).map((part) => part.map((values, m) => rotate(values, m, theta)));
@@ -67,8 +68,8 @@ export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas,
 // What a step shows: { name, matrix }; paired: two stand side by side; isState: it has no row for each token.
 function shown(numbers, step, form, x) {
   const { q, k, v, turnedQ, turnedK, weights, states, retained, normed, merged, gateIn, gate, gated, out } = numbers;
-  const all = weights.map((matrix, i) => ({ name: `weights, head ${i + 1}`, matrix, paired: true }));
-  const kept = states.map((matrix, i) => ({ name: `S, head ${i + 1}`, matrix, paired: true, isState: true }));
+  const all = weights.map((matrix, i) => ({ name: `weights, γ_{${i + 1}}`, matrix, paired: true }));
+  const kept = states.map((matrix, i) => ({ name: `S, γ_{${i + 1}}`, matrix, paired: true, isState: true }));
   const both = (...tensors) => tensors.map(([name, matrix]) => ({ name, matrix, paired: true }));
   return [
     [{ name: "X", matrix: x }],
@@ -184,7 +185,7 @@ function tables({ colours }, { left, top, room }, numbers, { step, n, form }, { 
     if (!paired || second) level += CELL * rows + 38;
     second = paired && !second;
     return box(start, y, across, CELL * rows, "none", edge) + cells + why.join("") + mark +
-      label(start, y - 14, heading, isState ? { ...bold, colour: colours.orange } : bold);
+      label(start, y - 14, heading, { ...bold, colour: isState ? colours.orange : colours.ink, size: 12 });
   });
   const held = whole ? `here at once: ${count(numbers.rows, "number")}`
     : `here: ${count(numbers.rows, "number")}, and ${numbers.state} in the state`;

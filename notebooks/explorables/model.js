@@ -12,11 +12,13 @@ export const controls = [
   choice("form", "form", { parallel: "parallel: all bytes at once", recurrent: "recurrent: one byte, and the state" }),
 ];
 
-// shapes: of what leaves each stage; parameters: of each stage, then of the parts of a block and of all; mixing: numbers
-// in which the bytes of a block meet, weights (H, T, T) or a state (H, K, V); kept: the states of all blocks; cache: what
-// a Transformer of this size keeps, more from byte `crossing` on; guesses: [byte, p] after the embedding and each block.
+// shapes: of what leaves each stage; parameters: of each stage, then of the parts of a block and of all; mixing:
+// numbers in which the bytes of a block meet, weights (H, T, T) or a state (H, K, V); kept: the states of all
+// blocks; cache: what a Transformer of this size keeps, more from byte `crossing` on; guesses: [byte, p] after the
+// embedding and each block; since: the first of them with the byte of the last.
 export function compute({ n, form }, data) {
   const { vocab, dim, layers, heads, key_dim, value_dim, ffn_dim, gate, gated_ffn, guesses, text } = data;
+  const now = guesses.map((stage) => stage[n - 1]);
   const rows = form === "parallel" ? n : 1, keys = heads * key_dim, values = heads * value_dim, ends = vocab * dim;
   const retention = dim * (2 * keys + (gate ? 2 : 1) * values) + values * dim;
   const feedForward = (gated_ffn ? 3 : 2) * dim * ffn_dim, block = retention + feedForward + 2 * dim;
@@ -27,7 +29,7 @@ export function compute({ n, form }, data) {
     mixing: form === "parallel" ? heads * n * n : heads * key_dim * value_dim,
     kept: layers * heads * key_dim * value_dim, cache: layers * heads * (key_dim + value_dim) * n,
     crossing: Math.floor((key_dim * value_dim) / (key_dim + value_dim)) + 1,
-    guesses: guesses.map((stage) => stage[n - 1]), next: text[n],
+    guesses: now, since: now.findLastIndex(([byte]) => byte !== now[layers][0]) + 1, next: text[n],
   };
 }
 
@@ -38,25 +40,26 @@ const named = (byte) => {
   return odd ?? (byte > " " && byte <= "~" ? byte : `byte ${byte.charCodeAt(0)}`);
 };
 
-export function describe({ shapes, parameters, total, mixing, kept, cache, crossing, guesses }, { n, step, form }) {
-  const [byte, p] = guesses[LAYERS], wrong = guesses.findLastIndex((stage) => stage[0] !== byte);
+export function describe(numbers, { n, step, form }) {
+  const { shapes, parameters, total, mixing, kept, cache, crossing, guesses, since } = numbers;
+  const [byte, p] = guesses[LAYERS];
   const memory = form === "parallel"
     ? `In each block all bytes meet in ${thousands(mixing)} weights, and for the next byte all are read again`
-    : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the text; ` +
-      `a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
-  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${p > 0.99 ? "above 0.99" : chance(p)}; had it ended earlier, it ` +
-    `would expect the same from ${wrong < 0 ? "the embedding" : BLOCKS[wrong]} on. What leaves “${STAGES[step]}” has ` +
-    `the shape ${shapes[step].join(" × ")}; ${thousands(parameters[step])} of ${thousands(total)} parameters are there. ` +
-    `${memory}.`;
+    : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the ` +
+      `text; a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
+  const same = STAGES[since + 1], shape = shapes[step].join(" × ");
+  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; had it ended ` +
+    `earlier, it would expect the same from ${same} on. What leaves “${STAGES[step]}” has the shape ${shape}; ` +
+    `${thousands(parameters[step])} of ${thousands(total)} parameters are there. ${memory}.`;
 }
 
 const PITCH = 46, HIGH = 30, TOP = 92, BYTE = 9;
 
-// Where things stand: the tower with its columns, and the inside of a block beside it or below. from: the first byte of the
-// text that is shown.
+// Where things stand: the tower with its columns, and the inside of a block beside it or below. from: the first byte
+// of the text that is shown.
 function layout({ width, narrow }, n) {
   const tower = narrow ? width : 0.66 * width, y = (at) => TOP + PITCH * at, bottom = y(LAST) + HIGH;
-  const columns = { box: 0.25 * tower, parameters: 0.47 * tower, mixing: 0.69 * tower, guess: 0.74 * tower };
+  const columns = { box: 0.25 * tower, parameters: 0.49 * tower, mixing: 0.7 * tower, guess: 0.74 * tower };
   const beside = { x: tower + 26, y: TOP - 18, width: width - tower - 28 };
   const inside = narrow ? { x: 0, y: bottom + 96, width } : beside;
   return { tower, y, bottom, columns, inside, from: Math.max(0, n + 2 - Math.floor((width - 8) / BYTE)) };
@@ -87,7 +90,8 @@ function written(stage, { next }, { n, step, form }, { text, prompt }) {
 function tower(stage, { shapes, parameters, mixing, guesses, next }, { n, step, form }) {
   const { colours, narrow } = stage, { tower, y, columns } = layout(stage, n), whole = form === "parallel";
   const muted = { colour: colours.muted, size: 12 }, ink = { colour: colours.ink, at: "end" };
-  const centre = 2 + columns.box / 2, meeting = whole ? colours.blue : colours.orange, long = tower - columns.guess - 48;
+  const centre = 2 + columns.box / 2, long = tower - columns.guess - 48;
+  const meeting = whole ? colours.blue : colours.orange;
   const title = (x, words, colour, at) => label(x, TOP - 18, words, { colour, size: 12, at, weight: 600 });
   const titles = [
     title(columns.parameters, "parameters", colours.muted, "end"),

@@ -8,14 +8,14 @@ from .explorable import Explorable
 
 
 class StateMovie(Explorable):
-    """The memory of one head of the trained model while it reads 200 bytes. Press Play, then make γ fast and slow: the matrix
-    keeps its size, and γ says how much of each byte is left in it."""
+    """The memory of one head of the trained model while it reads 200 bytes. Press Play, then move γ: the matrix keeps its
+    size, and γ says how much of each byte is left in it."""
 
     module = "state"
 
     @classmethod
     def course_data(cls):
-        """200 bytes that the model was never trained on, and the first 16 channels of their keys and values in head 1 of layer 1."""
+        """200 bytes of held-out text, and the first 16 channels of their keys and values in head 1 of layer 1."""
         params, config = load_pretrained()
         text = pretrained_card()["passage"]["text"].strip()[:200]
         layer, x = params["layers"][0], params["embedding"][encode(text)][None]

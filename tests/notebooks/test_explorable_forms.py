@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_three_forms():
             "parallel": retention_parallel(*inputs, gammas)[0][0, 0],
             "recurrent": retention_recurrent(*inputs, gammas)[0][0, 0],
             "chunkwise": retention_chunkwise(*inputs, gammas, chunk_size=size)[0][0, 0],
-            "score": scores[n - 1, m - 1], "decay": mask[n - 1, m - 1], "weight": (scores * mask)[n - 1, m - 1],
+            "lag": n - m, "score": scores[n - 1, m - 1], "decay": mask[n - 1, m - 1], "weight": (scores * mask)[n - 1, m - 1],
         }  # fmt: skip
         want["largest"] = want["parallel"].max()
         difference = got.pop("difference")

@@ -45,7 +45,9 @@ def test_sizes_are_those_of_the_parameters_and_the_states(model):
     for values, got in zip(SETTINGS, compute(ModelDiagram, *SETTINGS), strict=True):
         n, _, form = (START | values).values()
         rows, layers = n if form == "parallel" else 1, range(config.num_layers)
+        ends = [stage[n - 1][0] for stage in guesses]
         want = {
+            "since": min(i for i in range(len(ends)) if set(ends[i:]) == {ends[-1]}),
             "shapes": [[rows], *[[rows, config.dim]] * (config.num_layers + 2), [rows, logits.shape[-1]], [1]],
             "parameters": [0, sizes["embedding"], *(parameters(f"layers.{i}.") for i in layers),
                            sizes["final_norm"], sizes["head"], 0],

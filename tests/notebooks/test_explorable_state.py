@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_recurrent_form():
         caches = np.arange(201) * (keys + values)
         want = {
             "gamma": gamma[0], "state": states[n], "faded": gamma[0] * states[n - 1],
-            "written": np.outer(k[0, 0, n - 1], v[0, 0, n - 1]), "peak": np.abs(states).max(), "shares": shares,
+            "written": np.outer(k[0, 0, n - 1], v[0, 0, n - 1]), "full": np.abs(states).max() / 2, "shares": shares,
             "half": np.log(2) / -np.log(gamma[0]), "left": (shares >= 0.01).sum(), "held": keys * values,
             "cache": caches[n], "ratio": caches[n] / (keys * values), "crossing": np.argmax(caches > keys * values),
         }  # fmt: skip
