@@ -9,10 +9,11 @@ import traceback
 from pathlib import Path
 
 import nbformat
+from IPython.display import display
 
 
 def main(path):
-    namespace = {"__name__": "__main__"}
+    namespace = {"__name__": "__main__", "display": display}
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     order = [*cells, *reversed(cells), *cells[::2], *cells[1::2]]
     failed = []
