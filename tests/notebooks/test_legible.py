@@ -1,44 +1,8 @@
-"""Every picture that a lesson shows can be read, in a light theme and in a dark one: see `legible`.
+"""What `legible` calls a fault of a picture; lessons are looked at in test_notebooks.py."""
 
-The lessons run here once more, for a picture that is stored holds no texts and no lines.
-"""
-
-import contextlib
-import io
-
-import nbformat
 import pytest
 from figures import curves, style
 from legible import faults
-from paths import NOTEBOOKS
-
-LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The pictures that are drawn from now on."""
-    found = []
-
-    class Kept(style.Picture):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            found.append(self)
-
-    monkeypatch.setattr(style, "Picture", Kept)
-    return found
-
-
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
-def test_all_pictures_of_a_lesson_are_legible(path, drawn, monkeypatch):
-    monkeypatch.chdir(NOTEBOOKS)
-    names = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, cell.id, "exec"), names)
-    assert drawn
-    assert [fault for picture in drawn for fault in faults(picture)] == []
 
 
 def _picture(change):

@@ -272,9 +272,9 @@ def test_the_start_page_maps_every_lesson_and_exercise():
 
 
 @pytest.mark.parametrize("path", [START, *LESSONS], ids=lambda path: path.stem[:2])
-def test_any_cell_runs_again_in_any_order(path):
-    """After a whole run: each cell alone, from the last to the first, and all of them once more."""
-    program = ROOT / "tests" / "notebooks" / "run_again.py"
+def test_its_pictures_are_legible_and_any_cell_runs_again(path):
+    """In a light theme and in a dark one; after a whole run, each cell again, from the last to the first."""
+    program = ROOT / "tests" / "notebooks" / "run_lesson.py"
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "notebooks")))
     run = subprocess.run([sys.executable, program, path], cwd=ROOT / "notebooks", capture_output=True, text=True,
                          env=os.environ | {"PYTHONPATH": paths}, timeout=300)  # fmt: skip
