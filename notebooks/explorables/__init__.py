@@ -3,12 +3,45 @@
 `python -m explorables` writes them all on one page that needs no kernel, their stills, and how fast they are.
 """
 
+from .cache import CacheRace
 from .chunks import Chunks
 from .clocks import Clocks
 from .explorable import Explorable
+from .forms import Forms
+from .heads import Heads
+from .layer import LayerDiagram
 from .mask import DecayMask
+from .model import ModelDiagram
 from .overflow import Overflow
+from .prompt import Prompt
+from .state import StateMovie
 
-EXPLORABLES = (Clocks, DecayMask, Overflow, Chunks)  # in the order of the lessons
+EXPLORABLES = (
+    Forms,
+    StateMovie,
+    Clocks,
+    DecayMask,
+    Overflow,
+    Chunks,
+    LayerDiagram,
+    ModelDiagram,
+    Heads,
+    CacheRace,
+    Prompt,
+)  # in the order of the lessons
 
-__all__ = ["EXPLORABLES", "Chunks", "Clocks", "DecayMask", "Explorable", "Overflow"]
+__all__ = [
+    "EXPLORABLES",
+    "CacheRace",
+    "Chunks",
+    "Clocks",
+    "DecayMask",
+    "Explorable",
+    "Forms",
+    "Heads",
+    "LayerDiagram",
+    "ModelDiagram",
+    "Overflow",
+    "Prompt",
+    "StateMovie",
+]

@@ -54,6 +54,12 @@ export function format(x, digits = 3) {
 // "1 token", "2 tokens".
 export const count = (n, noun) => `${format(n, 6)} ${noun}${n === 1 ? "" : "s"}`;
 
+// Memory in words, in powers of 1,000: "134 MB".
+export function bytes(x, digits = 3) {
+  const power = Math.min(Math.max(Math.floor(Math.log10(x || 1) / 3 + 1e-9), 0), 5);
+  return `${format(x / 1000 ** power, digits)} ${["bytes", "kB", "MB", "GB", "TB", "PB"][power]}`;
+}
+
 const escape = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
@@ -77,6 +83,18 @@ export function label(x, y, text, { colour, size = 13, at = "middle", weight, ..
   return h("text", { "dominant-baseline": "central", ...look, ...more }, drawn);
 }
 
+// Row and column of each character in lines that break after spaces.
+export function wrap(text, columns) {
+  let row = 0, column = 0;
+  return text.split(/(?<= )/).flatMap((word) => {
+    if (column + word.trimEnd().length > columns) [row, column] = [row + 1, 0];
+    return [...word].map(() => [row, column++]);
+  });
+}
+
+// The look of a text in which each byte has its cell.
+export const MONO = { "font-family": "ui-monospace, Menlo, Consolas, monospace" };
+
 export const line = (points, colour, more = {}) =>
   h("polyline", {
     points: points.map(([x, y]) => `${short(x)},${short(y)}`).join(" "),
@@ -95,19 +113,30 @@ export function arrow([x0, y0], [x1, y1], colour, { width = 1.6, head = 8, ...mo
 }
 
 // A matrix as coloured cells. at: x, y of its corner; cell: size in px; write: whether numbers stand in the cells;
-// fill(value, row, column) and mark(row, column) may choose the colour and a frame ("ink", "red", ...) of a cell.
-export function heat(colours, matrix, { x, y, cell, cellWidth = cell, limit, write = cell >= 34, fill, mark, digits = 2 }) {
-  const paint = fill ?? ((value) => signed(colours, value, limit));
+// fill(value, row, column), mark(row, column) and words(value) may choose the colour, a frame ("ink", "red", ...) and the
+// text of a cell; a value of null is an empty cell.
+export function heat(colours, matrix, { x, y, cell, cellWidth = cell, limit, write = cell >= 34, fill, mark, digits = 2, words }) {
+  const paint = fill ?? ((value) => (value === null ? "none" : signed(colours, value, limit)));
   const marks = [];
   const cells = matrix.map((values, row) => values.map((value, column) => {
     const colour = paint(value, row, column), left = x + column * cellWidth, top = y + row * cell;
     const frame = mark?.(row, column);
     if (frame) marks.push(box(left, top, cellWidth, cell, "none", { stroke: colours[frame], "stroke-width": 2.5 }));
     const shown = write && value !== null
-      ? label(left + cellWidth / 2, top + cell / 2, format(value, digits), { colour: on(colour), size: 12 }) : "";
+      ? label(left + cellWidth / 2, top + cell / 2, words?.(value) ?? format(value, digits), { colour: on(colour), size: 12 }) : "";
     return box(left, top, cellWidth, cell, colour, { stroke: colours.paper, "stroke-width": cell > 6 ? 1 : 0 }) + shown;
   }));
   return h("g", {}, cells, marks);
+}
+
+// Many rectangles [x, y, width, height, colour] as one path a colour: fast where colours come in steps.
+export function patches(rectangles) {
+  const paths = new Map();
+  for (const [x, y, width, height, colour] of rectangles) {
+    const outline = `M${short(x)} ${short(y)}h${short(width)}v${short(height)}h${short(-width)}z`;
+    paths.set(colour, (paths.get(colour) ?? "") + outline);
+  }
+  return [...paths].map(([fill, d]) => h("path", { d, fill })).join("");
 }
 
 // A scale from numbers to pixels, linear or logarithmic: a function with `invert` and `ticks`.
@@ -135,13 +164,13 @@ function decades(from, to, wanted) {
 }
 
 // Axes below and to the left of a frame. x, y: scales; names with their units.
-export function axes(colours, { left, top, width, height }, x, y, xname, yname, { xticks, yticks, tick = format } = {}) {
+export function axes(colours, { left, top, width, height }, x, y, xname, yname, { xticks, yticks, tick = format, xtick = tick, ytick = tick } = {}) {
   const bottom = top + height, font = { colour: colours.muted, size: 12 };
   const across = (xticks ?? x.ticks(Math.max(2, Math.floor(width / 80)))).map((value) =>
-    line([[x(value), bottom], [x(value), bottom + 4]], colours.line) + label(x(value), bottom + 14, tick(value), font));
+    line([[x(value), bottom], [x(value), bottom + 4]], colours.line) + label(x(value), bottom + 14, xtick(value), font));
   const up = (yticks ?? y.ticks(Math.max(2, Math.floor(height / 45)))).map((value) =>
     line([[left, y(value)], [left + width, y(value)]], colours.line, { "stroke-width": 0.6 }) +
-    label(left - 6, y(value), tick(value), { ...font, at: "end" }));
+    label(left - 6, y(value), ytick(value), { ...font, at: "end" }));
   return h("g", {}, up, across, line([[left, top], [left, bottom], [left + width, bottom]], colours.muted, { "stroke-width": 1 }),
     label(left + width / 2, bottom + 33, xname, { ...font, colour: colours.ink }),
     label(left, top - 14, yname, { ...font, colour: colours.ink, at: "start" }));
@@ -161,9 +190,9 @@ export const choice = (name, title, options, value = Object.keys(options)[0]) =>
 export const toggle = (name, title, value = false) =>
   ({ kind: "toggle", name, title, value, words: (x) => (x ? "on" : "off") });
 
-// A line of text. maxlength in characters.
-export const input = (name, title, { value = "", maxlength = 200 } = {}) =>
-  ({ kind: "input", name, title, value, maxlength, words: (x) => x });
+// A line of text. maxlength in characters; enter: the name of the button of `press` that the Enter key presses.
+export const input = (name, title, { value = "", maxlength = 200, enter } = {}) =>
+  ({ kind: "input", name, title, value, maxlength, enter, words: (x) => x });
 
 // A value without a control of its own, such as what lies under the pointer.
 export const hidden = (name, value = null) => ({ kind: "hidden", name, value, words: String });
@@ -237,7 +266,25 @@ function row(control, id, change) {
       field.setAttribute("aria-valuetext", words);
     }
   };
-  return { wrapped, update };
+  return { wrapped, field, update };
+}
+
+// The reply of the Python side to a request: it sets `reply` with the request's id. null: none came within the time.
+export function asked(model, request, seconds) {
+  if (model.kernel === false) return Promise.resolve(null);
+  const id = Math.random().toString(36).slice(2);
+  return new Promise((resolve) => {
+    const done = (reply) => {
+      model.off("change:reply", told);
+      clearTimeout(timer);
+      resolve(reply);
+    };
+    const told = () => model.get("reply").id === id && done(model.get("reply"));
+    const timer = setTimeout(done, 1000 * seconds, null);
+    model.on("change:reply", told);
+    model.set("request", { ...request, id });
+    model.save_changes();
+  });
 }
 
 // Make the default export of a module.
@@ -248,7 +295,8 @@ function row(control, id, change) {
 // point(at, stage, numbers, values, data): what the pointer at { x, y, pressed } changes, or null.
 // play: { control, seconds } for a control that can run by itself.
 // press: { name: { title, act(values, numbers, data, model) } }: more buttons; act returns what changes.
-export function explorable({ title, controls, compute, describe, draw, point, play, press = {} }) {
+// begin(model): what changes as soon as the picture is shown, such as whether there is a kernel; may be a promise.
+export function explorable({ title, controls, compute, describe, draw, point, play, press = {}, begin }) {
   function render({ model, el }) {
     const id = `explorable-${++made}`, whole = defaults(controls);
     let values = { ...whole }, wrong = "", numbers, stage, frame = 0, running = 0, saving = 0;
@@ -292,10 +340,18 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
       playing.textContent = "Pause";
       running = setInterval(step, 1000 * play.seconds);
     });
-    const pressed = Object.values(press).map(({ title, act }) => {
-      const made = button(title, async () => change(await act(values, numbers, model.get("data"), model)));
-      return made;
-    });
+    const buttons = Object.fromEntries(Object.entries(press).map(([name, { title, act }]) => {
+      const made = button(title, async () => {
+        if (made.ariaBusy === "true") return;
+        made.ariaBusy = "true";
+        change(await act(values, numbers, model.get("data"), model));
+        made.ariaBusy = "false";
+      });
+      return [name, made];
+    }));
+    const pressed = Object.values(buttons);
+    for (const [i, { enter }] of controls.filter(({ kind }) => kind !== "hidden").entries())
+      if (enter) rows[i].field.addEventListener("keydown", ({ key }) => key === "Enter" && buttons[enter].click());
     const reset = button("Reset", () => {
       stop();
       change(whole);
@@ -361,6 +417,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
     stop();
     take(model.get("values"));
     show();
+    if (begin) Promise.resolve(begin(model)).then((changes) => change(changes, { save: false }));
     return () => {
       stop();
       clearTimeout(saving);

@@ -1,0 +1,94 @@
+"""Lesson 9: a prompt is read once, its state is saved and brought back; with a kernel, a prompt of one's own."""
+
+import io
+from functools import cache
+
+import numpy as np
+import traitlets
+
+from refimpl import State, decode_step, forward, retention_chunkwise
+from refimpl.sampling import draw
+from refimpl.training.text import encode
+from refimpl.weights import load_pretrained, pretrained_card
+
+from .explorable import Explorable
+
+LENGTH, LONGEST = 64, 200  # bytes that are written, and of the longest prompt
+TEMPERATURE, SEED = 0.7, 0
+BACK = ("all", "unplaced", "nothing")  # what is brought back: state and position, the state alone, neither
+
+load = cache(load_pretrained)
+
+
+class Prompt(Explorable):
+    """Both lanes write on from the same prompt; one reads it again, the other brings its saved state back. Press Play, then
+    bring back less than everything. With a kernel, type a prompt of your own."""
+
+    module = "prompt"
+
+    request = traitlets.Dict().tag(sync=True)  # {"id"} asks whether there is a kernel, {"id", "prompt"} to write on
+    reply = traitlets.Dict().tag(sync=True)  # {"id", "error"}: the error as a sentence, "" if there is none
+
+    @classmethod
+    def course_data(cls):
+        """{"recorded": prompts with what was written on, see `write_on`}: a short one and two that were held out."""
+        passage = pretrained_card()["passage"]["text"].strip()
+        return {"recorded": [_recorded(text) for text in ("And the LORD said unto", passage[44:124], passage[44:233])]}
+
+    @traitlets.observe("request")
+    def _answer(self, change):
+        request, error = change["new"], ""
+        if "prompt" in request:
+            try:
+                self.data = self.data | {"own": write_on(request["prompt"])}
+            except (TypeError, ValueError) as wrong:
+                error = f"{wrong}."
+        self.reply = {"id": request.get("id"), "error": error}
+
+
+@cache
+def _recorded(text):
+    return write_on(text)
+
+
+def write_on(text):
+    """What the shipped model writes after a prompt, as bytes: {"prompt", "again", *BACK, "size"}.
+
+    again: the prompt is read again; the others go on from a file, of which each brings another part back. size: of the
+    file, in bytes.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"The prompt must be a text, got {type(text).__name__}")
+    prompt = encode(text)
+    if not 1 <= len(prompt) <= LONGEST:
+        raise ValueError(f"The prompt must have 1 to {LONGEST} bytes, got {len(prompt)}")
+    params, config = load()
+    file = saved(*forward(params, prompt[None], config, retention=retention_chunkwise))
+    logits, kept = loaded(file)
+    every, again = forward(params, prompt[None], config, retention=retention_chunkwise)
+    layers = zip(again.layers, kept.layers, strict=True)
+    state = State(  # a row for reading again, and one for each of BACK
+        np.array([again.position, kept.position, 0, 0]),
+        tuple(np.concatenate([read, back, back, np.zeros_like(back)]) for read, back in layers),
+    )
+    logits, written = np.concatenate([every[:, -1], *[logits] * len(BACK)]), []
+    for uniform in np.random.default_rng(SEED).random(LENGTH):  # all rows draw alike
+        tokens = draw(logits, np.full(len(logits), uniform), TEMPERATURE)
+        written.append(tokens)
+        logits, state = decode_step(params, tokens, config, state)
+    rows = dict(zip(("again", *BACK), np.stack(written, axis=1).tolist(), strict=True))
+    return {"prompt": prompt.tolist(), "size": len(file)} | rows
+
+
+def saved(logits, state):
+    """The state after a prompt, its position and the logits of the next byte, as the bytes of a file."""
+    file = io.BytesIO()
+    np.savez(file, *state.layers, position=state.position, logits=logits[:, -1])
+    return file.getvalue()
+
+
+def loaded(file):
+    """(logits, state) of the bytes that `saved` returned."""
+    with np.load(io.BytesIO(file)) as arrays:
+        layers = tuple(arrays[name] for name in sorted(arrays.files) if name.startswith("arr_"))
+        return arrays["logits"], State(int(arrays["position"]), layers)
