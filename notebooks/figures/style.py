@@ -108,7 +108,7 @@ def future(ax, time):
 
 def write(ax, x, y, text, dark=False, **font):
     """A text centred at (x, y), white if the cell behind it is dark."""
-    ax.text(x, y, text, ha="center", va="center", color="white" if dark else INK, **font)
+    ax.text(x, y, text, **{"ha": "center", "va": "center", "color": "white" if dark else INK} | font)
 
 
 def cells(ax, array, text, dark, *, fontsize=9.0, **image):

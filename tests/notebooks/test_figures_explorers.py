@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum, trained
+from figures import mask, memory, norms, parallel, phase, scales, spectrum, trained
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
@@ -47,13 +47,6 @@ EXPLORERS = {
         {},
         {"time": 32768, "gamma": 1 - 2**-12},
         "float32, T = 32,768",
-    ),
-    "chunks": (
-        lambda *_: chunks.explorer(0.8, 12, 4, 4, 8),
-        {"size": "chunk size C", "decay": f"decay {GAMMA}"},
-        {"size": (1, 12)},
-        {"size": 6, "decay": 0.5},
-        "chunks of 6",
     ),
     "scales": (
         lambda *_: scales.explorer(5, 64, 256),
