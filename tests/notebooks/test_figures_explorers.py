@@ -14,8 +14,8 @@ TEXTS = {
 # By topic: the widget for some tokens, its labels, least and greatest values, a move, and words of the description then.
 EXPLORERS = {
     "memory": (
-        lambda q, k, v: memory.state_stepper(q, k, v, 0.5),
-        {"token": "token n", "decay": f"decay {GAMMA}"},
+        lambda q, k, v: memory.state_stepper({"a": q[0], "b": q[1]}, k, v, 0.5),
+        {"token": "token n", "decay": f"decay {GAMMA}", "asked": "ask for"},
         {"token": (0, 5), "decay": (0.05, 1.0)},
         {"token": 3},
         "Token 3",
