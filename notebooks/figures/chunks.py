@@ -1,86 +1,86 @@
-"""Lesson 6: the blocks of the chunkwise form, the masks that wrong programs apply, and what a chunk size costs."""
+"""Lesson 6: the blocks of the chunkwise form with the states between them, and the masks that wrong programs apply."""
 
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from refimpl import chunk_decays, decay_mask
+from refimpl import chunk_decays, decay_mask, retention_recurrent
 
-from .explorer import Explorer, slider
-from .style import BLUE, INK, LINES, ORANGE, PALE, cells, frame, new_picture, panels, styled
-
-
-def cost(time, chunk_size, key_dim, value_dim):
-    """What Eq. 7 costs for one head: (operations, numbers held).
-
-    Operations are those of the four matrix products of each chunk: a multiply-add counts as two, blocks of scores are
-    whole, a ragged tail has its own length. Numbers held at a time: one block of scores and one state.
-    """
-    lengths = [length for _, length in _spans(time, chunk_size)]
-    operations = sum(2 * c * c * (key_dim + value_dim) + 4 * c * key_dim * value_dim for c in lengths)
-    return operations, max(lengths, default=0) ** 2 + key_dim * value_dim
+from .style import BLUE, ORANGE, SIGNED, cells, frame, new_picture, panels, styled, write
 
 
 @styled
-def blocks(gamma, time, chunk_size, key_dim, value_dim):
-    """The mask in blocks with its xi and zeta, and the cost of every chunk size with this one marked.
+def blocks(k, v, gamma, chunk_size):
+    """The mask in blocks with its xi and zeta, and beside it the states that are handed from chunk to chunk.
 
-    gamma a number; T, C, K, V integers of at least 1. The axes are labelled blocks, xi, zeta, operations and memory.
+    k (T, K), v (T, V), gamma a number; chunks of at least 3 tokens leave room for the states. The axes are labelled
+    blocks, xi, zeta and states.
     """
-    spans, gammas = _spans(time, chunk_size), np.array([gamma], dtype=np.float64)
+    time, spans, gammas = len(k), _spans(len(k), chunk_size), np.array([gamma], dtype=np.float64)
     lengths = [length for _, length in spans]
     decays = [chunk_decays(gammas, length) for length in lengths]
     xi, zeta = (np.concatenate([each[part][0] for each in decays]) for part in (0, 1))
     mask = np.zeros((time, time))
     for start, length in spans:
         mask[start : start + length, start : start + length] = decay_mask(gammas, length)
+    ends = np.cumsum(lengths).tolist()
+    inputs = [x[None, None] for x in (k, k, v)]
+    states = {end: retention_recurrent(*(x[:, :, :end] for x in inputs), gammas)[1][0, 0] for end in ends}
 
-    sizes = np.arange(1, time + 1)
-    operations, held = np.array([cost(time, int(size), key_dim, value_dim) for size in sizes]).T
-    here = (operations[chunk_size - 1], held[chunk_size - 1])
-    tail = f", the last one of {lengths[-1]}" if lengths[-1] < chunk_size else ""
     said = (
-        f"{time} tokens in chunks of {chunk_size}: {len(lengths)} chunks{tail}, one after another. "
-        f"{here[0]:,} operations, {here[1]:,} numbers held, of which {key_dim * value_dim:,} are the state. "
-        f"γ = {gamma:g}: each chunk multiplies the old state by γ^{lengths[0]} = {gamma ** lengths[0]:.3f}."
+        f"{time} tokens in chunks of {', '.join(map(str, lengths))}, and the states after tokens "
+        f"{', '.join(map(str, ends))}. γ = {gamma:g}: a chunk multiplies the old state by γ^{lengths[0]} = "
+        f"{gamma ** lengths[0]:.3f}, adds its own writes times ζ, and the next chunk reads the sum times ξ."
     )
-    picture = new_picture(8.6, 4.5, said)
-    side, cell = 0.37 * 8.6 / 4.5, 0.37 / time
-    ax = picture.add_axes((0.06, 0.2, 0.37, side), label="blocks")
+    picture = new_picture(8.6, 5.3, said)
+    width, height = 0.46, 0.46 * 8.6 / 5.3
+    cell = width / time
+    ax = picture.add_axes((0.06, 0.185, width, height), label="blocks")
     _amounts(ax, mask)
-    for i, (start, length) in enumerate(spans):
+    for start, length in spans:
         _outline(ax, start, length)
-        if i:
+        if start:
             ax.add_patch(Rectangle((-0.5, start - 0.5), start, length, facecolor="#FBE9DC", edgecolor="none", zorder=0))
-            ax.text(start / 2 - 0.5, start + length / 2 - 0.5, f"$S_{{[{i}]}}$", ha="center", va="center", fontsize=10)
+            write(ax, start / 2 - 0.5, start + length / 2 - 0.5, f"reads $S_{{{start}}}$", color=ORANGE)
     ax.set(ylabel="token n", xticks=[])
-    ax.set_title("decays; blue: a block at once, orange: through a state", loc="left", fontsize=8.5)
-    ax = picture.add_axes((0.44, 0.2, cell, side), label="xi")
+    ax.set_title("blue: scores, all at once; orange: read from one state", loc="left", fontsize=9)
+    ax = picture.add_axes((0.06 + width + 0.01, 0.185, cell, height), label="xi")
     _amounts(ax, xi[:, None])
     ax.set(title="ξ", xticks=[], yticks=[])
-    ax = picture.add_axes((0.06, 0.13, 0.37, cell * 8.6 / 4.5), label="zeta")
+    ax = picture.add_axes((0.06, 0.185 - 1.2 * cell * 8.6 / 5.3, width, cell * 8.6 / 5.3), label="zeta")
     _amounts(ax, zeta[None, :])
     ax.set(xlabel="past token m", yticks=[])
-    picture.text(0.437, 0.13 + cell * 8.6 / 9, "ζ", va="center", fontsize=9.5)
+    picture.text(0.06 + width + 0.012, 0.185 - 0.75 * cell * 8.6 / 5.3, "ζ", va="center", fontsize=10)
 
-    costs = (("operations", operations, "operations", 0.6), ("memory", held, "numbers held", 0.13))
-    for style, (label, line, text, bottom), now in zip(LINES[:2], costs, here, strict=True):
-        ax = picture.add_axes((0.63, bottom, 0.34, 0.3), label=label)
-        ax.plot(sizes, line, **style)
-        ax.plot([chunk_size], [now], "o", color=INK, markersize=6)
-        ax.set(ylabel=text, ylim=(0, 1.1 * line.max()), title=f"{text} at C = {chunk_size}: {now:,}")
-        ax.grid(color=PALE)
-        ax.set_xticks(range(2, time + 1, 2))
-    ax.set_xlabel("chunk size C (tokens)")
+    ax = picture.add_axes((0.62, 0.185, 0.36, height), label="states")
+    ax.axis("off")
+    ax.set_title("the state, handed on", loc="left", fontsize=9)
+    _hand_over(ax, states, spans, gamma)
+    ax.set(xlim=(0, 0.36 / cell), ylim=(time - 0.5, -0.5))
     return picture
 
 
-def explorer(gamma, time, chunk_size, key_dim, value_dim):
-    """A widget that moves the chunk size and gamma of `blocks`."""
-    return Explorer(
-        lambda size, decay: blocks(decay, time, size, key_dim, value_dim),
-        size=slider("chunk size C", chunk_size, 1, time),
-        decay=slider("decay γ", gamma, 0.05, 1.0, 0.05),
-    )
+def _hand_over(ax, states, spans, gamma):
+    """Each state at the row where its chunk ends, with arrows: what it keeps, what is written, who reads it."""
+    limit, high, wide, left = np.abs(list(states.values())).max(), 2.2, 2.4, 3.2
+    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    under = 0.0  # where the state before ends
+    for start, length in spans:
+        end, middle = start + length, start + length / 2 - 0.5
+        top = end - 0.5 - high / 2 if end < len(spans) * spans[0][1] else end - 0.5 - high
+        state = states[end]
+        extent = (left, left + wide, top + high, top)
+        ax.imshow(state, cmap=SIGNED, vmin=-limit, vmax=limit, extent=extent, aspect="auto", clip_on=False)
+        for (row, column), value in np.ndenumerate(state):
+            x, y = left + (column + 0.5) * wide / state.shape[1], top + (row + 0.5) * high / state.shape[0]
+            write(ax, x, y, f"{value + 0.0:.1f}", abs(value) > 0.6 * limit, fontsize=8)
+        ax.text(left + wide + 0.2, top + high / 2, f"$S_{{{end}}}$", va="center", color=ORANGE, fontsize=11)
+        ax.annotate("", (left - 0.1, top + 0.35 * high), (0.1, middle), arrowprops=arrow | {"color": BLUE})
+        ax.text(0.15, middle - 0.25, "$\\mathbf{K}^T(\\mathbf{V}⊙ζ)$", va="bottom", color=BLUE, fontsize=8.5)
+        if start:
+            ax.annotate("", (left + wide / 2, top), (left + wide / 2, under), arrowprops=arrow)
+            words = f"× $γ^{{{length}}}$ = {gamma**length:.2f}"
+            ax.text(left + wide / 2 + 0.2, (top + under) / 2, words, va="center", color=ORANGE, fontsize=8.5)
+        under = top + high
 
 
 @styled
@@ -94,31 +94,6 @@ def masks(named, chunk_size):
         for span in _spans(len(mask), chunk_size):
             _outline(ax, *span)
         ax.set(title=name, xlabel="past token m", ylabel="token n" if ax is axes[0] else "")
-    return picture
-
-
-@styled
-def errors(measured, names):
-    """Relative errors as dots on a logarithmic axis. measured: {mistake: one share for each of the two names}."""
-    worst = ", ".join(f"{mistake} {100 * max(values):.2g} %" for mistake, values in measured.items())
-    said = f"Errors of each mistake, the larger one: {worst}."
-    picture = new_picture(7.8, 0.42 * len(measured) + 0.9, said, layout="constrained")
-    ax = picture.subplots()
-    looks = ({"marker": "o", "color": BLUE}, {"marker": "s", "color": ORANGE, "markerfacecolor": "white"})
-    for index, (name, look) in enumerate(zip(names, looks, strict=True)):
-        percent = [100 * values[index] for values in measured.values()]
-        ax.plot(percent, range(len(measured)), linestyle="", markersize=7, label=name, **look)
-        for row, value in enumerate(percent):
-            shift, side = ((9, 0), "left") if index == 0 else ((-9, 0), "right")
-            look = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 8}
-            ax.annotate(f"{value:.2g} %", (value, row), shift, **look)
-    ax.set_yticks(range(len(measured)), list(measured))
-    ax.set(xscale="log", xlabel="size of the error, in % of the size of the outputs")
-    ax.set(xlim=(20 * min(map(min, measured.values())), 300), ylim=(len(measured) - 0.5, -0.5))
-    ax.xaxis.set_major_formatter(lambda percent, _: f"{percent:g} %")
-    ax.grid(axis="y", color=PALE)
-    ax.set_axisbelow(True)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from refimpl import retention_recurrent
 
-from .explorer import Explorer, slider
+from .explorer import Explorer, choice, slider
 from .style import equation, heat, new_picture, panels, styled
 
 
@@ -64,10 +64,14 @@ def step_picture(q, k, v, gamma, n, names=None):
     return picture
 
 
-def state_stepper(q, k, v, gamma, names=None):
-    """A widget that steps through the tokens of one head. q, k (T, K), v (T, V), gamma a number, T names."""
+def state_stepper(asks, k, v, gamma, names=None, *, token=0):
+    """A widget that steps through the tokens of one head, from `token` on, and asks for what the reader chooses.
+
+    asks {name: key (K,)}, k (T, K), v (T, V), gamma a number, T names or None.
+    """
     return Explorer(
-        lambda token, decay: step_picture(q, k, v, decay, token, names),
-        token=slider("token n", min(2, len(k)), 0, len(k)),
+        lambda token, decay, asked: step_picture(np.tile(asks[asked], (len(k), 1)), k, v, decay, token, names),
+        token=slider("token n", token, 0, len(k)),
         decay=slider("decay γ", gamma, 0.05, 1.0, 0.05),
+        asked=choice("ask for", list(asks)),
     )

@@ -128,7 +128,7 @@ def future(ax, time):
 
 def write(ax, x, y, text, **font):
     """A text centred at (x, y)."""
-    ax.text(x, y, text, ha="center", va="center", **{"color": INK} | font)
+    ax.text(x, y, text, **{"ha": "center", "va": "center", "color": INK} | font)
 
 
 def cells(ax, array, text, *, fontsize=9.0, **image):

@@ -87,12 +87,15 @@ def test_step_picture_shows_one_step_of_eq_6(tokens, n):
         np.testing.assert_allclose(drawn["written"], np.outer(tokens[1][n - 1], tokens[2][n - 1]), atol=1e-12)
 
 
-def test_moving_token_and_decay_redraws_the_state(tokens):
-    stepper = memory.state_stepper(*tokens, GAMMA, names=("a", "b", "pear", "d", "e"))
-    for n, gamma in ((3, GAMMA), (5, GAMMA), (1, GAMMA), (0, GAMMA), (4, 1.0), (4, 0.05)):
+def test_moving_token_decay_and_question_redraws_the_state(tokens):
+    q, k, v = tokens
+    stepper = memory.state_stepper({"x": q[0], "y": q[1]}, k, v, GAMMA, ("a", "b", "pear", "d", "e"), token=2)
+    assert "Token 2 (b)" in stepper.words.value
+    for n, gamma, asked in ((3, GAMMA, "x"), (3, GAMMA, "y"), (5, GAMMA, "y"), (1, GAMMA, "x"), (0, GAMMA, "x"),
+                            (4, 1.0, "x"), (4, 0.05, "y")):  # fmt: skip
         before = stepper.screen.value
-        picture = stepper.move(token=n, decay=gamma)
-        out, state = oracle(tokens, gamma, n)
+        picture = stepper.move(token=n, decay=gamma, asked=asked)
+        out, state = oracle((np.tile(q["xy".index(asked)], (len(k), 1)), k, v), gamma, n)
         np.testing.assert_allclose(images(picture)["state"], state, atol=1e-12)
         assert stepper.screen.value == picture.html() != before
         assert f"Token {n}" in stepper.words.value
@@ -101,7 +104,7 @@ def test_moving_token_and_decay_redraws_the_state(tokens):
 
 
 def test_where_no_widget_can_be_shown_there_is_its_picture_in_the_same_size(tokens):
-    stepper = memory.state_stepper(*tokens, GAMMA)
+    stepper = memory.state_stepper({"x": tokens[0][0]}, *tokens[1:], GAMMA)
     picture = stepper.move(token=3)
     shown = stepper._repr_mimebundle_()
     assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id

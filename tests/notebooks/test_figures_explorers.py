@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figures import chunks, memory, trained
+from figures import memory, trained
 
 GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
 TEXTS = {
@@ -13,18 +13,11 @@ TEXTS = {
 # By topic: the widget for some tokens, its labels, least and greatest values, a move, and words of the description then.
 EXPLORERS = {
     "memory": (
-        lambda q, k, v: memory.state_stepper(q, k, v, 0.5),
-        {"token": "token n", "decay": f"decay {GAMMA}"},
+        lambda q, k, v: memory.state_stepper({"a": q[0], "b": q[1]}, k, v, 0.5),
+        {"token": "token n", "decay": f"decay {GAMMA}", "asked": "ask for"},
         {"token": (0, 5), "decay": (0.05, 1.0)},
         {"token": 3},
         "Token 3",
-    ),
-    "chunks": (
-        lambda *_: chunks.explorer(0.8, 12, 4, 4, 8),
-        {"size": "chunk size C", "decay": f"decay {GAMMA}"},
-        {"size": (1, 12)},
-        {"size": 6, "decay": 0.5},
-        "chunks of 6",
     ),
     "trained": (
         lambda *_: trained.writer(TEXTS, length=20, longest=30),
