@@ -40,7 +40,7 @@ def blocks(k, v, gamma, chunk_size):
         _outline(ax, start, length)
         if start:
             ax.add_patch(Rectangle((-0.5, start - 0.5), start, length, facecolor="#FBE9DC", edgecolor="none", zorder=0))
-            write(ax, start / 2 - 0.5, start + length / 2 - 0.5, f"reads $S_{{{start}}}$", color=ORANGE)
+            write(ax, start / 2 - 0.5, start + length / 2 - 0.5, f"reads $S_{{{start}}}$")
     ax.set(ylabel="token n", xticks=[])
     ax.set_title("blue: scores, all at once; orange: read from one state", loc="left", fontsize=9)
     ax = picture.add_axes((0.06 + width + 0.01, 0.185, cell, height), label="xi")
@@ -72,7 +72,7 @@ def _hand_over(ax, states, spans, gamma):
         ax.imshow(state, cmap=SIGNED, vmin=-limit, vmax=limit, extent=extent, aspect="auto", clip_on=False)
         for (row, column), value in np.ndenumerate(state):
             x, y = left + (column + 0.5) * wide / state.shape[1], top + (row + 0.5) * high / state.shape[0]
-            write(ax, x, y, f"{value + 0.0:.1f}", abs(value) > 0.6 * limit, fontsize=8)
+            write(ax, x, y, f"{value + 0.0:.1f}", fontsize=8)
         ax.text(left + wide + 0.2, top + high / 2, f"$S_{{{end}}}$", va="center", color=ORANGE, fontsize=11)
         ax.annotate("", (left - 0.1, top + 0.35 * high), (0.1, middle), arrowprops=arrow | {"color": BLUE})
         ax.text(0.15, middle - 0.25, "$\\mathbf{K}^T(\\mathbf{V}⊙ζ)$", va="bottom", color=BLUE, fontsize=8.5)

@@ -24,7 +24,6 @@ if chromium() is None:
 # A lesson, and the label of the slider in its widget that is moved.
 LESSONS = {
     "01_memory_as_a_recurrence": "token n",
-    "06_chunkwise": "chunk size C",
 }
 
 
