@@ -2,15 +2,10 @@
 
 import numpy as np
 import pytest
-from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum, trained
+from figures import chunks, mask, memory, norms, parallel, phase, scales, spectrum
 
 GAMMA, TIMES, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 DIVISORS = {"one": np.ones(5), "two": np.arange(1.0, 6.0)}
-TEXTS = {
-    (prompt, temperature): (np.frombuffer(prompt + b"x" * 30, np.uint8), np.array([np.nan] * 2 + [cost] * 30))
-    for prompt in (b"ab", b"cd")
-    for temperature, cost in ((0.0, 1.0), (0.7, 3.0))
-}
 # By topic: the widget for some tokens, its labels, least and greatest values, a move, and words of the description then.
 EXPLORERS = {
     "memory": (
@@ -68,13 +63,6 @@ EXPLORERS = {
         {},
         {"eps": 1e-4, "scale": 0.1},
         "eps 0.0001, input times 0.1",
-    ),
-    "trained": (
-        lambda *_: trained.writer(TEXTS, length=20, longest=30),
-        {"prompt": "prompt", "temperature": "temperature", "length": "bytes to write"},
-        {"length": (10, 30)},
-        {"prompt": b"cd", "temperature": 0.7, "length": 10},
-        "Temperature 0.7, 10 bytes",
     ),
 }
 
