@@ -79,7 +79,7 @@ def heads(rise, error, windows, rows):
     cells(
         ax,
         rise,
-        "{:.3f}".format,
+        lambda value: f"{round(value, 3) + 0.0:.3f}",
         lambda value: value > dark,
         cmap=AMOUNT,
         norm=LogNorm(least, most, clip=True),
@@ -98,14 +98,17 @@ def heads(rise, error, windows, rows):
 
 
 @styled
-def bars(x, y, error, *, xlabel, ylabel, description, ticks=None):
-    """Measured values with their standard errors. x, y, error (N,); x is logarithmic; ticks: names of the N values."""
+def bars(x, y, error, *, xlabel, ylabel, description, level=None):
+    """Measured values with their standard errors. x, y, error (N,); x is logarithmic; level: a dashed line."""
     picture = new_picture(6.6, 3.0, description, layout="constrained")
     ax = picture.subplots()
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.errorbar(x, y, error, color=LINES[0]["color"], marker="o", markersize=4, capsize=3, linewidth=1.2)
+    if level is not None:
+        ax.axhline(level, **LINES[1] | {"linewidth": 1.2})
+        ax.text(x[-1], level, f"{level:g}", color=LINES[1]["color"], va="bottom", ha="right")
     ax.set_xscale("log", base=2)
-    ax.set_xticks(x, ticks or [f"{value:,}" for value in x])
+    ax.set_xticks(x, [f"{value:,}" for value in x])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)

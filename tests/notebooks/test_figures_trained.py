@@ -80,12 +80,14 @@ def test_a_text_without_letters_is_drawn():
 
 
 def test_heads_writes_what_each_head_costs_and_its_error():
-    rise, error = np.array([[0.1, -0.001, 0.3], [0.02, 0.5, 0.25]]), np.full((2, 3), 0.0123)
+    rise, error = np.array([[0.1, -0.001, 0.3], [0.02, 0.5, -0.0001]]), np.full((2, 3), 0.0123)
     picture = trained.heads(rise, error, np.array([32.0, 128.4, 512.0]), ["layer 1", "all layers"])
     (ax,) = picture.axes
     np.testing.assert_array_equal(ax.images[0].get_array(), rise)
     assert ax.images[0].get_clim() == (0.005, 0.5)
-    assert [text.get_text() for text in ax.texts] == [f"{value:.3f} ± 0.012" for value in rise.ravel()]
+    assert [text.get_text() for text in ax.texts] == [
+        f"{value} ± 0.012" for value in ("0.100", "-0.001", "0.300", "0.020", "0.500", "0.000")
+    ]
     assert texts(ax.get_xticklabels()) == ["0\n32", "1\n128", "2\n512"]
     assert texts(ax.get_yticklabels()) == ["layer 1", "all layers"]
     assert "the most in row all layers, head 1: 0.50" in picture.description
@@ -93,7 +95,7 @@ def test_heads_writes_what_each_head_costs_and_its_error():
 
 def test_bars_reach_one_standard_error_up_and_down():
     x, y, error = np.array([2, 4, 8]), np.array([3.0, 0.5, 0.1]), np.array([0.3, 0.1, 0.2])
-    picture = trained.bars(x, y, error, xlabel="c", ylabel="bits", description="d")
+    picture = trained.bars(x, y, error, xlabel="c", ylabel="bits", description="d", level=0.25)
     (ax,) = picture.axes
     (container,) = ax.containers
     line, _, (drawn,) = container.lines
@@ -102,3 +104,4 @@ def test_bars_reach_one_standard_error_up_and_down():
     assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "c", "bits")
     assert texts(ax.get_xticklabels()) == ["2", "4", "8"]
     assert picture.description == "d"
+    assert [list(each.get_ydata()) for each in ax.lines if each.get_linestyle() == "--"] == [[0.25, 0.25]]
