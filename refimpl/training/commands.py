@@ -52,7 +52,7 @@ def facts(
     processes: Annotated[int, typer.Option(min=1, help="passages measured at once, each on one core")] = 2,
     out: Annotated[Path, typer.Option(help="file to write", parser=path)] = FACTS,
 ):
-    """Measure what the shipped model does with its past: how far back, by which heads; 6 minutes on two idle cores."""
+    """Measure what the shipped model does with its past: how far back, by which heads; some minutes on two cores."""
     console = Console()
     found = measure(corpus, passages, processes, lambda rows: track(rows, "passages", passages, console=console))
     write_atomically(out, json.dumps(found) + "\n")
