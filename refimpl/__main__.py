@@ -1,4 +1,4 @@
-"""python -m refimpl: how far the forms of retention are apart, what they cost, and a model trained and sampled in NumPy."""
+"""python -m refimpl: how far the forms of retention are apart, what they cost, and a model trained, sampled and measured in NumPy."""
 
 import typer
 
@@ -7,7 +7,7 @@ from .cli import Version, run
 from .compare import compare
 from .conformance.commands import conformance
 from .generate import generate
-from .training.commands import train
+from .training.commands import facts, train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,7 +19,7 @@ def default(context: typer.Context, version: Version = False):
         compare()
 
 
-for command in (compare, train, generate, bench, conformance):
+for command in (compare, train, generate, bench, conformance, facts):
     app.command()(command)
 
 if __name__ == "__main__":

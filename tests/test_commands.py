@@ -44,7 +44,7 @@ COMMANDS = dict(pair for name, app in PROGRAMS.items() for pair in leaves(name, 
 
 def test_no_command_is_lost():
     words = {
-        "refimpl": "compare train generate bench conformance",
+        "refimpl": "compare train generate bench conformance facts",
         "gpu": "train sweep study generate bench report export",
         "exercises": "list check release grade",
     }

@@ -1,12 +1,11 @@
-"""Lesson 9: which bytes surprise a trained model, what it writes, and which heads it needs."""
+"""Lesson 9: which bytes surprise a trained model, which heads it needs, and how much of its past."""
 
 import numpy as np
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LogNorm
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
 from matplotlib.textpath import TextPath
 
-from .explorer import Explorer, choice, slider
 from .style import INK, LINES, PALE, SHARE, cells, new_picture, styled
 
 COLUMNS = 92  # characters in a row
@@ -58,67 +57,52 @@ def shown(token):
     return "¶" if token == 10 else chr(token) if 32 <= token < 127 else "·"
 
 
-def writer(samples, length, longest):
-    """A widget that shows stored texts. samples: {(prompt, temperature): (tokens (N,), bits (N,))}.
-
-    The first N - longest bytes are the prompt; their bits are NaN. Sliders choose the prompt, the temperature and how
-    many of the written bytes are shown, at first `length`.
-    """
-    prompts, temperatures = (list(dict.fromkeys(key[i] for key in samples)) for i in (0, 1))
-
-    def draw(prompt, temperature, length):
-        tokens, bits = (row[: len(row) - longest + length] for row in samples[prompt, temperature])
-        said = (
-            f"Temperature {temperature:.1f}, {length} bytes after the prompt in bold, {np.nanmean(bits):.2f} bits each"
-        )
-        return surprise(tokens, bits, description=f"{said}: {''.join(map(shown, tokens))}")
-
-    return Explorer(
-        draw,
-        prompt=choice("prompt", {repr(prompt): prompt for prompt in prompts}),
-        temperature=choice("temperature", {f"{value:.1f}": value for value in temperatures}),
-        length=slider("bytes to write", length, 10, longest, 10),
-    )
-
-
 @styled
-def heads(rise, windows, rows):
-    """Rise of the loss without a head, in bits per byte, as a heat map. rise (N, H), windows (H,), rows: N names."""
+def heads(rise, error, windows, rows):
+    """Bits per byte that each missing head costs, with the standard error, as a heat map on a logarithmic scale.
+
+    rise, error (N, H); windows (H,), the half-lives or other lengths of the heads in bytes; rows: N names.
+    """
     row, head = np.unravel_index(rise.argmax(), rise.shape)
-    most = rise[row, head]
+    least, most = 0.005, rise[row, head]
     said = (
         f"Bits per byte that each missing head costs, {len(rows)} rows by {rise.shape[1]} heads; the most in row "
         f"{rows[row]}, head {head}: {most:.2f}."
     )
-    picture = new_picture(0.85 * rise.shape[1] + 2.2, 0.42 * len(rows) + 1.15, said, layout="constrained")
+    picture = new_picture(1.15 * rise.shape[1] + 1.6, 0.42 * len(rows) + 1.15, said, layout="constrained")
     ax = picture.subplots()
-    # A third of the cells cost less than a hundredth of the most: a root spreads their shades.
-    cells(ax, rise, "{:.3f}".format, norm=PowerNorm(1 / 3, 0, most, clip=True), aspect="auto")
+    cells(
+        ax,
+        rise,
+        lambda value: f"{round(value, 3) + 0.0:.3f}",
+        norm=LogNorm(least, most, clip=True),
+        aspect="auto",
+    )
+    for text, value in zip(ax.texts, error.ravel(), strict=True):
+        text.set_text(f"{text.get_text()} ± {value:.3f}")
     ax.set_xticks(range(len(windows)), [f"{h}\n{window:,.0f}" for h, window in enumerate(windows)])
     ax.set_yticks(range(len(rows)), rows)
     ax.axhline(len(rows) - 1.5, color=INK, linewidth=1.2)
-    ax.set(xlabel="head h, and its effective window in tokens", title="bits per byte more without the head")
+    ax.set(
+        xlabel="head h, and its effective window in bytes",
+        title="bits per byte more without the head, ± standard error",
+    )
     return picture
 
 
 @styled
-def past(contexts, bits, everything, window):
-    """Bits per byte against how much past the model may see, and its window of training. contexts, bits (N,)."""
-    best = int(np.argmin(bits))
-    said = (
-        f"Bits per byte against the past that the model may see: {bits[0]:.2f} with {contexts[0]} bytes, least with "
-        f"{contexts[best]:,} ({bits[best]:.2f}), {bits[-1]:.2f} with {contexts[-1]:,}, {everything:.2f} with all. It was "
-        f"trained on windows of {window:,} bytes."
-    )
-    picture = new_picture(6.6, 3.2, said, layout="constrained")
+def bars(x, y, error, *, xlabel, ylabel, description, level=None):
+    """Measured values with their standard errors. x, y, error (N,); x is logarithmic; level: a dashed line."""
+    picture = new_picture(6.6, 3.0, description, layout="constrained")
     ax = picture.subplots()
-    ax.plot(contexts, bits, "o", **LINES[0], markersize=4, label="the newest c to 2c bytes")
-    ax.plot([contexts[best]], [bits[best]], "o", color=INK, markersize=9, fillstyle="none", label="the least of these")
-    ax.axhline(everything, **LINES[3], label="all of the past")
-    ax.axvline(window, **LINES[1], linewidth=1.3, label="window of training")
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.errorbar(x, y, error, color=LINES[0]["color"], marker="o", markersize=4, capsize=3, linewidth=1.2)
+    if level is not None:
+        ax.axhline(level, **LINES[1] | {"linewidth": 1.2})
+        ax.text(x[-1], level, f"{level:g}", color=LINES[1]["color"], va="bottom", ha="right")
     ax.set_xscale("log", base=2)
-    ax.set_xticks(contexts, [f"{c:,}" for c in contexts])
-    ax.set(xlabel="c (bytes)", ylabel="bits per byte")
+    ax.set_xticks(x, [f"{value:,}" for value in x])
+    ax.minorticks_off()
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3)
     return picture

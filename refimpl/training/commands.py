@@ -1,5 +1,6 @@
-"""The command `python -m refimpl train`."""
+"""The commands `python -m refimpl train` and `facts`."""
 
+import json
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import track
 
 from ..cli import exit_when_stopped, path, say, with_options
+from ..files import write_atomically
+from .facts import FACTS, measure
 from .settings import run_config
 from .train import TrainConfig
 from .train import train as train_model
@@ -40,3 +44,16 @@ def train(
         f"{'Numba' if pair else 'NumPy'} kernels; log and weights: {out}",
         console,
     )
+
+
+def facts(
+    corpus: Annotated[str, typer.Option(help="the corpus of the shipped model")] = "kjv + data/sotu",
+    passages: Annotated[int, typer.Option(min=2, help="passages of the held-out text, evenly spread")] = 40,
+    processes: Annotated[int, typer.Option(min=1, help="passages measured at once, each on one core")] = 2,
+    out: Annotated[Path, typer.Option(help="file to write", parser=path)] = FACTS,
+):
+    """Measure what the shipped model does with its past: how far back, by which heads; some minutes on two cores."""
+    console = Console()
+    found = measure(corpus, passages, processes, lambda rows: track(rows, "passages", passages, console=console))
+    write_atomically(out, json.dumps(found) + "\n")
+    say(f"{passages} passages of {found['span']:,} bytes: {out}", console)

@@ -2,14 +2,9 @@
 
 import numpy as np
 import pytest
-from figures import memory, trained
+from figures import memory
 
-GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
-TEXTS = {
-    (prompt, temperature): (np.frombuffer(prompt + b"x" * 30, np.uint8), np.array([np.nan] * 2 + [cost] * 30))
-    for prompt in (b"ab", b"cd")
-    for temperature, cost in ((0.0, 1.0), (0.7, 3.0))
-}
+GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 # By topic: the widget for some tokens, its labels, least and greatest values, a move, and words of the description then.
 EXPLORERS = {
     "memory": (
@@ -18,13 +13,6 @@ EXPLORERS = {
         {"token": (0, 5), "decay": (0.05, 1.0)},
         {"token": 3},
         "Token 3",
-    ),
-    "trained": (
-        lambda *_: trained.writer(TEXTS, length=20, longest=30),
-        {"prompt": "prompt", "temperature": "temperature", "length": "bytes to write"},
-        {"length": (10, 30)},
-        {"prompt": b"cd", "temperature": 0.7, "length": 10},
-        "Temperature 0.7, 10 bytes",
     ),
 }
 

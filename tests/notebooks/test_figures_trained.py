@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from figures import trained
-from figures.style import INK, SHARE
-from legible import CONTRAST, contrast, turned
-from matplotlib.colors import to_rgb, to_rgba
-from plotted import axes, check_line, numbers, texts
+from figures.style import INK
+from matplotlib.colors import to_rgba
+from plotted import axes, check_line, texts
 
 
 def text_of(picture):
@@ -56,14 +55,15 @@ def test_characters_stand_in_their_cells():
         assert column + 0.7 < inside.max() < column + 1
 
 
-def test_given_bytes_are_bold_and_all_letters_dark():
+def test_given_bytes_are_bold_and_dark_cells_have_white_letters():
     patches = axes(trained.surprise(TOKENS, BITS, description="d"))["text"].patches
-    assert "A $" in {patch.get_label().strip() for patch in patches}
-    assert {patch.get_facecolor() for patch in patches} == {to_rgba(INK)}
-    ink = SHARE(1.0)[:3], to_rgb(INK)
-    assert (
-        min(contrast(*ink), contrast(*map(turned, ink))) >= CONTRAST
-    )  # on the darkest cell; paths are no texts to `legible`
+    looks = {patch.get_label().strip(): patch.get_facecolor() for patch in patches}
+    assert looks["A $"] == to_rgba(INK)
+    for patch in patches:
+        row = 1 - round(patch.get_path().get_extents().y0 // trained.LEADING)
+        places = [row * trained.COLUMNS + i for i, character in enumerate(patch.get_label()) if character != " "]
+        white = patch.get_facecolor() == to_rgba("white")
+        assert all((BITS[n] > 4) == white for n in places)  # NaN > 4 is False
 
 
 @pytest.mark.parametrize(("token", "want"), [(65, "A"), (10, "¶"), (200, "·"), (0, "·"), (36, "$")])
@@ -79,45 +79,29 @@ def test_a_text_without_letters_is_drawn():
     assert picture.png().startswith(b"\x89PNG")
 
 
-def test_moving_the_writer_shows_another_text():
-    samples = {
-        (prompt, temperature): (
-            np.frombuffer((prompt + letter * 30).encode(), np.uint8),
-            np.concatenate([np.full(2, np.nan), np.full(30, cost)]),
-        )
-        for prompt in ("ab", "cd")
-        for temperature, letter, cost in ((0.0, "x", 1.0), (0.7, "y", 3.0))
-    }
-    widget = trained.writer(samples, length=20, longest=30)
-    said = "Temperature 0.0, 20 bytes after the prompt in bold, 1.00 bits each: ab" + 20 * "x"
-    assert widget.picture.description == said
-    picture = widget.move(prompt="cd", temperature=0.7, length=10)
-    assert "".join(text_of(picture).values()) == "cd" + "y" * 10
-    np.testing.assert_array_equal(axes(picture)["text"].images[0].get_array().compressed(), np.full(10, 3.0))
-
-
-def test_heads_writes_what_each_head_costs():
-    rise = np.array([[0.1, -0.001, 0.3], [0.02, 0.5, 0.25]])
-    picture = trained.heads(rise, np.array([32.0, 128.4, 512.0]), ["layer 1", "all layers"])
+def test_heads_writes_what_each_head_costs_and_its_error():
+    rise, error = np.array([[0.1, -0.001, 0.3], [0.02, 0.5, -0.0001]]), np.full((2, 3), 0.0123)
+    picture = trained.heads(rise, error, np.array([32.0, 128.4, 512.0]), ["layer 1", "all layers"])
     (ax,) = picture.axes
     np.testing.assert_array_equal(ax.images[0].get_array(), rise)
-    assert ax.images[0].get_clim() == (0, 0.5)
-    assert numbers(ax) == {(i, h): f"{value:.3f}" for (i, h), value in np.ndenumerate(rise)}
+    assert ax.images[0].get_clim() == (0.005, 0.5)
+    assert [text.get_text() for text in ax.texts] == [
+        f"{value} ± 0.012" for value in ("0.100", "-0.001", "0.300", "0.020", "0.500", "0.000")
+    ]
     assert texts(ax.get_xticklabels()) == ["0\n32", "1\n128", "2\n512"]
     assert texts(ax.get_yticklabels()) == ["layer 1", "all layers"]
     assert "the most in row all layers, head 1: 0.50" in picture.description
 
 
-def test_past_marks_the_least_and_the_window_of_training():
-    contexts, bits = np.array([2, 4, 8, 16]), np.array([3.0, 2.5, 2.0, 2.25])
-    picture = trained.past(contexts, bits, 2.125, 12)
+def test_bars_reach_one_standard_error_up_and_down():
+    x, y, error = np.array([2, 4, 8]), np.array([3.0, 0.5, 0.1]), np.array([0.3, 0.1, 0.2])
+    picture = trained.bars(x, y, error, xlabel="c", ylabel="bits", description="d", level=0.25)
     (ax,) = picture.axes
-    curve, least, everything, window = ax.lines
-    check_line(curve, contexts, bits)
-    check_line(least, [8], [2.0])
-    assert list(everything.get_ydata()) == [2.125, 2.125]
-    assert list(window.get_xdata()) == [12, 12]
-    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "c (bytes)", "bits per byte")
-    assert len({line.get_linestyle() for line in (curve, everything, window)}) == 3  # told apart without colour
-    assert "least with 8 (2.00), 2.25 with 16, 2.12 with all" in picture.description
-    assert "trained on windows of 12 bytes" in picture.description
+    (container,) = ax.containers
+    line, _, (drawn,) = container.lines
+    check_line(line, x, y)
+    np.testing.assert_allclose([segment[:, 1] for segment in drawn.get_segments()], np.stack([y - error, y + error], 1))
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "c", "bits")
+    assert texts(ax.get_xticklabels()) == ["2", "4", "8"]
+    assert picture.description == "d"
+    assert [list(each.get_ydata()) for each in ax.lines if each.get_linestyle() == "--"] == [[0.25, 0.25]]
