@@ -1,6 +1,5 @@
 """Every widget of the course: labelled controls with bounds, and a picture and a description that follow them."""
 
-import numpy as np
 import pytest
 from figures import memory
 
