@@ -1,12 +1,12 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make lab: open the course.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint format figures clean
+.PHONY: help demo test lab explorables lint format figures clean
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -34,7 +34,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 figures: $(READY)
-	cd notebooks && ../$(BIN)/python -m figures
+	cd notebooks && ../$(BIN)/python -m explorables stills && ../$(BIN)/python -m explorables film
+
+explorables: $(READY)
+	cd notebooks && ../$(BIN)/python -m explorables page ../explorables.html
 
 # The larger corpus beside the Bible: 233 State of the Union addresses, public domain, 11 MB.
 data/sotu:

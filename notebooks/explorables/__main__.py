@@ -8,7 +8,7 @@ import typer
 
 from refimpl.files import write_atomically
 
-from . import EXPLORABLES
+from . import EXPLORABLES, Forms
 from .explorable import HERE
 from .node import picture
 from .page import page
@@ -33,6 +33,18 @@ def stills(folder: Annotated[Path, typer.Argument(help="where the SVG files and 
         for name, text in ((f"{cls.module}.svg", drawn["svg"]), (f"{cls.module}.txt", drawn["words"])):
             write_atomically(folder / name, text + "\n")
     print(f"{folder}: {', '.join(cls.module for cls in EXPLORABLES)}")
+
+
+@app.command("film")
+def film_command(
+    out: Annotated[Path, typer.Argument(help="the PNG file to write")] = HERE.parent / "images" / "three_forms.png",
+):
+    """Film the three forms, token by token: the moving picture of README.md."""
+    from .film import film
+
+    tokens = len(Forms.course_data()["q"])
+    write_atomically(out, film(Forms, [{"n": n, "m": max(n - 4, 1)} for n in range(1, tokens + 1)]))
+    print(f"{out}: {tokens} frames, {out.stat().st_size / 1e3:.0f} kB")
 
 
 @app.command()

@@ -3,8 +3,6 @@
 `style` holds what all pictures share, `explorer` the widget; each other module holds the pictures of one topic. They
 compute as little as they can, with refimpl. Tests read the plotted arrays back and find axes by their labels
 (`figure.axes[i].get_label()`).
-
-`python -m figures` draws the figure of the README.
 """
 
 from .explorer import Explorer, choice, slider

@@ -14,14 +14,13 @@ from xml.etree import ElementTree
 import figures
 import numpy as np
 import pytest
-from figures import forms, memory, style
-from figures.__main__ import main
+from figures import memory, style
 from legible import CONTRAST, contrast, turned
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from paths import NOTEBOOKS
 from PIL import Image
-from plotted import axes, check_line, images, numbers, oracle, texts
+from plotted import check_line, images, numbers, oracle, texts
 
 GAMMA = 0.5
 
@@ -109,54 +108,6 @@ def test_where_no_widget_can_be_shown_there_is_its_picture_in_the_same_size(toke
     shown = stepper._repr_mimebundle_()
     assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id
     assert shown["text/html"] == picture.html() == stepper.screen.value
-
-
-def test_three_forms_draws_one_function_three_ways(amounts):
-    picture = forms.three_forms(*amounts, gamma=0.75, chunk_size=2)
-    want = [oracle(amounts, 0.75, n)[0] for n in range(1, 7)]
-    for form in ("parallel", "recurrent", "chunkwise"):
-        np.testing.assert_allclose(images(picture)[f"{form} output"].T, want, atol=1e-12)
-    assert 0 <= picture.difference < 1e-12
-    assert any(f"{picture.difference:.1e}" in text for text in texts(picture.texts))
-
-
-def test_three_forms_draws_matrix_states_and_blocks(amounts):
-    q, k, _ = amounts
-    drawn = axes(forms.three_forms(*amounts, gamma=0.75, chunk_size=2))
-    states = [oracle(amounts, 0.75, n)[1] for n in range(1, 7)]
-    scores = np.array([[0.75 ** (n - m) * q[n] @ k[m] if n >= m else 0 for m in range(6)] for n in range(6)])
-
-    matrix = drawn["parallel"].images[0].get_array()
-    np.testing.assert_allclose(matrix.filled(0), scores, atol=1e-12)
-    np.testing.assert_array_equal(matrix.mask, np.triu(np.ones((6, 6), dtype=bool), 1))  # the future is left out
-
-    chain = [image.get_array() for image in drawn["recurrent"].images]
-    np.testing.assert_allclose(chain, states, atol=1e-12)
-
-    block, carried = drawn["chunkwise"].images[0::2], drawn["chunkwise"].images[1::2]
-    for index, image in enumerate(block):
-        part = slice(2 * index, 2 * index + 2)
-        np.testing.assert_allclose(image.get_array().filled(0), scores[part, part], atol=1e-12)
-        assert image.get_extent() == [2 * index, 2 * index + 2, 2 * index + 2, 2 * index]
-    np.testing.assert_allclose([image.get_array() for image in carried], [states[1], states[3]], atol=1e-12)
-
-
-def test_three_forms_reports_a_form_that_disagrees(amounts, monkeypatch):
-    right = forms.retention_chunkwise
-    monkeypatch.setattr(forms, "retention_chunkwise", lambda *args, **kw: (right(*args, **kw)[0] + 0.5, None))
-    assert forms.three_forms(*amounts, gamma=0.75, chunk_size=2).difference == pytest.approx(0.5)
-
-
-def test_main_writes_the_same_bytes_twice(tmp_path, capsys):
-    path, written = tmp_path / "three_forms.png", []
-    for _ in range(2):
-        main(tmp_path)
-        written.append(path.read_bytes())
-    assert written[0] == written[1]
-    assert written[0].startswith(b"\x89PNG")
-    assert b"tEXt" not in written[0]  # no date, no version
-    assert b"tIME" not in written[0]
-    assert "largest difference" in capsys.readouterr().out
 
 
 def test_a_picture_shows_itself_with_a_description(tokens):
