@@ -105,8 +105,9 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
         return label(x + (column + 0.5) * cell, y - 12, column + 1, { ...muted, ...look });
       }).join("");
   };
+  // Dashed where token m is the future of token n.
   const pair = ({ x, y }) =>
-    frame(x + (m - 1) * cell, y + (n - 1) * rowHeight, cell, rowHeight, "purple", { "stroke-width": 4 });
+    frame(x + (m - 1) * cell, y + (n - 1) * rowHeight, cell, rowHeight, "purple", seen ? { "stroke-width": 4 } : dashed);
   const stateTile = (state, x, y, colour, { width: w, height } = tile) => {
     const place = { x, y: y - height / 2, cell: height / state.length, cellWidth: w / state[0].length };
     return heat(colours, state, { ...place, write: false, fill: shade("orange", full) }) +
@@ -120,7 +121,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
     const named = across > 36 && free !== n - 1
       ? label(x + across / 2, middle(free, y), `in S_{${start}}`, { colour: colours.orange, size: 14, ...halo }) : "";
     return grid(corner, (row, column) => column <= row) + rest + named +
-      frame(x, y + (n - 1) * rowHeight, n * cell, rowHeight, "ink") + (seen ? pair(corner) : "");
+      frame(x, y + (n - 1) * rowHeight, n * cell, rowHeight, "ink") + pair(corner);
   };
   const chain = ({ x, y }) => {
     const left = x + writeAt, at = x + stateAt, centre = at + tile.width / 2, plus = (left + tile.width + at) / 2;
@@ -150,7 +151,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
       const alone = end - before === 1; // no room for words below the tile
       const region = alone && !mine ? "" : frame(x, top, before * cell, (end - before) * rowHeight, "orange", edged);
       const older = entered && !written, fades = i ? way(older, [centre, middles[i] + half], [centre, level - half]) +
-        words(older, centre + 9, (middles[i] + level) / 2, `×γ${raised(size)}`) : "";
+        (size === 1 ? "" : words(older, centre + 9, (middles[i] + level) / 2, `×γ${raised(size)}`)) : "";
       const wrote = way(written, [from, top - 4], [Math.min(right, at + 18), level - half]);
       const name = label(right + 6, level + 13, `S_{${before}}`, { colour: colours.orange, size: 14, at: "start" });
       return region + wrote + fades + (edge - right > 8 ? reading(mine, [right + 2, level], [edge - 2, level]) : "") +
@@ -159,7 +160,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
     const outlines = ends.map((end, i) => [x + i * size * cell, y + i * size * rowHeight, end - i * size])
       .map(([left, top, side]) => frame(left, top, side * cell, side * rowHeight, "blue", { "stroke-width": 1.2 }));
     return grid(corner, (row, column) => column <= row && column >= row - (row % size)) +
-      outlines.join("") + held.join("") + (seen && inside ? pair(corner) : "") +
+      outlines.join("") + held.join("") + (inside ? pair(corner) : "") +
       frame(x + start * cell, y + (n - 1) * rowHeight, (n - start) * cell, rowHeight, "ink");
   };
 

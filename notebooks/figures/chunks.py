@@ -40,6 +40,7 @@ def blocks(k, v, gamma, chunk_size):
         _outline(ax, start, length)
         if start:
             ax.add_patch(Rectangle((-0.5, start - 0.5), start, length, facecolor="#FBE9DC", edgecolor="none", zorder=0))
+            ax.plot((-0.5, start - 0.5), (start - 0.5, start - 0.5), color=ORANGE, linewidth=1.2, linestyle="--")
             write(ax, start / 2 - 0.5, start + length / 2 - 0.5, f"reads $S_{{{start}}}$")
     ax.set(ylabel="token n", xticks=[])
     ax.set_title("blue: scores, all at once; orange: read from one state", loc="left", fontsize=9)
@@ -76,6 +77,7 @@ def _hand_over(ax, states, spans, gamma):
         ax.text(left + wide + 0.2, top + high / 2, f"$S_{{{end}}}$", va="center", color=ORANGE, fontsize=11)
         ax.annotate("", (left - 0.1, top + 0.35 * high), (0.1, middle), arrowprops=arrow | {"color": BLUE})
         ax.text(0.15, middle - 0.25, "$\\mathbf{K}^T(\\mathbf{V}⊙ζ)$", va="bottom", color=BLUE, fontsize=8.5)
+        ax.text(0.15, middle - 1.05, f"tokens {start + 1} to {end}:", va="bottom", color=BLUE, fontsize=8.5)
         if start:
             ax.annotate("", (left + wide / 2, top), (left + wide / 2, under), arrowprops=arrow)
             words = f"× $γ^{{{length}}}$ = {gamma**length:.2f}"

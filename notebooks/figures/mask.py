@@ -1,7 +1,7 @@
 """Lesson 5: where entries of the decay mask go wrong, and which of them can be dropped."""
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.patches import Patch
 
 from .style import AMOUNT, FAINT, INK, LINES, PALE, new_picture, panels, styled, write
@@ -131,7 +131,7 @@ def near_tiles(gammas, time, size, threshold):
     """The mask in tiles of size x size, a map for each head: kept, below `threshold` everywhere, or future.
 
     gammas (H,), T a multiple of size. The axes are labelled head 0, head 1 ...; a map is (T/size, T/size) and holds
-    the largest entry of each tile. The colour bar is labelled colours. `picture.kept` lists how many tiles each head keeps.
+    the largest entry of each tile, on a logarithmic scale. The colour bar is labelled colours. `picture.kept` lists how many tiles each head keeps.
     """
     count = time // size
     first = np.arange(count) * size
@@ -143,11 +143,11 @@ def near_tiles(gammas, time, size, threshold):
     picture = new_picture(9.6, 2.9, f"Of {causal} tiles of {size} x {size} entries that are not all future, {said}.")
     picture.kept = kept.tolist()
     labels = [f"head {head}" for head in range(len(kept))]
-    axes = panels(picture, labels, left=0.06, right=0.91, bottom=0.17, top=0.8, wspace=0.25)
+    axes = panels(picture, labels, left=0.06, right=0.88, bottom=0.17, top=0.8, wspace=0.25)
     for head, ax in enumerate(axes):
         shown = np.ma.masked_less(largest[head], threshold)
         ax.set_facecolor(FAINT)
-        image = ax.imshow(shown, cmap=AMOUNT, vmin=0, vmax=1, extent=(0, time, time, 0))
+        image = ax.imshow(shown, cmap=AMOUNT, norm=LogNorm(threshold, 1), extent=(0, time, time, 0))
         ax.plot([0, time], [0, time], color=INK, linewidth=0.8)
         ax.text(0.96, 0.93, "future", transform=ax.transAxes, ha="right", va="top", fontsize=8, color=INK)
         if kept[head] < 0.8 * causal:
@@ -157,7 +157,7 @@ def near_tiles(gammas, time, size, threshold):
         ax.set(xlim=(0, time), ylim=(time, 0), xlabel="past token m", ylabel="token n" if head == 0 else "")
         _corners(ax, 0, time, labels=head == 0)
         ax.spines[:].set_color(PALE)
-    bar = picture.colorbar(image, cax=picture.add_axes((0.935, 0.17, 0.012, 0.63), label="colours"), ticks=[0, 0.5, 1])
+    bar = picture.colorbar(image, cax=picture.add_axes((0.905, 0.17, 0.012, 0.63), label="colours"))
     bar.set_label("largest entry of a tile", fontsize=8)
     return picture
 

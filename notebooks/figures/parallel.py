@@ -4,7 +4,7 @@ import numpy as np
 
 from refimpl import decay_mask
 
-from .style import FAINT, INK, ORANGE, PALE, SIGNED, bare, equation, frame, future, new_picture, number, styled, write
+from .style import INK, ORANGE, PALE, SIGNED, bare, equation, frame, future, new_picture, number, styled, write
 
 
 @styled
@@ -86,7 +86,7 @@ def two_pictures(q, k, v, gamma, n, m=0):
     axes["values"].set_xticks(np.arange(v.shape[1]) + 0.5, range(1, v.shape[1] + 1))
     axes["values"].set_xlabel("value channel")
     _tiles(axes["parts"], np.where(mask[:, :, None, None] > 0, parts, np.nan), limit, 1, 8)
-    _past(axes["parts"], n, past)
+    _past(axes["parts"], n, past, inset=0.13)  # clear of the plus signs
     _tiles(axes["states"], states, limit, 1, 8)
     frame(axes["states"], 0.11, n - 0.89, 0.78, 0.78, *((INK, 1.6) if m else (ORANGE, 2.8)))
     for row in range(1, time):
@@ -94,8 +94,7 @@ def two_pictures(q, k, v, gamma, n, m=0):
         axes["states"].annotate("", (0.22, row + 0.12), (0.22, row - 0.12), arrowprops=arrow)
         axes["states"].text(0.32, row, "×γ + kᵀv", va="center", fontsize=8)
         for column in range(1, row + 1):
-            ground = {"facecolor": FAINT, "edgecolor": "none", "pad": 0.5}
-            axes["parts"].text(column, row + 0.5, "+", ha="center", va="center", fontsize=11, bbox=ground, zorder=9)
+            axes["parts"].text(column, row + 0.5, "+", ha="center", va="center", fontsize=11, zorder=9)
     say(2.5, 4.6, "Parallel picture", 12, weight="bold")
     say(7.3, 4.6, "Recurrent picture", 12, weight="bold")
     say(3.22, 2.8, "×", 15)
@@ -127,14 +126,14 @@ def _tiles(ax, matrices, limit, gap, size):
         frame(ax, column + right, row + down, 1 - 2 * right, 1 - 2 * down, PALE, 0.8)
 
 
-def _past(ax, n, past):
-    """A triangle: the future in grey, row n framed in black, its cells `past` in orange."""
+def _past(ax, n, past, inset=0.0):
+    """A triangle: the future in grey, row n framed in black, its cells `past` in orange, `inset` from their sides."""
     time = round(ax.get_ylim()[0])
     future(ax, time)
     ax.set_xticks(np.arange(time) + 0.5, range(1, time + 1))
     ax.set_xlabel("past token m")
     frame(ax, 0, n - 1, n, 1, INK, 1.6)
-    frame(ax, past.start, n - 1, past.stop - past.start, 1, ORANGE, 2.8)
+    frame(ax, past.start + inset, n - 1, past.stop - past.start - 2 * inset, 1, ORANGE, 2.8)
 
 
 def _formula(label, n, m, query, weights, v):

@@ -64,7 +64,11 @@ def test_both_sides_read_the_same_term_and_frame_it(tokens, n, m):
     np.testing.assert_allclose(drawn["read left"][0], want, atol=1e-12)
     np.testing.assert_allclose(drawn["read right"][0], want, atol=1e-12)
     cells = (m - 1, n - 1, 1, 1) if m else (0, n - 1, n, 1)
-    assert frames(picture, "weights") == frames(picture, "parts") == [cells]
+    assert frames(picture, "weights") == [cells]
+    (x, y, width, height), *others = frames(picture, "parts")  # narrower, clear of the plus signs
+    assert not others
+    assert (y, height) == cells[1::2]
+    assert (x + width / 2, width) == pytest.approx((cells[0] + cells[2] / 2, cells[2]), abs=0.3)
     assert frames(picture, "values") == [(0, cells[0], V, cells[2])]  # the same tokens m, now downwards
     for number in want:
         assert picture.description.count(f"{number:.3g}") >= 2
