@@ -31,13 +31,15 @@ export function compute({ written, model, batch, share, wide }, { sizes }) {
   };
 }
 
+const many = (n) => (n < 1e6 ? count(n, "token") : `${format(n / 1e6, 3)} million tokens`);
+
 export function describe({ tokens, texts, cache, state, times, equal, full }, { model }, { sizes }) {
   const { dim, layers } = sizes[model], larger = cache > state ? "cache" : "state";
   const both = cache === state ? "Both are equal now" : `The ${larger} is ${format(times, 2)} times as large`;
-  const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${count(full, "token")}`;
+  const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${many(full)}`;
   const often = texts === 1 ? "" : ` of each of ${texts} texts`;
   return `With ${layers} layers of width ${whole(dim)}, a Transformer has filled a cache of ${bytes(cache)} after ` +
-    `${count(tokens, "token")}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +
+    `${many(tokens)}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +
     `equal at ${count(equal, "token")}. To write one more token a model reads all of this memory once, so the same numbers ` +
     `say what a token costs. ${place}.`;
 }
@@ -65,7 +67,7 @@ export function draw(stage, { tokens, cache, state, equal, full, from, to }) {
   const dashed = { "stroke-width": 1.2, "stroke-dasharray": "3 4" };
   const dot = (at, size, r, fill, more) => h("circle", { cx: x(at), cy: y(size), r, fill, ...more });
   const gpu = line([[frame.left, y(GPU)], [right, y(GPU)]], colours.muted, dashed) +
-    label(frame.left + 8, y(GPU) - 10, "80 GB: one GPU", { colour: colours.muted, size: 12, at: "start" }) +
+    label(frame.left + 8, y(GPU) + (y(GPU) < frame.top + 24 ? 12 : -10), "80 GB: one GPU", { colour: colours.muted, size: 12, at: "start" }) +
     (full >= 1 && full <= 10 ** MOST ? dot(full, GPU, 3.5, colours.muted) : "");
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, late = equal > 3000;
   const beside = { ...ink, ...halo, at: late ? "end" : "start" };

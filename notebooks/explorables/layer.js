@@ -68,15 +68,15 @@ export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas,
 // What a step shows: { name, matrix }; paired: two stand side by side; isState: it has no row for each token.
 function shown(numbers, step, form, x) {
   const { q, k, v, turnedQ, turnedK, weights, states, retained, normed, merged, gateIn, gate, gated, out } = numbers;
-  const all = weights.map((matrix, i) => ({ name: `weights, γ_{${i + 1}}`, matrix, paired: true }));
-  const kept = states.map((matrix, i) => ({ name: `S, γ_{${i + 1}}`, matrix, paired: true, isState: true }));
+  const all = weights.map((matrix, i) => ({ name: `weights, γ_{${i}}`, matrix, paired: true }));
+  const kept = states.map((matrix, i) => ({ name: `S, γ_{${i}}`, matrix, paired: true, isState: true }));
   const both = (...tensors) => tensors.map(([name, matrix]) => ({ name, matrix, paired: true }));
   return [
     [{ name: "X", matrix: x }],
     [...both(["Q", q], ["K", k]), { name: "V", matrix: v }],
     both(["Q, turned", turnedQ], ["K, turned, /√K", turnedK]),
-    [...(form === "parallel" ? all : kept), { name: "o of head 1, of head 2", matrix: merge(retained) }],
-    [{ name: "normed head 1, head 2", matrix: merge(normed) }],
+    [...(form === "parallel" ? all : kept), { name: "o of head 0, of head 1", matrix: merge(retained) }],
+    [{ name: "normed head 0, head 1", matrix: merge(normed) }],
     [{ name: "Y", matrix: merged }],
     [{ name: "X W_{G}", matrix: gateIn }, { name: "swish of it", matrix: gate }],
     [{ name: "gate ⊙ Y", matrix: gated }],
@@ -105,7 +105,7 @@ function layout({ width, narrow }) {
   };
   const half = (head, level, step, text) =>
     ({ step, x: at(0) - 0.11 * side + head * 0.365 * side, y: y(level), width: 0.355 * side, text });
-  const heads = [0, 1].map((head) => half(head, 3, 3, `retention, γ_{${head + 1}}`));
+  const heads = [0, 1].map((head) => half(head, 3, 3, `retention, γ_{${head}}`));
   const boxes = [
     over(0, 3, 0, 0, "X"), ...["W_{Q}", "W_{K}", "W_{V}"].map((name, i) => over(i, i, 1, 1, name)),
     over(3, 3, 1, 6, "W_{G}"),
@@ -153,7 +153,7 @@ function diagram(stage, step, form, { x, w_q, w_v, gammas }) {
   });
   const kept = label(left, y(6) + HIGH / 2, `kept between tokens: S, ${heads}×${keys}×${values}`,
     { colour: colours.orange, at: "start", weight: 600 });
-  const decays = gammas.map((gamma, i) => `γ_{${i + 1}} = ${format(gamma)}`).join(", ");
+  const decays = gammas.map((gamma, i) => `γ_{${i}} = ${format(gamma)}`).join(", ");
   return [
     ...flows, ...drawn, form === "recurrent" ? kept : "", label(left, y(7) - 16, decays, muted),
     label(left, y(7) + 2, `T = ${TIME}, d = ${d}, H = ${heads}, K = ${keys}, V = ${values}`, muted),

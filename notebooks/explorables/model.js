@@ -44,13 +44,13 @@ export function describe(numbers, { n, step, form }) {
   const { shapes, parameters, total, mixing, kept, cache, crossing, guesses, since } = numbers;
   const [byte, p] = guesses[LAYERS];
   const memory = form === "parallel"
-    ? `In each block all bytes meet in ${thousands(mixing)} weights, and for the next byte all are read again`
+    ? `In each block all bytes meet in ${thousands(mixing)} weights of pairs, and for the next byte all are read again`
     : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the ` +
       `text; a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
   const same = STAGES[since + 1], shape = shapes[step].join(" × ");
   return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; had it ended ` +
     `earlier, it would expect the same from ${same} on. What leaves “${STAGES[step]}” has the shape ${shape}; ` +
-    `${thousands(parameters[step])} of ${thousands(total)} parameters are there. ${memory}.`;
+    `it has ${parameters[step] ? thousands(parameters[step]) : "none"} of the ${thousands(total)} parameters. ${memory}.`;
 }
 
 const PITCH = 46, HIGH = 30, TOP = 92, BYTE = 9;
@@ -95,7 +95,7 @@ function tower(stage, { shapes, parameters, mixing, guesses, next }, { n, step, 
   const title = (x, words, colour, at) => label(x, TOP - 18, words, { colour, size: 12, at, weight: 600 });
   const titles = [
     title(columns.parameters, "parameters", colours.muted, "end"),
-    title(columns.mixing, whole ? "weights" : "state", meeting, "end"),
+    title(columns.mixing, whole ? (narrow ? "pairs" : "weights of pairs") : "state", meeting, "end"),
     title(columns.guess, narrow ? "its guess" : "its guess so far", colours.muted, "start"),
   ];
   // The likeliest byte, and its probability as a bar; the byte that was written is green and ticked.

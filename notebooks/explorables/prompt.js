@@ -19,8 +19,8 @@ export const controls = [
 
 // Each lane takes one step a byte, read or written. kept, again: { read, written, text } of the lane that brings a state
 // back and of the one that reads again, text to its end; steps: how many each takes to its end; agree[i]: whether byte i
-// is the same in both; same: how many are, of the `both` that both have written, and all_same of all; first: the first
-// that differs, or -1; size: of the saved file in bytes.
+// is the same in both; same: how many are, of the `both` that both have written; first: the first that differs, or
+// -1; size: of the saved file in bytes.
 export function compute({ prompt, back, step }, { recorded, own }) {
   const record = prompt === "own" ? (own ?? recorded[1]) : recorded[prompt], time = record.prompt.length;
   const agree = record.again.map((token, i) => token === record[back][i]);
@@ -30,7 +30,7 @@ export function compute({ prompt, back, step }, { recorded, own }) {
   const again = { read: Math.min(step, time), written: done, text: record.again };
   const both = Math.min(kept.written, again.written);
   return {
-    prompt: record.prompt, size: record.size, agree, both, same: number(agree.slice(0, both)), all_same: number(agree),
+    prompt: record.prompt, size: record.size, agree, both, same: number(agree.slice(0, both)),
     first: agree.indexOf(false), kept, again, steps: { kept: agree.length, again: time + agree.length },
   };
 }
@@ -43,10 +43,11 @@ const BACK = { all: "its state and position", unplaced: "its state without the p
 
 const RECORDED = { here: "Recorded; type a prompt of your own, the kernel writes on.", none: "Recorded: no kernel here." };
 
-export function describe({ prompt, size, agree, kept, again, all_same, first }, values, { own }) {
+export function describe({ prompt, size, agree, kept, again, both, same, first }, values, { own }) {
   const { back, kernel, problem, prompt: chosen } = values, here = RECORDED[kernel];
   const source = chosen !== "own" ? here : own ? "Your prompt." : `${here} You have no prompt yet, so another is shown.`;
-  const outcome = all_same === agree.length ? `All ${agree.length} bytes written are the same in both lanes`
+  const outcome = both === 0 ? "Nothing can be compared yet"
+    : same === both ? `All ${both} bytes that both have written are the same`
     : `From written byte ${first + 1} on the lanes part: ${LOST[back]}`;
   return `${problem || source} The prompt has ${count(prompt.length, "byte")}; its saved state is a file of ` +
     `${bytes(size)}, whatever the length. One lane brings back ${BACK[back]}: ${kept.read} bytes read, ` +

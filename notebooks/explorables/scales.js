@@ -60,36 +60,42 @@ export function describe({ lag, windows, snr, right, best, possible, best_window
 
 const SIDE = 8; // pixels of the picture in a row
 
-function tile(colours, values, x, y, size, frame) {
-  const cell = size / SIDE;
+// wrong(i): whether pixel i has the wrong sign; it gets a dot.
+function tile(colours, values, x, y, size, { frame = null, wrong = () => false } = {}) {
+  const cell = size / SIDE, dot = 0.34 * cell;
   const cells = values.map((value, i) =>
     box(x + (i % SIDE) * cell, y + Math.floor(i / SIDE) * cell, cell + 0.3, cell + 0.3, signed(colours, value, 1.8)));
-  return cells.join("") + box(x, y, size, size, "none", { stroke: frame ?? colours.line, "stroke-width": frame ? 4 : 1 });
+  const dots = values.map((_, i) => !wrong(i) ? "" : box(x + (i % SIDE + 0.5) * cell - dot / 2,
+    y + (Math.floor(i / SIDE) + 0.5) * cell - dot / 2, dot, dot, colours.ink, { rx: dot / 2, stroke: colours.paper, "stroke-width": 0.8 }));
+  return cells.join("") + dots.join("") + box(x, y, size, size, "none", { stroke: frame ?? colours.line, "stroke-width": frame ? 4 : 1 });
 }
 
 // Where things stand: the same for drawing and for the pointer.
 function layout({ width, narrow }) {
-  const columns = narrow ? 4 : 8, pitch = (width - 8) / columns, size = Math.min(pitch - 14, 84), tall = size + 74;
+  const columns = narrow ? 4 : 8, pitch = (width - 8) / columns, size = Math.min(pitch - 14, 84), tall = size + 88;
   const top = 84, chart = top + (HEADS / columns) * tall + 34;
   const frame = { left: 44, top: chart, width: width - 64, height: narrow ? 150 : 170 };
   return { columns, pitch, size, tall, top, frame, x: scale([1, 2 ** LATEST], [44, width - 20], { log: true }) };
 }
 
 export function draw(stage, numbers, values, { picture, noise }) {
-  const { width, narrow, colours } = stage, { lag, windows, snr, reads, best, lags, curves, covered } = numbers;
+  const { width, narrow, colours } = stage, { lag, windows, snr, reads, right, best, lags, curves, covered } = numbers;
   const { columns, pitch, size, tall, top, frame, x } = layout(stage), equal = best.length === HEADS;
+  const drawnNoise = noise.slice(0, Math.min(lag, 32)), each = (width - 130) / 32; // a square a token, 32 at most
   const story = tile(colours, picture, 12, 22, 48) + label(12, 10, "written", { colour: colours.ink, at: "start", size: 12 }) +
-    noise.slice(0, 32).map((value, i) => box(70 + (i * (width - 130)) / 32, 38, (width - 130) / 32 - 1, 16, signed(colours, value, 3))).join("") +
-    label(70, 24, `${count(lag, "token")} of noise follow`, { colour: colours.muted, at: "start" }) +
-    label(width - 54, 46, "now", { colour: colours.ink, at: "start", weight: 600 }) +
-    label(70, 68, narrow ? "Reads now, signal to noise" : "What each head reads now, brought to one size; S/N: signal to noise", { colour: colours.ink, at: "start" });
+    drawnNoise.map((value, i) => box(70 + i * each, 38, each - 1, 16, signed(colours, value, 3))).join("") +
+    label(70, 24, `${count(lag, "token")} of noise follow${lag > 32 ? "; 32 are drawn" : ""}`, { colour: colours.muted, at: "start" }) +
+    label(70 + drawnNoise.length * each + 6, 46, "now", { colour: colours.ink, at: "start", weight: 600 }) +
+    label(70, 68, narrow ? "What each head reads now; dots: wrong" : "What each head reads now, brought to one size. A dot: a pixel of the wrong sign", { colour: colours.ink, at: "start" });
   const heads = reads.map((read, h) => {
     const left = 4 + (h % columns) * pitch + (pitch - size) / 2, y = top + Math.floor(h / columns) * tall, middle = left + size / 2;
     const chosen = !equal && best.includes(h), look = { colour: chosen ? colours.green : colours.ink, size: 12, weight: chosen ? 700 : 400 };
     return label(middle, y + 8, chosen ? (narrow ? `${h}: best` : `head ${h}: best`) : `head ${h}`, look) +
-      tile(colours, read, left, y + 18, size, chosen ? colours.green : null) +
+      tile(colours, read, left, y + 18, size,
+        { frame: chosen ? colours.green : null, wrong: (i) => read[i] * picture[i] <= 0 }) +
       label(middle, y + size + 30, `${narrow ? "w" : "window"} ${brief(windows[h])}`, look) +
-      label(middle, y + size + 46, `S/N ${heard(snr[h])}`, { ...look, colour: chosen ? colours.green : colours.muted });
+      label(middle, y + size + 46, `S/N ${heard(snr[h])}`, { ...look, colour: chosen ? colours.green : colours.muted }) +
+      label(middle, y + size + 62, `${right[h]} of ${read.length}`, { ...look, colour: chosen ? colours.green : colours.muted });
   });
   const y = scale([0, 1.08], [frame.top + frame.height, frame.top]);
   const bells = curves.map((curve, h) => {

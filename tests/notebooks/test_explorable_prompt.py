@@ -77,7 +77,6 @@ def test_numbers_are_counts_of_the_record():
             "agree": agree,
             "both": min(len(kept), len(again)),
             "same": sum(a == b for a, b in zip(kept, again, strict=False)),
-            "all_same": sum(agree),
             "first": agree.index(False) if False in agree else -1,
             "kept": {"read": 0, "written": len(kept), "text": record[now["back"]]},
             "again": {"read": min(step, time), "written": len(again), "text": record["again"]},
