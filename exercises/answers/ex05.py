@@ -73,7 +73,9 @@ MASK_MISTAKES = {
         "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
     ),
     "divides two powers": (
-        _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag[:, :1] / gamma ** lag[:, 0]))),
+        _strict(
+            _mask_by(lambda gamma, lag: np.tril(gamma ** np.arange(len(lag))[:, None] / gamma ** np.arange(len(lag))))
+        ),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
     ),
     "an infinite lag for the future": (

@@ -445,6 +445,30 @@ RECALL = problem(
     },
 )
 
+
+def _snr_by(recall):
+    """Both ratios with the share of another `recall_shares`."""
+    return _snr_with(share=lambda gamma, lag, time: recall(np.array([gamma]), lag, time)[0][:, 0])
+
+
+# Mistakes of problem 3 in the share of one head: they spoil problem 4 too, and are named there as well.
+_OF_ONE_HEAD = {
+    one.name: (one.function, one.message)
+    for one in RECALL.wrong_answers
+    if one.name
+    in (
+        "one token too many",
+        "one token too few",
+        "lags from 1 to T",
+        "among the heads",
+        "among the lags asked for",
+        "the root of the share",
+        "leaves out the newest",
+        "signal to noise",
+        "one lag too far",
+    )
+}
+
 SNR = problem(
     recall_snr,
     ("predicted", "measured"),
@@ -512,6 +536,7 @@ SNR = problem(
             _snr_with(ratio=lambda weight, noise: weight / np.mean(np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
             "measured takes a root for each text: take one mean square over texts and entries, then the root",
         ),
+        **{name: (_snr_by(wrong), message) for name, (wrong, message) in _OF_ONE_HEAD.items()},
         "forgets K": (
             _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share))),
             "predicted leaves out K: two random keys overlap by 1/K in the mean square, so SNR^2 = K r / (1 - r)",
