@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head
-from .recurring import float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 RETURNS = ("out", "state")
 
@@ -51,6 +51,11 @@ def _step_with(write=lambda gamma, state, new: gamma * state + new, read=lambda 
     return step
 
 
+def _dot_product(q, k, v, gamma, state):
+    state = gamma * state + k.T @ v
+    return q @ state, state
+
+
 def _transposes(q, k, v, gamma, state):
     state = gamma * state + v[:, None] * k
     return q @ state, state
@@ -72,6 +77,11 @@ def _loop_with(step=retention_step, *, hand_on=True, first=lambda K, V: np.zeros
         return out, state
 
     return loop
+
+
+def _loses_the_new_state(q, k, v, gamma, state):
+    start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    return _loop_with(hand_on=False)(q, k, v, gamma, state)[0], start
 
 
 def _returns_too_early(q, k, v, gamma, state):
@@ -108,6 +118,13 @@ def _starts_at_the_first_flag(q, k, v, gamma, state, first):
     rest = (x[start:] for x in (q, k, v))
     out[start:], state = retention_documents(*rest, gamma, empty, first[start:])
     return out, state
+
+
+def _clears_in_place(q, k, v, gamma, state, first):
+    answer = retention_documents(q, k, v, gamma, state, first)
+    if state is not None and first[:1].any():  # a later token finds a state of the function's own
+        state[...] = 0.0
+    return answer
 
 
 def _documents_in_place(q, k, v, gamma, state, first):
@@ -154,6 +171,10 @@ STEP_MISTAKES = {
     "writes without an outer product": (
         lambda q, k, v, gamma, state: (q @ (gamma * state + k * v), gamma * state + k * v),
         "you wrote k * v, entry by entry: k_n^T v_n is a table, k as a column times v as a row, or np.outer(k, v)",
+    ),
+    "multiplies two rows to a number": (
+        _dot_product,
+        "k.T is k itself for a row of one axis, so k.T @ v is a number or an error: take np.outer(k, v)",
     ),
     "swaps q and k": (
         lambda q, k, v, gamma, state: retention_step(k, q, v, gamma, state),
@@ -282,6 +303,11 @@ LOOP = problem(
             _loop_with(hand_on=False),
             "you start every token from the same state: hand the state of each token on to the next",
         ),
+        "loses the new state": (
+            _loses_the_new_state,
+            "you drop the state that a step returns: give it the name `state`, so that the next token and the caller get it",
+        ),
+        **asks_whether_true(retention_loop),
         "computes with None": (
             _loop_with(first=lambda K, V: None),
             "you computed with state = None: None means a state of zeros, of shape (K, V); make it before the loop",
@@ -392,6 +418,11 @@ DOCUMENTS = problem(
             _documents_in_place,
             "you changed the caller's state in place (as *= and += do): make a new array",
         ),
+        "clears in place": (
+            _clears_in_place,
+            "you cleared the caller's state in place (state[...] = 0, or state *= 0): make a new array of zeros",
+        ),
+        **asks_whether_true(retention_documents),
         **swaps(retention_documents, "out", "state"),
     },
 )

@@ -5,7 +5,7 @@ from numpy.linalg import eigvals, inv, matrix_power
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head
-from .recurring import float32_arrays, keeps_arguments, swaps
+from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps
 
 # Solutions.
 
@@ -117,6 +117,7 @@ UNROLLED_MISTAKES = {
         ),
         "you add the term of S_0 once for each token m: it stands outside that sum, once in each output",
     ),
+    **asks_whether_true(unrolled),
     "computes with None": (
         lambda q, k, v, A, state: unrolled(q, k, v, A, np.array(None) if state is None else state),
         "you computed with state = None: None means a state of zeros, which adds nothing",
@@ -165,12 +166,24 @@ ABSORB_MISTAKES = {
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k.copy()),
         "you left k as it was: Lambda^-1 stands beside k^T and goes into it",
     ),
+    "takes the rows of k for columns": (
+        _absorb_by(lambda q, basis: q @ basis, lambda k, basis: inv(basis) @ k),
+        "you multiplied Lambda^-1 by k, whose rows are keys: it takes columns, so transpose k before and after",
+    ),
+    "solves for the rows of k as columns": (
+        _absorb_by(lambda q, basis: q @ basis, lambda k, basis: np.linalg.solve(basis, k)),
+        "you solved Lambda X = k, but the rows of k are the keys: solve for k.T, and transpose the result",
+    ),
     "returns keys as columns": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: inv(basis) @ k.T),
         "your k has a column per token: transpose Lambda^-1 k^T back, so that each row is a key, shape (T, K)",
     ),
     **swaps(absorb, "q", "k"),
 }
+
+
+# A wrong `absorb` spoils problem 3 too, and is named there as well.
+_OF_BOTH = {name: one for name, one in ABSORB_MISTAKES.items() if name != "swaps what it returns"}
 
 
 def _diagonal_with(
@@ -195,6 +208,7 @@ def _diagonal_with(
 
 
 DIAGONAL_MISTAKES = {
+    **mapped(lambda change: _diagonal_with(change=change), _OF_BOTH),
     "decays columns": (
         _diagonal_with(step=lambda decays, inner, k, v: decays * inner + k[:, None] * v),
         "you multiplied column j of the state by a_j: a belongs to the rows, diag(a) S is decays[:, None] * S",
@@ -235,6 +249,7 @@ DIAGONAL_MISTAKES = {
         _diagonal_with(enter=lambda basis, state: 0 * state),
         "you ignored the state passed in: only None means zero",
     ),
+    **asks_whether_true(diagonal_recurrence, at=5),
     **swaps(diagonal_recurrence, "out", "state"),
 }
 
@@ -282,6 +297,18 @@ POLAR_MISTAKES = {
         _of_eigenvalue(np.abs, lambda x: -np.angle(x)),
         "your theta is negative: of the two eigenvalues take the one with 0 <= theta <= pi",
     ),
+    "counts all the way round": (
+        _of_eigenvalue(np.abs, lambda x: -np.angle(x) % (2 * np.pi)),
+        "your theta is above pi: of the two eigenvalues take the one that does not lie below the real axis",
+    ),
+    "loses the quadrant, with a sign": (
+        _of_eigenvalue(np.abs, lambda x: np.arctan(x.imag / x.real)),
+        "your angle is the arctan of a quotient, which is negative above pi/2: take np.angle or np.arctan2",
+    ),
+    "returns both eigenvalues": (
+        lambda A: (np.abs(eigvals(A)), np.angle(eigvals(A))),
+        "you returned both eigenvalues of each matrix: one of the pair is enough, and the shape is (N,)",
+    ),
     "counts in degrees": (
         _of_eigenvalue(np.abs, lambda x: np.angle(x, deg=True)),
         "your theta is in degrees: radians are wanted",
@@ -311,6 +338,10 @@ NEXT_MISTAKES = {
     "goes on with one power": (
         lambda reads, count: reads[3] * (reads[3] / reads[2]) ** np.arange(1, count + 1),
         "you went on with the last ratio, as one eigenvalue would: two are at work, and the ratio changes",
+    ),
+    "goes on with the first ratio": (
+        lambda reads, count: reads[3] * (reads[1] / reads[0]) ** np.arange(1, count + 1),
+        "you went on with the first ratio, as one eigenvalue would: two are at work, and the ratio changes",
     ),
     "goes on in a straight line": (
         lambda reads, count: reads[3] + (reads[3] - reads[2]) * np.arange(1, count + 1),

@@ -155,6 +155,10 @@ ROTATE_MISTAKES = {
         _tiles_the_angles,
         "you repeated the row of angles (tile): both channels of a pair take one angle, theta_0 twice, then theta_1 twice",
     ),
+    "computes in float32": (
+        _rotate_by(angles=lambda x, theta, offset: _rounds_the_angles(x.astype(np.float32), theta, offset)),
+        "you made theta or the positions float32: leave theta as it is and the positions integers, float64 is needed",
+    ),
     "rounds the angles to float32": (
         _rotate_by(angles=_rounds_the_angles),
         "you computed position * theta in float32, which is off by a visible angle far from 0: compute it in float64",

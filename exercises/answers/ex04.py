@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head, small_numbers
-from .recurring import float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 # Solutions.
 
@@ -62,6 +62,10 @@ WEIGHT_MISTAKES = {
     "leaves out the diagonal": (
         _times(lambda q, gamma: np.tril(_mask(q, gamma), -1)),
         "your mask is strict: a token sees itself, D_nn = 1",
+    ),
+    "does not mask": (
+        _times(lambda q, gamma: gamma ** _lag(q).astype(float)),
+        "you did not mask: above the diagonal, where m > n, D is 0",
     ),
     "sees the future": (
         _times(lambda q, gamma: gamma ** np.abs(_lag(q))),
@@ -161,6 +165,17 @@ RETENTION_MISTAKES = {
         _parallel_with(faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
         "xi is off by one: the first token already fades S_0 once, so its weight in the first output is gamma^1",
     ),
+    "counts tokens from 0": (
+        _parallel_with(
+            faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None],
+            whole=lambda gamma, time: gamma ** (time - 1.0),
+        ),
+        "you fade S_0 one step too few: the first token fades it already, so xi is gamma^1 ... gamma^T, and gamma^T is left",
+    ),
+    "fades the state once": (
+        _parallel_with(faded=lambda gamma, time: gamma, whole=lambda gamma, time: gamma),
+        "you faded S_0 by gamma once: each token fades it, so query n reads gamma^n of it, and gamma^T is left at the end",
+    ),
     "fades columns": (
         _parallel_with(faded=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)),
         "you gave the powers of gamma to the columns: xi has one for each token, make it a column of shape (T, 1)",
@@ -186,13 +201,14 @@ RETENTION_MISTAKES = {
         "zeta is off by one: the last token enters the state in full, its weight is gamma^0 = 1",
     ),
     "drops the state before": (
-        _parallel_with(whole=lambda gamma, time: 0.0 if time else 1.0),
+        _parallel_with(whole=lambda gamma, time: 0.0),
         "the state you return leaves out the one passed in: gamma^T of it is left",
     ),
     "fades the state before one token too few": (
         _parallel_with(whole=lambda gamma, time: gamma ** (time - 1.0)),
         "you faded S_0 by gamma^(T-1) in the new state: each of the T tokens has faded it, gamma^T is left",
     ),
+    **asks_whether_true(parallel_retention),
     "computes with None": (
         lambda q, k, v, gamma, state: parallel_retention(q, k, v, gamma, np.array(None) if state is None else state),
         "you computed with state = None: None means a state of zeros, which adds nothing",
@@ -244,6 +260,26 @@ def _mixes_the_decays(q, k, v, gamma, state, share):
     return mixed_retention(q, k, v, one, state, share)
 
 
+def _mixed_by(parallel):
+    """`mixed_retention` on another `parallel_retention`."""
+
+    def function(q, k, v, gamma, state, share):
+        befores = [None] * len(gamma) if state is None else state
+        pairs = [parallel(q, k, v, one, before) for one, before in zip(gamma, befores, strict=True)]
+        return sum(c * out for c, (out, _) in zip(share, pairs, strict=True)), np.stack([end for _, end in pairs])
+
+    return function
+
+
+def _hands_on_between_decays(q, k, v, gamma, state, share):
+    out, states, before = np.zeros(v.shape), [], None if state is None else state[0]
+    for decay, c in zip(gamma, share, strict=True):
+        one, before = parallel_retention(q, k, v, decay, before)
+        out += c * one
+        states.append(before)
+    return out, np.stack(states)
+
+
 def _mixed_in_place(q, k, v, gamma, state, share):
     out, states = mixed_retention(q, k, v, gamma, state, share)
     if state is None:
@@ -252,7 +288,23 @@ def _mixed_in_place(q, k, v, gamma, state, share):
     return out, state
 
 
+# Mistakes of problem 2 that problem 3 has its own words for.
+_ANEW = ("ignores the state", "leaves the state out of the outputs", "writes in place", "swaps what it returns")
+
 MIXED_MISTAKES = {
+    **mapped(_mixed_by, {name: one for name, one in RETENTION_MISTAKES.items() if name not in _ANEW}),
+    "takes an entry of None": (
+        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, gamma, np.stack([state[0], *state[1:]]), share),
+        "you took state[r] of None: None means R states of zeros",
+    ),
+    "hands the state on from decay to decay": (
+        _hands_on_between_decays,
+        "you started each decay from the new state of the one before: state r starts from state[r]",
+    ),
+    "takes the mean over the decays": (
+        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, gamma, state, share / len(gamma)),
+        "you divided by the number of decays: D is a sum, and the shares weigh it already",
+    ),
     "mixes the decays": (
         _mixes_the_decays,
         "you took powers of the mean decay: take the powers first, then their sum, c_1 gamma_1^j + c_2 gamma_2^j + ...",

@@ -73,7 +73,9 @@ MASK_MISTAKES = {
         "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
     ),
     "divides two powers": (
-        _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag[:, :1] / gamma ** lag[:, 0]))),
+        _strict(
+            _mask_by(lambda gamma, lag: np.tril(gamma ** np.arange(len(lag))[:, None] / gamma ** np.arange(len(lag))))
+        ),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
     ),
     "an infinite lag for the future": (
@@ -87,6 +89,14 @@ MASK_MISTAKES = {
     "a large negative number for the future": (
         _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -1e9)),
         "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
+    ),
+    "does not mask": (
+        _strict(_mask_by(lambda gamma, lag: gamma ** lag.astype(float))),
+        "you did not mask: above the diagonal, where m > n, D is 0",
+    ),
+    "gives gamma no axes": (
+        lambda gamma, time: np.where(_lag(time) >= 0, gamma ** np.maximum(_lag(time), 0), 0.0),
+        "your gamma, of shape (H,), meets the columns: with gamma[:, None, None] the power has shape (H, T, T)",
     ),
     "leaves out the diagonal": (
         _mask_by(lambda gamma, lag: np.tril(_past(gamma, lag), -1)),
@@ -152,6 +162,10 @@ ROW_MISTAKES = {
             )
         ),
         "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
+    ),
+    "takes the power before it masks": (
+        _strict(_rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** lag.astype(float), 0.0))),
+        "your power overflows where m > n: set n - m to 0 there, then take the power, then mask",
     ),
     "divides two powers": (
         _strict(
@@ -308,6 +322,10 @@ TOKEN_MISTAKES = {
     "only the newest decay": (
         lambda gamma: _table(gamma, lambda n, m: gamma[n] if n > m else 1.0),
         "you faded each past token by gamma_n alone: the tokens between have faded it too, so multiply all their gammas",
+    ),
+    "overwrites the diagonal": (
+        lambda gamma: _table(gamma, lambda n, m: 0.0 if m else np.prod(gamma[1 : n + 1])),
+        "you overwrote the diagonal: row n is gamma_n times row n - 1, and then D_nn = 1 for token n itself",
     ),
     "leaves out the diagonal": (
         lambda gamma: token_mask(gamma) - np.eye(len(gamma)),

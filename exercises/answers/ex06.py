@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head, small_numbers
-from .recurring import float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 RETURNS = ("out", "state")
 
@@ -95,6 +95,11 @@ def _drops_the_tail(q, k, v, gamma, state, chunk_size):
     return out, state
 
 
+def _loses_the_new_state(q, k, v, gamma, state, chunk_size):
+    start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    return _loop_with(hand_on=False)(q, k, v, gamma, state, chunk_size)[0], start
+
+
 def _returns_too_early(q, k, v, gamma, state, chunk_size):
     start = max(len(q) - 1, 0) // chunk_size * chunk_size  # of the last chunk
     before = retention_chunks(q[:start], k[:start], v[:start], gamma, state, chunk_size)[1]
@@ -111,6 +116,11 @@ def _joins_with(*, lengths=lambda lengths: lengths, add=lambda faded, own, lengt
         return np.array(seen[shift : len(states) + shift]).reshape(states.shape), np.array(seen[-1])
 
     return join
+
+
+def _keeps_one_array(states, lengths, gamma, state):
+    state[...] = join_pieces(states, lengths, gamma, state)[1]
+    return np.array([state for _ in states]), state
 
 
 def _fades_the_new(states, lengths, gamma, state):
@@ -384,6 +394,11 @@ CHUNKS = problem(
             _loop_with(hand_on=False),
             "you start every chunk from the same state: hand the state of each chunk on to the next",
         ),
+        "loses the new state": (
+            _loses_the_new_state,
+            "you drop the state that a chunk returns: give it the name `state`, so that the next chunk and the caller get it",
+        ),
+        **asks_whether_true(retention_chunks),
         "ignores the state": (
             lambda q, k, v, gamma, state, size: retention_chunks(q, k, v, gamma, None, size),
             "you ignored the state passed in: only None means zero",
@@ -520,6 +535,10 @@ PIECES = problem(
         ),
     },
     wrong_answers={
+        "keeps one array": (
+            _keeps_one_array,
+            "you changed one array in place, so before holds the last state N times: make a new state for each piece",
+        ),
         "one piece too late": (
             _joins_with(shift=1),
             "before is one piece too late: piece i starts from what the pieces before it left, not from its own",

@@ -191,6 +191,14 @@ GAMMAS = problem(
             _gammas_with(paper=lambda num_heads: np.exp(np.linspace(-5, -9, num_heads))),
             "you mixed two bases: log2 goes with 2**x, the natural log with exp",
         ),
+        "powers of ten": (
+            _gammas_with(paper=lambda num_heads: np.logspace(np.log(1 / 32), np.log(1 / 512), num_heads)),
+            "np.logspace takes exponents of 10: give it np.log10, or take np.exp of np.linspace",
+        ),
+        "divides by H - 1": (
+            _gammas_with(paper=lambda num_heads: 2.0 ** (-5 - 4 * np.arange(num_heads) / (num_heads - 1))),
+            "you divided by H - 1, which is 0 for a single head: np.linspace has no such case",
+        ),
         "one schedule for both": (
             lambda num_heads: (head_gammas(num_heads)[0],) * 2,
             "you gave the released schedule twice: the paper's runs from 31/32 to 511/512 however many heads there are",
@@ -270,6 +278,10 @@ SHARES = problem(
             lambda half_life: 1 / half_life,
             "you took half_life for the window 1 / (1 - gamma): after that many tokens about 1/e is left, not 1/2",
         ),
+        "mixes in base 10": (
+            lambda half_life: -np.expm1(np.log10(0.5) / half_life),
+            "you mixed base 10 with base e: np.expm1 and np.exp go with the natural logarithm, np.log",
+        ),
         "falls to 1/e": (
             lambda half_life: -np.expm1(-1 / half_life),
             "your weight falls to 1/e: after a half-life it is 1/2",
@@ -343,6 +355,14 @@ RECALL = problem(
         "an endless past": (
             _recall_with(everything=lambda gamma, time: 1 / np.maximum(1 - gamma**2, 1e-300)),
             "you summed over an endless past, 1 / (1 - gamma^2): only T tokens were read, at lags 0 to T - 1",
+        ),
+        "divides by 1 - gamma^2": (
+            _recall_with(everything=lambda gamma, time: (1 - gamma ** (2 * time)) / (1 - gamma**2)),
+            "you divided by 1 - gamma^2, which is 0 for a head that never fades: add the T powers",
+        ),
+        "the number of the best head": (
+            _recall_with(best=lambda gamma, lag, share: np.argmax(share, axis=1).astype(float)),
+            "best holds the numbers of the heads, as floats: use them as an index into gamma",
         ),
         "one token too many": (
             _recall_with(everything=lambda gamma, time: _sum_of_powers(gamma, np.arange(time + 1))),
@@ -425,6 +445,30 @@ RECALL = problem(
     },
 )
 
+
+def _snr_by(recall):
+    """Both ratios with the share of another `recall_shares`."""
+    return _snr_with(share=lambda gamma, lag, time: recall(np.array([gamma]), lag, time)[0][:, 0])
+
+
+# Mistakes of problem 3 in the share of one head: they spoil problem 4 too, and are named there as well.
+_OF_ONE_HEAD = {
+    one.name: (one.function, one.message)
+    for one in RECALL.wrong_answers
+    if one.name
+    in (
+        "one token too many",
+        "one token too few",
+        "lags from 1 to T",
+        "among the heads",
+        "among the lags asked for",
+        "the root of the share",
+        "leaves out the newest",
+        "signal to noise",
+        "one lag too far",
+    )
+}
+
 SNR = problem(
     recall_snr,
     ("predicted", "measured"),
@@ -469,6 +513,30 @@ SNR = problem(
             _snr_with(share=lambda gamma, lag, time: gamma**lag / np.sum(gamma ** np.arange(time))),
             "predicted takes shares of weights: noise adds up in power, so r is a share of squared weights",
         ),
+        "divides by 1 - gamma^2": (
+            _snr_with(
+                share=lambda gamma, lag, time: (
+                    gamma ** (2 * lag) * np.divide(1 - gamma**2, np.array(1 - gamma ** (2 * time)))
+                )
+            ),
+            "your share r divides by 1 - gamma^2, which is 0 for a head that never fades: add the T powers",
+        ),
+        "one row too late": (
+            _snr_with(asked=lambda lag, time: time - lag),
+            "you took row T - L for lag L: rows count from 0, so the newest token, lag 0, is row T - 1",
+        ),
+        "squares of both": (
+            _snr_with(
+                predict=lambda share, key_dim: key_dim * share / (1 - share),
+                ratio=lambda weight, noise: weight**2 / np.mean(noise**2, axis=(0, 2)),
+            ),
+            "both your ratios are squared: take the root of each",
+        ),
+        "a mean of the texts' noise": (
+            _snr_with(ratio=lambda weight, noise: weight / np.mean(np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
+            "measured takes a root for each text: take one mean square over texts and entries, then the root",
+        ),
+        **{name: (_snr_by(wrong), message) for name, (wrong, message) in _OF_ONE_HEAD.items()},
         "forgets K": (
             _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share))),
             "predicted leaves out K: two random keys overlap by 1/K in the mean square, so SNR^2 = K r / (1 - r)",

@@ -141,6 +141,21 @@ def _chunk_with(
     return chunk
 
 
+def _chunk_as_it_stands(sums, *, divided=False):
+    """The code of the statement with other row sums, made of gamma, j (c, 1), D and the row sum before the chunk."""
+
+    def chunk(q, k, v, gamma, state, row_sum):
+        j = np.arange(1, len(q) + 1)[:, None]
+        D = np.where(j >= j.T, gamma ** np.maximum(j - j.T, 0), 0.0)
+        changed = sums(gamma, j, D, row_sum)
+        root = np.sqrt(changed)[:, None]
+        out = ((q @ k.T) * D) @ v + gamma**j * (q @ state)
+        state = k.T @ (gamma ** (j[-1] - j) * v) + gamma ** j[-1] * state
+        return out / root, state / root[-1] if divided else state, changed
+
+    return chunk
+
+
 # Checks.
 
 
@@ -341,6 +356,14 @@ CHANGE = problem(
             _change_with(lambda *arguments: _root_ratio(*arguments) - 1),
             "you subtracted 1 from a ratio close to 1, which loses digits: find x, the ratio under the root less 1, as a fraction",
         ),
+        "subtracts 1 under the root": (
+            _change_with(lambda *arguments: _change_of(_root_ratio(*arguments) ** 2 - 1)),
+            "you subtracted 1 from the ratio to get x, which loses digits: work x out by hand, as one fraction",
+        ),
+        "the denominator of the other norm": (
+            _change_with(lambda mean_square, divisor, eps: _change_of(eps * (1 - divisor**2) / (mean_square + eps))),
+            "the denominator of your x is mean square + eps: with the divisor there it is mean square + eps d^2",
+        ),
         "believes in invariance": (
             _change_with(lambda mean_square, divisor, eps: 0 * divisor),
             "you returned no change: that is right only for eps = 0, because eps is not divided along with y",
@@ -370,13 +393,11 @@ CHANGE = problem(
             "you multiplied y by the divisor: y is divided by it",
         ),
         "compares the other way round": (
-            _change_with(lambda *arguments: 1 / _root_ratio(*arguments) - 1),
+            _change_with(lambda *arguments: np.expm1(-np.log1p(_ratio_less_one(*arguments)) / 2)),
             "you compared the norm before dividing with the one after: divide by the one before",
         ),
         "the divisor not squared": (
-            _change_with(
-                lambda mean_square, divisor, eps: np.sqrt((mean_square + eps) / (mean_square + eps * divisor)) - 1
-            ),
+            _change_with(lambda mean_square, divisor, eps: _change_of(_ratio_less_one(mean_square, divisor**0.5, eps))),
             "you divided the mean square by the divisor: it is a square, so it falls by the divisor squared",
         ),
         "divides only the mean square": (
@@ -446,6 +467,10 @@ STEP = problem(
         "multiplies": (
             _step_with(divide=lambda out, row_sum: out * np.sqrt(row_sum)),
             "you multiplied by the root of the row sum: divide by it",
+        ),
+        "adds gamma": (
+            _step_with(sums=lambda gamma, before: before + gamma),
+            "you added gamma to the row sum: gamma multiplies what was there, r_n = gamma r_(n-1) + 1",
         ),
         "the row sum does not fade": (
             _step_with(sums=lambda gamma, before: before + 1),
@@ -527,6 +552,22 @@ CHUNK = problem(
         **float32_arrays(_chunk(12, 4, 3, 0.9, 5.0, dtype=np.float32)),
     },
     wrong_answers={
+        "leaves the code as it was": (
+            _chunk_as_it_stands(lambda gamma, j, D, before: before + D.sum(axis=1), divided=True),
+            "both mistakes are still there: one is in `sums`, the other in the state that is handed on",
+        ),
+        "the sums as a column": (
+            _chunk_as_it_stands(lambda gamma, j, D, before: gamma**j * before + D.sum(axis=1, keepdims=True)),
+            "your sums are a column, (c, 1): j is one, so take gamma ** j[:, 0]",
+        ),
+        "a column plus a row": (
+            _chunk_as_it_stands(lambda gamma, j, D, before: gamma**j * before + D.sum(axis=1)),
+            "your sums are a table, (c, c): gamma ** j is a column and D.sum(axis=1) a row, so take j[:, 0]",
+        ),
+        "sums of the columns": (
+            _chunk_as_it_stands(lambda gamma, j, D, before: gamma ** j[:, 0] * before + D.sum(axis=0)),
+            "you summed the columns of D: r_n is the sum of row n, axis 1",
+        ),
         "hands on a divided state": (
             _chunk_with(keep=lambda state, last: state / np.sqrt(last)),
             "you hand on a state divided by a root: the next chunk divides again, so hand on the state of Eq. 7 as it is",

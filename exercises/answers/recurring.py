@@ -39,3 +39,14 @@ def writes_in_place(solution):
 
     message = "you changed the caller's state in place (as *= and += do): make a new array, the caller may still need the old one"
     return {"writes in place": (function, message)}
+
+
+def asks_whether_true(solution, at=4):
+    """Return the wrong answer that asks `state == None` or `if state`, of an array; state is the argument number `at`."""
+
+    def function(*arguments):
+        bool(arguments[at])  # NumPy refuses, unless there is a single entry
+        return solution(*arguments)
+
+    message = "an array with more than one entry is neither true nor false: ask for None by `state is None`"
+    return {"asks whether an array is true": (function, message)}
