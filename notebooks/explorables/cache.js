@@ -14,8 +14,8 @@ export const controls = [
   slider("written", "tokens so far", { value: 4 * STEPS, min: 0, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
   choice("model", "model", MODELS, "6.7B"),
   slider("batch", "texts at once", { value: 0, min: 0, max: 8, words: (x) => count(2 ** x, "text") }),
-  choice("share", "one key and value for", { 1: "each head", 4: "4 heads (grouped)", 8: "8 heads (grouped)" }),
-  choice("wide", "numbers", { 2: "16 bits", 4: "cache 16 bits, state 32" }),
+  choice("share", "cached keys, values", { 1: "of each head", 4: "shared by 4 heads", 8: "shared by 8 heads" }),
+  choice("wide", "number format", { 2: "16 bits", 4: "cache 16 bits, state 32" }),
 ];
 
 // The memory of all texts in bytes. cache_of_a_token: what each token adds; equal: tokens at which both are the same;
@@ -34,10 +34,10 @@ export function compute({ written, model, batch, share, wide }, { sizes }) {
 export function describe({ tokens, texts, cache, state, times, equal, full }, { model }, { sizes }) {
   const { dim, layers } = sizes[model], larger = cache > state ? "cache" : "state";
   const both = cache === state ? "Both are equal now" : `The ${larger} is ${format(times, 2)} times as large`;
-  const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${count(full, "token")}`;
+  const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${whole(full)} tokens`;
   const often = texts === 1 ? "" : ` of each of ${texts} texts`;
-  return `With ${layers} layers of width ${whole(dim)}, a Transformer has filled a cache of ${bytes(cache)} after ` +
-    `${count(tokens, "token")}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +
+  return `With ${layers} layers of width ${whole(dim)}, a Transformer keeps ${bytes(cache)} of keys and values, its cache, after ` +
+    `${tokens === 1 ? "1 token" : `${whole(tokens)} tokens`}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +
     `equal at ${count(equal, "token")}. To write one more token a model reads all of this memory once, so the same numbers ` +
     `say what a token costs. ${place}.`;
 }
@@ -65,7 +65,7 @@ export function draw(stage, { tokens, cache, state, equal, full, from, to }) {
   const dashed = { "stroke-width": 1.2, "stroke-dasharray": "3 4" };
   const dot = (at, size, r, fill, more) => h("circle", { cx: x(at), cy: y(size), r, fill, ...more });
   const gpu = line([[frame.left, y(GPU)], [right, y(GPU)]], colours.muted, dashed) +
-    label(frame.left + 8, y(GPU) - 10, "80 GB: one GPU", { colour: colours.muted, size: 12, at: "start" }) +
+    label(frame.left + 8, y(GPU) + (y(GPU) < frame.top + 14 ? 11 : -10), "80 GB: one GPU", { colour: colours.muted, size: 12, at: "start" }) +
     (full >= 1 && full <= 10 ** MOST ? dot(full, GPU, 3.5, colours.muted) : "");
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, late = equal > 3000;
   const beside = { ...ink, ...halo, at: late ? "end" : "start" };
