@@ -14,8 +14,8 @@ export const controls = [
   slider("written", "tokens so far", { value: 4 * STEPS, min: 0, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
   choice("model", "model", MODELS, "6.7B"),
   slider("batch", "texts at once", { value: 0, min: 0, max: 8, words: (x) => count(2 ** x, "text") }),
-  choice("share", "one key and value for", { 1: "each head", 4: "4 heads (grouped)", 8: "8 heads (grouped)" }),
-  choice("wide", "numbers", { 2: "16 bits", 4: "cache 16 bits, state 32" }),
+  choice("share", "cached keys, values", { 1: "of each head", 4: "shared by 4 heads", 8: "shared by 8 heads" }),
+  choice("wide", "number format", { 2: "16 bits", 4: "cache 16 bits, state 32" }),
 ];
 
 // The memory of all texts in bytes. cache_of_a_token: what each token adds; equal: tokens at which both are the same;
@@ -38,7 +38,7 @@ export function describe({ tokens, texts, cache, state, times, equal, full }, { 
   const both = cache === state ? "Both are equal now" : `The ${larger} is ${format(times, 2)} times as large`;
   const place = cache > GPU ? "This cache alone does not fit into 80 GB" : `The cache alone fills 80 GB at ${many(full)}`;
   const often = texts === 1 ? "" : ` of each of ${texts} texts`;
-  return `With ${layers} layers of width ${whole(dim)}, a Transformer has filled a cache of ${bytes(cache)} after ` +
+  return `With ${layers} layers of width ${whole(dim)}, a Transformer keeps ${bytes(cache)} of keys and values, its cache, after ` +
     `${many(tokens)}${often}. RetNet's state has ${bytes(state)}, as it had after the first token. ${both}; they are ` +
     `equal at ${count(equal, "token")}. To write one more token a model reads all of this memory once, so the same numbers ` +
     `say what a token costs. ${place}.`;

@@ -10,8 +10,8 @@ PAPER = {"1.3B": (2048, 24, 8), "2.7B": (2560, 32, 10), "6.7B": (4096, 32, 16)}
 
 
 class CacheRace(Explorable):
-    """Press Play: the keys and values that a Transformer keeps grow with each token, RetNet's state stays as it is. Where
-    do they meet, for which model, and what does a second text, grouped heads or a wider state change?"""
+    """To write on, a Transformer keeps a key and a value of each token it has read: the cache. RetNet keeps one state. Press
+    Play: the cache grows, the state does not. Then let heads share keys, and see how long the state stays the larger."""
 
     module = "cache"
 

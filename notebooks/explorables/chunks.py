@@ -6,7 +6,9 @@ from .explorable import Explorable
 
 
 class Chunks(Explorable):
-    """Drag the cuts: the work changes and the result does not. Then make a mistake, and move the cuts until it hides.
+    """Inside a chunk all pairs are computed at once (blue); what came before is read from one state (orange). Drag the cuts:
+    the work changes, and each output stays equal to that of one token at a time. Then make a mistake, and move the cuts
+    until it hides.
 
     data: q, k (T, K) and v (T, V), lists of rows.
     """

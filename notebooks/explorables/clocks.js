@@ -1,7 +1,7 @@
 // Lesson 3: a query and a key as hands of a clock. Both turn with their position; only their distance changes the score.
 // With a decay, the weight is the score times γ^distance.
 
-import { arrow, axes, count, explorable, format, h, hidden, label, line, scale, slider } from "./shared.js";
+import { arrow, axes, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
 import { dot, rotate } from "./retention.js";
 
 const LAGS = 12, LATEST = 30;
@@ -10,7 +10,7 @@ export const controls = [
   slider("degrees", "angle θ", { value: 30, min: 0, max: 180, step: 5, words: (x) => `${x}° a token` }),
   slider("lag", "distance n − m", { value: 2, min: 0, max: LAGS, words: (x) => count(x, "token") }),
   slider("m", "key's place m", { value: 3, min: 0, max: LATEST, words: (x) => `token ${x}` }),
-  slider("between", "query's angle", { value: -90, min: -180, max: 180, step: 5, words: (x) => `${x}°`.replace("-", "\u2212") }),
+  slider("between", "query from key", { value: -90, min: -180, max: 180, step: 5, words: (x) => `${x}°`.replace("-", "\u2212") }),
   slider("gamma", "decay γ", { value: 0.9, min: 0.7, max: 1, step: 0.01, words: (x) => (x === 1 ? "1: none" : `${x.toFixed(2)} a token`) }),
 ];
 
@@ -30,16 +30,18 @@ export function compute({ degrees, lag, m, between, gamma }) {
   };
 }
 
-// Whether one distance is read most: some weight is above zero, and they differ.
+// A score of a right angle is 0 up to rounding.
+const rounded = (x) => format(Math.abs(x) < 1e-12 ? 0 : x);
+
 const chooses = ({ weights, best }) => weights[best] > 1e-9 && weights[best] - Math.min(...weights) > 1e-9;
 
 export function describe({ score, everywhere, weights, best }, { lag, m, degrees, gamma }) {
   const spread = Math.max(...everywhere) - Math.min(...everywhere);
-  const faded = gamma === 1 ? "" : `, times the decay ${format(gamma)} to the power ${lag} a weight of ${format(weights[lag])}`;
+  const faded = gamma === 1 ? "" : `; times the decay ${format(gamma)} to the power ${lag} it is a weight of ${rounded(weights[lag])}`;
   return `The key stands at token ${m}, the query ${lag === 0 ? "at the same token" : `${count(lag, "token")} later`}; each has turned ` +
-    `${degrees} degrees for every token before it. Their score is ${format(score)}${faded}. The score is the same wherever the key ` +
-    `stands: over all ${everywhere.length} places it differs by ${spread < 1e-12 ? "no more than rounding" : format(spread, 1)}. ` +
-    (chooses({ weights, best }) ? `This query reads distance ${best} most.` : "This query reads no distance more than the others, or none with a weight above zero.");
+    `${degrees} degrees for every token before it. Their score, the cosine of the angle between the hands, is ${rounded(score)}${faded}. ` +
+    `The score is the same wherever the key stands: over all ${everywhere.length} places it differs by ${spread < 1e-12 ? "no more than rounding" : format(spread, 1)}. ` +
+    (chooses({ weights, best }) ? `This query reads distance ${best} most.` : "This query gives no distance a weight above zero, or all the same.");
 }
 
 export function draw({ width, narrow, colours }, { query, key, scores, weights, fade, best }, { lag, m, gamma }) {
@@ -47,15 +49,19 @@ export function draw({ width, narrow, colours }, { query, key, scores, weights, 
   const hands = [["k", m, key, colours.orange, "6 4"], ["q", m + lag, query, colours.blue, null]].map(([name, place, [x, y], colour, dash]) =>
     arrow([cx, cy], [cx + radius * x, cy - radius * y], colour, { width: 3, head: 13, "stroke-dasharray": dash }) +
     label(cx + (radius + 22) * x, cy - (radius + 18) * y, `${name}_{${place}}`, { colour, size: 16, weight: 600 }));
+  // The angle between the hands, the shorter way round: its cosine is the score.
+  const turn = query[0] * key[1] - query[1] * key[0], arc = 0.4 * radius, at = ([x, y]) => `${cx + arc * x} ${cy - arc * y}`;
+  const between = h("path", { d: `M${at(query)}A${arc} ${arc} 0 0 ${turn > 0 ? 0 : 1} ${at(key)}`, fill: "none", stroke: colours.ink, "stroke-width": 2 }) +
+    label(cx, cy + radius + 36, "score = cosine of the angle between", { colour: colours.ink });
   const clock = h("circle", { cx, cy, r: radius, fill: colours.faint, stroke: colours.line }) +
-    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + hands.join("");
+    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + between + hands.join("");
   const frame = narrow
     ? { left: 40, top: dial + 24, width: width - 60, height: 170 }
     : { left: dial + 50, top: 30, width: width - dial - 70, height: dial - 80 };
   const x = scale([0, LAGS], [frame.left, frame.left + frame.width]), y = scale([-1, 1], [frame.top + frame.height, frame.top]);
   const chart = axes(colours, frame, x, y, "distance n − m (tokens)", gamma === 1 ? "score q·k" : narrow ? "weight" : "weight = score × decay", { yticks: [-1, 0, 1] }) +
     (gamma === 1 ? "" : [1, -1].map((sign) => line(fade.map((value, j) => [x(j), y(sign * value)]), colours.green, { "stroke-width": 1.5, "stroke-dasharray": "6 4" })).join("") +
-      label(frame.left + frame.width, frame.top - 14, "rings: score, dashes: decay", { colour: colours.green, size: 12, at: "end" }) +
+      label(frame.left + frame.width, frame.top - 14, narrow ? "rings: score, dashes: decay" : "small rings: score alone, dashes: decay alone", { colour: colours.green, size: 12, at: "end" }) +
       scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 3, fill: "none", stroke: colours.muted })).join("")) +
     line(weights.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
     weights.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4.5, fill: j === best && chooses({ weights, best }) ? colours.purple : colours.ink })).join("") +
@@ -79,5 +85,5 @@ export function point({ x, y, pressed }, { width, narrow }, { key }, { lag, m, d
 
 export default explorable({
   title: "A query and a key as the hands of a clock that turns with each token",
-  controls, compute, describe, draw, point,
+  controls, compute, describe, draw, point, play: { control: "m", seconds: 0.4 },
 });

@@ -4,7 +4,8 @@ from .explorable import Explorable
 
 
 class Clocks(Explorable):
-    """Move the key along the text: both hands turn, the score stays. Then turn the query until it reads another distance
-    most; set the angle to 0, and the nearest token wins whatever the query (Eq. 4 of the paper, one pair)."""
+    """A query is scored with a key by the angle between them (Eq. 4 of the paper, one pair of channels). Press Play: the key
+    moves along the text, both hands turn, and the score stays. Then turn the query until it reads another distance most;
+    at last set θ to 0: no query can choose a distance any more, for only the decay is left."""
 
     module = "clocks"

@@ -119,7 +119,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
     const free = n - 1 === start ? last - 1 : start; // a row of the chunk where words do not hide row n
     const rest = start ? frame(x, y + start * rowHeight, across, (last - start) * rowHeight, "orange", dashed) : "";
     const named = across > 36 && free !== n - 1
-      ? label(x + across / 2, middle(free, y), `in S_{${start}}`, { colour: colours.orange, size: 14, ...halo }) : "";
+      ? label(x + across / 2, middle(free, y), `${across > 90 ? "held " : ""}in S_{${start}}`, { colour: colours.orange, size: 14, ...halo }) : "";
     return grid(corner, (row, column) => column <= row) + rest + named +
       frame(x, y + (n - 1) * rowHeight, n * cell, rowHeight, "ink") + pair(corner);
   };
@@ -151,7 +151,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
       const alone = end - before === 1; // no room for words below the tile
       const region = alone && !mine ? "" : frame(x, top, before * cell, (end - before) * rowHeight, "orange", edged);
       const older = entered && !written, fades = i ? way(older, [centre, middles[i] + half], [centre, level - half]) +
-        (size === 1 ? "" : words(older, centre + 9, (middles[i] + level) / 2, `×γ${raised(size)}`)) : "";
+        (size === 1 ? "" : words(older, centre + 9, (middles[i] + level) / 2 + 9, `×γ${raised(size)}`)) : "";
       const wrote = way(written, [from, top - 4], [Math.min(right, at + 18), level - half]);
       const name = label(right + 6, level + 13, `S_{${before}}`, { colour: colours.orange, size: 14, at: "start" });
       return region + wrote + fades + (edge - right > 8 ? reading(mine, [right + 2, level], [edge - 2, level]) : "") +

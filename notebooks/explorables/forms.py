@@ -6,8 +6,9 @@ from .explorable import Explorable
 
 
 class Forms(Explorable):
-    """One retention computed in three orders (Eq. 5, 6, 7 of the paper). Point at a cell: its partners in the other
-    forms light up. Then set the chunk size to 1, and to 9."""
+    """Each token n reads all tokens m up to it: it adds up their values v, weighted by q·k and by γ for each token between.
+    This one sum is computed in three orders (Eq. 5, 6, 7 of the paper). Point at a cell: its partners in the other forms
+    light up. Then set the chunk size to 1, and to 9."""
 
     module = "forms"
 

@@ -67,7 +67,7 @@ export function describe({ heads, whole, without }, { byte, layer, head }, { tex
   return `After byte ${byte + 1}, ${named(text[byte])}, comes ${next}. Head ${head} of layer ${Number(layer) + 1} decays by ` +
     `half in ${format(half_life, 2)} bytes (γ = ${format(gamma, 4)}); half of what it reads here lies at most ` +
     `${count(median, "byte")} back. All heads together expect ${first(whole)}; without this head it is ${first(without)}. ` +
-    `The true byte costs ${whole.cost.toFixed(2)} bits, then ${without.cost.toFixed(2)}; over the text a byte costs ` +
+    `The true byte costs ${whole.cost.toFixed(2)} bits (1 bit at 50 %), then ${without.cost.toFixed(2)}; over the text a byte costs ` +
     `${whole.loss.toFixed(2)} bits, without this head ${without.loss.toFixed(2)}.`;
 }
 
@@ -131,9 +131,10 @@ function strips({ at, width, colours }, { heads }, { head }) {
       line([[half, top + 18], [half, top + 60]], colours.ink, { "stroke-width": 1.5 });
   });
   const ticks = [0, 20, 40, 60, 80, 100].map((d) => label(place(d), end + 8, String(d), { colour: colours.muted, size: 12 }));
-  const title = at.brief ? "Each head, on its own scale"
+  const title = at.brief ? "Each head by bytes back, on its own scale"
     : "All heads of the layer by distance, each on its own scale: the norm after a head removes its scale";
-  const axis = at.brief ? "bytes back; dotted: decay alone" : "bytes back; bars up add, down subtract; dotted: decay alone";
+  const axis = at.brief ? "dotted: decay alone; line: half the reading" :
+    "bytes back; bars up add, down subtract; right of the black line is half of the reading; dotted: decay alone";
   return label(4, at.strips - 16, title, { ...ink, at: "start", weight: 600 }) + h("g", {}, drawn, ticks) +
     label(width / 2, end + 25, axis, { ...ink, size: 12 });
 }

@@ -18,7 +18,8 @@ BEST = 5  # predictions that are kept of each byte
 
 class Heads(Explorable):
     """Point at a byte of a text that the shipped model never saw. Each head of a layer reads the bytes before it in its own
-    way: how far back does it look, and does it matter? Choose a head to see what the model predicts without it."""
+    way: how far back does it look, and does it matter? Choose a head to see what the model predicts without it: the more
+    bits the true byte costs, the less it was expected."""
 
     module = "heads"
 

@@ -8,7 +8,7 @@ const STEPS = [
   ["input", "X", "A row of d numbers for each token."],
   ["projections", "Q = X W_{Q},  K = X W_{K},  V = X W_{V}", "Three matrices make queries, keys, values."],
   ["rotation", "q and k turn with their token; k / √K", "Channel pairs turn by nθ: order gets in."],
-  ["retention", "o_{n} = Σ γⁿ⁻ᵐ (q_{n}·k_{m}) v_{m}", "Tokens meet here alone, head by head."],
+  ["retention", "o_{n} = Σ_{m ≤ n} γⁿ⁻ᵐ (q_{n}·k_{m}) v_{m}", "Only here do tokens meet, head by head."],
   ["norm", "o / √(mean of o² + ε)", "GroupNorm: every row of a head gets size 1."],
   ["merge", "Y: the heads side by side", "Nothing changes; heads become one row."],
   ["gate", "swish(X W_{G})", "A second way from X says what may pass."],
@@ -155,14 +155,15 @@ function diagram(stage, step, form, { x, w_q, w_v, gammas }) {
     { colour: colours.orange, at: "start", weight: 600 });
   const decays = gammas.map((gamma, i) => `γ_{${i}} = ${format(gamma)}`).join(", ");
   return [
-    ...flows, ...drawn, form === "recurrent" ? kept : "", label(left, y(7) - 16, decays, muted),
-    label(left, y(7) + 2, `T = ${TIME}, d = ${d}, H = ${heads}, K = ${keys}, V = ${values}`, muted),
+    ...flows, ...drawn, form === "recurrent" ? kept : "", label(left, y(7) - 16, `T = ${TIME} tokens, d = ${d} wide, H = ${heads} heads`, muted),
+    label(left, y(7) + 4, `a head: K = ${keys}, V = ${values}; ${decays}`, muted),
   ].join("");
 }
 
 function tables({ colours }, { left, top, room }, numbers, { step, n, form }, { x }) {
   const whole = form === "parallel", ink = { colour: colours.ink, at: "start" }, bold = { ...ink, weight: 600 };
-  const muted = { ...ink, colour: colours.muted, size: 12 }, [name, formula, says] = STEPS[step], gap = 14;
+  const muted = { ...ink, colour: colours.muted, size: 12 }, [name, whatever, says] = STEPS[step], gap = 14;
+  const formula = step === 3 && !whole ? "S_{n} = γ S_{n−1} + k_{n}ᵀv_{n},  o_{n} = q_{n} S_{n}" : whatever;
   let level = top + 92, second = false;
   const drawn = shown(numbers, step, form, x).map(({ name, matrix, paired, isState }) => {
     const rows = matrix.length, columns = matrix[0].length, y = level + 14;

@@ -9,8 +9,8 @@ from .explorable import Explorable
 
 
 class LayerDiagram(Explorable):
-    """One layer of retention (Eq. 8 of the paper), small enough to show all its numbers. Walk through it with the slider;
-    then choose the recurrent form, and see which rows are left."""
+    """One layer of retention (Eq. 8 of the paper), small enough to show all its numbers; beside each arrow stands the shape of
+    what goes along it. Press Play to walk through it; then choose the recurrent form, and see which rows are left."""
 
     module = "layer"
     config = RetNetConfig(dim=4, num_layers=1, num_heads=2, key_dim=2, value_dim=4)

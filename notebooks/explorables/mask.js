@@ -23,8 +23,8 @@ export const controls = [
   slider("gamma", "decay γ", {
     value: 0.8, min: 0.5, max: 1, step: 0.01, words: (x, values) => `${x}${values && !TAKES_GAMMA.includes(values.law) ? " (not used)" : ""}`,
   }),
-  slider("row", "cell's row n", { value: 9, min: 1, max: TIME, words: String }),
-  slider("column", "cell's column m", { value: 4, min: 1, max: TIME, words: String }),
+  slider("row", "paint row n", { value: 9, min: 1, max: TIME, words: String }),
+  slider("column", "paint column m", { value: 4, min: 1, max: TIME, words: String }),
   slider("paint", "paint with", { value: 1, min: 0, max: 1, step: 0.05, words: (x) => format(x, 2) }),
   hidden("painted", { "9,4": 1 }),
 ];
@@ -117,8 +117,8 @@ export function describe({ states, nearly, cut, factors, clash: found }, values)
   }
   const { rows: [i, j], columns: [c, d], cells: [[a, b], [e, f]] } = found;
   const less = nearly < states ? ` ${nearly} of them carry all but 1 %.` : "";
-  return `${start}The block of tokens ${cut + 1} to ${TIME} and past tokens 1 to ${cut} has rank ${states}, so a loop needs ${states} states.${less} ` +
-    `No loop with one number per token computes this: from row ${i + 1} to row ${j + 1}, column ${c + 1} goes from ${format(a)} to ${format(e)}, ` +
+  return `${start}The block of tokens ${cut + 1} to ${TIME} and past tokens 1 to ${cut} has rank ${states}, so a loop must carry ${states} states.${less} ` +
+    `No loop with one number per token, its factor, computes this: from row ${i + 1} to row ${j + 1}, column ${c + 1} goes from ${format(a)} to ${format(e)}, ` +
     `but column ${d + 1} from ${format(b)} to ${format(f)}.`;
 }
 

@@ -6,7 +6,9 @@ from .explorable import Explorable
 
 
 class DecayMask(Explorable):
-    """One painted cell, and one state is not enough. Take the paint off, brush other cells, or choose another mask.
+    """Cell (n, m) says how much of token m is left at token n. A loop over tokens that keeps one state can only multiply all
+    of it by one number, its factor: each row is the row above times the factor. One painted cell, and one state is not
+    enough: clear the paint, brush other cells, or choose another mask.
 
     data: decays (T,), the decay of each token where each has its own.
     """

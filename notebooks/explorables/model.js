@@ -44,13 +44,14 @@ export function describe(numbers, { n, step, form }) {
   const { shapes, parameters, total, mixing, kept, cache, crossing, guesses, since } = numbers;
   const [byte, p] = guesses[LAYERS];
   const memory = form === "parallel"
-    ? `In each block all bytes meet in ${thousands(mixing)} weights of pairs, and for the next byte all are read again`
+    ? `In each block the bytes meet in ${thousands(mixing)} weights, one for each head and pair of bytes, and for the next byte all are read again`
     : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the ` +
       `text; a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
   const same = STAGES[since + 1], shape = shapes[step].join(" × ");
-  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; had it ended ` +
-    `earlier, it would expect the same from ${same} on. What leaves “${STAGES[step]}” has the shape ${shape}; ` +
-    `it has ${parameters[step] ? thousands(parameters[step]) : "none"} of the ${thousands(total)} parameters. ${memory}.`;
+  const there = step === LAST ? "" : `What leaves “${STAGES[step]}” has the shape ${shape}; ` +
+    `it has ${parameters[step] ? thousands(parameters[step]) : "none"} of the ${thousands(total)} parameters. `;
+  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; read ` +
+    `off earlier, its guess is the same from ${same} on. ${there}${memory}.`;
 }
 
 const PITCH = 46, HIGH = 30, TOP = 92, BYTE = 9;
@@ -72,7 +73,7 @@ export function draw(stage, numbers, values, data) {
 }
 
 function written(stage, { next }, { n, step, form }, { text, prompt }) {
-  const { colours } = stage, { from } = layout(stage, n), whole = form === "parallel";
+  const { colours, narrow } = stage, { from } = layout(stage, n), whole = form === "parallel";
   const mono = { size: 14, "font-family": "ui-monospace, monospace" };
   const bytes = [...text.slice(from, n)].map((byte, i) => {
     const last = from + i === n - 1, here = whole || last, x = 2 + BYTE * i, weight = from + i < prompt ? 700 : null;
@@ -83,7 +84,7 @@ function written(stage, { next }, { n, step, form }, { text, prompt }) {
   const x = 5 + BYTE * (n - from), sign = { " ": "␣", "\n": "⏎" }[next] ?? next;
   const after = step < LAST ? "" : box(x, 20, BYTE + 2, 24, colours.green, { rx: 2 }) +
     label(x + BYTE / 2 + 1, 32, sign, { ...mono, colour: on(colours.green), weight: 700 });
-  const says = whole ? "read at once (bold: the prompt)" : "only the last byte is read; all before it is in the states";
+  const says = whole ? `read at once (bold: the prompt; then what ${narrow ? "it" : "the model"} wrote)` : "only the last byte is read; all before it is in the states";
   return [label(2, 8, says, { colour: colours.muted, size: 12, at: "start" }), ...bytes, after];
 }
 
@@ -157,12 +158,12 @@ function insideOf(stage, { retention, feedForward }, { n, form }, { heads, key_d
   const around = [[y + 24, y + 178], [y + 198, y + 342]].map(([from, to]) =>
     line([[middle, from], [right, from], [right, to], [middle + 21, to]], stroke, { "stroke-dasharray": "6 3" }) +
     arrow([middle + 24, to], [middle + 13, to], stroke, { head: 7 }));
-  const meets = whole ? `weights ${heads}×${n}×${n}` : `state ${heads}×${key_dim}×${value_dim}`;
+  const meets = whole ? `q·k weights ${heads}×${n}×${n}` : `state ${heads}×${key_dim}×${value_dim}`;
   return [
     label(left, y, "inside each block", { ...ink, weight: 600 }), flow(14, 40), ...flows, ...around, ...drawn,
     label(left + 10, y + 128, meets, { ...ink, colour: whole ? colours.blue : colours.orange, size: 13, weight: 600 }),
     label(middle + 8, y + 366, `${whole ? n : 1}×${dim}`, muted),
-    label(left, y + 388, "bytes meet in retention alone", muted),
+    label(left, y + 388, "bytes meet only in retention", muted),
   ];
 }
 

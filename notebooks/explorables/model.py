@@ -12,8 +12,8 @@ from .explorable import Explorable
 
 
 class ModelDiagram(Explorable):
-    """The trained model from a byte to the next byte. Press Play and watch the guess sharpen from block to block; then
-    choose the recurrent form, and make the text long."""
+    """The trained model from a byte to the next byte. Down the tower the guess at the next byte sharpens, block by block. Press
+    Play, and the model reads on; then choose the recurrent form, and make the text long: what it keeps stays as it is."""
 
     module = "model"
 

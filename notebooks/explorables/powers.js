@@ -8,7 +8,7 @@ export const controls = [
   slider("radius", "radius γ", { value: 0.95, min: 0.5, max: 1.1, step: 0.01, words: (x) => `${x.toFixed(2)} a token` }),
   slider("degrees", "angle θ", { value: 30, min: 0, max: 180, step: 5, words: (x) => `${x}° a token` }),
   slider("n", "tokens n", { value: 5, min: 0, max: LONGEST, words: (x) => `${count(x, "token")} later` }),
-  slider("mixing", "mixing", { value: 1, min: 0, max: 1, step: 0.1, words: (x) => (x ? `${format(x)} of the most` : "no mixing") }),
+  slider("mixing", "mixing", { value: 1, min: 0, max: 1, step: 0.1, words: (x) => (x ? `${Math.round(100 * x)} %` : "none") }),
 ];
 
 const times = (M, x) => M.map((row) => row[0] * x[0] + row[1] * x[1]);
@@ -36,11 +36,11 @@ export function compute({ radius, degrees, n, mixing }) {
 
 export function describe({ left, turned, period, half, largest }, { radius, degrees, n, mixing }) {
   const lasts = radius === 1 ? "Nothing fades, because γ is 1"
-    : `${radius < 1 ? "The push fades to half" : "The push explodes: it doubles"} every ${format(half, 2)} tokens, because γ is ${radius < 1 ? "below" : "above"} 1`;
+    : `${radius < 1 ? "The push fades to half" : "The push explodes: it doubles"} every ${Number(format(half, 2)) === 1 ? "token" : `${format(half, 2)} tokens`}, because γ is ${radius < 1 ? "below" : "above"} 1`;
   const swings = degrees === 0 ? "does not swing, because θ is 0" : `swings once in ${format(period, 3)} tokens, because of θ`;
-  const shown = mixing ? `As stored, A has entries up to ${format(largest, 3)}, which show neither.` : "Without mixing, A is that turn and nothing else.";
-  return `${lasts}; channel 1 ${swings}. After ${count(n, "token")}, A to the power ${n} is the single number of radius ${format(left)} ` +
-    `and angle ${format(turned)}°. ${shown}`;
+  const shown = mixing && degrees % 180 ? `As stored, the entries of A, up to ${format(largest, 3)}, show neither radius nor angle.` : `${mixing ? "At this angle" : "Without mixing"}, A is that turn and nothing else.`;
+  return `${lasts}; channel 1 ${swings}. After ${count(n, "token")}, A to the power ${n} is, in eigen coordinates, ` +
+    `one number of radius ${format(left)} and angle ${format(turned)}°. ${shown}`;
 }
 
 const raised = (n) => String(n).replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
@@ -58,7 +58,7 @@ function frames({ width, narrow }) {
 function matrix(colours, M, name, left, middle) {
   const cell = 40, start = left + 26 + 4 * name.length, end = start + 2 * cell, [up, down] = [middle - 18, middle + 18];
   const bracket = (x, inwards) => line([[x + inwards, up], [x, up], [x, down], [x + inwards, down]], colours.ink, { "stroke-width": 1.2 });
-  const size = (x) => (Math.abs(x) < 5e-3 ? "0" : format(x, 2));
+  const size = (x) => (Math.abs(x) < 5e-3 ? "0" : format(x, Math.abs(x) < 0.1 ? 1 : 2));
   return label(left, middle, `${name} =`, { colour: colours.orange, at: "start", weight: 600 }) + bracket(start, 4) + bracket(end, -4) +
     M.map((row, i) => row.map((x, j) => label(start + (j + 0.5) * cell, middle - 9 + 18 * i, size(x), { colour: colours.ink, size: 12 }))).join("");
 }
@@ -81,7 +81,8 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
     const diamond = (dy, fill) => h("polygon", { points: [[x, dy - 8], [x + 8, dy], [x, dy + 8], [x - 8, dy]].map((p) => p.join(",")).join(" "), fill, stroke: colours.blue, "stroke-width": 2 });
     return h("circle", { cx, cy, r: side / 2 / REACH, fill: colours.paper, stroke: colours.muted, "stroke-dasharray": "5 4" }) +
       label(cx, cy + side / 2 / REACH - 12, "radius 1", { colour: colours.muted, size: 12 }) + diamond(y, colours.blue) +
-      label(x + 12, y - 10, "a", { colour: colours.blue, size: 15, weight: 600, at: "start" }) + (degrees % 180 ? diamond(2 * cy - y, "none") : "");
+      label(x + 12, y - 10, "a", { colour: colours.blue, size: 15, weight: 600, at: "start" }) + (degrees % 180 ? diamond(2 * cy - y, "none") +
+        label(x + 12, 2 * cy - y + 10, "ā", { colour: colours.blue, size: 15, at: "start" }) : "");
   };
   const names = () => label(stored + side - 6, middle + 12, "channel 1", { colour: colours.muted, size: 12, at: "end" }) +
     label(stored + side / 2 + 6, top + 10, "channel 2", { colour: colours.muted, size: 12, at: "start" });
@@ -91,11 +92,11 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
   const stems = path.map(([value], j) => line([[x(j), y(0)], [x(j), y(value)]], colours.orange, { "stroke-width": j <= n ? 2.5 : 1 }) +
     h("circle", { cx: x(j), cy: y(value), r: j <= n ? 4 : 2.5, fill: colours.orange }));
   const response = axes(colours, chart, x, y, "tokens since the push, n", "channel 1") + both.join("") + stems.join("") +
-    label(chart.left + chart.width, chart.top - 14, "dashes: ∝ γⁿ", { colour: colours.blue, size: 12, at: "end" }) +
+    label(chart.left + chart.width, chart.top - 14, "dashes: fade as γⁿ", { colour: colours.blue, size: 12, at: "end" }) +
     h("circle", { cx: x(n), cy: y(path[n][0]), r: 8, fill: "none", stroke: colours.ink, "stroke-width": 2.5 });
   const words = top + side + 24;
   const numbers = (side >= 236 ? matrix(colours, A, "A", 2, words + 4) : "") + matrix(colours, power, `A${raised(n)}`, side >= 236 ? side / 2 + 4 : 2, words + 4) +
-    label(eigen, words - 6, `a: radius ${format(radius)}, angle ${degrees}°`, { colour: colours.blue, at: "start" }) +
+    label(eigen, words - 6, `a${side >= 236 ? ", an eigenvalue of A" : ""}: radius ${format(radius)}, angle ${degrees}°`, { colour: colours.blue, at: "start" }) +
     label(eigen, words + 14, `a${raised(n)}: ${side >= 200 ? "radius " : ""}${format(left)}${side >= 200 ? ", angle" : " at"} ${format(turned)}°`, { colour: colours.blue, at: "start", weight: 600 });
   return {
     height,

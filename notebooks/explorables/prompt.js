@@ -10,8 +10,8 @@ const PROMPTS = { 0: "22 bytes, recorded", 1: "80 bytes, recorded", 2: "189 byte
 
 export const controls = [
   choice("prompt", "prompt", PROMPTS, "1"),
-  choice("back", "brought back", { all: "state and position", unplaced: "state, at position 0", nothing: "no state" }),
-  slider("step", "steps", { value: 48, min: 0, max: LONGEST + LENGTH, words: (x) => count(x, "step") }),
+  choice("back", "brought back", { all: "state and its place", unplaced: "state, places from 0", nothing: "no state" }),
+  slider("step", "steps", { value: 112, min: 0, max: LONGEST + LENGTH, words: (x) => count(x, "step") }),
   input("own", "your prompt", { maxlength: LONGEST, enter: "write" }),
   hidden("kernel", "none"), // "none", or "here"
   hidden("problem", ""),
@@ -39,9 +39,9 @@ const LOST = {
   unplaced: "the keys were turned by their places, and queries that count from 0 see wrong distances",
   nothing: "the model has lost the prompt",
 };
-const BACK = { all: "its state and position", unplaced: "its state without the position", nothing: "no state" };
+const BACK = { all: "its state and its place in the text", unplaced: "its state without its place", nothing: "no state" };
 
-const RECORDED = { here: "Recorded; type a prompt of your own, the kernel writes on.", none: "Recorded: no kernel here." };
+const RECORDED = { here: "Recorded; type a prompt of your own, the kernel writes on.", none: "Recorded, as no Python runs here." };
 
 export function describe({ prompt, size, agree, kept, again, both, same, first }, values, { own }) {
   const { back, kernel, problem, prompt: chosen } = values, here = RECORDED[kernel];
@@ -113,7 +113,7 @@ export function draw(stage, { prompt, size, agree, kept, again, same, both, step
       { colour: colours.ink, size: 12 });
 
   // The state stands in place of the prompt in the first lane.
-  const first = 22 + 2 * (BAR + 6) + 26, file = { all: "state + position", unplaced: "state", nothing: "no state" }[back];
+  const first = 22 + 2 * (BAR + 6) + 26, file = { all: "state + place", unplaced: "state", nothing: "no state" }[back];
   const told = ({ read, written }) =>
     narrow ? `${read} read, ${written} written` : `${count(read, "byte")} read, ${written} written by the model`;
   const state = label(4, first, `From the state: ${told(kept)}`, { ...ink, weight: 600 }) +

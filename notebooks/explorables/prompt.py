@@ -21,8 +21,9 @@ load = cache(load_pretrained)
 
 
 class Prompt(Explorable):
-    """Both lanes write on from the same prompt; one reads it again, the other brings its saved state back. Press Play, then
-    bring back less than everything. With a kernel, type a prompt of your own."""
+    """A model has read a prompt, and its state was saved. Two lanes write on from there: one brings the state back, the other
+    reads the whole prompt again. Press Play: they write the same, one of them later. Then bring back less than everything.
+    Where Python runs behind the page, type a prompt of your own."""
 
     module = "prompt"
 

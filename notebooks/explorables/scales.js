@@ -10,9 +10,9 @@ const tokens = (power) => Math.round(2 ** power);
 const sevenths = (step) => (step === 7 ? " (Eq. 8)" : step === 4 ? " (paper's runs)" : step === 0 ? ": all equal" : "");
 
 export const controls = [
-  slider("power", "lag L of the picture", { value: 7, min: FIRST, max: LATEST, step: 0.25, words: (x) => count(tokens(x), "token") }),
-  slider("fastest", "window of head 0", { value: 5, min: 3, max: 10, words: (x) => count(2 ** x, "token") }),
-  slider("step", "window of each next head", { value: 7, min: 0, max: 7, words: (x) => `× ${format(2 ** (x / 7))}${sevenths(x)}` }),
+  slider("power", "lag L", { value: 7, min: FIRST, max: LATEST, step: 0.25, words: (x) => count(tokens(x), "token") }),
+  slider("fastest", "window, head 0", { value: 5, min: 3, max: 10, words: (x) => count(2 ** x, "token") }),
+  slider("step", "next window", { value: 7, min: 0, max: 7, words: (x) => `× ${format(2 ** (x / 7))}${sevenths(x)}` }),
   slider("width", "key width K", { value: 10, min: 4, max: 12, words: (x) => `${format(2 ** x, 4)} numbers` }),
 ];
 
@@ -55,7 +55,7 @@ export function describe({ lag, windows, snr, right, best, possible, best_window
       `Head 0 has ${heard(snr[0])}, head 7 has ${heard(snr[7])}.`;
   return `The picture was written ${count(lag, "token")} ago. ${first} ` +
     `The best window for this lag would be ${whole(best_window)}, with ${heard(possible)}. ` +
-    `These heads reach 90 % of the best possible over ${covered.toFixed(1)} of ${LATEST} octaves of lag.`;
+    `These heads reach 90 % of the best possible while the lag doubles ${covered.toFixed(1)} of ${LATEST} times.`;
 }
 
 const SIDE = 8; // pixels of the picture in a row
@@ -114,7 +114,7 @@ export function draw(stage, numbers, values, { picture, noise }) {
     ? line([[reached[0], y(HIGH)], [reached.at(-1), y(HIGH)]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) : "";
   const bottom = frame.top + frame.height;
   const octaves = line([[frame.left, bottom + 56], [frame.left + 24, bottom + 56]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) +
-    label(frame.left + 32, bottom + 56, `90 % or more over ${covered.toFixed(1)} octaves`, { colour: colours.purple, at: "start" });
+    label(frame.left + 32, bottom + 56, `90 % or more: over ${covered.toFixed(1)} doublings of L`, { colour: colours.purple, at: "start" });
   const ticks = narrow ? [1, 16, 256, 4096] : [1, 4, 16, 64, 256, 1024, 4096];
   const chart = axes(colours, frame, x, y, "lag L (tokens since the write)",
     narrow ? "% of the best possible at that lag" : "signal to noise of each head, in % of what the best γ for that lag reaches",

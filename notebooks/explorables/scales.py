@@ -8,8 +8,8 @@ FACE = ("..####..", ".#....#.", "#.#..#.#", "#......#", "#.#..#.#", "#..##..#", 
 
 
 class Scales(Explorable):
-    """A small picture was written L tokens ago and noise came after it. Move L: which head still hears it? Then make all
-    heads equal."""
+    """A small picture was written into the state L tokens ago, and noise after it. A head forgets within its window, 1/(1 − γ)
+    tokens. Move L: which head hears the picture best? Then make all heads equal: move "next window" to × 1."""
 
     module = "scales"
 

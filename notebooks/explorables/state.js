@@ -67,11 +67,11 @@ export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value
     return label(x, y - 15, name, { ...ink, at: "start" }) + patches(cells) +
       box(x, y, side, side, "none", { stroke: colours.muted });
   };
-  const sum = tile(faded, 0, upper, small, `γ S_{${n - 1}}`) + tile(written, 0, lower, small, `+ k_{${n}}ᵀv_{${n}}`) +
+  const sum = tile(faded, 0, upper, small, `faded: γ S_{${n - 1}}`) + tile(written, 0, lower, small, `+ ${small > 90 ? "new: " : ""}k_{${n}}ᵀv_{${n}}`) +
     label(small + gap / 2, upper + small / 2, "=", { ...ink, size: 20 }) +
     tile(state, small + gap, upper, big, `the state S_{${n}}`);
   const notes = [
-    `blue above 0, orange below; full from ±${format(full)}`,
+    `blue above 0, orange below; darkest from ±${format(full)}`,
     `drawn: ${keys[0].length} of ${key_dim} key channels (rows) and`,
     `${values[0].length} of ${value_dim} value channels, head 1, layer 1`,
   ].map((words, i) => label(0, upper + big + 18 + 17 * i, words, muted));

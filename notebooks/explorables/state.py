@@ -8,8 +8,9 @@ from .explorable import Explorable
 
 
 class StateMovie(Explorable):
-    """The memory of one head of the trained model while it reads 200 bytes. Press Play, then move γ: the matrix keeps its
-    size, and γ says how much of each byte is left in it."""
+    """The memory of one head of the trained model while it reads 200 bytes: one matrix, to which each byte adds a product of
+    its key and its value. Press Play or a letter, then move γ: the matrix keeps its size, and γ says how much of each byte
+    is left in it."""
 
     module = "state"
 

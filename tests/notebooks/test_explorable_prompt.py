@@ -64,7 +64,7 @@ def test_what_is_written_is_what_the_package_writes():
 
 def test_numbers_are_counts_of_the_record():
     data = Prompt.course_data()
-    start = {"prompt": "1", "back": "all", "step": 48}
+    start = {"prompt": "1", "back": "all", "step": 112}
     for values, got in zip(SETTINGS, compute(Prompt, *SETTINGS), strict=True):
         now = start | values
         record = data["recorded"][1 if now["prompt"] == "own" else int(now["prompt"])]
@@ -140,7 +140,7 @@ def test_words_say_whether_it_is_recorded():
     data = Prompt.course_data()
     values = [{}, {"kernel": "here"}, {"prompt": "own"}, {"prompt": "own", "problem": "The prompt is wrong."}]
     said = ask("prompt", [{"what": "describe", "values": each, "data": data} for each in values])
-    assert said[0].startswith("Recorded: no kernel here.")
+    assert said[0].startswith("Recorded, as no Python runs here.")
     assert "a prompt of your own" in said[1]
     assert "You have no prompt yet" in said[2]
     assert said[3].startswith("The prompt is wrong.")
