@@ -51,6 +51,13 @@ def _step_with(write=lambda gamma, state, new: gamma * state + new, read=lambda 
     return step
 
 
+_SWAPPED = "your retention_step returns (state, out), which its caller takes for (out, state)"
+
+
+def _swapped_step(q, k, v, gamma, state):
+    return retention_step(q, k, v, gamma, state)[::-1]
+
+
 def _dot_product(q, k, v, gamma, state):
     state = gamma * state + k.T @ v
     return q @ state, state
@@ -175,6 +182,14 @@ STEP_MISTAKES = {
     "multiplies two rows to a number": (
         _dot_product,
         "k.T is k itself for a row of one axis, so k.T @ v is a number or an error: take np.outer(k, v)",
+    ),
+    "multiplies two rows with np.dot": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state + np.dot(k, v)), gamma * state + np.dot(k, v)),
+        "np.dot(k, v) of two rows is a number or an error: the table k^T v is np.outer(k, v)",
+    ),
+    "makes only k a column": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state + k[:, None] @ v), gamma * state + k[:, None] @ v),
+        "you made k a column and left v with one axis, which @ cannot join: write k[:, None] * v, or np.outer(k, v)",
     ),
     "swaps q and k": (
         lambda q, k, v, gamma, state: retention_step(k, q, v, gamma, state),
@@ -303,6 +318,7 @@ LOOP = problem(
             _loop_with(hand_on=False),
             "you start every token from the same state: hand the state of each token on to the next",
         ),
+        "swaps what its step returns": (_loop_with(_swapped_step), _SWAPPED),
         "loses the new state": (
             _loses_the_new_state,
             "you drop the state that a step returns: give it the name `state`, so that the next token and the caller get it",
@@ -418,6 +434,7 @@ DOCUMENTS = problem(
             _documents_in_place,
             "you changed the caller's state in place (as *= and += do): make a new array",
         ),
+        "swaps what its step returns": (_documents_with(_swapped_step), _SWAPPED),
         "clears in place": (
             _clears_in_place,
             "you cleared the caller's state in place (state[...] = 0, or state *= 0): make a new array of zeros",

@@ -191,6 +191,7 @@ def _diagonal_with(
     enter=np.linalg.solve,
     leave=lambda basis, inner: basis @ inner,
     step=lambda decays, inner, k, v: decays[:, None] * inner + k[:, None] * v,
+    read=lambda basis, inner: inner,
     read_first=False,
 ):
     """`diagonal_recurrence` with one of its parts replaced."""
@@ -201,7 +202,7 @@ def _diagonal_with(
         out = np.zeros(v.shape)
         for n in range(len(q)):
             before, inner = inner, step(decays, inner, k[n], v[n])
-            out[n] = q[n] @ (before if read_first else inner)
+            out[n] = q[n] @ read(basis, before if read_first else inner)
         return out, leave(basis, inner)
 
     return function
@@ -220,6 +221,18 @@ DIAGONAL_MISTAKES = {
     "takes the state in as it is": (
         _diagonal_with(enter=lambda basis, state: state),
         "you started from S_0 itself: in the new basis it is Lambda^-1 S_0, like the keys it was made of",
+    ),
+    "takes what absorb returns in the other order": (
+        _diagonal_with(change=lambda *arguments: absorb(*arguments)[::-1]),
+        "your new q and k are swapped: absorb returns (q, k), in this order",
+    ),
+    "enters by the inverse transposed": (
+        _diagonal_with(enter=lambda basis, state: inv(basis).T @ state),
+        "you transposed Lambda^-1 for the state: its columns are sums of keys as columns, so it becomes Lambda^-1 S_0",
+    ),
+    "comes back at every read": (
+        _diagonal_with(read=lambda basis, inner: basis @ inner),
+        "you took the state back by Lambda before each read: q Lambda reads the state of the new basis",
     ),
     "enters by Lambda": (
         _diagonal_with(enter=lambda basis, state: basis @ state),

@@ -79,6 +79,10 @@ WEIGHT_MISTAKES = {
         _times(lambda q, gamma: np.tril(np.ones((len(q), len(q))))),
         "you forgot the decay: the mask holds gamma^(n-m), not 1",
     ),
+    "fades with the position": (
+        _times(lambda q, gamma: np.tril(gamma ** np.arange(float(len(q)))[:, None] * np.ones(len(q)))),
+        "your decay depends only on n: it is gamma to the number of tokens since, n - m",
+    ),
     "counts one step too many": (
         _times(lambda q, gamma: gamma * _mask(q, gamma)),
         "your power is one too high: a token has not faded at its own position, gamma^0 = 1 on the diagonal",

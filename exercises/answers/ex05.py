@@ -208,7 +208,7 @@ ROW_MISTAKES = {
         "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees start + 1 columns",
     ),
     "does not mask": (
-        _rows_by(lambda gamma, lag: np.nan_to_num(gamma ** lag.astype(float))),  # finite, to be compared
+        _strict(_rows_by(lambda gamma, lag: gamma ** lag.astype(float))),
         "you did not mask: inside the block, too, a column m > n is the future and must be 0",
     ),
     "clips the lag and does not mask": (

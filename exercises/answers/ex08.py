@@ -102,6 +102,17 @@ def _gamma_along_the_values(q, k, v, gamma, state, row_sum):
     return (q[:, None, :] @ state)[:, 0, :] / np.sqrt(row_sum)[:, None], state, row_sum
 
 
+def _writes_across_the_heads(q, k, v, gamma, state, row_sum):
+    before, row_sum = gamma[:, None, None] * state, gamma * row_sum + 1
+    after = before + np.outer(k, v)
+    return (q[:, None, :] @ after)[:, 0] / np.sqrt(row_sum)[:, None], after, row_sum
+
+
+def _reads_across_the_heads(q, k, v, gamma, state, row_sum):
+    _, after, row_sum = normalised_step(q, k, v, gamma, state, row_sum)
+    return q @ after / np.sqrt(row_sum)[:, None], after, row_sum
+
+
 def _steps_in_place(q, k, v, gamma, state, row_sum):
     out, state[...], row_sum[...] = normalised_step(q, k, v, gamma, state, row_sum)
     return out, state, row_sum
@@ -145,13 +156,13 @@ def _chunk_as_it_stands(sums, *, divided=False):
     """The code of the statement with other row sums, made of gamma, j (c, 1), D and the row sum before the chunk."""
 
     def chunk(q, k, v, gamma, state, row_sum):
-        j = np.arange(1, len(q) + 1)[:, None]
-        D = np.where(j >= j.T, gamma ** np.maximum(j - j.T, 0), 0.0)
-        changed = sums(gamma, j, D, row_sum)
+        place = np.arange(1.0, len(q) + 1.0)[:, None]
+        mask = np.tril(gamma ** np.abs(place - place.T))
+        changed = sums(gamma, place.astype(int), mask, row_sum)
         root = np.sqrt(changed)[:, None]
-        out = ((q @ k.T) * D) @ v + gamma**j * (q @ state)
-        state = k.T @ (gamma ** (j[-1] - j) * v) + gamma ** j[-1] * state
-        return out / root, state / root[-1] if divided else state, changed
+        read = (mask * (q @ k.T)) @ v + (q @ state) * gamma**place
+        after = normalised_chunk(q, k, v, gamma, state, row_sum)[1]
+        return read / root, after / root[-1] if divided else after, changed
 
     return chunk
 
@@ -392,6 +403,14 @@ CHANGE = problem(
             lambda y, divisor, eps: norm_change(y, 1 / divisor, eps),
             "you multiplied y by the divisor: y is divided by it",
         ),
+        "one mean for all": (
+            lambda y, divisor, eps: _change_of(_ratio_less_one(np.mean(y * y), divisor, eps)),
+            "you took one mean over everything: each row has a mean square of its own, over the last axis",
+        ),
+        "a divisor without the axis of the values": (
+            lambda y, divisor, eps: group_norm(y / divisor, eps) / group_norm(y, eps) - 1,
+            "your divisor, of shape (H, T), meets the values of y: give it a last axis, divisor[..., None]",
+        ),
         "compares the other way round": (
             _change_with(lambda *arguments: np.expm1(-np.log1p(_ratio_less_one(*arguments)) / 2)),
             "you compared the norm before dividing with the one after: divide by the one before",
@@ -467,6 +486,14 @@ STEP = problem(
         "multiplies": (
             _step_with(divide=lambda out, row_sum: out * np.sqrt(row_sum)),
             "you multiplied by the root of the row sum: divide by it",
+        ),
+        "an outer product of all heads": (
+            _writes_across_the_heads,
+            "np.outer flattens the heads into one table: write k[:, :, None] * v[:, None, :], a table for each head",
+        ),
+        "reads every head with every query": (
+            _reads_across_the_heads,
+            "q @ state lets each query read each head, (H, H, V): give q an axis, q[:, None, :] @ state, and drop it again",
         ),
         "adds gamma": (
             _step_with(sums=lambda gamma, before: before + gamma),

@@ -204,13 +204,19 @@ def _wrong_value(name, at, value, target, check, shape):
 def _same(check, wrong, got):
     """Return whether `got` is what this wrong answer gives: the same arrays, or the same error."""
     if wrong.failure or got.failure:
-        return wrong.failure == got.failure
+        return _kind(wrong.failure) == _kind(got.failure)
     if len(wrong.outputs) != len(got.outputs):
         return False
     pairs = list(zip(got.outputs, wrong.outputs, strict=True))
     if check.keeps_inputs:
         pairs += [(got.inputs.get(name), value) for name, value in wrong.inputs.items()]
     return all(_agree(a, b, check.tolerance) for a, b in pairs)
+
+
+def _kind(failure):
+    """Return the failure without the order of the shapes in NumPy's message: a * b and b * a are one mistake."""
+    kind, _, shapes = failure.partition("could not be broadcast together with shapes ")
+    return kind, sorted(shapes.split())
 
 
 def _agree(array, target, tolerance):

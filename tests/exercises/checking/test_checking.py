@@ -360,6 +360,19 @@ def test_of_two_mistakes_that_agree_in_a_check_the_one_that_explains_more_is_nam
 # The tables.
 
 
+def test_a_product_that_does_not_broadcast_is_the_same_mistake_in_either_order():
+    wrong = WrongAnswer("a row", lambda x: np.ones(3) * x, "make it a column")
+    one = Problem("copy", ("same",), lambda x: x, (Check("three rows", {"x": np.ones((3, 2))}, ""),), (wrong,))
+    exercise = Exercise("ex00", "Copying", (one,))
+    for product, mistake in (
+        (lambda x: np.ones(3) * x, "a row"),
+        (lambda x: x * np.ones(3), "a row"),
+        (lambda x: x * np.ones(4), ""),
+    ):
+        (result,) = grade(exercise, {"copy": product}).results["copy"]
+        assert result.mistake == mistake
+
+
 def test_a_named_mistake_is_told_once_and_text_is_escaped():
     report = grade(
         EX01, {STEP.function: STEP.wrong_answers[1].function, LOOP.function: raising(ValueError("<b>[red]"))}
