@@ -52,7 +52,7 @@ export function draw({ width, narrow, colours }, { query, key, scores, weights, 
   // The angle between the hands, the shorter way round: its cosine is the score.
   const turn = query[0] * key[1] - query[1] * key[0], arc = 0.4 * radius, at = ([x, y]) => `${cx + arc * x} ${cy - arc * y}`;
   const between = h("path", { d: `M${at(query)}A${arc} ${arc} 0 0 ${turn > 0 ? 0 : 1} ${at(key)}`, fill: "none", stroke: colours.ink, "stroke-width": 2 }) +
-    label(cx, cy + radius + 36, "score = cosine of the angle between", { colour: colours.ink });
+    label(cx, cy + radius + 36, "score: cosine of the angle", { colour: colours.ink });
   const clock = h("circle", { cx, cy, r: radius, fill: colours.faint, stroke: colours.line }) +
     line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + between + hands.join("");
   const frame = narrow

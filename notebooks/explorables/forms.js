@@ -181,7 +181,7 @@ export function draw(stage, numbers, { n, m, gamma, size }) {
   ];
   const joined = narrow ? lines : [0, 2].map((i) => [`${lines[i][0]}  ${lines[i + 1][0]}`, lines[i][1]]);
   const foot = joined.map(([text, colour], i) =>
-    label(width / 2, all + 14 + 22 * i, text, { colour, size: 14, weight: 600 }));
+    label(width / 2, all + 14 + 22 * i, text, { colour, size: narrow ? 13 : 14, weight: 600 }));
   return { height: all + 10 + 22 * joined.length, drawn: [...panels, ...foot].join("") };
 }
 

@@ -131,7 +131,7 @@ function strips({ at, width, colours }, { heads }, { head }) {
       line([[half, top + 18], [half, top + 60]], colours.ink, { "stroke-width": 1.5 });
   });
   const ticks = [0, 20, 40, 60, 80, 100].map((d) => label(place(d), end + 8, String(d), { colour: colours.muted, size: 12 }));
-  const title = at.brief ? "Each head by bytes back, on its own scale"
+  const title = at.brief ? "By bytes back, each on its own scale"
     : "All heads of the layer by distance, each on its own scale: the norm after a head removes its scale";
   const axis = at.brief ? "dotted: decay alone; line: half the reading" :
     "bytes back; bars up add, down subtract; right of the black line is half of the reading; dotted: decay alone";
@@ -152,7 +152,7 @@ function predictions({ at, width, colours }, { whole, without }, { byte, head },
     });
     return label(x, at.below, title, { colour: colours.ink, at: "start", size: 14, weight: 600 }) + rows.join("") +
       label(x, below + 23 * BEST + 2, `${named(text[byte + 1])} costs ${cost.toFixed(2)} bits`,
-        { colour: colours.green, at: "start", weight: 600 });
+        { colour: colours.green, at: "start", weight: 600, size: width < 300 ? 12 : 13 });
   });
   return h("g", {}, lists);
 }

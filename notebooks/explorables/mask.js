@@ -125,8 +125,8 @@ export function describe({ states, nearly, cut, factors, clash: found }, values)
 // ---------------------------------------------------------------- how it looks
 
 function layout({ width }) {
-  const cell = Math.max(15, Math.min(40, Math.floor((Math.min(width, 640) - 126) / TIME)));
-  const left = Math.max(26, Math.min((width - TIME * cell - 96) / 2, 110)), top = 46;
+  const cell = Math.max(14, Math.min(40, Math.floor((Math.min(width, 640) - 126) / TIME)));
+  const left = Math.max(22, Math.min((width - TIME * cell - 96) / 2, 110)), top = 46;
   return { cell, left, top, side: cell * TIME };
 }
 

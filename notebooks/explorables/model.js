@@ -84,7 +84,7 @@ function written(stage, { next }, { n, step, form }, { text, prompt }) {
   const x = 5 + BYTE * (n - from), sign = { " ": "␣", "\n": "⏎" }[next] ?? next;
   const after = step < LAST ? "" : box(x, 20, BYTE + 2, 24, colours.green, { rx: 2 }) +
     label(x + BYTE / 2 + 1, 32, sign, { ...mono, colour: on(colours.green), weight: 700 });
-  const says = whole ? `read at once (bold: the prompt; then what ${narrow ? "it" : "the model"} wrote)` : "only the last byte is read; all before it is in the states";
+  const says = whole ? `read at once (bold: the prompt${narrow ? "" : "; then what the model wrote"})` : "only the last byte is read; all before it is in the states";
   return [label(2, 8, says, { colour: colours.muted, size: 12, at: "start" }), ...bytes, after];
 }
 

@@ -74,7 +74,7 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
       extra(at), line(points.map(at), colour, { "stroke-width": 1, "stroke-opacity": 0.45 }), line(past.map(at), colour, { "stroke-width": 2 }),
       past.map((point) => { const [cx, cy] = at(point); return h("circle", { cx, cy, r: 3.5, fill: colour }); }),
       line([[cx, cy], [x, y]], colours.ink, { "stroke-width": 1.5 }), h("circle", { cx: x, cy: y, r: 7, fill: "none", stroke: colours.ink, "stroke-width": 2.5 }));
-    return box(start, top, side, side, colours.faint) + label(start + side / 2, 14, title, { colour, size: 14, weight: 600 }) + inner;
+    return box(start, top, side, side, colours.faint) + label(start + side / 2, 14, title, { colour, size: narrow ? 12 : 14, weight: 600 }) + inner;
   };
   const ring = (at) => {
     const [cx, cy] = at([0, 0]), [x, y] = at(spiral[1]);
@@ -95,9 +95,10 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
     label(chart.left + chart.width, chart.top - 14, "dashes: fade as γⁿ", { colour: colours.blue, size: 12, at: "end" }) +
     h("circle", { cx: x(n), cy: y(path[n][0]), r: 8, fill: "none", stroke: colours.ink, "stroke-width": 2.5 });
   const words = top + side + 24;
+  const polar = (size, angle) => (side >= 200 ? `radius ${format(size)}, angle ${format(angle)}°` : `${format(size)} at ${format(angle)}°`);
   const numbers = (side >= 236 ? matrix(colours, A, "A", 2, words + 4) : "") + matrix(colours, power, `A${raised(n)}`, side >= 236 ? side / 2 + 4 : 2, words + 4) +
-    label(eigen, words - 6, `a${side >= 236 ? ", an eigenvalue of A" : ""}: radius ${format(radius)}, angle ${degrees}°`, { colour: colours.blue, at: "start" }) +
-    label(eigen, words + 14, `a${raised(n)}: ${side >= 200 ? "radius " : ""}${format(left)}${side >= 200 ? ", angle" : " at"} ${format(turned)}°`, { colour: colours.blue, at: "start", weight: 600 });
+    label(eigen, words - 6, `a${side >= 236 ? ", an eigenvalue of A" : ""}: ${polar(radius, degrees)}`, { colour: colours.blue, at: "start" }) +
+    label(eigen, words + 14, `a${raised(n)}: ${polar(left, turned)}`, { colour: colours.blue, at: "start", weight: 600 });
   return {
     height,
     drawn: plane(stored, 1.15 * Math.hypot(1, mixing), path, colours.orange, narrow ? "as stored" : "the channels as stored", names) +

@@ -114,7 +114,7 @@ export function draw(stage, numbers, values, { picture, noise }) {
     ? line([[reached[0], y(HIGH)], [reached.at(-1), y(HIGH)]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) : "";
   const bottom = frame.top + frame.height;
   const octaves = line([[frame.left, bottom + 56], [frame.left + 24, bottom + 56]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) +
-    label(frame.left + 32, bottom + 56, `90 % or more: over ${covered.toFixed(1)} doublings of L`, { colour: colours.purple, at: "start" });
+    label(frame.left + 32, bottom + 56, `90 % or more: L doubles ${covered.toFixed(1)} times`, { colour: colours.purple, at: "start" });
   const ticks = narrow ? [1, 16, 256, 4096] : [1, 4, 16, 64, 256, 1024, 4096];
   const chart = axes(colours, frame, x, y, "lag L (tokens since the write)",
     narrow ? "% of the best possible at that lag" : "signal to noise of each head, in % of what the best γ for that lag reaches",
