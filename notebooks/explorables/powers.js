@@ -8,7 +8,7 @@ export const controls = [
   slider("radius", "radius γ", { value: 0.95, min: 0.5, max: 1.1, step: 0.01, words: (x) => `${x.toFixed(2)} a token` }),
   slider("degrees", "angle θ", { value: 30, min: 0, max: 180, step: 5, words: (x) => `${x}° a token` }),
   slider("n", "tokens n", { value: 5, min: 0, max: LONGEST, words: (x) => `${count(x, "token")} later` }),
-  slider("mixing", "mixing", { value: 1, min: 0, max: 1, step: 0.1, words: (x) => (x ? `${format(x)} of the most` : "no mixing") }),
+  slider("mixing", "mixing", { value: 1, min: 0, max: 1, step: 0.1, words: (x) => (x === 1 ? "full" : x ? `${format(x)} of full` : "none") }),
 ];
 
 const times = (M, x) => M.map((row) => row[0] * x[0] + row[1] * x[1]);
@@ -81,7 +81,8 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
     const diamond = (dy, fill) => h("polygon", { points: [[x, dy - 8], [x + 8, dy], [x, dy + 8], [x - 8, dy]].map((p) => p.join(",")).join(" "), fill, stroke: colours.blue, "stroke-width": 2 });
     return h("circle", { cx, cy, r: side / 2 / REACH, fill: colours.paper, stroke: colours.muted, "stroke-dasharray": "5 4" }) +
       label(cx, cy + side / 2 / REACH - 12, "radius 1", { colour: colours.muted, size: 12 }) + diamond(y, colours.blue) +
-      label(x + 12, y - 10, "a", { colour: colours.blue, size: 15, weight: 600, at: "start" }) + (degrees % 180 ? diamond(2 * cy - y, "none") : "");
+      label(x + 12, y - 10, "a", { colour: colours.blue, size: 15, weight: 600, at: "start" }) + (degrees % 180 ? diamond(2 * cy - y, "none") +
+      label(x + 12, 2 * cy - y + 10, "ā", { colour: colours.blue, size: 15, weight: 600, at: "start" }) : "");
   };
   const names = () => label(stored + side - 6, middle + 12, "channel 1", { colour: colours.muted, size: 12, at: "end" }) +
     label(stored + side / 2 + 6, top + 10, "channel 2", { colour: colours.muted, size: 12, at: "start" });
