@@ -44,17 +44,19 @@ export function describe({ score, everywhere, weights, best }, { lag, m, degrees
     (chooses({ weights, best }) ? `This query reads distance ${best} most.` : "This query gives no distance a weight above zero, or all the same.");
 }
 
-export function draw({ width, narrow, colours }, { query, key, scores, weights, fade, best }, { lag, m, gamma }) {
+export function draw({ width, narrow, colours }, { query, key, scores, weights, fade, best }, { lag, m, gamma, between }) {
   const dial = narrow ? Math.min(width, 300) : 0.42 * width, radius = 0.33 * dial, cx = narrow ? width / 2 : dial / 2, cy = dial / 2;
   const hands = [["k", m, key, colours.orange, "6 4"], ["q", m + lag, query, colours.blue, null]].map(([name, place, [x, y], colour, dash]) =>
     arrow([cx, cy], [cx + radius * x, cy - radius * y], colour, { width: 3, head: 13, "stroke-dasharray": dash }) +
     label(cx + (radius + 22) * x, cy - (radius + 18) * y, `${name}_{${place}}`, { colour, size: 16, weight: 600 }));
   // The angle between the hands, the shorter way round: its cosine is the score.
   const turn = query[0] * key[1] - query[1] * key[0], arc = 0.4 * radius, at = ([x, y]) => `${cx + arc * x} ${cy - arc * y}`;
-  const between = h("path", { d: `M${at(query)}A${arc} ${arc} 0 0 ${turn > 0 ? 0 : 1} ${at(key)}`, fill: "none", stroke: colours.ink, "stroke-width": 2 }) +
+  const angle = h("path", { d: `M${at(query)}A${arc} ${arc} 0 0 ${turn > 0 ? 0 : 1} ${at(key)}`, fill: "none", stroke: colours.ink, "stroke-width": 2 }) +
     label(cx, cy + radius + 36, "score: cosine of the angle", { colour: colours.ink });
   const clock = h("circle", { cx, cy, r: radius, fill: colours.faint, stroke: colours.line }) +
-    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + between + hands.join("");
+    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) +
+    [[60, colours.orange, 6], [60 + between, colours.blue, 4]].map(([degrees, fill, r]) => { const [x, y] = hand(degrees); return h("circle", { cx: cx + radius * x, cy: cy - radius * y, r, fill }); }).join("") +
+    angle + hands.join("") + label(cx, 12, "dots: where the hands start, at token 0", { colour: colours.muted, size: 12 });
   const frame = narrow
     ? { left: 40, top: dial + 24, width: width - 60, height: 170 }
     : { left: dial + 50, top: 30, width: width - dial - 70, height: dial - 80 };
