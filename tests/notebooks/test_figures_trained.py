@@ -55,15 +55,10 @@ def test_characters_stand_in_their_cells():
         assert column + 0.7 < inside.max() < column + 1
 
 
-def test_given_bytes_are_bold_and_dark_cells_have_white_letters():
+def test_given_bytes_are_bold_and_all_letters_are_ink():
     patches = axes(trained.surprise(TOKENS, BITS, description="d"))["text"].patches
-    looks = {patch.get_label().strip(): patch.get_facecolor() for patch in patches}
-    assert looks["A $"] == to_rgba(INK)
-    for patch in patches:
-        row = 1 - round(patch.get_path().get_extents().y0 // trained.LEADING)
-        places = [row * trained.COLUMNS + i for i, character in enumerate(patch.get_label()) if character != " "]
-        white = patch.get_facecolor() == to_rgba("white")
-        assert all((BITS[n] > 4) == white for n in places)  # NaN > 4 is False
+    assert "A $" in [patch.get_label().strip() for patch in patches]
+    assert {patch.get_facecolor() for patch in patches} == {to_rgba(INK)}
 
 
 @pytest.mark.parametrize(("token", "want"), [(65, "A"), (10, "¶"), (200, "·"), (0, "·"), (36, "$")])
