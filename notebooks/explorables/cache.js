@@ -11,7 +11,7 @@ const whole = (n) => n.toLocaleString("en", { maximumFractionDigits: 0 });
 const MODELS = { ours: "the one that ships", "1.3B": "1.3B (paper)", "2.7B": "2.7B (paper)", "6.7B": "6.7B (paper)" };
 
 export const controls = [
-  slider("written", "tokens so far", { value: 4 * STEPS, min: 0, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
+  slider("written", "tokens so far", { value: 4 * STEPS, min: STEPS, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
   choice("model", "model", MODELS, "6.7B"),
   slider("batch", "texts at once", { value: 0, min: 0, max: 8, words: (x) => count(2 ** x, "text") }),
   choice("share", "cached keys, values", { 1: "of each head", 4: "shared by 4 heads", 8: "shared by 8 heads" }),
