@@ -22,6 +22,7 @@ LISTEN = """() => {
   }), true);
 }"""
 BUSY = "while True: pass"
+PACE = 37  # milliseconds between presses: a held key repeats about 30 times a second; no multiple of a frame's 16.7
 
 
 @contextmanager
@@ -67,6 +68,7 @@ def measure(explorables, presses=40, load=None, places=("page", "lab")):
         "viewport": [1366, 768],
         "versions": {"chromium": version, "python": platform.python_version()},
         "presses": presses,
+        "milliseconds between presses": PACE,
         "rows": rows,
     }
 
@@ -79,11 +81,16 @@ def _rows(page, explorables, place, presses):
         for slider in picture.locator("input[type=range]").all():
             slider.focus()
             page.evaluate("() => { window.waited = [] }")
+            values = set()
             for press in range(presses):
                 page.keyboard.press("ArrowRight" if press % 8 < 4 else "ArrowLeft")
+                page.wait_for_timeout(PACE)
+                values.add(slider.input_value())
             page.wait_for_function("presses => window.waited.length >= presses", arg=presses)
             waited = sorted(page.evaluate("() => window.waited"))
             name = slider.evaluate("slider => slider.labels[0].textContent")
+            if len(values) < 2:
+                raise RuntimeError(f"{cls.module}, {place}: the keys did not move the slider {name!r}")
             yield {
                 "module": cls.module,
                 "place": place,

@@ -254,7 +254,6 @@ function row(control, id, change) {
   } else {
     field = element("input", { type: "text", id, maxlength, autocomplete: "off", spellcheck: "false" });
     field.addEventListener("input", () => change({ [name]: field.value }));
-    field.addEventListener("keydown", (event) => event.stopPropagation()); // the notebook has shortcuts of its own
   }
   const wrapped = element("div", { class: `explorable-control ${kind}` }, element("label", { for: id }, title), field);
   if (kind === "slider") wrapped.append(shown);
@@ -363,6 +362,9 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
     svg.setAttribute("aria-label", title);
     const panel = element("div", { class: "explorable-controls", role: "group", "aria-label": `controls: ${title}` },
       ...rows.map(({ wrapped }) => wrapped), element("div", { class: "explorable-buttons" }, ...(play ? [playing] : []), ...pressed, reset));
+    // A notebook has shortcuts of its own, and JupyterLab's take arrows, Enter and Space before the control that has the focus.
+    panel.addEventListener("keydown", (event) => event.stopPropagation());
+    for (const each of panel.querySelectorAll("input, select, button")) each.dataset.lmSuppressShortcuts = "true";
     const root = element("div", { class: "explorable" }, panel, svg, status);
     el.replaceChildren(root);
 

@@ -103,23 +103,26 @@ def test_it_fits(browser, address, width):
             keep(picture, f"{cls.module}-page-{width}")
 
 
-@every
-def test_keys_move_it_and_reset_brings_it_back(offline, cls):
-    picture = picture_of(offline["light"], cls)
-    said = picture.get_by_role("status")
-    first_words, first = said.inner_text(), picture.locator("svg").inner_html()
+def keys_move(page, picture):
+    """Arrow keys move each slider of a picture, and one of them at least what is drawn."""
     moved = 0
     for slider in picture.locator("input[type=range]").all():
         value, before = slider.input_value(), picture.locator("svg").inner_html()
         slider.focus()
         slider.press("ArrowLeft" if value == slider.get_attribute("max") else "ArrowRight")
         slider.press("Shift")  # a frame passes
-        offline["light"].wait_for_function(
-            "([slider, value]) => slider.value !== value", arg=[slider.element_handle(), value]
-        )
-        offline["light"].evaluate("() => new Promise(requestAnimationFrame)")
+        page.wait_for_function("([slider, value]) => slider.value !== value", arg=[slider.element_handle(), value])
+        page.evaluate("() => new Promise(requestAnimationFrame)")
         moved += picture.locator("svg").inner_html() != before
     assert moved or picture.locator("select, input[type=text]").count()
+
+
+@every
+def test_keys_move_it_and_reset_brings_it_back(offline, cls):
+    picture = picture_of(offline["light"], cls)
+    said = picture.get_by_role("status")
+    first_words, first = said.inner_text(), picture.locator("svg").inner_html()
+    keys_move(offline["light"], picture)
     picture.get_by_role("button", name="Reset").click()
     offline["light"].evaluate("() => new Promise(requestAnimationFrame)")
     assert said.inner_text() == first_words
@@ -170,4 +173,6 @@ def test_the_same_in_a_cell_of_jupyterlab(browser, tmp_path, theme):
             assert picture.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
             keep(picture, f"{cls.module}-lab-{theme}")
         assert violations(page, ".explorable") == []
+        for number in range(len(EXPLORABLES)):
+            keys_move(page, page.locator(".explorable").nth(number))
         page.close()
