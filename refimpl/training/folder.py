@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time works in it, nothing in it is lost in silence, and a run goes on from it."""
 
 import dataclasses
-import hashlib
 import os
 import socket
 from contextlib import contextmanager, suppress
@@ -145,11 +144,10 @@ def begin(out, config, files, *, resume=False, fresh=False):
         _spare(start.path, out, files)
         tokenizer = start.tokenizer
     text = load_text(config, tokenizer)
-    fingerprint = hashlib.sha256(text.training)
-    fingerprint.update(text.held_out)
+    fingerprint = text.fingerprint
     progression = None
     if kept is not None:
-        if kept.text != fingerprint.hexdigest():
+        if kept.text != fingerprint:
             raise ValueError(
                 f"corpus must be the text that the checkpoint was trained on, {config.corpus!r} has changed"
             )
@@ -164,7 +162,7 @@ def begin(out, config, files, *, resume=False, fresh=False):
             path.unlink(missing_ok=True)
     write_atomically(out / "run.toml", to_toml(config))
     text.tokenizer.save(out / "tokenizer.json")
-    return Begun(text, fingerprint.hexdigest(), progression, start and start.params)
+    return Begun(text, fingerprint, progression, start and start.params)
 
 
 def _refuse_a_run(out, kept, finished):

@@ -3,6 +3,7 @@
 It works for NumPy and torch models alike. Losses are in bits per byte of text, whatever the tokens are.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -19,13 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .bpe import Tokenizer, learn_tokenizer
 from .stopping import StoppedError
-from .text import consecutive_batches, load_corpus, random_batch, split_by_book
+from .text import batches_once, consecutive_batches, load_corpus, random_batch, split_by_book
 
 HELD_OUT = 0.1  # share of the characters, about
 
 
 class Text(NamedTuple):
-    """The text of a run: tokens (N,) of the training part and of the held-out part, and their tokeniser.
+    """What a run learns from: tokens (N,) of the training part and of the held-out part, and their tokeniser.
 
     remarks: what a reader should know of the text, a line each.
     """
@@ -34,6 +35,30 @@ class Text(NamedTuple):
     held_out: np.ndarray
     tokenizer: Tokenizer
     remarks: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self):
+        """A digest of both parts, by which a resumed run knows its text."""
+        digest = hashlib.sha256(self.training)
+        digest.update(self.held_out)
+        return digest.hexdigest()
+
+    def batches(self, config):
+        """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, window) int64.
+
+        Windows are drawn by the generator, or, with config.once, taken in an order that the seed alone decides.
+        """
+        if not config.once:
+            return lambda number, rng: random_batch(self.training, config.batch_size, config.window, rng)
+        return batches_once(self.training, config.batch_size, config.window, config.seed)
+
+    def bits_per_byte(self, bits, targets):
+        """A loss in bits a token of these targets, in bits per byte of text."""
+        return bits * float(targets.size / self.tokenizer.lengths[targets].sum())
+
+    def evaluate(self, loss, config):
+        """What a log's line says of the held-out part: {"held_out": bits per byte}, by `loss` of (inputs, targets)."""
+        return {"held_out": evaluate(loss, self, config)}
 
 
 @dataclass
@@ -84,6 +109,7 @@ def load_text(config, tokenizer=None):
     unit = "bytes" if not tokenizer.merges else "tokens"
     remarks = *corpus.remarks, *_remark_on_split(len(training), len(held_out))
     text = Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer, remarks)
+    check_once(len(text.training), config)
     for part, tokens in (("training", text.training), ("held-out", text.held_out)):
         if len(tokens) <= config.window:
             raise ValueError(
@@ -91,6 +117,16 @@ def load_text(config, tokenizer=None):
                 "give a longer text"
             )
     return text
+
+
+def check_once(tokens, config):
+    """Raise a ValueError if a run that reads each token once needs more than there are."""
+    needed = config.steps * config.batch_size * config.window
+    if config.once and needed >= tokens:
+        raise ValueError(
+            f"once: steps x batch_size x window = {needed:,} tokens and one more are needed, the training part has {tokens:,}; "
+            "fewer steps, or a longer text"
+        )
 
 
 def _remark_on_split(training, held_out):
@@ -142,6 +178,7 @@ def fit(
     """
     text = text or load_text(config)
     rng, run = np.random.default_rng(config.seed), progress or Progression()
+    batch = text.batches(config)
     rng.bit_generator.state = run.batches or rng.bit_generator.state
     started, first = time.perf_counter(), run.step
     elapsed = run.seconds - started
@@ -149,15 +186,15 @@ def fit(
         task = bar.add_task("training", total=config.steps, completed=run.step, note="")
         while run.step < config.steps:
             number = run.step + 1
-            inputs, targets = random_batch(text.training, config.batch_size, config.window, rng)
+            inputs, targets = batch(number, rng)
             rate = scheduled_rate(number, config)
             value, norm = step(inputs, targets, rate)
-            value *= float(targets.size / text.tokenizer.lengths[targets].sum())
+            value = text.bits_per_byte(value, targets)
             line = {"step": number, "training": value, "gradient_norm": norm, "learning_rate": rate}
             _demand_finite(line, explain)
             run.step, due = number, number % config.evaluate_every == 0 or number == config.steps
             if due:
-                line["held_out"] = evaluate(loss, text, config)
+                line |= text.evaluate(loss, config)
                 _demand_finite(line, explain)
                 if line["held_out"] < run.best:
                     run.best, run.best_step = line["held_out"], number

@@ -234,6 +234,32 @@ def random_batch(tokens, batch_size, time, rng):
     return _windows(tokens, starts, time)
 
 
+def batches_once(tokens, batch_size, time, seed=0):
+    """A text cut into windows that are read once each: a function (number from 1 on, ignored) -> inputs, targets.
+
+    Window i holds tokens time i to time (i + 1), and as targets those one later; batch n takes windows
+    batch_size (n - 1) to batch_size n of an order that the seed decides. Inputs and targets are (batch_size, time) int64.
+
+    Raises:
+        ValueError: there are fewer than time + 1 tokens; from the function, if the windows are used up.
+
+    >>> batch = batches_once(np.arange(5), 2, 2)
+    >>> sorted(batch(1, None)[0].ravel().tolist())[:2], batch(1, None)[1].shape
+    ([0, 1], (2, 2))
+    """
+    check_integer("batch_size", batch_size, minimum=1)
+    starts = np.arange(0, _window_starts(tokens, time), time)
+    starts = starts[np.random.default_rng(seed).permutation(len(starts))]
+
+    def batch(number, rng=None):
+        chosen = starts[batch_size * (number - 1) : batch_size * number]
+        if len(chosen) < batch_size:
+            raise ValueError(f"tokens: {len(starts)} windows of {time} tokens are used up before batch {number}")
+        return _windows(tokens, chosen, time)
+
+    return batch
+
+
 def consecutive_batches(tokens, batch_size, time, max_windows=None):
     """Consecutive windows to evaluate on; yields (inputs, targets) like `random_batch`.
 

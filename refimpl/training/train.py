@@ -46,6 +46,7 @@ class TrainConfig:
     steps: Annotated[int, "optimizer steps of the run"] = 900
     batch_size: Annotated[int, "windows of text in a step"] = 16
     window: Annotated[int, "length of a window in tokens"] = 64
+    once: Annotated[bool, "read no token twice; the text must have steps x batch_size x window of them"] = False
     learning_rate: Annotated[float, "highest learning rate of AdamW; a cosine lowers it to a tenth"] = 5e-3
     warmup: Annotated[int, "first steps, in which the learning rate rises"] = 50
     weight_decay: Annotated[float, "decoupled weight decay of AdamW"] = 0.05

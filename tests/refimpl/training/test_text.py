@@ -236,6 +236,20 @@ def test_random_batches_are_windows_and_their_successors():
         refused(partial(text.random_batch, wrong, size, 10, np.random.default_rng(0)), error, message)
 
 
+def test_batches_once_read_every_window_once_in_an_order_of_the_seed():
+    tokens = np.arange(100, dtype=np.uint8)  # eleven windows of nine tokens, and the target of the last
+    batch = text.batches_once(tokens, 3, 9, seed=1)
+    windows = [batch(number) for number in (1, 2, 3)]
+    inputs, targets = (np.concatenate(parts) for parts in zip(*windows, strict=True))
+    assert (targets == inputs + 1).all()
+    assert len(set(inputs[:, 0])) == 9
+    assert set(inputs[:, 0]) < set(range(0, 99, 9))
+    again, other = text.batches_once(tokens, 3, 9, seed=1), text.batches_once(tokens, 3, 9, seed=2)
+    assert (again(2)[0] == windows[1][0]).all()  # without the batches before: a resumed run goes on at any of them
+    assert (other(1)[0] != windows[0][0]).any()
+    refused(partial(batch, 4), ValueError, "tokens: 11 windows of 9 tokens are used up before batch 4")
+
+
 def test_consecutive_batches_predict_every_token_once():
     tokens = np.arange(100, dtype=np.uint8)
     batches = list(text.consecutive_batches(tokens, 4, 9))

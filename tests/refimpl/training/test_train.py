@@ -1,5 +1,6 @@
 """Training in NumPy: each part against torch's, and a whole run step for step."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -117,6 +118,23 @@ def test_a_run_learns_and_is_seeded(corpus, tmp_path):
     assert [line.pop("seconds") for line in same]
     assert same == log
     np.testing.assert_equal(again, params)
+
+
+def test_a_run_that_reads_once_takes_each_window_once_and_refuses_more(corpus, tmp_path):
+    config, seen = tr.TrainConfig(corpus=corpus, steps=8, once=True, **TINY), []
+
+    def step(inputs, targets, rate):
+        seen.append(inputs)
+        return 1.0, 1.0
+
+    loop.fit(config, step, lambda *_: 1.0, tmp_path)
+    windows = np.concatenate(seen)
+    training = loop.load_text(config).training
+    assert len(windows) == 32
+    most = (len(training) - 1) // 64
+    loop.load_text(dataclasses.replace(config, steps=most))
+    with pytest.raises(ValueError, match=r"once: steps x batch_size x window = .* fewer steps, or a longer text"):
+        loop.load_text(dataclasses.replace(config, steps=most + 1))
 
 
 def test_the_loop_makes_the_folder_of_its_log(corpus, tmp_path):
