@@ -194,17 +194,19 @@ def _draw(name, weight, config, generator):
 def matched(config, retnet):
     """The `BaselineConfig` with the feed-forward width that gives it as many parameters as a `RetNetConfig` has.
 
-    Products are fastest at widths that are multiples of 64, then of 8; the first of these within 1 % is taken.
+    Products are fastest at widths that are multiples of 64, then of 8; the first of these within 1 % is taken, of the
+    parameters without embedding and head, which both models have alike.
 
     Raises:
         ValueError: the mixer alone has more parameters.
     """
     wanted = retnet_parameters(retnet)
+    layers = wanted - 2 * retnet.vocab_size * retnet.dim
     one, two = (parameters(dataclasses.replace(config, ffn_dim=width)) for width in (1, 2))
     exact = 1 + (wanted - one) / (two - one)
     for multiple in (64, 8, 1):
         width = multiple * round(exact / multiple)
-        if width >= 1 and abs(width - exact) * (two - one) <= 0.01 * wanted:
+        if width >= 1 and abs(width - exact) * (two - one) <= 0.01 * layers:
             return dataclasses.replace(config, ffn_dim=width)
     raise ValueError(
         f"dim must leave room for a feed-forward: with {config.mixer} and dim = {config.dim} there are {one:,} parameters "
