@@ -165,6 +165,10 @@ RETENTION_MISTAKES = {
         _parallel_with(faded=lambda gamma, time: 1.0),
         "you read S_0 at full strength at every token: by token n it has faded by gamma^n (xi)",
     ),
+    "never fades the state": (
+        _parallel_with(faded=lambda gamma, time: 1.0, whole=lambda gamma, time: 1.0),
+        "you never fade S_0: query n, counted from 1, reads gamma^n of it, and gamma^T is left in the new state",
+    ),
     "fades the state by gamma^T in all outputs": (
         _parallel_with(faded=lambda gamma, time: gamma**time),
         "you faded S_0 by gamma^T for all queries: query n, counted from 1, reads gamma^n of it",
