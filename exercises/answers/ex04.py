@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head, small_numbers
-from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, collects_rows, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 # Solutions.
 
@@ -387,6 +387,7 @@ RISING_MISTAKES = {
         "you unpacked state = None: None means two states of zeros",
     ),
     **asks_whether_true(rising_retention),
+    **collects_rows(rising_retention),
     **writes_in_place(rising_retention),
     **swaps(rising_retention, "out", "state"),
 }
