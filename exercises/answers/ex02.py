@@ -220,7 +220,7 @@ DIAGONAL_MISTAKES = {
     **mapped(lambda change: _diagonal_with(change=change), _OF_BOTH),
     "decays columns": (
         _diagonal_with(step=lambda decays, inner, k, v: decays * inner + k[:, None] * v),
-        "you multiplied column j of the state by a_j: a belongs to the rows, diag(a) S is decays[:, None] * S",
+        "you multiplied the columns of the state by a: a_c belongs to row c, diag(a) S is decays[:, None] * S",
     ),
     "does not change q and k": (
         _diagonal_with(change=lambda q, k, basis: (q, k)),
@@ -498,7 +498,10 @@ ABSORB = problem(
             {"q": np.array([[2.0, 3.0]]), "k": np.array([[5.0, 1.0]]), "basis": SHEAR},
             "by hand: q Lambda = (2, 2 + 3) = (2, 5); Lambda^-1 = [[1, -1], [0, 1]] takes the column (5, 1) to (4, 1)",
         ),
-        "four tokens, three channels": (_pair(4, SKEW), "q_n . k_m must not change: q' @ k'.T equals q @ k.T"),
+        "four tokens, three channels": (
+            _pair(4, SKEW),
+            "q_n k_m^T must not change: with the new q and k, q @ k.T is what it was",
+        ),
         "orthogonal eigenvectors": (
             _pair(3, TURN),
             "here Lambda^-1 is Lambda^T, and both q and k become q Lambda and k Lambda",
@@ -531,7 +534,7 @@ DIAGONAL = problem(
         ),
         "four tokens, as many values as keys": (
             _diagonal(2, 4, SHEAR, [0.5, 0.25], state=False),
-            "a_i multiplies row i of the state, the one that k'_i writes and q'_i reads",
+            "a_c multiplies row c of the state, the one that channel c of the new keys writes and of the new queries reads",
         ),
         "four tokens, going on from a state (V = 2)": (
             _diagonal(2, 4, SKEW, [0.5, -0.25, 0.75]),
