@@ -182,8 +182,8 @@ CHUNK_MISTAKES = {
         "you faded every write by gamma^c: that is for the old state, token j has faded by zeta_j = gamma^(c-j) at the end",
     ),
     "masks after the power": (
-        _chunk_with(mask=lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
-        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+        _chunk_with(mask=lambda gamma, lag: np.tril(gamma ** lag.astype(float))),
+        "your power overflows above the diagonal: set n - m to 0 where it is negative, then take the power, then mask",
     ),
     "a mask of minus infinity": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** abs(lag), -np.inf)),
@@ -300,7 +300,7 @@ CHUNK = problem(
         ),
         "110 empty tokens at gamma = 1e-3": (
             _empty(110),
-            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: set n - m to 0 where n < m, then take the power",
+            "all is 0 here, but 1e-3 ** -109 overflows: set n - m to 0 where n < m, then take the power",
         ),
         "a chunk of one token at gamma = 1": (
             one_head(2, 2, 1, gamma=1.0),
@@ -334,7 +334,7 @@ CHUNKS = problem(
         ),
         "112 empty tokens in chunks of 110 at gamma = 1e-3": (
             _empty(112) | {"chunk_size": 110},
-            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: no exponent may be negative",
+            "all is 0 here, but 1e-3 ** -109 overflows: no exponent may be negative",
         ),
         "no token at all, from None (T = 0)": (
             one_head(2, 3, 0, state=False, chunk_size=4),
