@@ -183,7 +183,7 @@ CHUNK_MISTAKES = {
     ),
     "masks after the power": (
         _chunk_with(mask=lambda gamma, lag: np.tril(gamma ** lag.astype(float))),
-        "your power overflows above the diagonal: set n - m to 0 where it is negative, then take the power, then mask",
+        "your power overflows above the diagonal: set j - m to 0 where it is negative, then take the power, then mask",
     ),
     "a mask of minus infinity": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** abs(lag), -np.inf)),
@@ -191,7 +191,7 @@ CHUNK_MISTAKES = {
     ),
     "no mask": (
         _chunk_with(mask=lambda gamma, lag: 1.0),
-        "you left out D: multiply q k^T by the decay mask, gamma^(n-m) for n >= m and 0 for n < m",
+        "you left out D: multiply q k^T by the decay mask, gamma^(j-m) for j >= m and 0 for j < m",
     ),
     "counts from 0": (
         _chunk_with(xi=lambda gamma, j: gamma ** (j - 1), zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
@@ -239,7 +239,7 @@ CHUNK_MISTAKES = {
     ),
     "reads the new state": (
         _chunk_with(reads=lambda before, after: after),
-        "you read the state after the chunk: Q_i reads the state before it, the chunk's own tokens come through the mask",
+        "you read the state after the chunk: a query reads the state before it, the chunk's own tokens come through the mask",
     ),
     "never reads the state": (
         _chunk_with(reads=lambda before, after: 0.0 * before),
@@ -251,11 +251,11 @@ CHUNK_MISTAKES = {
     ),
     "a mask that does not fade": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, 1.0, 0.0)),
-        "your mask is causal but does not fade: D_nm = gamma^(n-m) for n >= m",
+        "your mask is causal but does not fade: D_jm = gamma^(j-m) for j >= m",
     ),
     "a mask that sees the future": (
         _chunk_with(mask=lambda gamma, lag: gamma ** abs(lag)),
-        "your mask lets a token see later ones: D_nm = 0 for n < m",
+        "your mask lets a token see later ones: D_jm = 0 for j < m",
     ),
     **writes_in_place(retention_chunk),
 }
@@ -300,7 +300,7 @@ CHUNK = problem(
         ),
         "110 empty tokens at gamma = 1e-3": (
             _empty(110),
-            "all is 0 here, but 1e-3 ** -109 overflows: set n - m to 0 where n < m, then take the power",
+            "all is 0 here, but 1e-3 ** -109 overflows: set j - m to 0 where j < m, then take the power",
         ),
         "a chunk of one token at gamma = 1": (
             one_head(2, 2, 1, gamma=1.0),
@@ -461,7 +461,7 @@ WEIGHTS = problem(
         ),
         "chunks do not fade": (
             _weights_with(without_zeta=lambda token, time, chunk_size: 0 * token),
-            "gamma^C S_(i-1) is still there without zeta: each later chunk fades all that came before it",
+            "gamma^c S_t is still there without zeta: each later chunk fades all that came before it",
         ),
         "gamma for gamma^c": (
             _weights_with(without_zeta=_later_chunks),
