@@ -213,6 +213,14 @@ ROW_MISTAKES = {
         _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** (np.abs(lag) + 1), 0.0)),
         "your power is one too high: the newest token of a row has not faded yet, gamma^0 = 1",
     ),
+    "keeps the axis of the heads": (
+        lambda gamma, start, stop: decay_mask(np.array([gamma]), stop)[start:stop],
+        "you cut the axis of the heads: decay_mask gives (H, T, T), so the rows are [0, start:stop]",
+    ),
+    "takes gamma for an array": (
+        lambda gamma, start, stop: decay_mask(gamma, stop)[0, start:stop],
+        "gamma is a float here and has no [...]: leave the index out, or make it np.array([gamma]) for decay_mask",
+    ),
     "returns columns": (
         lambda gamma, start, stop: mask_rows(gamma, start, stop).T,
         "you returned the block transposed: queries n go down the rows, keys m along the columns",
@@ -328,6 +336,10 @@ TOKEN_MISTAKES = {
     "does not mask": (
         lambda gamma: token_mask(gamma) + np.triu(np.ones(2 * gamma.shape), 1),
         "you did not mask: above the diagonal, where m > n, D is 0, though an empty product is 1",
+    ),
+    "a mask for each gamma": (
+        lambda gamma: decay_mask(gamma, len(gamma)),
+        "you made a mask for each gamma, as if it were that of a head: all T decays belong to one mask, (T, T)",
     ),
     "divides products": (
         _strict(_quotients),

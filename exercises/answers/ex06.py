@@ -72,6 +72,12 @@ def _chunk_with(
     return chunk
 
 
+def _writes_values_times_keys(q, k, v, gamma, state):
+    out, after = retention_chunk(q, k, v, gamma, state)
+    faded = gamma ** len(q) * state
+    return out, (after - faded).T + faded
+
+
 def _loop_with(chunk_of=lambda start, chunk_size: retention_chunk, *, hand_on=True):
     """The loop around another chunk, or around one that always starts from the first state.
 
@@ -256,6 +262,10 @@ CHUNK_MISTAKES = {
     "a mask that sees the future": (
         _chunk_with(mask=lambda gamma, lag: gamma ** abs(lag)),
         "your mask lets a token see later ones: D_jm = 0 for j < m",
+    ),
+    "writes values times keys": (
+        _writes_values_times_keys,
+        "your writes are transposed, (V, K): the state is (K, V), so the keys come first, K^T V",
     ),
     **writes_in_place(retention_chunk),
 }
@@ -554,6 +564,10 @@ PIECES = problem(
         "the length of the piece before": (
             _joins_with(lengths=lambda lengths: np.append(0.0, lengths)[: len(lengths)]),
             "you faded by the length of the piece before: a piece fades what it starts from by its own length",
+        ),
+        "the last length for the first piece": (
+            _joins_with(lengths=lambda lengths: np.roll(lengths, 1)),
+            "you took lengths[i - 1], which is the last one for the first piece: what piece i starts from fades by lengths[i]",
         ),
         "gamma for gamma^length": (
             _joins_with(lengths=lambda lengths: np.ones(len(lengths))),

@@ -195,6 +195,10 @@ GAMMAS = problem(
             _gammas_with(paper=lambda num_heads: np.logspace(np.log(1 / 32), np.log(1 / 512), num_heads)),
             "np.logspace takes exponents of 10: give it np.log10, or take np.exp of np.linspace",
         ),
+        "powers of two as those of ten": (
+            _gammas_with(paper=lambda num_heads: np.logspace(-5, -9, num_heads)),
+            "np.logspace takes exponents of 10: for powers of 2 add base=2",
+        ),
         "divides by H - 1": (
             _gammas_with(paper=lambda num_heads: 2.0 ** (-5 - 4 * np.arange(num_heads) / (num_heads - 1))),
             "you divided by H - 1, which is 0 for a single head: np.linspace has no such case",
