@@ -130,6 +130,31 @@ def _all_alike(gamma, strength):
     return _left(gamma, np.ones(len(strength)))
 
 
+def _predicts_by(change):
+    """Both ratios with a prediction from the shares of problem 3: a function of them and of the strength asked for."""
+
+    def snr(gamma, lag, strength, keys, values):
+        share = recall_shares(np.array([gamma]), lag, len(strength))[0][:, 0]
+        changed = change(share, strength[len(strength) - 1 - lag.astype(int)])
+        return np.sqrt(keys.shape[2] * changed / (1 - changed)), recall_snr(gamma, lag, strength, keys, values)[1]
+
+    return snr
+
+
+def _signal_of_full_strength(gamma, lag, strength, keys, values):
+    powers, own = _left(gamma, strength) ** 2, gamma ** (2 * lag)
+    measured = _snr_with(size=lambda faded, signal: faded, expected=lambda faded, signal: faded)
+    predicted = np.sqrt(keys.shape[2] * own / (np.sum(powers) - own))
+    return predicted, measured(gamma, lag, strength, keys, values)[1]
+
+
+def _signal_along_the_values(gamma, lag, strength, keys, values):
+    left, asked = _left(gamma, strength), len(strength) - 1 - lag.astype(int)
+    read = keys[:, asked] @ (np.swapaxes(keys, 1, 2) @ (values * left[:, None]))
+    noise = read - left[asked] * values[:, asked]
+    return recall_snr(gamma, lag, strength, keys, values)[0], left[asked] / _root_mean_square(noise)
+
+
 def _mean_of_ratios(gamma, lag, strength, keys, values):
     ratios = [recall_snr(gamma, lag, strength, *text) for text in zip(keys[:, None], values[:, None], strict=True)]
     return ratios[0][0], np.mean([measured for _, measured in ratios], axis=0)
@@ -565,6 +590,30 @@ SNR = problem(
             ),
             "predicted weighs the signal with its strength, but not the noise: each other token has a strength too",
         ),
+        "a share times the strength": (
+            _predicts_by(lambda share, strength: share * strength),
+            "predicted takes the share of problem 3 times a strength: the sum below has strengths too, so add it up anew",
+        ),
+        "a share times the square of the strength": (
+            _predicts_by(lambda share, strength: share * strength**2),
+            "predicted takes the share of problem 3 times a strength squared: the sum below has strengths too, add it up anew",
+        ),
+        "a float for the gammas": (
+            lambda gamma, lag, strength, keys, values: recall_shares(gamma, lag, len(strength)),
+            "gamma is a float here and has no [...]: recall_shares needs np.array([gamma])",
+        ),
+        "gamma^L for the signal": (
+            _signal_of_full_strength,
+            "you take gamma^L for the signal, in predicted and measured: it was written with a strength, which multiplies it",
+        ),
+        "a state without the strength": (
+            _snr_with(written=_all_alike),
+            "measured reads a state of writes that are all alike: each k^T v is added with its strength",
+        ),
+        "the strength twice": (
+            _snr_with(written=lambda gamma, strength: strength * _left(gamma, strength)),
+            "measured has each strength twice in the state: multiply the keys or the values by it, not both",
+        ),
         "a signal of full strength": (
             _snr_with(size=lambda faded, signal: faded, expected=lambda faded, signal: faded),
             "measured takes gamma^L for the signal: it was written with a strength, so it is strength times gamma^L",
@@ -599,6 +648,18 @@ SNR = problem(
         "the strength along the values": (
             lambda gamma, lag, strength, keys, values: values * _left(gamma, strength),
             "your weights (T,) meet the last axis of values (R, T, V): give them an axis, [:, None]",
+        ),
+        "the signal along the values": (
+            _signal_along_the_values,
+            "your signal (N,) meets the last axis of values[:, index], (R, N, V): give it an axis, [:, None]",
+        ),
+        "a ratio for each text": (
+            _snr_with(noise_size=lambda noise: np.sqrt(np.mean(noise**2, axis=2))),
+            "measured has a row for each text: take one mean over texts and entries, axes 0 and 2",
+        ),
+        "a mean over the lags too": (
+            _snr_with(noise_size=lambda noise: np.sqrt(np.mean(noise**2))),
+            "measured averages the noise over the lags too: each lag has its own, take the mean over axes 0 and 2",
         ),
         "one row too late": (
             _snr_with(asked=lambda lag, time: time - lag),
