@@ -148,6 +148,12 @@ def _signal_of_full_strength(gamma, lag, strength, keys, values):
     return predicted, measured(gamma, lag, strength, keys, values)[1]
 
 
+def _noise_newest_first(gamma, lag, strength, keys, values):
+    own = _left(gamma, strength)[len(strength) - 1 - lag.astype(int)] ** 2
+    noise = np.sum(_newest_most(gamma, strength) ** 2) - own
+    return np.sqrt(keys.shape[2] * own / noise), recall_snr(gamma, lag, strength, keys, values)[1]
+
+
 def _signal_along_the_values(gamma, lag, strength, keys, values):
     left, asked = _left(gamma, strength), len(strength) - 1 - lag.astype(int)
     read = keys[:, asked] @ (np.swapaxes(keys, 1, 2) @ (values * left[:, None]))
@@ -581,6 +587,10 @@ SNR = problem(
         "predicts with the strength newest first": (
             _snr_with(assumed=lambda gamma, strength: _left(gamma, strength[::-1])),
             "predicted reads strength from the wrong end: it begins with the oldest token, so lag 0 is its last entry",
+        ),
+        "the noise of a text read backwards": (
+            _noise_newest_first,
+            "predicted pairs strengths with the wrong powers in its sum: strength begins with the oldest token, at lag T - 1",
         ),
         "the strength of the one asked for alone": (
             lambda gamma, lag, strength, keys, values: (
