@@ -98,7 +98,7 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
   const polar = (size, angle) => (side >= 200 ? `radius ${format(size)}, angle ${format(angle)}°` : `${format(size)} at ${format(angle)}°`);
   const numbers = matrix(colours, A, "A", 2, words + 4) +
     matrix(colours, power, `A${raised(n)}`, stacked ? 2 : side / 2 + 4, words + (stacked ? 48 : 4)) +
-    label(eigen, words - 6, `a${stacked ? "" : ", an eigenvalue of A"}: ${polar(radius, degrees)}`, { colour: colours.blue, at: "start" }) +
+    label(eigen, words - 6, `a${stacked ? "" : ", eigenvalue of A"}: ${polar(radius, degrees)}`, { colour: colours.blue, at: "start" }) +
     label(eigen, words + 14, `a${raised(n)}: ${polar(left, turned)}`, { colour: colours.blue, at: "start", weight: 600 });
   return {
     height,

@@ -71,7 +71,7 @@ export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value
     label(small + gap / 2, upper + small / 2, "=", { ...ink, size: 20 }) +
     tile(state, small + gap, upper, big, `the state S_{${n}}`);
   const notes = [
-    `blue above 0, orange below; full colour at ±${format(full)}`,
+    `blue above 0, orange below; full at ±${format(full)}`,
     `drawn: ${keys[0].length} of ${key_dim} key channels (rows) and`,
     `${values[0].length} of ${value_dim} value channels, head 1, layer 1`,
   ].map((words, i) => label(0, upper + big + 18 + 17 * i, words, muted));
