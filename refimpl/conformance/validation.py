@@ -85,7 +85,10 @@ VALUE_ERRORS = {
     "retention_step": [({}, "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5")],
     "head_decays": [
         ({"num_heads": 0}, "num_heads must be at least 1, got 0"),
-        ({"num_heads": 4, "schedule": "linear"}, "schedule must be one of 'released', 'paper', 'quarter', got 'linear'"),
+        (
+            {"num_heads": 4, "schedule": "linear"},
+            "schedule must be one of 'released', 'paper', 'quarter', got 'linear'",
+        ),
     ],
     "decay_mask": [
         ({"gamma": np.array([0.5]), "time": -1}, "time must be at least 0, got -1"),
