@@ -55,6 +55,10 @@ class RunConfig(TrainConfig):
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
         if self.from_weights is not None and self.model != "retnet":
             raise ValueError(f"from_weights must not be given for model = {self.model!r}, got {self.from_weights!r}")
+        if self.parallelism == "sequence" and self.task is not None:
+            raise ValueError(
+                "parallelism must be 'data' or 'sharded' with a task, whose answers stand in a part of a window"
+            )
         if self.parallelism == "sequence" and self.model != "retnet":
             raise ValueError(
                 f"parallelism must be 'data' or 'sharded' for model = {self.model!r}, got 'sequence': slices of a window are "

@@ -206,9 +206,14 @@ def _result(folder, config):
         return None
     try:
         result = json.loads(path.read_bytes())
-        return result if {"bits_per_byte", "evaluations", "parameters", "seconds"} <= result.keys() else None
-    except (ValueError, AttributeError, RecursionError):  # a damaged one, which the run writes again
+        return result if last_losses(result) and {"evaluations", "parameters", "seconds"} <= result.keys() else None
+    except (ValueError, AttributeError, KeyError, RecursionError):  # a damaged one, which the run writes again
         return None
+
+
+def last_losses(result):
+    """The losses at the end of a run, of what result.json holds: in bits per byte of a text, or per answer of a task."""
+    return result.get("bits_per_byte") or result["bits_per_answer"]
 
 
 def last_line(folder):
@@ -224,19 +229,20 @@ def _step(folder):
 
 
 def summary(study, results):
-    """A row a variant: bits per byte on held-out text for each seed, mean, spread and difference to the first variant.
+    """A row a variant: the held-out loss for each seed, mean, spread and difference to the first variant.
 
     Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
     held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
     deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
-    differences to the first variant, seed by seed), over_deviation, and quoted.
+    differences to the first variant, seed by seed), over_deviation, and quoted. Rows of a task also have accuracy and
+    accuracy_by_pairs, of each seed.
     """
     rows, first = [], None
     configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
     differing = {key for key in configs[0] if key != "seed" and len({repr(config[key]) for config in configs}) > 1}
     for variant, runs in study.runs.items():
         found = [results.get(folder_name(variant, seed)) for seed in runs]
-        losses = [each and each["bits_per_byte"]["held_out"] for each in found]
+        losses = [each and last_losses(each)["held_out"] for each in found]
         first = first or losses
         config, done = dataclasses.asdict(next(iter(runs.values()))), [each for each in found if each]
         known = [loss for loss in losses if loss is not None]
@@ -258,6 +264,8 @@ def summary(study, results):
                 "quoted": study.quoted[variant],
             }
         )
+        if config["task"] is not None:
+            rows[-1] |= {name: [each and each[name] for each in found] for name in ("accuracy", "accuracy_by_pairs")}
     return rows
 
 
@@ -270,6 +278,7 @@ def with_spread(mean, deviation, sign=""):
 
 def study_table(rows):
     """Rows of `summary` as (headings, lines of texts), for printing."""
+    task = "accuracy" in rows[0]
     names = list(dict.fromkeys(name for row in rows for name in row["quoted"]))
     lines = [
         (
@@ -277,8 +286,14 @@ def study_table(rows):
             f"{row['parameters'] or 0:,}",
             with_spread(row["mean"], row["deviation"]),
             with_spread(row["over"], row["over_deviation"], sign="+"),
+            *([_accuracies(row)] if task else ()),
             *(f"{row['quoted'][name]} †" if name in row["quoted"] else "" for name in names),
         )
         for row in rows
     ]
-    return ("variant", "parameters", "bits per byte", "over the first", *names), lines
+    unit, more = ("answer", ["accuracy of each seed"]) if task else ("byte", [])
+    return ("variant", "parameters", f"bits per {unit}", "over the first", *more, *names), lines
+
+
+def _accuracies(row):
+    return "  ".join("failed" if share is None else f"{share:.1%}" for share in row["accuracy"])
