@@ -6,8 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from paths import ROOT
 from runs import QUIET, at_step, log_lines
 
+from gpu.models.baseline import parameters, retnet_parameters
 from gpu.models.build import build
 from gpu.training.config import RunConfig
 from gpu.training.export import model_of
@@ -87,3 +89,14 @@ def test_studies_and_sweeps_have_accuracy(tmp_path):
 def test_slices_of_a_window_are_refused():
     with pytest.raises(ValueError, match="parallelism must be 'data' or 'sharded' with a task"):
         RunConfig(**SMALL, parallelism="sequence")
+
+
+@pytest.mark.parametrize("file", ["recall", "recall_small"])
+def test_variants_of_the_studies_have_as_many_parameters(file):
+    study = read_study(ROOT / "gpu" / "studies" / f"{file}.toml")
+    counts = {}
+    for name, runs in study.runs.items():
+        config = next(iter(runs.values()))
+        retnet = retnet_parameters(config.retnet)
+        counts[name] = retnet if config.model == "retnet" else parameters(build(config).config)
+    assert max(counts.values()) / min(counts.values()) < 1.01
