@@ -11,6 +11,9 @@ of all that the vocabulary has, whose product with what was read is largest. Thr
   from another one, so only the slow ones count (`usable_width`). Decay weighs old pairs less than young ones, which add
   the noise; what all pairs lose in common goes with the group norm.
 
+And before anything is stored, a value must be bound to its key, the token before it, which a layer of retention has to
+read alone out of all keys so far, by rotation and decay (`shift_share`).
+
 A trained model may do better: keys and values as far apart as they can be (`overlap` with tokens), a gate that depends on
 the question, several layers. It may do worse: it has to find all this.
 """
@@ -67,6 +70,24 @@ def overlap(width, tokens=None):
     if tokens is None:
         return 1 / width
     return max(tokens - width, 0) / (width * (tokens - 1))
+
+
+def shift_share(key_dim, gamma, pairs, rotation="released"):
+    """How much of the token before a layer of retention can read alone, of N keys so far, one in two tokens: 0 to 1.
+
+    What it reads of lag l is a sum of gamma_h^l cos(l theta_i) and gamma_h^l sin(l theta_i) over heads and channel pairs. The
+    sum that is nearest to 1 at lag 1 and 0 at 3, 5, ... 2 N - 1 has this share of its square at lag 1. Sums in which large
+    parts cancel, by more than 100 to 1, do not count. gamma: (H,); rotation None: no angles, decays alone.
+
+    >>> shift_share(2, np.array([0.5]), 1)
+    1.0
+    """
+    lags = np.arange(1.0, 2 * check_integer("pairs", pairs, minimum=1), 2)
+    angles = np.zeros(1) if rotation is None else rotation_frequencies(key_dim, rotation)
+    waves = [wave(lags * angle) for angle in angles for wave in (np.cos, np.sin)]
+    read = np.stack([g**lags * wave for g in gamma for wave in waves], axis=1)  # (N, H K)
+    basis, sizes, _ = np.linalg.svd(read, full_matrices=False)
+    return float((basis[0, sizes > 0.01 * sizes[0]] ** 2).sum())
 
 
 def pair_weights(gamma, pairs, distance=2):

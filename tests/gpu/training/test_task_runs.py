@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 from paths import ROOT
+from processes import in_processes
 from runs import QUIET, at_step, log_lines
 
 from gpu.models.baseline import parameters, retnet_parameters
 from gpu.models.build import build
+from gpu.parallel import strategies
 from gpu.training.config import RunConfig
 from gpu.training.export import model_of
 from gpu.training.run import train
@@ -89,6 +91,27 @@ def test_studies_and_sweeps_have_accuracy(tmp_path):
 def test_slices_of_a_window_are_refused():
     with pytest.raises(ValueError, match="parallelism must be 'data' or 'sharded' with a task"):
         RunConfig(**SMALL, parallelism="sequence")
+
+
+def scored(settings):
+    """Of each run: two steps, a loss and answers, shared out over processes and on one."""
+    inputs, targets = load_text(CONFIG).batches(CONFIG)(2, np.random.default_rng(0))
+    found = []
+    for each in settings:
+        config = dataclasses.replace(CONFIG, num_layers=2, **each)
+        for shared in (strategies.parallelism(config), strategies.OneProcess()):
+            trainer = Trainer(build(config), config, "cpu", shared)
+            numbers = [trainer.step(inputs, targets, 1e-2)[0] for _ in range(2)] + [trainer.loss(inputs, targets)]
+            found.append((numbers, trainer.predict(inputs)))
+    return found
+
+
+def test_processes_share_out_a_task():
+    hybrid = {"model": "retention", "decays": "learnt", "attention_every": 2}
+    for answers in in_processes(2, scored, [{}, {"parallelism": "sharded"}, {"parallelism": "sharded", **hybrid}]):
+        for (numbers, tokens), (wanted, alone) in zip(answers[::2], answers[1::2], strict=True):
+            assert numbers == pytest.approx(wanted, rel=1e-4)
+            assert np.array_equal(tokens, alone)
 
 
 @pytest.mark.parametrize("file", ["recall", "recall_small"])

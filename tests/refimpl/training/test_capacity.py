@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from refimpl import rotate
+from refimpl import head_decays, retention_parallel, rotate
 from refimpl.training import capacity
 from refimpl.training.capacity import (
     exact_pairs,
@@ -16,6 +16,7 @@ from refimpl.training.capacity import (
     pairs_until,
     predicted,
     recall_accuracy,
+    shift_share,
     signal_to_noise,
     usable_width,
 )
@@ -97,6 +98,26 @@ def test_slow_channels_keep_a_match_and_fast_ones_lose_it():
     signs = [(rotate(fast, n) * rotate(fast)).sum(axis=-1).mean() for n in range(1, lag)]
     assert min(signs) < 0  # at some distance a key is taken for its opposite
     assert usable_width(2, 32) == 0
+
+
+def test_the_token_before_is_read_alone_as_far_as_said():
+    """By retention itself: queries and keys that are the same at every place, and heads summed with the best weights."""
+    gamma, pairs, width = head_decays(2), 8, 4
+    impulse = np.zeros((1, 2, 2 * pairs, 1))
+    impulse[:, :, 0] = 1.0
+    reads = []
+    for pair in range(width // 2):
+        for phase in (0, 1):
+            q, k = np.zeros((2, 1, 2, 2 * pairs, width))
+            q[..., 2 * pair], k[..., 2 * pair + phase] = 1.0, 1.0
+            out, _ = retention_parallel(rotate(q), rotate(k), impulse, gamma)
+            reads.extend(out[0, :, 1::2, 0])  # what is left of the impulse after 1, 3, ... tokens
+    reads = np.stack(reads, axis=1)
+    wanted = np.eye(pairs)[0]
+    best = reads @ np.linalg.pinv(reads, rcond=0.01) @ wanted
+    assert best @ wanted == pytest.approx(shift_share(width, gamma, pairs), abs=1e-6)
+    assert shift_share(width, gamma, 64) < 0.5 < shift_share(32, gamma, 64)
+    assert shift_share(width, gamma, pairs, None) < shift_share(width, gamma, pairs)
 
 
 def test_unit_vectors_overlap_as_said():
