@@ -79,7 +79,7 @@ def test_every_row_is_there_with_a_median_between_its_extremes(run):
     rows = results["decoding"]["rows"]
     assert {(row["name"], row["context"], "most" if row["largest"] else row["batch"]) for row in rows} == {
         (name, context, batch)
-        for name in ("RetNet", "Transformer", "Transformer, grouped", "Linear attention", "GRU")
+        for name in ("Transformer, grouped", *(model.label for model in MODELS.values()))
         for context in (4, 8)
         for batch in (1, 2, "most")
     }
@@ -128,7 +128,7 @@ def test_states_and_caches_have_the_bytes_of_their_formulas(run):
             "retention": 4 * 8 * 16 * 4,
             "gated": 4 * 8 * 16 * 4,
         }[row["model"]]
-        past = "float32" if row["model"] in ("retnet", "linear") else "bfloat16"
+        past = "bfloat16" if row["model"] in ("transformer", "gru") else "float32"
         assert row["past_bytes"] == a_layer * 2 * row["batch"]
         assert row["weight_bytes"] == 2 * row["parameters"]
         assert row["dtypes"] == {"parameters": "bfloat16", "past": past}
@@ -298,7 +298,7 @@ def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
     lines = benchmark.left_out(results)
     assert len(lines) == len(results["decoding"]["rows"]) == 42
     assert lines[0] == "decoding: RetNet, batch 1, context 4: not reached"
-    assert lines[-1] == "decoding: GRU, batch as many as fit, context 8: not reached"
+    assert lines[-1] == "decoding: Gated retention, batch as many as fit, context 8: not reached"
     assert json.loads((tmp_path / "decoding.json").read_text())["rows"] == results["decoding"]["rows"]
 
 
