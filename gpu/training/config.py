@@ -25,7 +25,7 @@ class RunConfig(TrainConfig):
     model: Annotated[str, f"one of {', '.join(MODELS)}; the baselines have as many parameters as retnet"] = "retnet"
     kv_heads: Annotated[int | None, "key and value heads of the transformer; by default num_heads"] = None
     attention_every: Annotated[
-        int | None, "softmax attention in every layer of this number, such as 2 or 4, of another baseline: a hybrid"
+        int | None, "softmax attention in every second (2) or fourth (4) layer of a baseline, a hybrid; by default none"
     ] = None
     decays: Annotated[str, f"of model = retention: {', '.join(DECAYS)}, from the schedule on"] = "fixed"
     retention: Annotated[

@@ -27,7 +27,7 @@ from refimpl.training.stopping import stop_on_signals
 from refimpl.tree import flatten
 from refimpl.weights import load_params
 
-from ..models.build import build
+from ..models.build import build, numbers_kept
 from ..numerics import check_compiler, numerics, share
 from ..parallel.processes import is_first, largest, on_first
 from ..parallel.strategies import parallelism
@@ -138,6 +138,7 @@ def _finish(out, config, model, text, log, progression, device, processes):
     }
     if config.task is not None:
         result |= {name: last[name] for name in ("accuracy", "accuracy_by_pairs")}
+        result["numbers_kept"] = numbers_kept(config, config.window)
     sample = None
     if config.model == "retnet" and config.task is None:
         sample, checks = sample_and_check(model, config, text.tokenizer, out / "weights.safetensors")

@@ -235,7 +235,7 @@ def summary(study, results):
     held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
     deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
     differences to the first variant, seed by seed), over_deviation, and quoted. Rows of a task also have accuracy and
-    accuracy_by_pairs, of each seed.
+    accuracy_by_pairs, of each seed, and numbers_kept, what the model keeps of a window.
     """
     rows, first = [], None
     configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
@@ -266,6 +266,7 @@ def summary(study, results):
         )
         if config["task"] is not None:
             rows[-1] |= {name: [each and each[name] for each in found] for name in ("accuracy", "accuracy_by_pairs")}
+            rows[-1]["numbers_kept"] = done[0]["numbers_kept"] if done else None
     return rows
 
 

@@ -80,6 +80,7 @@ def test_studies_and_sweeps_have_accuracy(tmp_path):
     results = [json.loads((tmp_path / "study" / f"RetNet_{seed}" / "result.json").read_text()) for seed in (3, 4)]
     for name in ("accuracy", "accuracy_by_pairs"):
         assert rows[0][name] == [result[name] for result in results]
+    assert rows[0]["numbers_kept"] == results[0]["numbers_kept"] == 2 * 8 * 16
     headings, (line,) = study_table(rows)
     assert headings[2:] == ("bits per answer", "over the first", "accuracy of each seed")
     assert f"{results[0]['accuracy']:.1%}" in line[-1]
