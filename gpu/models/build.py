@@ -7,8 +7,11 @@ def build(config):
     """The model of a `RunConfig`, on the CPU; baselines have as many parameters as the RetNet, within 1 %."""
     model = _kind(config)(_shape(config), seed=config.seed)
     if config.model == "retention":
+        retention = RETENTIONS[config.retention](
+            config.chunk_size
+        )  # one for all layers, or each would be compiled anew
         for layer in model.layers:
-            layer.mixer.retention = RETENTIONS[config.retention](config.chunk_size)  # attention does not look at it
+            layer.mixer.retention = retention  # attention does not look at it
     return model
 
 

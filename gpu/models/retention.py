@@ -11,7 +11,6 @@ from torch import nn
 from refimpl import head_decays, retention_chunkwise
 from refimpl.layers import multi_scale_retention
 
-from ..numerics import without_autocast
 from .operations import TORCH
 
 CHUNK_SIZE = 64
@@ -50,11 +49,13 @@ class Retention(nn.Module):
 
     def retaining(self, x):
         """The retention for x (B, T, d), under the contract."""
-        retention = without_autocast(self.retention) if torch.is_autocast_enabled(x.device.type) else self.retention
-        if self.decay is None:
-            return retention
-        gamma = self.decay.double().sigmoid()  # near 1 float32 would round it
-        return lambda q, k, v, _, state=None: retention(q, k, v, gamma, state)
+        learnt = None if self.decay is None else self.decay.double().sigmoid()  # near 1 float32 would round it
+
+        def retention(q, k, v, gamma, state=None):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.retention(q, k, v, gamma if learnt is None else learnt, state)
+
+        return retention
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from gpu.models.baseline import Baseline, BaselineConfig
 from gpu.models.build import build, numbers_kept
 from gpu.models.gated_retention import TEMPERATURE, gated_retention
 from gpu.models.registry import HYBRID_COLOURS, MODELS, look
+from gpu.numerics import autocast, layer_caller, numerics
 from gpu.training.config import RunConfig
 from gpu.training.step import Trainer
 from refimpl import head_decays
@@ -151,3 +152,15 @@ def test_they_learn_in_every_way_of_training(options, how):
     trainer = Trainer(build(config), config)
     losses = [trainer.step(tokens[:, :-1], tokens[:, 1:], 1e-2)[0] for _ in range(8)]
     assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": "gated"}, {"model": "retention", "decays": "learnt"}, {"model": "retention"}], ids=str
+)
+def test_layers_can_be_compiled(options):
+    """Traced whole under autocast, where a context manager of ours would break the graph."""
+    config = RunConfig(dim=32, num_layers=2, num_heads=2, compile=True, precision="bfloat16", **options)
+    model, tokens = build(config), torch.from_numpy(RNG.integers(0, 256, (2, 12)))
+    with numerics(config, "cpu"), autocast(config, "cpu"), torch.no_grad():
+        want, got = model(tokens)[0], model(tokens, layer=layer_caller(config, backend="eager"))[0]
+    torch.testing.assert_close(got, want)
