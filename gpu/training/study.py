@@ -278,23 +278,22 @@ def with_spread(mean, deviation, sign=""):
 
 
 def study_table(rows):
-    """Rows of `summary` as (headings, lines of texts), for printing."""
-    task = "accuracy" in rows[0]
-    names = list(dict.fromkeys(name for row in rows for name in row["quoted"]))
+    """Rows of `summary` as (headings, lines of texts), for printing; of a task with accuracy in place of differences."""
+    names, task = list(dict.fromkeys(name for row in rows for name in row["quoted"])), "accuracy" in rows[0]
     lines = [
         (
             row["variant"],
             f"{row['parameters'] or 0:,}",
             with_spread(row["mean"], row["deviation"]),
-            with_spread(row["over"], row["over_deviation"], sign="+"),
-            *([_accuracies(row)] if task else ()),
+            _accuracies(row) if task else with_spread(row["over"], row["over_deviation"], sign="+"),
             *(f"{row['quoted'][name]} †" if name in row["quoted"] else "" for name in names),
         )
         for row in rows
     ]
-    unit, more = ("answer", ["accuracy of each seed"]) if task else ("byte", [])
-    return ("variant", "parameters", f"bits per {unit}", "over the first", *more, *names), lines
+    losses = ("bits per answer", "accuracy") if task else ("bits per byte", "over the first")
+    return ("variant", "parameters", *losses, *names), lines
 
 
 def _accuracies(row):
-    return "  ".join("failed" if share is None else f"{share:.1%}" for share in row["accuracy"])
+    """The accuracy of each seed."""
+    return ", ".join("failed" if share is None else f"{share:.1%}" for share in row["accuracy"])

@@ -147,7 +147,7 @@ def test_the_studies_hold_the_predictions(file, pairs):
             kept = {"gamma_schedule": 1.0} if model == "gated" else {}
             config = TrainConfig(**{name: value for name, value in (settings | keys | kept).items() if name in known})
             wanted = {
-                f"{pairs} pairs, {word}": predicted(config, pairs, most) for word, most in (("least", 0), ("most", 1))
+                f"{word} of {pairs}": predicted(config, pairs, most) for word, most in (("least", 0), ("most", 1))
             }
             assert quoted == {name: round(value, 2) for name, value in wanted.items()}
             checked += 1
