@@ -7,7 +7,7 @@ from .cli import Version, run
 from .compare import compare
 from .conformance.commands import conformance
 from .generate import generate
-from .training.commands import facts, train
+from .training.commands import facts, passages, train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,7 +19,7 @@ def default(context: typer.Context, version: Version = False):
         compare()
 
 
-for command in (compare, train, generate, bench, conformance, facts):
+for command in (compare, train, generate, bench, conformance, facts, passages):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class RetNetConfig:
         dim, num_layers, num_heads: width d, depth, heads H.
         key_dim, value_dim: widths of one head, K (even) and V; by default d / H and 2 K.
         ffn_dim: inner width of the feed-forward, by default 2 d.
-        gamma_schedule: "released", "paper", or one gamma for all heads (see `head_decays`); 1.0 is no decay.
+        gamma_schedule: "released", "paper", "quarter", or one gamma for all heads (see `head_decays`); 1.0 is no decay.
         rotation: "released", "rotary" (see `rotate`) or None.
         gate: whether the output of retention is multiplied by swish(X W_G) (Eq. 8).
         group_norm: "rms", a root mean square a head as in the released code; "mean", which also subtracts the mean, as

@@ -14,7 +14,8 @@ from array_api_compat import device as device_of
 from .arrays import Array, ArrayT
 from .checks import check_choice, check_gamma, check_integer
 
-SCHEDULES = ("released", "paper")
+SCHEDULES = ("released", "paper", "quarter")
+STEPS = {"released": 1.0, "quarter": 0.25}  # by which log2 of what a head forgets falls from head to head
 
 
 def check_schedule(name: str, schedule: Any) -> str | float:
@@ -44,8 +45,9 @@ def head_decays(
     Args:
         num_heads: H, at least 1.
         schedule: "released" is gamma_h = 1 - 2**(-5 - h) (Eq. 8 and the authors' code); "paper" is
-            1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments; a
-            number in (0, 1] is one gamma for all heads, as in the ablations.
+            1 - exp(linspace(log(1/32), log(1/512), H)), the setting of the paper's experiments;
+            "quarter" is 1 - 2**(-5 - h / 4), of the authors' later submission; a number in (0, 1] is
+            one gamma for all heads, as in the ablations.
         log: return log(gamma), by log1p. It is accurate in any dtype; gamma itself rounds to 1 in
             float32 from head 20 on.
         xp, device: array namespace and device of the result; NumPy by default.
@@ -66,8 +68,8 @@ def head_decays(
     if not isinstance(schedule, str):
         gamma = xp.full((num_heads,), schedule, dtype=xp.float64, device=device)
         return xp.log(gamma) if log else gamma
-    if schedule == "released":
-        log2_forgotten = -5.0 - xp.arange(num_heads, dtype=xp.float64, device=device)
+    if schedule in STEPS:
+        log2_forgotten = -5.0 - STEPS[schedule] * xp.arange(num_heads, dtype=xp.float64, device=device)
     else:
         log2_forgotten = xp.linspace(-5.0, -9.0, num_heads, dtype=xp.float64, device=device)
     forgotten = 2.0**log2_forgotten

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head
-from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, collects_rows, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 RETURNS = ("out", "state")
 
@@ -68,6 +68,11 @@ def _transposes(q, k, v, gamma, state):
     return q @ state, state
 
 
+def _transposes_and_reads_so(q, k, v, gamma, state):
+    state = gamma * state + v[:, None] * k
+    return state @ q, state
+
+
 def _fades_after_the_read(q, k, v, gamma, state):
     state = state + k[:, None] * v
     return q @ state, gamma * state
@@ -89,6 +94,17 @@ def _loop_with(step=retention_step, *, hand_on=True, first=lambda K, V: np.zeros
 def _loses_the_new_state(q, k, v, gamma, state):
     start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
     return _loop_with(hand_on=False)(q, k, v, gamma, state)[0], start
+
+
+def _skips_token_1(q, k, v, gamma, state):
+    out = np.zeros(v.shape)
+    out[1:], state = retention_loop(q[1:], k[1:], v[1:], gamma, state)
+    return out, state
+
+
+def _keeps_all_states(q, k, v, gamma, state):
+    ends = [retention_loop(q[:n], k[:n], v[:n], gamma, state)[1] for n in range(1, len(q) + 1)]
+    return retention_loop(q, k, v, gamma, state)[0], np.array(ends)
 
 
 def _returns_too_early(q, k, v, gamma, state):
@@ -219,6 +235,10 @@ STEP_MISTAKES = {
         _transposes,
         "you transposed the outer product: k^T v has a row for each entry of k, shape (K, V); yours has shape (V, K)",
     ),
+    "keeps the state transposed": (
+        _transposes_and_reads_so,
+        "your state is v^T k, read from its other side: the equation has k^T v, shape (K, V), with q on the left",
+    ),
     **writes_in_place(retention_step),
 }
 
@@ -324,6 +344,7 @@ LOOP = problem(
             "you drop the state that a step returns: give it the name `state`, so that the next token and the caller get it",
         ),
         **asks_whether_true(retention_loop),
+        **collects_rows(retention_loop),
         "computes with None": (
             _loop_with(first=lambda K, V: None),
             "you computed with state = None: None means a state of zeros, of shape (K, V); make it before the loop",
@@ -335,6 +356,14 @@ LOOP = problem(
         "makes the first state V by K": (
             _loop_with(first=lambda K, V: np.zeros((V, K))),
             "your first state has shape (V, K): the rows belong to k and the columns to v, (K, V)",
+        ),
+        "skips token 1": (
+            _skips_token_1,
+            "your loop leaves out token 1: in Python it is row 0, so the loop is `for n in range(len(q))`",
+        ),
+        "returns all states": (
+            _keeps_all_states,
+            "you returned the state after every token: return the last one alone, of shape (K, V)",
         ),
         "returns the state too early": (
             _returns_too_early,
@@ -440,6 +469,7 @@ DOCUMENTS = problem(
             "you cleared the caller's state in place (state[...] = 0, or state *= 0): make a new array of zeros",
         ),
         **asks_whether_true(retention_documents),
+        **collects_rows(retention_documents),
         **swaps(retention_documents, "out", "state"),
     },
 )

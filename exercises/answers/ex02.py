@@ -5,7 +5,7 @@ from numpy.linalg import eigvals, inv, matrix_power
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head
-from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps
+from .recurring import asks_whether_true, collects_rows, float32_arrays, keeps_arguments, mapped, swaps
 
 # Solutions.
 
@@ -110,6 +110,10 @@ UNROLLED_MISTAKES = {
         _sum_with(steps=lambda n: 0),
         "you read S_0 as it was: output n, counted from 1, holds q_n A^n S_0",
     ),
+    "multiplies the state by A once": (
+        _sum_with(steps=lambda n: 1),
+        "you multiply S_0 by A once in every output: counted from 1, output n holds q_n A^n S_0",
+    ),
     "adds the state with each token": (
         lambda q, k, v, A, state: (
             unrolled(q, k, v, A, None)
@@ -141,6 +145,10 @@ ABSORB_MISTAKES = {
     "takes the transpose for the inverse": (
         _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k @ basis),
         "you used Lambda^T for Lambda^-1: they are equal only if the eigenvectors are orthogonal and of length 1",
+    ),
+    "takes Lambda for the inverse": (
+        _absorb_by(lambda q, basis: q @ basis, lambda k, basis: k @ basis.T),
+        "your k is Lambda k^T, as rows: q takes Lambda and k takes Lambda^-1, so that they cancel in q_n k_m^T",
     ),
     "absorbs the wrong way round": (
         _absorb_by(lambda q, basis: q @ inv(basis).T, lambda k, basis: k @ basis),
@@ -212,11 +220,17 @@ DIAGONAL_MISTAKES = {
     **mapped(lambda change: _diagonal_with(change=change), _OF_BOTH),
     "decays columns": (
         _diagonal_with(step=lambda decays, inner, k, v: decays * inner + k[:, None] * v),
-        "you multiplied column j of the state by a_j: a belongs to the rows, diag(a) S is decays[:, None] * S",
+        "you multiplied the columns of the state by a: a_c belongs to row c, diag(a) S is decays[:, None] * S",
     ),
     "does not change q and k": (
         _diagonal_with(change=lambda q, k, basis: (q, k)),
         "you left q and k as they were: in the basis of A's eigenvectors they become q Lambda and Lambda^-1 k^T",
+    ),
+    "stays in the old basis": (
+        _diagonal_with(
+            change=lambda q, k, basis: (q, k), enter=lambda basis, state: state, leave=lambda basis, inner: inner
+        ),
+        "you used a without its basis: diag(a) is A only in the basis Lambda, so q, k and the state must change to it",
     ),
     "takes the state in as it is": (
         _diagonal_with(enter=lambda basis, state: state),
@@ -229,6 +243,14 @@ DIAGONAL_MISTAKES = {
     "enters by the inverse transposed": (
         _diagonal_with(enter=lambda basis, state: inv(basis).T @ state),
         "you transposed Lambda^-1 for the state: its columns are sums of keys as columns, so it becomes Lambda^-1 S_0",
+    ),
+    "changes the state by transposes": (
+        _diagonal_with(enter=lambda basis, state: inv(basis).T @ state, leave=lambda basis, inner: basis.T @ inner),
+        "you transposed both changes of the state: in goes Lambda^-1 S_0, out comes Lambda times the last state",
+    ),
+    "exchanges the two changes of the state": (
+        _diagonal_with(enter=lambda basis, state: basis @ state, leave=np.linalg.solve),
+        "you exchanged the two changes of the state: into the new basis it goes by Lambda^-1, out of it by Lambda",
     ),
     "comes back at every read": (
         _diagonal_with(read=lambda basis, inner: basis @ inner),
@@ -248,7 +270,7 @@ DIAGONAL_MISTAKES = {
     ),
     "leaves by the inverse": (
         _diagonal_with(leave=np.linalg.solve),
-        "you multiplied the state by Lambda^-1 on the way out too: the way back is Lambda",
+        "you multiplied the state by Lambda^-1 on the way out: the way back is Lambda",
     ),
     "reads before writing": (
         _diagonal_with(read_first=True),
@@ -263,6 +285,7 @@ DIAGONAL_MISTAKES = {
         "you ignored the state passed in: only None means zero",
     ),
     **asks_whether_true(diagonal_recurrence, at=5),
+    **collects_rows(diagonal_recurrence),
     **swaps(diagonal_recurrence, "out", "state"),
 }
 
@@ -298,6 +321,10 @@ POLAR_MISTAKES = {
         _of_eigenvalue(lambda x: np.abs(x) ** 2, np.angle),
         "your gamma is squared: the determinant is the product of both eigenvalues, gamma^2",
     ),
+    "takes the determinant for the decay, in theta too": (
+        _of_eigenvalue(lambda x: np.abs(x) ** 2, lambda x: np.arccos(x.real / np.abs(x) ** 2)),
+        "you took the determinant for gamma: it is gamma^2, so take its root, and theta is right as well",
+    ),
     "takes the stretch for the decay": (
         _stretches,
         "your gamma is the largest stretch of one step (a singular value): the eigenvalues govern the powers of A",
@@ -307,7 +334,7 @@ POLAR_MISTAKES = {
         "your angle is never above pi/2: arctan of a quotient loses the quadrant; take np.angle or np.arctan2",
     ),
     "takes the other eigenvalue": (
-        _of_eigenvalue(np.abs, lambda x: -np.angle(x)),
+        _of_eigenvalue(np.abs, lambda x: np.where(x.imag > 0, -np.angle(x), np.angle(x))),
         "your theta is negative: of the two eigenvalues take the one with 0 <= theta <= pi",
     ),
     "counts all the way round": (
@@ -347,7 +374,17 @@ def _goes_on_by(step):
     return function
 
 
+def _sums_complex_powers(reads, count):
+    trace, minus_det = np.linalg.solve([[reads[1], reads[0]], [reads[2], reads[1]]], reads[2:])
+    following = next_reads(reads, count)
+    return following + 0j if trace**2 + 4 * minus_det < 0 else following
+
+
 NEXT_MISTAKES = {
+    "returns complex numbers": (
+        _sums_complex_powers,
+        "you returned complex numbers: two conjugate powers add up to a real read, so return the real part of the sum",
+    ),
     "goes on with one power": (
         lambda reads, count: reads[3] * (reads[3] / reads[2]) ** np.arange(1, count + 1),
         "you went on with the last ratio, as one eigenvalue would: two are at work, and the ratio changes",
@@ -461,7 +498,10 @@ ABSORB = problem(
             {"q": np.array([[2.0, 3.0]]), "k": np.array([[5.0, 1.0]]), "basis": SHEAR},
             "by hand: q Lambda = (2, 2 + 3) = (2, 5); Lambda^-1 = [[1, -1], [0, 1]] takes the column (5, 1) to (4, 1)",
         ),
-        "four tokens, three channels": (_pair(4, SKEW), "q_n . k_m must not change: q' @ k'.T equals q @ k.T"),
+        "four tokens, three channels": (
+            _pair(4, SKEW),
+            "q_n k_m^T must not change: with the new q and k, q @ k.T is what it was",
+        ),
         "orthogonal eigenvectors": (
             _pair(3, TURN),
             "here Lambda^-1 is Lambda^T, and both q and k become q Lambda and k Lambda",
@@ -494,7 +534,7 @@ DIAGONAL = problem(
         ),
         "four tokens, as many values as keys": (
             _diagonal(2, 4, SHEAR, [0.5, 0.25], state=False),
-            "a_i multiplies row i of the state, the one that k'_i writes and q'_i reads",
+            "a_c multiplies row c of the state, the one that channel c of the new keys writes and of the new queries reads",
         ),
         "four tokens, going on from a state (V = 2)": (
             _diagonal(2, 4, SKEW, [0.5, -0.25, 0.75]),

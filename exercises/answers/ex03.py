@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import small_numbers
-from .recurring import float32_arrays, keeps_arguments, swaps
+from .recurring import float32_arrays, keeps_arguments, mapped, swaps
 
 # Solutions.
 
@@ -163,6 +163,10 @@ ROTATE_MISTAKES = {
         _rotate_by(angles=_rounds_the_angles),
         "you computed position * theta in float32, which is off by a visible angle far from 0: compute it in float64",
     ),
+    "returns complex pairs": (
+        lambda x, theta, offset: (x[:, 0::2] + 1j * x[:, 1::2]) * np.exp(1j * _angles(x, theta, offset)),
+        "you returned K/2 complex numbers a row: write real parts to even channels, imaginary parts to odd ones, (T, K)",
+    ),
     "writes in place": (_rotates_in_place, "you turned the caller's x in place: fill a new array"),
 }
 
@@ -176,6 +180,24 @@ def _score_by(read):
     return lambda q, k, theta, lag: read(_as_complex(q), _as_complex(k), np.exp(1j * lag[:, None] * theta))
 
 
+def _score_with(turn):
+    """A score that turns the query by lag, with another `rotate`."""
+    return lambda q, k, theta, lag: np.array([turn(q[None], theta, one)[0] @ k for one in lag])
+
+
+# Mistakes of problem 1 that spoil problem 2 too; the others give the numbers of a mistake in the table below.
+_OF_BOTH = (
+    "starts one position late",
+    "adds the offset to the angle",
+    "counts in degrees",
+    "adds in both channels",
+    "uses the new even channel for the odd one",
+    "puts the even channels first",
+    "gives the angles to the wrong pairs",
+    "takes the partner from the other half",
+)
+
+
 def _scores_halves(q, k, theta, lag):
     half = len(q) // 2
     q, k = q[:half] + 1j * q[half:], k[:half] + 1j * k[half:]
@@ -183,9 +205,10 @@ def _scores_halves(q, k, theta, lag):
 
 
 SCORE_MISTAKES = {
+    **mapped(_score_with, {name: ROTATE_MISTAKES[name] for name in _OF_BOTH}),
     "turns the wrong way": (
         _score_by(lambda q, k, phase: (phase.conj() @ (q * k.conj())).real),
-        "your lag has the wrong sign: the query is the later one, so it has turned further than the key",
+        "your query turns backwards: it is the later one, turned further than the key; look at the lag's sign, or at rotate",
     ),
     "turns both": (
         _score_by(lambda q, k, phase: ((phase * q * (phase * k).conj()).sum(axis=1)).real),
@@ -203,6 +226,10 @@ SCORE_MISTAKES = {
         _score_by(lambda q, k, phase: (phase @ (q * k)).real),
         "you multiplied q by k: the dot product of two pairs is the real part of q times the conjugate of k",
     ),
+    "returns the complex sum": (
+        _score_by(lambda q, k, phase: phase @ (q * k.conj())),
+        "you returned the complex sum: the dot product is its real part",
+    ),
     "takes the modulus": (
         _score_by(lambda q, k, phase: np.abs(phase @ (q * k.conj()))),
         "you took the modulus of the complex sum: the dot product is its real part, and may be negative",
@@ -210,6 +237,14 @@ SCORE_MISTAKES = {
     "takes the lengths for the pairs": (
         _score_by(lambda q, k, phase: phase.real @ (np.abs(q) * np.abs(k))),
         "you took |q| |k| cos(lag theta): at lag 0 q and k already have an angle between them, which adds to lag theta",
+    ),
+    "takes the place in lag for the lag": (
+        lambda q, k, theta, lag: score_at_lag(q, k, theta, np.arange(len(lag))),
+        "you took the lags to be 0, 1, 2 and so on: they are the entries of lag, in any order, negative ones too",
+    ),
+    "counts on from the first lag": (
+        lambda q, k, theta, lag: score_at_lag(q, k, theta, lag[0] + np.arange(len(lag))),
+        "you counted on from lag[0]: lag may leave numbers out, and may be empty; take each entry as it is",
     ),
     "takes the distance for the lag": (
         lambda q, k, theta, lag: score_at_lag(q, k, theta, np.abs(lag)),
@@ -252,6 +287,10 @@ LADDER_MISTAKES = {
         _ladders_by(rotary=lambda pairs: 10000.0 ** -(2 * np.arange(pairs) / pairs)),
         "your rotary exponents are 4i/K: np.arange(0, K, 2) holds 2i already",
     ),
+    "makes an angle for each channel": (
+        lambda key_dim: (10000.0 ** -np.linspace(0, 1, key_dim), 10000.0 ** (-2 * np.arange(key_dim) / key_dim)),
+        "you made K angles: the two channels of a pair share one, so there are K/2",
+    ),
     "climbs": (
         lambda key_dim: tuple(1 / one for one in ladders(key_dim)),
         "your angles grow from 1 to 10000: the exponent is negative, so that each pair turns slower than the one before",
@@ -283,6 +322,11 @@ def _takes_heads_for_the_last_axis(w, heads):
     return table[:, _halves(table.shape[1]).T.ravel()].reshape(w.shape)
 
 
+def _repairs_the_first_head(w, heads):
+    width = w.shape[1] // heads
+    return np.concatenate([repair(w[:, :width], 1), w[:, width:]], axis=1)
+
+
 def _repairs_in_place(w, heads):
     w[...] = repair(w, heads)
     return w
@@ -296,6 +340,10 @@ REPAIR_MISTAKES = {
     "takes the heads for the last axis": (
         _takes_heads_for_the_last_axis,
         "your heads alternate from column to column: the K columns of a head stand side by side",
+    ),
+    "repairs the first head only": (
+        _repairs_the_first_head,
+        "you reordered the columns of the first head only: each head has its own K columns, to be reordered alike",
     ),
     "goes the other way": (
         _reorders(lambda width: np.argsort(_halves(width).T.ravel())),

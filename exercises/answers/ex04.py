@@ -4,7 +4,7 @@ import numpy as np
 
 from ..checking.core import Exercise, problem
 from .inputs import one_head, small_numbers
-from .recurring import asks_whether_true, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
+from .recurring import asks_whether_true, collects_rows, float32_arrays, keeps_arguments, mapped, swaps, writes_in_place
 
 # Solutions.
 
@@ -25,11 +25,15 @@ def parallel_retention(q, k, v, gamma, state):
     return out + (q @ state) * faded, end + gamma ** len(q) * state
 
 
-def mixed_retention(q, k, v, gamma, state, share):
-    """D_nm = sum over r of share_r gamma_r^(n-m): gamma, share (R,), state (R, K, V) -> (out (T, V), state (R, K, V))."""
-    befores = [None] * len(gamma) if state is None else state
-    outs, states = zip(*(parallel_retention(q, k, v, *one) for one in zip(gamma, befores, strict=True)), strict=True)
-    return sum(one * out for one, out in zip(share, outs, strict=True)), np.stack(states)
+def rising_retention(q, k, v, gamma, state):
+    """D_nm = (n - m + 1) gamma^(n-m) as a loop: q, k (T, K), v (T, V), state (2, K, V) or None -> (out, state)."""
+    plain, rising = np.zeros((2, q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        plain = gamma * plain + k[n][:, None] * v[n]
+        rising = gamma * rising + plain  # (j + 1) gamma^j is gamma times j gamma^(j-1), and one gamma^j more
+        out[n] = q[n] @ rising
+    return out, np.stack([plain, rising])
 
 
 # Wrong answers, each one change away from the solution.
@@ -161,6 +165,10 @@ RETENTION_MISTAKES = {
         _parallel_with(faded=lambda gamma, time: 1.0),
         "you read S_0 at full strength at every token: by token n it has faded by gamma^n (xi)",
     ),
+    "never fades the state": (
+        _parallel_with(faded=lambda gamma, time: 1.0, whole=lambda gamma, time: 1.0),
+        "you never fade S_0: query n, counted from 1, reads gamma^n of it, and gamma^T is left in the new state",
+    ),
     "fades the state by gamma^T in all outputs": (
         _parallel_with(faded=lambda gamma, time: gamma**time),
         "you faded S_0 by gamma^T for all queries: query n, counted from 1, reads gamma^n of it",
@@ -234,131 +242,154 @@ RETENTION_MISTAKES = {
 }
 
 
-def _mixed_with(
-    token=lambda share: share,
-    read=lambda share: share,
-    before=lambda share, state: state,
-    after=lambda share, states: states,
+def _rising_with(
+    step=lambda gamma, rising, before, after, new: gamma * rising + after,
+    read=lambda plain, rising: rising,
+    give=lambda plain, rising: np.stack([plain, rising]),
 ):
-    """`mixed_retention` with other factors: of a new token in the outputs, of S_0 in them, of S_0, of the new states."""
+    """`rising_retention` with another rule for S' (from S before and after the token), another read, or another result."""
 
-    def function(q, k, v, gamma, state, share):
-        zeros = np.zeros((len(gamma), q.shape[1], v.shape[1]))
-        state = zeros if state is None else before(share, state)
-        new, _ = mixed_retention(q, k, v, gamma, None, token(share))
-        old, _ = mixed_retention(q, 0.0 * k, v, gamma, state, read(share))
-        return new + old, after(share, mixed_retention(q, k, v, gamma, state, share)[1])
-
-    return function
-
-
-def _writes_with_the_share(q, k, v, gamma, state, share):
-    pairs = zip(gamma, share, [None] * len(gamma) if state is None else state, strict=True)
-    outs, states = zip(*(parallel_retention(q, k, c * v, g, before) for g, c, before in pairs), strict=True)
-    return sum(outs), np.stack(states)
-
-
-def _mixes_the_decays(q, k, v, gamma, state, share):
-    whole = share.sum()
-    one = np.full(gamma.shape, (share * gamma).sum() / whole)
-    return mixed_retention(q, k, v, one, state, share)
-
-
-def _mixed_by(parallel):
-    """`mixed_retention` on another `parallel_retention`."""
-
-    def function(q, k, v, gamma, state, share):
-        befores = [None] * len(gamma) if state is None else state
-        pairs = [parallel(q, k, v, one, before) for one, before in zip(gamma, befores, strict=True)]
-        return sum(c * out for c, (out, _) in zip(share, pairs, strict=True)), np.stack([end for _, end in pairs])
+    def function(q, k, v, gamma, state):
+        plain, rising = np.zeros((2, q.shape[1], v.shape[1])) if state is None else state
+        out = np.zeros(v.shape)
+        for n in range(len(q)):
+            new = k[n][:, None] * v[n]
+            before, plain = plain, gamma * plain + new
+            rising = step(gamma, rising, before, plain, new)
+            out[n] = q[n] @ read(plain, rising)
+        return out, give(plain, rising)
 
     return function
 
 
-def _hands_on_between_decays(q, k, v, gamma, state, share):
-    out, states, before = np.zeros(v.shape), [], None if state is None else state[0]
-    for decay, c in zip(gamma, share, strict=True):
-        one, before = parallel_retention(q, k, v, decay, before)
-        out += c * one
-        states.append(before)
-    return out, np.stack(states)
+def _rising_from(plain_left, rising_left=lambda gamma, n: gamma**n, at_end=True):
+    """`rising_retention` in the parallel form: S'_n holds these shares of S_0 and of S'_0, at the end too or not."""
+
+    def function(q, k, v, gamma, state):
+        out, end = rising_retention(q, k, v, gamma, None)
+        if state is None:
+            return out, end
+        n, time = np.arange(1.0, len(q) + 1.0)[:, None], float(len(q))
+        out = out + plain_left(gamma, n) * (q @ state[0]) + rising_left(gamma, n) * (q @ state[1])
+        if not at_end:
+            return out, rising_retention(q, k, v, gamma, state)[1]
+        left = plain_left(gamma, time) * state[0] + rising_left(gamma, time) * state[1]
+        return out, end + np.stack([gamma**time * state[0], left])
+
+    return function
 
 
-def _mixed_in_place(q, k, v, gamma, state, share):
-    out, states = mixed_retention(q, k, v, gamma, state, share)
-    if state is None:
-        return out, states
-    state[...] = states
-    return out, state
+def _grows_with_the_position(q, k, v, gamma, state):
+    plain, rising = np.zeros((2, q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        plain = gamma * plain + k[n][:, None] * v[n]
+        rising = (n + 1) * plain
+        out[n] = q[n] @ rising
+    return out, np.stack([plain, rising])
 
 
-# Mistakes of problem 2 that problem 3 has its own words for.
-_ANEW = ("ignores the state", "leaves the state out of the outputs", "writes in place", "swaps what it returns")
+def _takes_the_states_the_other_way_round(q, k, v, gamma, state):
+    out, end = rising_retention(q, k, v, gamma, None if state is None else state[::-1])
+    return out, end[::-1]
 
-MIXED_MISTAKES = {
-    **mapped(_mixed_by, {name: one for name, one in RETENTION_MISTAKES.items() if name not in _ANEW}),
-    "takes an entry of None": (
-        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, gamma, np.stack([state[0], *state[1:]]), share),
-        "you took state[r] of None: None means R states of zeros",
+
+RISING_MISTAKES = {
+    "adds the state before the token": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * rising + before),
+        "you add S_(n-1) to gamma S'_(n-1): a token counts 1 at once, D_nn = 1, so add S_n, which holds it already",
     ),
-    "hands the state on from decay to decay": (
-        _hands_on_between_decays,
-        "you started each decay from the new state of the one before: state r starts from state[r]",
+    "adds the old state unfaded and the token": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * rising + before + new),
+        "you add S_(n-1) + k_n^T v_n to gamma S'_(n-1): what is old must fade there too, as it has in S_n",
     ),
-    "takes the mean over the decays": (
-        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, gamma, state, share / len(gamma)),
-        "you divided by the number of decays: D is a sum, and the shares weigh it already",
+    "leaves out the 1": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * (rising + before)),
+        "your D is (n - m) gamma^(n-m), 0 on the diagonal: the factor is n - m + 1, so a token counts 1 at once",
     ),
-    "mixes the decays": (
-        _mixes_the_decays,
-        "you took powers of the mean decay: take the powers first, then their sum, c_1 gamma_1^j + c_2 gamma_2^j + ...",
+    "fades the new token": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * (rising + after)),
+        "your D is (n - m + 1) gamma^(n-m+1): gamma multiplies S'_(n-1) alone, S_n is added as it is",
     ),
-    "takes the first decay for all": (
-        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, np.full_like(gamma, gamma[0]), state, share),
-        "you used gamma[0] for all states: state r fades by gamma[r]",
+    "never fades S'": (
+        _rising_with(step=lambda gamma, rising, before, after, new: rising + after),
+        "your S' never fades: D would be 1 + gamma + ... + gamma^(n-m), so multiply S'_(n-1) by gamma first",
     ),
-    "forgets the shares": (
-        _mixed_with(token=np.ones_like, read=np.ones_like),
-        "you forgot the shares: D_nm is the sum of c_r gamma_r^(n-m)",
+    "adds a faded state": (
+        _rising_with(step=lambda gamma, rising, before, after, new: rising + gamma * after),
+        "you gave gamma to the wrong term: it fades S'_(n-1), and S_n is added as it is",
     ),
-    "makes the shares sum to 1": (
-        _mixed_with(token=lambda share: share / share.sum(), read=lambda share: share / share.sum()),
-        "you divided the shares by their sum: take them as they are, D_nn is their sum",
+    "writes the token twice": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * rising + after + new),
+        "you add k_n^T v_n to S' beside S_n, which holds it already: D_nn would be 2",
     ),
-    "reads the old states without shares": (
-        _mixed_with(read=np.ones_like),
-        "you added what is left of the old states without the shares: a query reads c_r of each state, old or new",
+    "writes the token alone": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * rising + new),
+        "your S' is a second S, fading by gamma alone: to rise, D needs one more gamma^(n-m) at each token",
     ),
-    "leaves the states out of the outputs": (
-        _mixed_with(read=np.zeros_like),
-        "your outputs leave out the states passed in: query n reads c_r gamma_r^n q_n S_0 of each",
+    "doubles": (
+        _rising_with(step=lambda gamma, rising, before, after, new: 2 * gamma * rising + new),
+        "your D is (2 gamma)^(n-m): the factor n - m + 1 goes 1, 2, 3, not 1, 2, 4, and needs the other state",
+    ),
+    "reads both states": (
+        _rising_with(
+            step=lambda gamma, rising, before, after, new: gamma * (rising + before),
+            read=lambda plain, rising: plain + rising,
+        ),
+        "your query reads the sum of your two states: state[1] alone is what it reads, so put S into it",
+    ),
+    "grows with the position": (
+        _grows_with_the_position,
+        "you took n S_n for S'_n: the factor is n - m + 1, another one for each token m in the memory",
+    ),
+    "does not feed the old state": (
+        _rising_from(lambda gamma, n: 0.0 * n),
+        "your S' holds nothing of S_0: S_0 goes on feeding S' at each token, as what tokens wrote into S does",
+    ),
+    "reads both old states alike": (
+        _rising_from(lambda gamma, n: gamma**n),
+        "you give S_0 the share gamma^n in S'_n, as S'_0: S feeds S' at each token, so there is more of S_0 in it",
+    ),
+    "takes the old state for a token": (
+        _rising_from(lambda gamma, n: (n + 1) * gamma**n),
+        "you give S_0 the share (n + 1) gamma^n in S'_n: n tokens have fed it, what was in S' before is S'_0",
+    ),
+    "counts tokens from 0": (
+        _rising_from(lambda gamma, n: (n - 1) * gamma ** (n - 1), lambda gamma, n: gamma ** (n - 1), at_end=False),
+        "your outputs count tokens from 0: S_0 and S'_0 have faded once, and S has fed S' once, when token 1 reads",
     ),
     "ignores the states": (
-        lambda q, k, v, gamma, state, share: mixed_retention(q, k, v, gamma, None, share),
+        lambda q, k, v, gamma, state: rising_retention(q, k, v, gamma, None),
         "you ignored the states passed in: they add to every output and to the states you return",
     ),
-    "takes the first state for all": (
-        _mixed_with(before=lambda share, state: np.broadcast_to(state[0], state.shape)),
-        "you used state[0] for all decays: state r goes with gamma_r",
+    "leaves the states out of the outputs": (
+        lambda *arguments: (rising_retention(*arguments[:-1], None)[0], rising_retention(*arguments)[1]),
+        "your outputs leave out the states passed in: query n reads what S'_n holds of S_0 and of S'_0",
     ),
-    "writes with the share": (
-        _writes_with_the_share,
-        "you gave the share to the write: k_n^T v_n goes into each state in full, and the query reads c_r of it",
+    "returns S' alone": (
+        _rising_with(give=lambda plain, rising: rising),
+        "you returned S' alone: without S the next call cannot go on, return both, shape (2, K, V)",
     ),
-    "returns the states with the shares": (
-        _mixed_with(after=lambda share, states: share[:, None, None] * states),
-        "you multiplied the states you return by the shares: these belong to the read, the states are plain ones",
+    "returns S' first": (
+        _rising_with(give=lambda plain, rising: np.stack([rising, plain])),
+        "you returned (S', S): state[0] is S, that of Eq. 6, and state[1] is S'",
     ),
-    "adds the states": (
-        _mixed_with(after=lambda share, states: states.sum(axis=0)),
-        "you added the states: they go on to fade at different rates, so return each, shape (R, K, V)",
+    "takes the states the other way round": (
+        _takes_the_states_the_other_way_round,
+        "you took state[0] for S' and state[1] for S: state[0] is S, that of Eq. 6, and state[1] is S'",
     ),
-    "reads the sum of the states": (
-        _mixed_with(after=lambda share, states: (share[:, None, None] * states).sum(axis=0)),
-        "you returned the sum that the last query reads: no later token can fade its parts, return all R states",
+    "takes an entry of None": (
+        lambda q, k, v, gamma, state: rising_retention(q, k, v, gamma, np.stack([state[0], state[1]])),
+        "you took state[0] of None: None means two states of zeros",
     ),
-    "writes in place": (_mixed_in_place, "you changed the caller's states in place: make a new array"),
-    **swaps(mixed_retention, "out", "state"),
+    "unpacks None": (
+        lambda q, k, v, gamma, state: rising_retention(q, k, v, gamma, np.stack([*state])),
+        "you unpacked state = None: None means two states of zeros",
+    ),
+    **asks_whether_true(rising_retention),
+    **collects_rows(rising_retention),
+    **writes_in_place(rising_retention),
+    **swaps(rising_retention, "out", "state"),
 }
 
 
@@ -442,45 +473,43 @@ RETENTION = problem(
 )
 
 
-def _mixed(key_dim, value_dim, time, gamma, share, *, state=True, dtype=np.float64):
-    gamma, share = np.array(gamma, dtype=dtype), np.array(share, dtype=dtype)
-    before = small_numbers(np.random.default_rng(time), len(gamma), key_dim, value_dim, dtype=dtype)
-    head = one_head(key_dim, value_dim, time, gamma, dtype=dtype)
-    return head | {"state": before if state else None, "share": share}
+def _rising(key_dim, value_dim, time, gamma, *, state=True, dtype=np.float64):
+    before = small_numbers(np.random.default_rng(time), 2, key_dim, value_dim, dtype=dtype)
+    return one_head(key_dim, value_dim, time, gamma, dtype=dtype) | {"state": before if state else None}
 
 
-MIXED = problem(
-    mixed_retention,
+RISING = problem(
+    rising_retention,
     ("out", "state"),
     visible={
-        "decays 1/2 and 1/4 with shares 1 and 2, from None": (
+        "q and k all ones, gamma = 1/2, from None": (
             {"q": np.ones((3, 1)), "k": np.ones((3, 1)), "v": np.array([[1.0], [10.0], [100.0]])}
-            | {"gamma": np.array([0.5, 0.25]), "state": None, "share": np.array([1.0, 2.0])},
-            "by hand: D is 3 at lag 0, 1/2 + 2/4 = 1 at lag 1, 1/4 + 2/16 = 3/8 at lag 2, so out is 3, 31 and 310.375",
+            | {"gamma": 0.5, "state": None},
+            "by hand: D is 1 at lag 0, 2/2 = 1 at lag 1, 3/4 at lag 2, so out is 1, 11 and 110.75; S_3 is 105.25",
         ),
         "four tokens, going on from two states": (
-            _mixed(2, 3, 4, [0.75, 0.5], [0.5, 2.0]),
-            "each state fades by its own gamma_r; the shares come in when a query reads",
+            _rising(2, 3, 4, 0.5),
+            "on paper, with v = 0: what do S'_1 and S'_2 hold of S_0, and what of S'_0?",
         ),
-        "no token at all, from three states (T = 0)": (
-            _mixed(3, 2, 0, [0.5, 0.75, 0.9], [1.0, 0.5, 0.25]),
+        "no token at all, from two states (T = 0)": (
+            _rising(3, 2, 0, 0.5),
             "without a token, return the states unchanged and out of shape (0, V)",
         ),
-        **keeps_arguments(_mixed(3, 3, 5, [0.9, 0.5, 0.75], [0.5, 1.0, 2.0])),
+        **keeps_arguments(_rising(3, 3, 5, 0.75)),
     },
     hidden={
         "no token at all, from None": (
-            _mixed(3, 2, 0, [0.5, 0.75], [1.0, 0.5], state=False),
-            "the states are zeros of shape (R, K, V), out has shape (0, V)",
+            _rising(3, 2, 0, 0.5, state=False),
+            "the states are zeros of shape (2, K, V), out has shape (0, V)",
         ),
-        "a single decay": (_mixed(2, 4, 6, [0.8], [1.0]), "with R = 1 and share 1 it is problem 2"),
-        "a state that never fades beside a fast one": (
-            _mixed(4, 2, 8, [1.0, 1e-12], [0.25, 0.75]),
-            "gamma = 1 is allowed, and so is a gamma near 0",
+        "a sequence of a single token, from two states": (
+            _rising(4, 2, 1, 0.75),
+            "with T = 1 out is q (gamma S'_0 + gamma S_0 + k^T v)",
         ),
-        **float32_arrays(_mixed(4, 3, 12, [0.9, 0.5], [0.25, 0.75], dtype=np.float32)),
+        "a head that never fades": (_rising(2, 4, 6, 1.0), "gamma = 1 is allowed: D is n - m + 1, and never falls"),
+        **float32_arrays(_rising(4, 3, 12, 0.9, dtype=np.float32)),
     },
-    wrong_answers=MIXED_MISTAKES,
+    wrong_answers=RISING_MISTAKES,
 )
 
-EXERCISE = Exercise("ex04", "The parallel form of one head", (WEIGHTS, RETENTION, MIXED))
+EXERCISE = Exercise("ex04", "The parallel form of one head", (WEIGHTS, RETENTION, RISING))

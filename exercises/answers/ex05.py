@@ -37,7 +37,7 @@ def token_mask(gamma):
 
 # Wrong answers, each one change away from the solution.
 
-# The `with` of the stubs: NumPy raises an error where it would return inf or NaN, so that these mistakes have a name.
+# The `with` of the stubs: NumPy raises an error where it would return NaN. Where it would overflow, the runner always does.
 _strict = np.errstate(all="raise", under="ignore")
 
 
@@ -57,16 +57,12 @@ def _past(gamma, lag):
 
 MASK_MISTAKES = {
     "takes the power before it masks": (
-        _strict(_mask_by(lambda gamma, lag: np.tril(gamma ** lag.astype(float)))),
+        _mask_by(lambda gamma, lag: np.tril(gamma ** lag.astype(float))),
         "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
     ),
     "takes the exponential before it masks": (
-        _strict(_mask_by(lambda gamma, lag: np.tril(np.exp(lag * np.log(gamma))))),
+        _mask_by(lambda gamma, lag: np.tril(np.exp(lag * np.log(gamma)))),
         "your np.exp overflows, because n - m is negative above the diagonal: set it to 0 there first, then mask the result",
-    ),
-    "masks after the power": (
-        _mask_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
-        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
     ),
     "minus infinity for the future": (
         _mask_by(lambda gamma, lag: np.where(lag >= 0, _past(gamma, lag), -np.inf)),
@@ -91,7 +87,7 @@ MASK_MISTAKES = {
         "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
     ),
     "does not mask": (
-        _strict(_mask_by(lambda gamma, lag: gamma ** lag.astype(float))),
+        _mask_by(lambda gamma, lag: gamma ** lag.astype(float)),
         "you did not mask: above the diagonal, where m > n, D is 0",
     ),
     "gives gamma no axes": (
@@ -156,15 +152,13 @@ def _leaves_out_what_came_before(gamma, start, stop):
 
 ROW_MISTAKES = {
     "a power with a negative exponent": (
-        _strict(
-            lambda gamma, start, stop: np.tril(
-                gamma ** np.arange(start, stop)[:, None] * gamma ** -np.arange(0.0, stop), start
-            )
+        lambda gamma, start, stop: np.tril(
+            gamma ** np.arange(start, stop)[:, None] * gamma ** -np.arange(0.0, stop), start
         ),
         "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
     ),
     "takes the power before it masks": (
-        _strict(_rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** lag.astype(float), 0.0))),
+        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** lag.astype(float), 0.0)),
         "your power overflows where m > n: set n - m to 0 there, then take the power, then mask",
     ),
     "divides two powers": (
@@ -174,10 +168,6 @@ ROW_MISTAKES = {
             )
         ),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
-    ),
-    "masks after the power": (
-        _rows_by(lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
-        "your power is inf where m > n, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
     ),
     "minus infinity for the future": (
         _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -np.inf)),
@@ -208,7 +198,7 @@ ROW_MISTAKES = {
         "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees start + 1 columns",
     ),
     "does not mask": (
-        _strict(_rows_by(lambda gamma, lag: gamma ** lag.astype(float))),
+        _rows_by(lambda gamma, lag: gamma ** lag.astype(float)),
         "you did not mask: inside the block, too, a column m > n is the future and must be 0",
     ),
     "clips the lag and does not mask": (
@@ -222,6 +212,14 @@ ROW_MISTAKES = {
     "counts one step too many": (
         _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** (np.abs(lag) + 1), 0.0)),
         "your power is one too high: the newest token of a row has not faded yet, gamma^0 = 1",
+    ),
+    "keeps the axis of the heads": (
+        lambda gamma, start, stop: decay_mask(np.array([gamma]), stop)[start:stop],
+        "you cut the axis of the heads: decay_mask gives (H, T, T), so the rows are [0, start:stop]",
+    ),
+    "takes gamma for an array": (
+        lambda gamma, start, stop: decay_mask(gamma, stop)[0, start:stop],
+        "gamma is a float here and has no [...]: leave the index out, or make it np.array([gamma]) for decay_mask",
     ),
     "returns columns": (
         lambda gamma, start, stop: mask_rows(gamma, start, stop).T,
@@ -339,12 +337,16 @@ TOKEN_MISTAKES = {
         lambda gamma: token_mask(gamma) + np.triu(np.ones(2 * gamma.shape), 1),
         "you did not mask: above the diagonal, where m > n, D is 0, though an empty product is 1",
     ),
+    "a mask for each gamma": (
+        lambda gamma: decay_mask(gamma, len(gamma)),
+        "you made a mask for each gamma, as if it were that of a head: all T decays belong to one mask, (T, T)",
+    ),
     "divides products": (
         _strict(_quotients),
         "you divided the product up to n by that up to m, which falls to 0 in a long text: multiply what lies between",
     ),
     "takes the exponential before it masks": (
-        _strict(_exponentials),
+        _exponentials,
         "your np.exp overflows above the diagonal: set the differences to 0 there first, then mask the result",
     ),
 }
@@ -381,7 +383,7 @@ MASK = problem(
         "no token at all (T = 0)": (_heads(0.5, 0.9, time=0), "with T = 0 mask has shape (H, 0, 0)"),
         "60 tokens at gamma = 1e-6": (
             _heads(1e-6, time=60),
-            "1e-6 ** -59 is inf, and inf * 0 is NaN: take one power of n - m, after setting n - m to 0 where n < m",
+            "1e-6 ** -59 overflows: take one power of n - m, after setting n - m to 0 where n < m",
         ),
         "float32 gammas": (
             _heads(0.125, 0.5, time=6, dtype=np.float32),
@@ -417,11 +419,11 @@ ROWS = problem(
         "from the first token on": (_block(0.75, 0, 3), "with start = 0 the rows are the whole mask"),
         "the last two of 1,200 tokens at gamma = 1/2": (
             _block(0.5, 1198, 1200),
-            "0.5 ** 1198 is 0 and 0.5 ** -1198 is inf: take one power, of n - m, not a product of two",
+            "0.5 ** 1198 is 0 and 0.5 ** -1198 overflows: take one power, of n - m, not a product of two",
         ),
         "30 rows of a fast head, gamma = 1e-12": (
             _block(1e-12, 3, 33),
-            "1e-12 ** -29 is inf, and inf * 0 is NaN: set n - m to 0 where n < m, then take the power",
+            "1e-12 ** -29 overflows: set n - m to 0 where n < m, then take the power",
         ),
         "no rows (start = stop)": (_block(0.5, 3, 3), "with start = stop = 3 the shape is (0, 3)"),
     },

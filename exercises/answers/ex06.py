@@ -72,6 +72,12 @@ def _chunk_with(
     return chunk
 
 
+def _writes_values_times_keys(q, k, v, gamma, state):
+    out, after = retention_chunk(q, k, v, gamma, state)
+    faded = gamma ** len(q) * state
+    return out, (after - faded).T + faded
+
+
 def _loop_with(chunk_of=lambda start, chunk_size: retention_chunk, *, hand_on=True):
     """The loop around another chunk, or around one that always starts from the first state.
 
@@ -182,8 +188,8 @@ CHUNK_MISTAKES = {
         "you faded every write by gamma^c: that is for the old state, token j has faded by zeta_j = gamma^(c-j) at the end",
     ),
     "masks after the power": (
-        _chunk_with(mask=lambda gamma, lag: gamma ** lag.astype(float) * (lag >= 0)),
-        "your power is inf above the diagonal, and inf * 0 is NaN: set n - m to 0 where it is negative, then take the power",
+        _chunk_with(mask=lambda gamma, lag: np.tril(gamma ** lag.astype(float))),
+        "your power overflows above the diagonal: set j - m to 0 where it is negative, then take the power, then mask",
     ),
     "a mask of minus infinity": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** abs(lag), -np.inf)),
@@ -191,7 +197,7 @@ CHUNK_MISTAKES = {
     ),
     "no mask": (
         _chunk_with(mask=lambda gamma, lag: 1.0),
-        "you left out D: multiply q k^T by the decay mask, gamma^(n-m) for n >= m and 0 for n < m",
+        "you left out D: multiply q k^T by the decay mask, gamma^(j-m) for j >= m and 0 for j < m",
     ),
     "counts from 0": (
         _chunk_with(xi=lambda gamma, j: gamma ** (j - 1), zeta=lambda gamma, j, c: gamma ** (c - j + 1)),
@@ -239,7 +245,7 @@ CHUNK_MISTAKES = {
     ),
     "reads the new state": (
         _chunk_with(reads=lambda before, after: after),
-        "you read the state after the chunk: Q_i reads the state before it, the chunk's own tokens come through the mask",
+        "you read the state after the chunk: a query reads the state before it, the chunk's own tokens come through the mask",
     ),
     "never reads the state": (
         _chunk_with(reads=lambda before, after: 0.0 * before),
@@ -251,11 +257,15 @@ CHUNK_MISTAKES = {
     ),
     "a mask that does not fade": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, 1.0, 0.0)),
-        "your mask is causal but does not fade: D_nm = gamma^(n-m) for n >= m",
+        "your mask is causal but does not fade: D_jm = gamma^(j-m) for j >= m",
     ),
     "a mask that sees the future": (
         _chunk_with(mask=lambda gamma, lag: gamma ** abs(lag)),
-        "your mask lets a token see later ones: D_nm = 0 for n < m",
+        "your mask lets a token see later ones: D_jm = 0 for j < m",
+    ),
+    "writes values times keys": (
+        _writes_values_times_keys,
+        "your writes are transposed, (V, K): the state is (K, V), so the keys come first, K^T V",
     ),
     **writes_in_place(retention_chunk),
 }
@@ -300,7 +310,7 @@ CHUNK = problem(
         ),
         "110 empty tokens at gamma = 1e-3": (
             _empty(110),
-            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: set n - m to 0 where n < m, then take the power",
+            "all is 0 here, but 1e-3 ** -109 overflows: set j - m to 0 where j < m, then take the power",
         ),
         "a chunk of one token at gamma = 1": (
             one_head(2, 2, 1, gamma=1.0),
@@ -334,7 +344,7 @@ CHUNKS = problem(
         ),
         "112 empty tokens in chunks of 110 at gamma = 1e-3": (
             _empty(112) | {"chunk_size": 110},
-            "all is 0 here; NaN comes from inf * 0, and inf from 1e-3 ** -109: no exponent may be negative",
+            "all is 0 here, but 1e-3 ** -109 overflows: no exponent may be negative",
         ),
         "no token at all, from None (T = 0)": (
             one_head(2, 3, 0, state=False, chunk_size=4),
@@ -461,7 +471,7 @@ WEIGHTS = problem(
         ),
         "chunks do not fade": (
             _weights_with(without_zeta=lambda token, time, chunk_size: 0 * token),
-            "gamma^C S_(i-1) is still there without zeta: each later chunk fades all that came before it",
+            "gamma^c S_t is still there without zeta: each later chunk fades all that came before it",
         ),
         "gamma for gamma^c": (
             _weights_with(without_zeta=_later_chunks),
@@ -554,6 +564,10 @@ PIECES = problem(
         "the length of the piece before": (
             _joins_with(lengths=lambda lengths: np.append(0.0, lengths)[: len(lengths)]),
             "you faded by the length of the piece before: a piece fades what it starts from by its own length",
+        ),
+        "the last length for the first piece": (
+            _joins_with(lengths=lambda lengths: np.roll(lengths, 1)),
+            "you took lengths[i - 1], which is the last one for the first piece: what piece i starts from fades by lengths[i]",
         ),
         "gamma for gamma^length": (
             _joins_with(lengths=lambda lengths: np.ones(len(lengths))),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..checking.core import Exercise, problem
+from .inputs import small_numbers
 from .recurring import float32_arrays, keeps_arguments, swaps
 
 # Solutions.
@@ -28,14 +29,15 @@ def recall_shares(gamma, lag, time):
     return share, gamma[np.argmax(share, axis=1)]
 
 
-def recall_snr(gamma, lag, keys, values):
-    """gamma, lag (N,), keys (R, T, K), values (R, T, V) -> signal to noise at each lag, predicted (N,) and measured (N,)."""
-    _, time, key_dim = keys.shape
-    share = recall_shares(np.array([gamma]), lag, time)[0][:, 0]
-    asked, weight = time - 1 - lag.astype(int), gamma**lag
-    state = np.swapaxes(keys, 1, 2) @ (values * gamma ** np.arange(time - 1.0, -1, -1)[:, None])
-    noise = keys[:, asked] @ state - weight[:, None] * values[:, asked]
-    return np.sqrt(key_dim * share / (1 - share)), weight / np.sqrt(np.mean(noise**2, axis=(0, 2)))
+def recall_snr(gamma, lag, strength, keys, values):
+    """gamma, lag (N,), strength (T,), keys (R, T, K), values (R, T, V) -> signal to noise, predicted (N,), measured (N,)."""
+    time, key_dim = keys.shape[1:]
+    left = strength * gamma ** np.arange(time - 1.0, -1, -1)  # the factor of each write in the last state, (T,)
+    asked = time - 1 - lag.astype(int)
+    signal, noise_power = left[asked], np.sum(left**2) - left[asked] ** 2
+    state = np.swapaxes(keys, 1, 2) @ (values * left[:, None])
+    noise = keys[:, asked] @ state - signal[:, None] * values[:, asked]
+    return signal * np.sqrt(key_dim / noise_power), signal / np.sqrt(np.mean(noise**2, axis=(0, 2)))
 
 
 # Wrong answers, each one change away from the solution.
@@ -72,38 +74,110 @@ def _sum_of_powers(gamma, lags):
     return np.sum(gamma ** (2 * lags[:, None]), axis=0)
 
 
+def _left(gamma, strength):
+    """The factor of each write in the last state, oldest first."""
+    return strength * gamma ** np.arange(len(strength) - 1.0, -1, -1)
+
+
+def _root_mean_square(noise):
+    return np.sqrt(np.mean(noise**2, axis=(0, 2)))
+
+
 def _snr_with(
     *,
-    share=lambda gamma, lag, time: recall_shares(np.array([gamma]), lag, time)[0][:, 0],
-    predict=lambda share, key_dim: np.sqrt(key_dim * share / (1 - share)),
-    weights=lambda gamma, time: gamma ** np.arange(time - 1.0, -1, -1),
+    assumed=_left,
+    power=lambda left: left**2,
+    predict=lambda signal, noise, key_dim: np.sqrt(key_dim * signal / noise),
+    written=_left,
+    found=_left,
     asked=lambda lag, time: time - 1 - lag,
-    expected=lambda weight, values: weight[:, None] * values,
-    ratio=lambda weight, noise: weight / np.sqrt(np.mean(noise**2, axis=(0, 2))),
+    expected=lambda faded, signal: signal,
+    size=lambda faded, signal: signal,
+    noise_size=_root_mean_square,
 ):
-    """Both ratios with a change in one step of the prediction or of the measurement."""
+    """Both ratios with a change in one step of the prediction or of the measurement.
 
-    def snr(gamma, lag, keys, values):
+    assumed, written, found: the factors (T,) of the writes in the prediction, in the state and in the signal.
+    expected, size: what is taken off the reads, and divided by the noise: functions of gamma^L and the signal.
+    """
+
+    def snr(gamma, lag, strength, keys, values):
         time, key_dim = keys.shape[1:]
-        state = np.swapaxes(keys, 1, 2) @ (values * weights(gamma, time)[:, None])
-        tokens, weight = asked(lag, time).astype(int), gamma**lag
-        noise = keys[:, tokens] @ state - expected(weight, values[:, tokens])
-        return predict(share(gamma, lag, time), key_dim), ratio(weight, noise)
+        tokens = asked(lag, time).astype(int)
+        powers = power(assumed(gamma, strength))
+        predicted = predict(powers[tokens], np.sum(powers) - powers[tokens], key_dim)
+
+        state = np.swapaxes(keys, 1, 2) @ (values * written(gamma, strength)[:, None])
+        signals = gamma**lag, found(gamma, strength)[tokens]
+        noise = keys[:, tokens] @ state - expected(*signals)[:, None] * values[:, tokens]
+        return predicted, size(*signals) / noise_size(noise)
 
     return snr
+
+
+def _both(left):
+    """Both ratios with other factors of the writes, a function of gamma and strength."""
+    return _snr_with(assumed=left, written=left, found=left)
+
+
+def _newest_most(gamma, strength):
+    """The factors of writes that fade from the wrong end."""
+    return strength * gamma ** np.arange(len(strength))
+
+
+def _all_alike(gamma, strength):
+    """The factors of writes whose strengths are left out."""
+    return _left(gamma, np.ones(len(strength)))
+
+
+def _predicts_by(change):
+    """Both ratios with a prediction from the shares of problem 3: a function of them and of the strength asked for."""
+
+    def snr(gamma, lag, strength, keys, values):
+        share = recall_shares(np.array([gamma]), lag, len(strength))[0][:, 0]
+        changed = change(share, strength[len(strength) - 1 - lag.astype(int)])
+        return np.sqrt(keys.shape[2] * changed / (1 - changed)), recall_snr(gamma, lag, strength, keys, values)[1]
+
+    return snr
+
+
+def _signal_of_full_strength(gamma, lag, strength, keys, values):
+    powers, own = _left(gamma, strength) ** 2, gamma ** (2 * lag)
+    measured = _snr_with(size=lambda faded, signal: faded, expected=lambda faded, signal: faded)
+    predicted = np.sqrt(keys.shape[2] * own / (np.sum(powers) - own))
+    return predicted, measured(gamma, lag, strength, keys, values)[1]
+
+
+def _noise_newest_first(gamma, lag, strength, keys, values):
+    own = _left(gamma, strength)[len(strength) - 1 - lag.astype(int)] ** 2
+    noise = np.sum(_newest_most(gamma, strength) ** 2) - own
+    return np.sqrt(keys.shape[2] * own / noise), recall_snr(gamma, lag, strength, keys, values)[1]
+
+
+def _signal_along_the_values(gamma, lag, strength, keys, values):
+    left, asked = _left(gamma, strength), len(strength) - 1 - lag.astype(int)
+    read = keys[:, asked] @ (np.swapaxes(keys, 1, 2) @ (values * left[:, None]))
+    noise = read - left[asked] * values[:, asked]
+    return recall_snr(gamma, lag, strength, keys, values)[0], left[asked] / _root_mean_square(noise)
+
+
+def _mean_of_ratios(gamma, lag, strength, keys, values):
+    ratios = [recall_snr(gamma, lag, strength, *text) for text in zip(keys[:, None], values[:, None], strict=True)]
+    return ratios[0][0], np.mean([measured for _, measured in ratios], axis=0)
 
 
 # Checks.
 
 
 def _texts(texts, time, key_dim, value_dim, *, gamma, lag):
-    """Random keys of length 1 and random signs, for `recall_snr`."""
+    """Random strengths, random keys of length 1 and random signs, for `recall_snr`."""
     random = np.random.default_rng([texts, time, key_dim, value_dim])
     keys = random.standard_normal((texts, time, key_dim))
     keys /= np.linalg.norm(keys, axis=2, keepdims=True)
     return {
         "gamma": gamma,
         "lag": np.array(lag),
+        "strength": np.abs(small_numbers(random, time)),
         "keys": keys,
         "values": random.choice([-1.0, 1.0], (texts, time, value_dim)),
     }
@@ -194,6 +268,10 @@ GAMMAS = problem(
         "powers of ten": (
             _gammas_with(paper=lambda num_heads: np.logspace(np.log(1 / 32), np.log(1 / 512), num_heads)),
             "np.logspace takes exponents of 10: give it np.log10, or take np.exp of np.linspace",
+        ),
+        "powers of two as those of ten": (
+            _gammas_with(paper=lambda num_heads: np.logspace(-5, -9, num_heads)),
+            "np.logspace takes exponents of 10: for powers of 2 add base=2",
         ),
         "divides by H - 1": (
             _gammas_with(paper=lambda num_heads: 2.0 ** (-5 - 4 * np.arange(num_heads) / (num_heads - 1))),
@@ -446,29 +524,6 @@ RECALL = problem(
 )
 
 
-def _snr_by(recall):
-    """Both ratios with the share of another `recall_shares`."""
-    return _snr_with(share=lambda gamma, lag, time: recall(np.array([gamma]), lag, time)[0][:, 0])
-
-
-# Mistakes of problem 3 in the share of one head: they spoil problem 4 too, and are named there as well.
-_OF_ONE_HEAD = {
-    one.name: (one.function, one.message)
-    for one in RECALL.wrong_answers
-    if one.name
-    in (
-        "one token too many",
-        "one token too few",
-        "lags from 1 to T",
-        "among the heads",
-        "among the lags asked for",
-        "the root of the share",
-        "leaves out the newest",
-        "signal to noise",
-        "one lag too far",
-    )
-}
-
 SNR = problem(
     recall_snr,
     ("predicted", "measured"),
@@ -477,27 +532,29 @@ SNR = problem(
             {
                 "gamma": 0.5,
                 "lag": np.array([0.0, 2.0]),
+                "strength": np.array([4.0, 2.0, 3.0]),
                 "keys": np.array([[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]]),
                 "values": np.array([[[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]]),
             },
-            "by hand: at lag 0 r = 16/21, the noise is 0.55 and 0.25; at lag 2 r = 1/21, the noise is -0.6 and 0.6",
+            "by hand: the writes, oldest first, are left with 1, 1 and 3; the noise is 1.4 and 0.2 at lag 0, -1.8 and 1.8 at lag 2",
         ),
         "three texts, four lags": (
             _texts(3, 6, 4, 2, gamma=0.75, lag=[0.0, 1.0, 3.0, 5.0]),
-            "predicted takes K from the keys and r among T tokens; measured takes one mean over texts and entries",
+            "predicted takes K from the keys; measured takes one mean over texts and entries",
         ),
         "a head that never fades, gamma = 1": (
             _texts(2, 5, 3, 4, gamma=1.0, lag=[2.0, 0.0]),
-            "at gamma = 1 each of the T tokens has the share 1/T: nothing may divide by 1 - gamma",
+            "at gamma = 1 only the strengths differ: nothing may divide by 1 - gamma",
         ),
         **keeps_arguments(_texts(2, 4, 2, 3, gamma=0.5, lag=[1.0, 2.0])),
     },
     hidden={
         "a single text": (_texts(1, 7, 3, 3, gamma=0.9, lag=[4.0, 6.0]), "try R = 1"),
         "wide keys and values": (_texts(2, 5, 8, 6, gamma=0.875, lag=[3.0]), "try K = 8, V = 6 and a single lag"),
-        "more texts": (
-            _texts(12, 9, 4, 2, gamma=0.8, lag=[0.0, 8.0]),
-            "try twelve texts: square, then average, then root",
+        "tokens that write nothing": (
+            _texts(12, 9, 4, 2, gamma=0.8, lag=[0.0, 8.0, 3.0])
+            | {"strength": np.array([1.0, 0.0, 0.5, 0.0, 2.0, 0.0, 0.25, 0.0, 1.5])},
+            "try strengths of 0: such a token adds neither signal nor noise, and nothing may divide by its strength",
         ),
         "a long text that fades fast": (
             _texts(1, 200, 2, 3, gamma=1e-2, lag=[1.0, 3.0]),
@@ -505,108 +562,208 @@ SNR = problem(
         ),
     },
     wrong_answers={
+        "ignores the strength": (
+            _both(_all_alike),
+            "you left the strength out: the write of a token is in the last state with its strength times gamma^lag",
+        ),
+        "predicts without the strength": (
+            _snr_with(assumed=_all_alike),
+            "predicted takes the shares of problem 3, where all tokens write alike: here the weights are strength times gamma^lag",
+        ),
+        "measures without the strength": (
+            _snr_with(written=_all_alike, found=_all_alike),
+            "measured leaves the strength out: the state adds strength times gamma^lag times k^T v",
+        ),
+        "the strength not squared": (
+            _snr_with(
+                assumed=lambda gamma, strength: np.sqrt(strength) * _left(gamma, np.ones(len(strength))),
+            ),
+            "predicted does not square the strength: random writes add in power, the square of strength times gamma^lag",
+        ),
+        "the strength as if newest first": (
+            _both(lambda gamma, strength: _left(gamma, strength[::-1])),
+            "you read strength from the wrong end: like keys it begins with the oldest token, so lag 0 is its last entry",
+        ),
+        "predicts with the strength newest first": (
+            _snr_with(assumed=lambda gamma, strength: _left(gamma, strength[::-1])),
+            "predicted reads strength from the wrong end: it begins with the oldest token, so lag 0 is its last entry",
+        ),
+        "the noise of a text read backwards": (
+            _noise_newest_first,
+            "predicted pairs strengths with the wrong powers in its sum: strength begins with the oldest token, at lag T - 1",
+        ),
+        "the strength of the one asked for alone": (
+            lambda gamma, lag, strength, keys, values: (
+                strength[len(strength) - 1 - lag.astype(int)]
+                * recall_snr(gamma, lag, np.ones(len(strength)), keys, values)[0],
+                recall_snr(gamma, lag, strength, keys, values)[1],
+            ),
+            "predicted weighs the signal with its strength, but not the noise: each other token has a strength too",
+        ),
+        "a share times the strength": (
+            _predicts_by(lambda share, strength: share * strength),
+            "predicted takes the share of problem 3 times a strength: the sum below has strengths too, so add it up anew",
+        ),
+        "a share times the square of the strength": (
+            _predicts_by(lambda share, strength: share * strength**2),
+            "predicted takes the share of problem 3 times a strength squared: the sum below has strengths too, add it up anew",
+        ),
+        "a float for the gammas": (
+            lambda gamma, lag, strength, keys, values: recall_shares(gamma, lag, len(strength)),
+            "gamma is a float here and has no [...]: recall_shares needs np.array([gamma])",
+        ),
+        "gamma^L for the signal": (
+            _signal_of_full_strength,
+            "you take gamma^L for the signal, in predicted and measured: it was written with a strength, which multiplies it",
+        ),
+        "a state without the strength": (
+            _snr_with(written=_all_alike),
+            "measured reads a state of writes that are all alike: each k^T v is added with its strength",
+        ),
+        "the strength twice": (
+            _snr_with(written=lambda gamma, strength: strength * _left(gamma, strength)),
+            "measured has each strength twice in the state: multiply the keys or the values by it, not both",
+        ),
+        "a signal of full strength": (
+            _snr_with(size=lambda faded, signal: faded, expected=lambda faded, signal: faded),
+            "measured takes gamma^L for the signal: it was written with a strength, so it is strength times gamma^L",
+        ),
+        "divides a signal of full strength": (
+            _snr_with(size=lambda faded, signal: faded),
+            "measured divides gamma^L by the noise: the signal is strength times gamma^L, as in what you took off",
+        ),
+        "takes off a signal of full strength": (
+            _snr_with(expected=lambda faded, signal: faded),
+            "measured takes gamma^L v off the read: it was written with a strength, so take off strength times gamma^L v",
+        ),
         "an endless past": (
-            _snr_with(share=lambda gamma, lag, time: gamma ** (2 * lag) * (1 - gamma**2)),
-            "predicted takes the share of an endless past, as in the lesson: here only T tokens share the sum",
+            lambda gamma, lag, strength, keys, values: (
+                np.sqrt(keys.shape[2] / (1 / np.maximum(gamma ** (2 * lag) * (1 - gamma**2), 1e-300) - 1)),
+                recall_snr(gamma, lag, strength, keys, values)[1],
+            ),
+            "predicted is the lesson's, for an endless past of tokens that write alike: add the powers of these T tokens",
         ),
         "weights for powers": (
-            _snr_with(share=lambda gamma, lag, time: gamma**lag / np.sum(gamma ** np.arange(time))),
-            "predicted takes shares of weights: noise adds up in power, so r is a share of squared weights",
+            _snr_with(power=lambda left: left),
+            "predicted adds weights: noise adds up in power, the square of strength times gamma^lag",
         ),
-        "divides by 1 - gamma^2": (
-            _snr_with(
-                share=lambda gamma, lag, time: (
-                    gamma ** (2 * lag) * np.divide(1 - gamma**2, np.array(1 - gamma ** (2 * time)))
-                )
-            ),
-            "your share r divides by 1 - gamma^2, which is 0 for a head that never fades: add the T powers",
+        "an index of floats": (
+            lambda gamma, lag, strength, keys, values: keys[:, len(strength) - 1 - lag],
+            "lag holds floats and an index must be whole: use lag.astype(int) where you index",
+        ),
+        "all axes of the keys reversed": (
+            lambda gamma, lag, strength, keys, values: keys.T @ (values * _left(gamma, strength)[:, None]),
+            "keys.T reverses all three axes: for each text swap the last two, keys.mT or np.swapaxes(keys, 1, 2)",
+        ),
+        "the strength along the values": (
+            lambda gamma, lag, strength, keys, values: values * _left(gamma, strength),
+            "your weights (T,) meet the last axis of values (R, T, V): give them an axis, [:, None]",
+        ),
+        "the signal along the values": (
+            _signal_along_the_values,
+            "your signal (N,) meets the last axis of values[:, index], (R, N, V): give it an axis, [:, None]",
+        ),
+        "a ratio for each text": (
+            _snr_with(noise_size=lambda noise: np.sqrt(np.mean(noise**2, axis=2))),
+            "measured has a row for each text: take one mean over texts and entries, axes 0 and 2",
+        ),
+        "a mean over the lags too": (
+            _snr_with(noise_size=lambda noise: np.sqrt(np.mean(noise**2))),
+            "measured averages the noise over the lags too: each lag has its own, take the mean over axes 0 and 2",
         ),
         "one row too late": (
             _snr_with(asked=lambda lag, time: time - lag),
             "you took row T - L for lag L: rows count from 0, so the newest token, lag 0, is row T - 1",
         ),
         "squares of both": (
-            _snr_with(
-                predict=lambda share, key_dim: key_dim * share / (1 - share),
-                ratio=lambda weight, noise: weight**2 / np.mean(noise**2, axis=(0, 2)),
-            ),
+            lambda *arguments: tuple(ratio**2 for ratio in recall_snr(*arguments)),
             "both your ratios are squared: take the root of each",
         ),
         "a mean of the texts' noise": (
-            _snr_with(ratio=lambda weight, noise: weight / np.mean(np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
+            _snr_with(noise_size=lambda noise: np.mean(np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
             "measured takes a root for each text: take one mean square over texts and entries, then the root",
         ),
-        **{name: (_snr_by(wrong), message) for name, (wrong, message) in _OF_ONE_HEAD.items()},
         "forgets K": (
-            _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share))),
-            "predicted leaves out K: two random keys overlap by 1/K in the mean square, so SNR^2 = K r / (1 - r)",
+            _snr_with(predict=lambda signal, noise, key_dim: np.sqrt(signal / noise)),
+            "predicted leaves out K: two random keys overlap by 1/K in the mean square, so the noise is that much smaller",
+        ),
+        "the width of the values for K": (
+            lambda gamma, lag, strength, keys, values: (
+                recall_snr(gamma, lag, strength, keys, values)[0] * np.sqrt(values.shape[2] / keys.shape[2]),
+                recall_snr(gamma, lag, strength, keys, values)[1],
+            ),
+            "predicted takes the width of the values: K is that of the keys, whose overlap makes the noise",
         ),
         "K outside the root": (
-            _snr_with(predict=lambda share, key_dim: key_dim * np.sqrt(share / (1 - share))),
-            "predicted has K outside the root: SNR^2 = K r / (1 - r), so the root of K counts",
+            _snr_with(predict=lambda signal, noise, key_dim: key_dim * np.sqrt(signal / noise)),
+            "predicted has K outside the root: K multiplies the square of the ratio",
         ),
         "noise to signal": (
-            _snr_with(predict=lambda share, key_dim: np.sqrt((1 - share) / (key_dim * share))),
-            "predicted is upside down: signal over noise, the root of K r / (1 - r)",
+            _snr_with(predict=lambda signal, noise, key_dim: np.sqrt(noise / np.maximum(key_dim * signal, 1e-300))),
+            "predicted is upside down: signal over noise",
         ),
         "divides by K": (
-            _snr_with(predict=lambda share, key_dim: np.sqrt(share / (1 - share) / key_dim)),
-            "predicted divides by K: wider keys overlap less, so the noise falls and SNR^2 = K r / (1 - r) rises",
+            _snr_with(predict=lambda signal, noise, key_dim: np.sqrt(signal / noise / key_dim)),
+            "predicted divides by K: wider keys overlap less, so the noise falls and the ratio rises",
         ),
         "the square": (
-            _snr_with(predict=lambda share, key_dim: key_dim * share / (1 - share)),
-            "predicted is the square of the ratio: take the root of K r / (1 - r)",
+            _snr_with(predict=lambda signal, noise, key_dim: key_dim * signal / noise),
+            "predicted is the square of the ratio: take the root",
         ),
         "the total as noise": (
-            _snr_with(predict=lambda share, key_dim: np.sqrt(key_dim * share)),
-            "predicted divides by the power of all tokens: the noise is that of the others, so divide r by 1 - r",
+            _snr_with(predict=lambda signal, noise, key_dim: np.sqrt(key_dim * signal / (signal + noise))),
+            "predicted divides by the power of all tokens: the noise is that of the others alone",
         ),
         "oldest first": (
             _snr_with(asked=lambda lag, time: lag),
-            "measured asks for tokens counted from the oldest: lag 0 is the newest token, index T - 1",
+            "you ask for tokens counted from the oldest: lag 0 is the newest token, index T - 1",
         ),
         "nothing fades": (
-            _snr_with(weights=lambda gamma, time: np.ones(time)),
-            "measured reads a state that does not fade: the token at lag j has the weight gamma^j in it",
+            _both(lambda gamma, strength: strength),
+            "nothing fades in your state: the token at lag j has the weight gamma^j times its strength in it",
         ),
         "fades the newest most": (
-            _snr_with(weights=lambda gamma, time: gamma ** np.arange(time)),
+            _both(_newest_most),
+            "you fade the newest token most: the last of the T tokens has the weight gamma^0 = 1",
+        ),
+        "fades the newest most in the state": (
+            _snr_with(written=_newest_most),
             "measured fades the newest token most: the last of the T tokens has the weight gamma^0 = 1",
         ),
         "the newest token fades too": (
-            _snr_with(weights=lambda gamma, time: gamma ** np.arange(time, 0.0, -1)),
+            _snr_with(written=lambda gamma, strength: gamma * _left(gamma, strength)),
             "measured fades every token once too often: the newest of the T tokens has the weight gamma^0 = 1",
         ),
         "a mean of ratios": (
-            _snr_with(ratio=lambda weight, noise: np.mean(weight / np.sqrt(np.mean(noise**2, axis=2)), axis=0)),
+            _mean_of_ratios,
             "measured averages the ratios of the texts: average the squared noise over texts and entries, then divide once",
         ),
         "the sum of the squares": (
-            _snr_with(ratio=lambda weight, noise: weight / np.sqrt(np.sum(noise**2, axis=(0, 2)))),
+            _snr_with(noise_size=lambda noise: np.sqrt(np.sum(noise**2, axis=(0, 2)))),
             "measured sums the squared noise: take its mean over texts and entries",
         ),
         "the signal as noise": (
-            _snr_with(expected=lambda weight, values: 0.0 * values),
-            "measured divides by the whole read: take the signal, gamma^L v, off first; what is left is the noise",
-        ),
-        "a signal that has not faded": (
-            _snr_with(expected=lambda weight, values: values),
-            "measured takes v off the read: the signal has faded to gamma^L v",
+            _snr_with(expected=lambda faded, signal: 0.0 * signal),
+            "measured divides by the whole read: take the signal off first; what is left is the noise",
         ),
         "the value as signal": (
-            _snr_with(ratio=lambda weight, noise: 1 / np.sqrt(np.mean(noise**2, axis=(0, 2)))),
-            "measured takes a signal of 1: it has faded to gamma^L",
+            _snr_with(expected=lambda faded, signal: np.ones_like(signal)),
+            "measured takes v itself off the read: the signal is v times its strength and gamma^L",
+        ),
+        "a signal of 1": (
+            _snr_with(size=lambda faded, signal: np.ones_like(signal)),
+            "measured takes a signal of 1: it is the strength times gamma^L",
         ),
         "the spread of the noise": (
-            _snr_with(ratio=lambda weight, noise: weight / np.std(noise, axis=(0, 2))),
+            _snr_with(noise_size=lambda noise: np.std(noise, axis=(0, 2))),
             "measured takes the standard deviation, which takes the mean off: take the root of the mean square",
         ),
         "absolute values": (
-            _snr_with(ratio=lambda weight, noise: weight / np.mean(np.abs(noise), axis=(0, 2))),
+            _snr_with(noise_size=lambda noise: np.mean(np.abs(noise), axis=(0, 2))),
             "measured averages absolute values: square the noise, take the mean, then the root",
         ),
         "the noise squared": (
-            _snr_with(ratio=lambda weight, noise: weight / np.mean(noise**2, axis=(0, 2))),
+            _snr_with(noise_size=lambda noise: np.mean(noise**2, axis=(0, 2))),
             "measured forgets the root: divide by the root of the mean square of the noise",
         ),
         **swaps(recall_snr, "predicted", "measured"),

@@ -252,6 +252,10 @@ NORM = problem(
             lambda y, eps: y / np.sqrt(np.sum(y * y, axis=-1, keepdims=True) + eps),
             "you summed the squares: take their mean, or wider heads come out smaller",
         ),
+        "the length of the row": (
+            lambda y, eps: y / (np.linalg.norm(y, axis=-1, keepdims=True) + eps),
+            "you divided by the length of the row plus eps: take the mean of the squares, add eps, then the root",
+        ),
         "the square of the mean": (
             lambda y, eps: y / np.sqrt(np.mean(y, axis=-1, keepdims=True) ** 2 + eps),
             "you squared the mean: square y first, then take the mean",
@@ -366,6 +370,10 @@ CHANGE = problem(
         "subtracts 1 from a rounded ratio": (
             _change_with(lambda *arguments: _root_ratio(*arguments) - 1),
             "you subtracted 1 from a ratio close to 1, which loses digits: find x, the ratio under the root less 1, as a fraction",
+        ),
+        "subtracts 1 from the root": (
+            _change_with(lambda *arguments: np.sqrt(1 + _ratio_less_one(*arguments)) - 1),
+            "your x is right, but sqrt(1 + x) - 1 loses its digits again: take x / (sqrt(1 + x) + 1)",
         ),
         "subtracts 1 under the root": (
             _change_with(lambda *arguments: _change_of(_root_ratio(*arguments) ** 2 - 1)),
@@ -590,6 +598,14 @@ CHUNK = problem(
         "a column plus a row": (
             _chunk_as_it_stands(lambda gamma, j, D, before: gamma**j * before + D.sum(axis=1)),
             "your sums are a table, (c, c): gamma ** j is a column and D.sum(axis=1) a row, so take j[:, 0]",
+        ),
+        "a column of sums": (
+            lambda *arguments: (*normalised_chunk(*arguments)[:2], normalised_chunk(*arguments)[2][:, None]),
+            "you return sums as a column, (c, 1): return sums[:, 0], of shape (c,)",
+        ),
+        "the first token adds gamma": (
+            _chunk_with(sums=lambda gamma, j, before: gamma**j * before + np.cumsum(gamma**j)),
+            "the first token adds gamma in your row sums: D has ones on its diagonal, so it adds gamma^0 = 1",
         ),
         "sums of the columns": (
             _chunk_as_it_stands(lambda gamma, j, D, before: gamma ** j[:, 0] * before + D.sum(axis=0)),

@@ -41,6 +41,19 @@ def writes_in_place(solution):
     return {"writes in place": (function, message)}
 
 
+def collects_rows(solution):
+    """Return the wrong answer that makes `out` of a list of rows, which has no columns where there is no token."""
+
+    def function(q, *arguments):
+        out, state = solution(q, *arguments)
+        return (out if len(q) else np.array([])), state
+
+    message = (
+        "with no token your list of rows is empty, and np.array([]) has shape (0,): make out, (T, V), before the loop"
+    )
+    return {"collects rows in a list": (function, message)}
+
+
 def asks_whether_true(solution, at=4):
     """Return the wrong answer that asks `state == None` or `if state`, of an array; state is the argument number `at`."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 # Bound at import, so a submission that replaces NumPy's functions changes nothing.
 _ndarray, _float64 = np.ndarray, np.float64
-_catch_warnings, _simplefilter = warnings.catch_warnings, warnings.simplefilter
+_catch_warnings, _simplefilter, _errstate = warnings.catch_warnings, warnings.simplefilter, np.errstate
 
 MOST_NUMBERS = 1_000_000  # in one output: far more than any check needs, far less than would do harm
 LONGEST_LINE = 240  # of a message that comes from the student's code
@@ -54,12 +54,13 @@ def missing(function):
 def run(function, inputs, returns):
     """Call `function` with fresh copies of `inputs`, in order, and return a `Run`.
 
-    returns: the names of what it should return, for the messages. Unless the function ends the process, whatever
-    it does comes back as data. Only KeyboardInterrupt passes through, so that a learner can stop an endless loop.
+    returns: the names of what it should return, for the messages. A NumPy operation that overflows is an error. Unless
+    the function ends the process, whatever it does comes back as data. Only KeyboardInterrupt passes through, so that a
+    learner can stop an endless loop.
     """
     inputs = {name: value.copy() if type(value) is _ndarray else value for name, value in inputs.items()}
     try:
-        with contained():
+        with contained(), _errstate(over="raise"):  # a number too large is a mistake even where it is masked later
             if not callable(function):
                 raise _RefusedError(f"it must be a function, got {type(function).__name__}")
             outputs = _outputs(function(*inputs.values()), returns)

@@ -235,21 +235,33 @@ def _draw(name, weight, config, generator):
 def matched(config, retnet):
     """The `BaselineConfig` with the feed-forward width that gives it as many parameters as a `RetNetConfig` has.
 
-    Products are fastest at widths that are multiples of 64, then of 8; the first of these within 1 % is taken.
+    Products are fastest at widths that are multiples of 64, then of 8; the first of these within 1 % is taken, of the
+    parameters without embedding and head, which both models have alike.
 
     Raises:
         ValueError: the mixer alone has more parameters.
     """
     wanted = retnet_parameters(retnet)
-    one, two = (parameters(dataclasses.replace(config, ffn_dim=width)) for width in (1, 2))
+    layers = wanted - 2 * retnet.vocab_size * retnet.dim
+    counts = [parameters(dataclasses.replace(config, ffn_dim=width)) for width in (1, 2)]
+    return dataclasses.replace(
+        config, ffn_dim=inner_width(counts, wanted, layers, f"{config.mixer} and dim = {config.dim}")
+    )
+
+
+def inner_width(counts, wanted, layers, what):
+    """The width of the feed-forward with which a model has `wanted` parameters, within 1 % of `layers`.
+
+    counts: its parameters at the widths 1 and 2. what: the model, for the message of the ValueError that `matched` has.
+    """
+    one, two = counts
     exact = 1 + (wanted - one) / (two - one)
     for multiple in (64, 8, 1):
         width = multiple * round(exact / multiple)
-        if width >= 1 and abs(width - exact) * (two - one) <= 0.01 * wanted:
-            return dataclasses.replace(config, ffn_dim=width)
+        if width >= 1 and abs(width - exact) * (two - one) <= 0.01 * layers:
+            return width
     raise ValueError(
-        f"dim must leave room for a feed-forward: with {config.mixer} and dim = {config.dim} there are {one:,} parameters "
-        f"before it, and RetNet has {wanted:,}"
+        f"dim must leave room for a feed-forward: with {what} there are {one:,} parameters before it, and RetNet has {wanted:,}"
     )
 
 

@@ -23,23 +23,40 @@ from ..bench.section import format_bytes
 from ..training.study import with_spread
 from . import figures
 from .costs import decoding, kernels, ladder, processes, training
+from .evidence import context, context_figure, scaling, scaling_figure
 from .figures import COLOURS
 from .paper import paper
-from .results import read
+from .results import is_there, read
 from .studies import ablations, comparison, learning_rates
 
 FOLDER = Path(__file__).parent.parent / "results"
 TEMPLATES = Path(__file__).parent / "templates"
-SECTIONS = (comparison, ablations, learning_rates, training, decoding, kernels, ladder, paper, processes)
+SECTIONS = (
+    scaling,
+    context,
+    comparison,
+    ablations,
+    learning_rates,
+    training,
+    decoding,
+    kernels,
+    ladder,
+    paper,
+    processes,
+)
 
 
 def report(folder=FOLDER):
     """Write README.md and the figures into a folder of results; returns the paths. FileNotFoundError names what is missing."""
     folder = Path(folder)
-    save_figure(folder / "compare.png", curves(read(folder, "compare.json")))
-    drawn = figures.draw(folder)
+    drawn = []
+    for name, figure in FIGURES.items():
+        if is_there(folder, f"{name}.json"):
+            drawn.append(folder / f"{name}.png")
+            save_figure(drawn[-1], figure(read(folder, f"{name}.json")))
+    drawn += figures.draw(folder)
     write_atomically(folder / "README.md", page(folder))
-    return [folder / "README.md", folder / "compare.png", *drawn]
+    return [folder / "README.md", *drawn]
 
 
 def page(folder=FOLDER):
@@ -106,3 +123,6 @@ def curves(study):
     axes.grid()
     name_lines(axes, named)
     return figure
+
+
+FIGURES = {"scaling": scaling_figure, "context": context_figure, "compare": curves}

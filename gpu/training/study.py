@@ -8,7 +8,9 @@ A study is a TOML file: the keys of a run, `seeds`, and for each variant a table
     [variants."no gate"]
     gate = false
 
-A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. Each run is its own process,
+A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. With `matched = true` the inner width
+of the feed-forward gives each RetNet as many parameters as the first variant has. With `learning_rates`, a list, each variant
+is first trained with each of them, by a seed that is not among `seeds`, and its runs take the best. Each run is its own process,
 `python -m gpu train`, so runs cannot affect one another. A stopped run is resumed, a finished one is not repeated.
 """
 
@@ -39,10 +41,14 @@ PACKAGES = Path(__file__).parents[2]  # the folder that this package is in
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Runs by name, {variant: {seed: RunConfig}}, and the figures that a variant quotes, {variant: dict}."""
+    """Runs by name, {variant: {seed: RunConfig}}, and the figures that a variant quotes, {variant: dict}.
+
+    rates: learning rates to choose from for each variant; none, if the runs have theirs.
+    """
 
     runs: dict
     quoted: dict
+    rates: tuple = ()
 
     @property
     def seeds(self):
@@ -54,6 +60,11 @@ def read_study(path):
     """The `Study` of a TOML file; ValueError, TypeError or FileNotFoundError says what is wrong with it."""
     settings = read_toml(path)
     seeds, variants = settings.pop("seeds", [0]), settings.pop("variants", {})
+    rates, match = settings.pop("learning_rates", []), settings.pop("matched", False)
+    if not isinstance(rates, list) or not all(isinstance(rate, float) and rate > 0 for rate in rates):
+        raise ValueError(f"learning_rates must be a list of numbers above 0, got {rates!r}")
+    if not isinstance(match, bool):
+        raise TypeError(f"matched must be true or false, got {match!r}")
     if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
         raise ValueError(f"seeds must be a list of different integers, got {seeds!r}")
     if not isinstance(variants, dict) or not all(isinstance(keys, dict) for keys in variants.values()):
@@ -68,14 +79,35 @@ def read_study(path):
         check_keys(keys, path)
         if "seed" in keys:
             raise ValueError(f"seed must be left to seeds in a study, got {keys['seed']!r} in {str(path)!r}")
-    runs = {
-        name: {check_integer("seeds", seed, 0): configured(settings | keys | {"seed": seed}) for seed in seeds}
-        for name, keys in variants.items()
-    }
+        if rates and "learning_rate" in keys:
+            raise ValueError(
+                f"learning_rate must be left to learning_rates, got {keys['learning_rate']!r} in {str(path)!r}"
+            )
+    seeds = [check_integer("seeds", seed, 0) for seed in seeds]
+    shapes = {name: configured(settings | keys) for name, keys in variants.items()}
+    if match:
+        first = next(iter(shapes.values()))
+        shapes = {name: matched_to(first, config) for name, config in shapes.items()}
+    runs = {name: {seed: dataclasses.replace(config, seed=seed) for seed in seeds} for name, config in shapes.items()}
     folders = [folder_name(name, seed) for name in runs for seed in seeds]
     if len(set(folders)) < len(folders):
         raise ValueError(f"variants must have names that differ in letters or digits, got {', '.join(runs)}")
-    return Study(runs, quoted)
+    return Study(runs, quoted, tuple(sorted(rates)))
+
+
+def matched_to(first, config):
+    """A RetNet's `RunConfig` with the feed-forward that gives it as many parameters as the RetNet of `first` has.
+
+    Baselines are left as they are: `gpu.models.build` makes them as large as the RetNet of their keys.
+    """
+    if config.model != "retnet":
+        return dataclasses.replace(config, ffn_dim=first.ffn_dim)
+    from ..models.baseline import inner_width, retnet_parameters  # torch, which reading a file does not need
+
+    wanted = retnet_parameters(first.retnet)
+    counts = [retnet_parameters(dataclasses.replace(config.retnet, ffn_dim=width)) for width in (1, 2)]
+    layers = wanted - 2 * first.vocab_size * first.dim
+    return dataclasses.replace(config, ffn_dim=inner_width(counts, wanted, layers, f"dim = {config.dim}"))
 
 
 def folder_name(*parts):
@@ -101,6 +133,9 @@ def run_study(study, out, devices, console=None, command=None, fresh=False):
         ValueError: there are such runs and fresh is not given; or another process works in `out`.
         StoppedError: SIGINT, SIGTERM or SIGHUP came; the current runs have saved their last step.
     """
+    trials = []
+    if study.rates:
+        study, trials = with_best_rates(study, out, devices, console, fresh)
     runs = {  # seed by seed, so that a study that is stopped has something of each variant
         folder_name(name, seed): seeds[seed] for seed in study.seeds for name, seeds in study.runs.items()
     }
@@ -111,10 +146,41 @@ def run_study(study, out, devices, console=None, command=None, fresh=False):
         shared = dataclasses.asdict(next(iter(runs.values())))
         shared = {key: value for key, value in shared.items() if key != "seed" and key not in rows[0]["settings"]}
         shown = {"command": command, **machines, "seeds": study.seeds, "settings": shared, "rows": rows}
+        shown |= {"trials": trials} if trials else {}
         write_atomically(Path(out) / "study.json", json.dumps(shown, indent=2) + "\n")
         return rows
 
     return write(run_all(runs, out, devices, console, write, fresh))
+
+
+def with_best_rates(study, out, devices, console=None, fresh=False):
+    """The study with the best learning rate of each variant, and all that was tried: a list of dicts of variant,
+    learning_rate, held_out (None where training diverged), evaluations and seconds.
+
+    Arguments as for `run_study`. A ValueError names a variant of which every trial diverged.
+    """
+    seed, tried = max(study.seeds) + 1, {}
+    for variant, runs in study.runs.items():
+        config = next(iter(runs.values()))
+        tried |= {
+            (variant, rate): dataclasses.replace(config, learning_rate=rate, seed=seed) for rate in study.rates
+        }  # fmt: skip
+    results = run_all(
+        {folder_name(*key): config for key, config in tried.items()}, Path(out) / "rates", devices, console, fresh=fresh
+    )
+    trials, chosen = [], {}
+    for variant, rate in tried:
+        result = results[folder_name(variant, rate)]
+        found = {name: result and result[name] for name in ("evaluations", "seconds")}
+        held_out = result and last_losses(result)["held_out"]
+        trials.append({"variant": variant, "learning_rate": rate, "held_out": held_out} | found)
+    for variant, runs in study.runs.items():
+        learnt = [each for each in trials if each["variant"] == variant and each["held_out"] is not None]
+        if not learnt:
+            raise ValueError(f"learning_rates: every run of {variant!r} diverged; lower rates are needed")
+        best = min(learnt, key=lambda each: each["held_out"])["learning_rate"]
+        chosen[variant] = {seed: dataclasses.replace(config, learning_rate=best) for seed, config in runs.items()}
+    return Study(chosen, study.quoted), trials
 
 
 def run_all(runs, out, devices, console=None, finished=lambda results: None, fresh=False):

@@ -9,11 +9,11 @@ const TIME = 12, EQUAL = 1e-9; // up to which share of the largest output a diff
 const MISTAKES = {
   none: ["none", ""],
   zeta: ["no ζ", "Without ζ, the decay from a token to the end of its chunk, a state no longer knows which token of a past chunk was the older one: all have one weight."],
-  own: ["reads the state after it", "A chunk that reads the state after it counts itself twice, and its first tokens see later ones."],
+  own: ["reads its own state", "A chunk that reads the state after it counts itself twice, and its first tokens see later ones."],
   xi: ["ξ off by one: γ^(j−1)", "ξ is the decay from the state to token j of a chunk, γ^j: with γ^(j−1) all that comes through a state is too strong, by 1/γ."],
   late: ["ζ off by one: γ^(c−j+1)", "ζ is the decay from token j to the end of its chunk of c, γ^(c−j): with γ^(c−j+1) each token enters the state too faint, by γ."],
-  tail: ["each chunk as the longest", "A chunk shorter than the longest ages its state by γ^C, not γ^c: what was before is too faint."],
-  step: ["γ in place of γ^c", "With γ in place of γ^c a state ages by one token a chunk: what crosses a whole chunk is too strong."],
+  tail: ["tail uses C", "A chunk shorter than the longest ages its state by γ^C, not γ^c: what was before is too faint."],
+  step: ["γ for γ^c", "With γ in place of γ^c a state ages by one token a chunk: what crosses a whole chunk is too strong."],
 };
 
 const cut = (number, value) =>

@@ -53,23 +53,28 @@ export function draw({ width, narrow, colours }, { query, key, scores, weights, 
   const turn = query[0] * key[1] - query[1] * key[0], arc = 0.4 * radius, at = ([x, y]) => `${cx + arc * x} ${cy - arc * y}`;
   const angle = h("path", { d: `M${at(query)}A${arc} ${arc} 0 0 ${turn > 0 ? 0 : 1} ${at(key)}`, fill: "none", stroke: colours.ink, "stroke-width": 2 }) +
     label(cx, cy + radius + 36, "score: cosine of the angle", { colour: colours.ink });
+  // Along the rim, the angle from the key's start to the query's: β of the equation.
+  const [[x0, y0], [x1, y1], [xb, yb]] = [60, 60 + between, 60 + between / 2].map(hand), rim = `${cx + radius * x1} ${cy - radius * y1}`;
+  const start = between === 0 ? "" : h("path", { d: `M${cx + radius * x0} ${cy - radius * y0}A${radius} ${radius} 0 0 ${between > 0 ? 0 : 1} ${rim}`, fill: "none", stroke: colours.purple, "stroke-width": 3 }) +
+    label(cx + (radius - 13) * xb, cy - (radius - 13) * yb, "β", { colour: colours.purple, size: 15, weight: 600 });
   const clock = h("circle", { cx, cy, r: radius, fill: colours.faint, stroke: colours.line }) +
-    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) +
-    [[60, colours.orange, 6], [60 + between, colours.blue, 4]].map(([degrees, fill, r]) => { const [x, y] = hand(degrees); return h("circle", { cx: cx + radius * x, cy: cy - radius * y, r, fill }); }).join("") +
-    angle + hands.join("") + label(cx, 12, "dots: where the hands start, at token 0", { colour: colours.muted, size: 12 });
+    line([[cx - radius, cy], [cx + radius, cy]], colours.line) + line([[cx, cy - radius], [cx, cy + radius]], colours.line) + start +
+    [[60, colours.orange, 7], [60 + between, colours.blue, 5]].map(([degrees, fill, r]) => { const [x, y] = hand(degrees); return h("circle", { cx: cx + radius * x, cy: cy - radius * y, r, fill }); }).join("") +
+    angle + hands.join("") + label(cx, 12, "dots: the hands at token 0, β apart", { colour: colours.muted, size: 12 });
   const frame = narrow
     ? { left: 40, top: dial + 24, width: width - 60, height: 170 }
-    : { left: dial + 50, top: 30, width: width - dial - 70, height: dial - 80 };
+    : { left: dial + 50, top: 48, width: width - dial - 70, height: dial - 98 };
   const x = scale([0, LAGS], [frame.left, frame.left + frame.width]), y = scale([-1, 1], [frame.top + frame.height, frame.top]);
   const chart = axes(colours, frame, x, y, "distance n − m (tokens)", gamma === 1 ? "score q·k" : narrow ? "weight" : "weight = score × decay", { yticks: [-1, 0, 1] }) +
     (gamma === 1 ? "" : [1, -1].map((sign) => line(fade.map((value, j) => [x(j), y(sign * value)]), colours.green, { "stroke-width": 1.5, "stroke-dasharray": "6 4" })).join("") +
-      label(frame.left + frame.width, frame.top - 14, narrow ? "rings: score, dashes: decay" : "small rings: score alone, dashes: decay alone", { colour: colours.green, size: 12, at: "end" }) +
+      [["rings: score", colours.muted, 104], ["dashes: decay", colours.green, 0]].map(([text, colour, back]) =>
+        label(frame.left + frame.width - back, frame.top - (narrow ? 14 : 34), text, { colour, size: 12, at: "end" })).join("") +
       scores.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 3, fill: "none", stroke: colours.muted })).join("")) +
     line(weights.map((value, j) => [x(j), y(value)]), colours.muted, { "stroke-dasharray": "2 4" }) +
     weights.map((value, j) => h("circle", { cx: x(j), cy: y(value), r: 4.5, fill: j === best && chooses({ weights, best }) ? colours.purple : colours.ink })).join("") +
     (!chooses({ weights, best }) ? "" : label(x(best), y(weights[best]) + (weights[best] < 0.8 ? -16 : 18), "most", { colour: colours.purple, size: 12, weight: 600, at: best === 0 ? "start" : best === LAGS ? "end" : "middle" })) +
     h("circle", { cx: x(lag), cy: y(weights[lag]), r: 8, fill: "none", stroke: colours.blue, "stroke-width": 3 });
-  return { height: narrow ? dial + 250 : dial, drawn: clock + chart };
+  return { height: narrow ? dial + 250 : dial + 8, drawn: clock + chart };
 }
 
 // Drag on the clock: the query's hand follows the pointer. Drag on the chart: the distance does.

@@ -1,4 +1,5 @@
-// Lesson 8: the layer of Eq. 8 as a diagram. A step at a time, with the numbers of a very small layer.
+// Lesson 8: the layer of Eq. 8 as a diagram. A step at a time, with the numbers of a very small layer. What stands before
+// the norm, a divisor and ε, can be changed: two forms that divide differently are one function only where ε is 0.
 
 import { arrow, box, choice, count, explorable, format, heat, label, on, slider } from "./shared.js";
 import { parallel, read, recurrent, rotate } from "./retention.js";
@@ -9,22 +10,38 @@ const STEPS = [
   ["projections", "Q = X W_{Q},  K = X W_{K},  V = X W_{V}", "Three matrices make queries, keys, values."],
   ["rotation", "q and k turn with their token; k / √K", "Channel pairs turn by nθ: order gets in."],
   ["retention", "o_{n} = Σ_{m ≤ n} γⁿ⁻ᵐ (q_{n}·k_{m}) v_{m}", "Only here do tokens meet, head by head."],
-  ["norm", "o / √(mean of o² + ε)", "GroupNorm: every row of a head gets size 1."],
+  ["norm", "o / √(mean of o² + ε)", "GroupNorm: every row of a head gets size 1, if ε is small."],
   ["merge", "Y: the heads side by side", "Nothing changes; heads become one row."],
   ["gate", "swish(X W_{G})", "A second way from X says what may pass."],
   ["product", "swish(X W_{G}) ⊙ Y", "Number by number: the gate opens or shuts."],
   ["output", "(swish(X W_{G}) ⊙ Y) W_{O}", "The last matrix mixes the heads: width d."],
 ];
+const EPSILONS = [0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1];
 
 export const controls = [
   slider("step", "step", { value: 3, min: 0, max: STEPS.length - 1, words: (at) => `${at + 1}: ${STEPS[at][0]}` }),
   slider("n", "token n", { value: 4, min: 1, max: TIME, words: (n) => `token ${n}` }),
   choice("form", "form", { parallel: "parallel: all tokens at once", recurrent: "recurrent: token by token" }),
+  choice("divide", "before the norm", {
+    none: "divide by nothing", both: "both forms divide by √r", recurrent: "only recurrent divides by √r",
+  }),
+  slider("eps", "ε", { value: 1, min: 0, max: EPSILONS.length - 1, words: (at) => format(EPSILONS[at]) }),
 ];
 
 const times = (x, w) => x.map((values) => read(values, w));
 const merge = (parts) => parts[0].map((_, n) => parts.flatMap((part) => part[n]));
 const swish = (x) => x / (1 + Math.exp(-x));
+
+const divides = (divide, form) => divide === "both" || divide === form;
+
+// Row n of o (T, V) divided by √r_n, r_n = γ r_{n-1} + 1: the row norm.
+function byRoots(rows, gamma) {
+  let sum = 0;
+  return rows.map((row) => {
+    sum = gamma * sum + 1;
+    return row.map((number) => number / Math.sqrt(sum));
+  });
+}
 
 // (T, H N) -> (H, T, N); merge goes back.
 function split(x, heads) {
@@ -33,10 +50,10 @@ function split(x, heads) {
 }
 
 // All that the layer computes: q, k, v with heads side by side; turnedQ and turnedK, also scaled; weights (H, T, T);
-// states (H, K, V) after token n; retained, normed (H, T, V); merged, gateIn, gate, gated and out (T, ...). rows,
-// state, held: how many numbers exist at this step in this form, and their sum; difference: the largest of the two
-// outputs.
-export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas, theta, eps }) {
+// states (H, K, V) after token n; retained, divided if this form divides, and normed (H, T, V); merged, gateIn, gate, gated
+// and out (T, ...). rows, state, held: how many numbers exist at this step in this form, and their sum; difference: the
+// largest between the outputs of the two forms, as a share of the largest number of the parallel one.
+export function compute({ step, n, form, divide, eps }, { x, w_q, w_k, w_v, w_g, w_o, gammas, theta }) {
   const heads = gammas.length, [q, k, v] = [w_q, w_k, w_v].map((w) => times(x, w));
   const turn = (rows) => split(rows, heads).map((part) => part.map((values, m) => rotate(values, m, theta)));
   const turnedQ = turn(q), scale = (w_k[0].length / heads) ** -0.5, values = split(v, heads);
@@ -44,29 +61,32 @@ export function compute({ step, n, form }, { x, w_q, w_k, w_v, w_g, w_o, gammas,
   const all = gammas.map((gamma, head) => parallel(turnedQ[head], turnedK[head], values[head], gamma));
   const chain = gammas.map((gamma, head) => recurrent(turnedQ[head], turnedK[head], values[head], gamma));
   const gateIn = times(x, w_g), gate = gateIn.map((row) => row.map(swish));
-  const finish = (retained) => {
+  const finish = (given, own) => {
+    const retained = divides(divide, own) ? given.map((part, head) => byRoots(part, gammas[head])) : given;
     const normed = retained.map((part) => part.map((row) => {
-      const size = Math.sqrt(row.reduce((sum, number) => sum + number * number, 0) / row.length + eps);
+      const size = Math.sqrt(row.reduce((sum, number) => sum + number * number, 0) / row.length + EPSILONS[eps]);
       return row.map((number) => number / size);
     }));
     const merged = merge(normed), gated = merged.map((row, m) => row.map((number, c) => gate[m][c] * number));
     return { retained, normed, merged, gated, out: times(gated, w_o) };
   };
-  const ends = { parallel: finish(all.map(({ out }) => out)), recurrent: finish(chain.map(({ out }) => out)) };
-  const apart = (a, b) => Math.max(...a.flatMap((values, m) => values.map((y, c) => Math.abs(y - b[m][c]))));
+  const [one, other] = [all, chain].map((form) => form.map(({ out }) => out));
+  const ends = { parallel: finish(one, "parallel"), recurrent: finish(other, "recurrent") };
+  const apart = (a, b) => Math.max(...a.flatMap((values, m) => values.map((y, c) => Math.abs(y - b[m][c])))) /
+    Math.max(...a.flat().map(Math.abs));
   const numbers = {
     q, k, v, turnedQ: merge(turnedQ), turnedK: merge(turnedK), weights: all.map(({ weights }) => weights),
     states: chain.map(({ states }) => states[n - 1]), gateIn, gate, ...ends[form],
     difference: apart(ends.parallel.out, ends.recurrent.out),
   };
-  const tensors = shown(numbers, step, form, x).filter(({ isState }) => !isState).map(({ matrix }) => matrix);
+  const tensors = shown(numbers, { step, form, divide }, x).filter(({ isState }) => !isState).map(({ matrix }) => matrix);
   const state = form === "recurrent" ? numbers.states.flat(2).length : 0;
   const rows = tensors.flatMap((matrix) => (form === "parallel" ? matrix.flat() : matrix[n - 1])).length;
   return { ...numbers, rows, state, held: rows + state };
 }
 
 // What a step shows: { name, matrix }; paired: two stand side by side; isState: it has no row for each token.
-function shown(numbers, step, form, x) {
+function shown(numbers, { step, form, divide }, x) {
   const { q, k, v, turnedQ, turnedK, weights, states, retained, normed, merged, gateIn, gate, gated, out } = numbers;
   const all = weights.map((matrix, i) => ({ name: `weights, γ_{${i}}`, matrix, paired: true }));
   const kept = states.map((matrix, i) => ({ name: `S, γ_{${i}}`, matrix, paired: true, isState: true }));
@@ -75,7 +95,7 @@ function shown(numbers, step, form, x) {
     [{ name: "X", matrix: x }],
     [...both(["Q", q], ["K", k]), { name: "V", matrix: v }],
     both(["Q, turned", turnedQ], ["K, turned, /√K", turnedK]),
-    [...(form === "parallel" ? all : kept), { name: "o of head 0, of head 1", matrix: merge(retained) }],
+    [...(form === "parallel" ? all : kept), { name: `${divides(divide, form) ? "o / √r" : "o"} of head 0, of head 1`, matrix: merge(retained) }],
     [{ name: "normed head 0, head 1", matrix: merge(normed) }],
     [{ name: "Y", matrix: merged }],
     [{ name: "X W_{G}", matrix: gateIn }, { name: "swish of it", matrix: gate }],
@@ -84,13 +104,20 @@ function shown(numbers, step, form, x) {
   ][step];
 }
 
-export function describe({ rows, state, held, out, difference }, { step, n, form }) {
+// How far apart the forms are, in words; what is below 1e-12 is rounding.
+const verdict = (difference) => (difference < 1e-12 ? "both forms give the same output"
+  : `the forms differ by ${format(100 * difference, 2)} %`);
+
+export function describe({ rows, state, held, out, difference }, { step, n, form, divide, eps }) {
   const alive = form === "parallel" ? `All ${TIME} tokens are here at once: ${count(rows, "number")}`
     : `Only token ${n} is here, with ${count(rows, "number")}, and ${state} in the state for all it has read: ${held}`;
   const [name, , says] = STEPS[step];
+  const before = {
+    none: "", both: "Both forms divide by √r before the norm. ", recurrent: "Only the recurrent form divides by √r. ",
+  };
   return `Step ${step + 1} of ${STEPS.length}, ${name}. ${says} ${alive}. For token ${n} the layer gives ` +
-    `${out[n - 1].map((y) => format(y, 2)).join(", ")}; over all tokens the two forms differ by at most ` +
-    `${format(difference, 1)}.`;
+    `${out[n - 1].map((y) => format(y, 2)).join(", ")}. ${before[divide]}At ` +
+    `ε = ${format(EPSILONS[eps])} ${verdict(difference)}.`;
 }
 
 const GAP = 62, HIGH = 34, CELL = 22;
@@ -118,10 +145,10 @@ function layout({ width, narrow }) {
   return { side, at, y, boxes, panel, middles: heads.map((each) => each.x + each.width / 2) };
 }
 
-export function draw(stage, numbers, { step, n, form }, data) {
+export function draw(stage, numbers, values, data) {
   const { y, panel } = layout(stage);
-  const drawn = diagram(stage, step, form, data) + tables(stage, panel, numbers, { step, n, form }, data);
-  return { height: Math.max(y(7) + 12, panel.top + 440), drawn }; // of the longest step, so that nothing jumps
+  const drawn = diagram(stage, values.step, values.form, data) + tables(stage, panel, numbers, values, data);
+  return { height: Math.max(y(7) + 12, panel.top + 452), drawn }; // of the longest step, so that nothing jumps
 }
 
 function diagram(stage, step, form, { x, w_q, w_v, gammas }) {
@@ -160,12 +187,12 @@ function diagram(stage, step, form, { x, w_q, w_v, gammas }) {
   ].join("");
 }
 
-function tables({ colours }, { left, top, room }, numbers, { step, n, form }, { x }) {
+function tables({ colours }, { left, top, room }, numbers, { step, n, form, divide, eps }, { x }) {
   const whole = form === "parallel", ink = { colour: colours.ink, at: "start" }, bold = { ...ink, weight: 600 };
   const muted = { ...ink, colour: colours.muted, size: 12 }, [name, whatever, says] = STEPS[step], gap = 14;
   const formula = step === 3 && !whole ? "S_{n} = γ S_{n−1} + k_{n}ᵀv_{n},  o_{n} = q_{n} S_{n}" : whatever;
   let level = top + 92, second = false;
-  const drawn = shown(numbers, step, form, x).map(({ name, matrix, paired, isState }) => {
+  const drawn = shown(numbers, { step, form, divide }, x).map(({ name, matrix, paired, isState }) => {
     const rows = matrix.length, columns = matrix[0].length, y = level + 14;
     const start = left + (second ? (room + gap) / 2 : 0);
     const wide = Math.min(44, (paired ? (room - gap) / 2 : room) / columns), across = wide * columns;
@@ -195,6 +222,8 @@ function tables({ colours }, { left, top, room }, numbers, { step, n, form }, { 
     label(left, top + 34, formula, { ...ink, size: 15 }), label(left, top + 58, says, muted), ...drawn,
     label(left, level, held, { ...bold, colour: whole ? colours.ink : colours.orange }),
     label(left, level + 18, whole ? "a longer text: more" : "a longer text: as many", muted),
+    label(left, level + 44, `ε = ${format(EPSILONS[eps])}: ${verdict(numbers.difference)}`,
+      { ...bold, colour: numbers.difference < 1e-12 ? colours.green : colours.red }),
   ].join("");
 }
 

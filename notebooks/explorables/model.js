@@ -14,8 +14,9 @@ export const controls = [
 
 // shapes: of what leaves each stage; parameters: of each stage, then of the parts of a block and of all; mixing:
 // numbers in which the bytes of a block meet, weights (H, T, T) or a state (H, K, V); kept: the states of all
-// blocks; cache: what a Transformer of this size keeps, more from byte `crossing` on; guesses: [byte, p] after the
-// embedding and each block; since: the first of them with the byte of the last.
+// blocks; cache: what a Transformer of this width keeps, dim numbers for a key and dim for a value, in each block and of
+// each byte, more from byte `crossing` on; guesses: [byte, p] after the embedding and each block, as if the model ended
+// there; since: the first of them with the byte of the last.
 export function compute({ n, form }, data) {
   const { vocab, dim, layers, heads, key_dim, value_dim, ffn_dim, gate, gated_ffn, guesses, text } = data;
   const now = guesses.map((stage) => stage[n - 1]);
@@ -27,8 +28,8 @@ export function compute({ n, form }, data) {
     shapes: each([[rows], [rows, dim]], [rows, dim], [[rows, dim], [rows, vocab], [1]]),
     parameters: each([0, ends], block, [dim, ends, 0]), retention, feedForward, total: 2 * ends + layers * block + dim,
     mixing: form === "parallel" ? heads * n * n : heads * key_dim * value_dim,
-    kept: layers * heads * key_dim * value_dim, cache: layers * heads * (key_dim + value_dim) * n,
-    crossing: Math.floor((key_dim * value_dim) / (key_dim + value_dim)) + 1,
+    kept: layers * heads * key_dim * value_dim, cache: layers * 2 * dim * n,
+    crossing: Math.floor((heads * key_dim * value_dim) / (2 * dim)) + 1,
     guesses: now, since: now.findLastIndex(([byte]) => byte !== now[layers][0]) + 1, next: text[n],
   };
 }
@@ -46,12 +47,12 @@ export function describe(numbers, { n, step, form }) {
   const memory = form === "parallel"
     ? `In each block the bytes meet in ${thousands(mixing)} weights, one for each head and pair of bytes, and for the next byte all are read again`
     : `Each block keeps a state of ${thousands(mixing)} numbers, all of them ${thousands(kept)}, however long the ` +
-      `text; a Transformer keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
+      `text; a Transformer of this width keeps ${thousands(cache)} by now, more than the states from byte ${crossing} on`;
   const same = STAGES[since + 1], shape = shapes[step].join(" × ");
   const there = step === LAST ? "" : `What leaves “${STAGES[step]}” has the shape ${shape}; ` +
     `it has ${parameters[step] ? thousands(parameters[step]) : "none"} of the ${thousands(total)} parameters. `;
-  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; read ` +
-    `off earlier, its guess is the same from ${same} on. ${there}${memory}.`;
+  return `After ${count(n, "byte")} the model expects “${named(byte)}” with probability ${chance(p)}; if ` +
+    `it ended earlier, its guess would be the same from ${same} on. ${there}${memory}.`;
 }
 
 const PITCH = 46, HIGH = 30, TOP = 92, BYTE = 9;
@@ -96,7 +97,7 @@ function tower(stage, { shapes, parameters, mixing, guesses, next }, { n, step, 
   const title = (x, words, colour, at) => label(x, TOP - 18, words, { colour, size: 12, at, weight: 600 });
   const titles = [
     title(columns.parameters, "parameters", colours.muted, "end"),
-    title(columns.mixing, whole ? (narrow ? "pairs" : "weights of pairs") : "state", meeting, "end"),
+    title(columns.mixing, whole ? (narrow ? "q·k" : "q·k weights") : "state", meeting, "end"),
     title(columns.guess, narrow ? "its guess" : "its guess so far", colours.muted, "start"),
   ];
   // The likeliest byte, and its probability as a bar; the byte that was written is green and ticked.

@@ -47,11 +47,11 @@ const raised = (n) => String(n).replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷
 
 function frames({ width, narrow }) {
   const side = narrow ? (width - 16) / 2 : Math.min(0.29 * width, 280), gap = narrow ? 16 : 24, top = 30;
-  const below = top + side + (narrow ? 84 : 70);
+  const stacked = side < 236, below = top + side + (narrow ? 84 : 70) + (stacked ? 44 : 0);
   const chart = narrow
     ? { left: 40, top: below + 34, width: width - 56, height: 170 }
     : { left: 2 * side + gap + 60, top: top + 14, width: width - 2 * side - gap - 76, height: side - 30 };
-  return { side, top, stored: 0, eigen: side + gap, chart, height: narrow ? below + 250 : below };
+  return { side, top, stacked, stored: 0, eigen: side + gap, chart, height: narrow ? below + 250 : below };
 }
 
 // Two by two numbers in brackets, after their name; `middle` is the height of their middle.
@@ -64,7 +64,7 @@ function matrix(colours, M, name, left, middle) {
 }
 
 export function draw(stage, { A, power, path, spiral, envelope, left, turned }, { radius, degrees, n, mixing }) {
-  const { colours, narrow } = stage, { side, top, stored, eigen, chart, height } = frames(stage);
+  const { colours, narrow } = stage, { side, top, stacked, stored, eigen, chart, height } = frames(stage);
   const middle = top + side / 2;
   const plane = (start, reach, points, colour, title, extra) => {
     const at = ([x, y]) => [start + side / 2 + (x / reach) * (side / 2), middle - (y / reach) * (side / 2)], past = points.slice(0, n + 1);
@@ -92,16 +92,17 @@ export function draw(stage, { A, power, path, spiral, envelope, left, turned }, 
   const stems = path.map(([value], j) => line([[x(j), y(0)], [x(j), y(value)]], colours.orange, { "stroke-width": j <= n ? 2.5 : 1 }) +
     h("circle", { cx: x(j), cy: y(value), r: j <= n ? 4 : 2.5, fill: colours.orange }));
   const response = axes(colours, chart, x, y, "tokens since the push, n", "channel 1") + both.join("") + stems.join("") +
-    label(chart.left + chart.width, chart.top - 14, "dashes: fade as γⁿ", { colour: colours.blue, size: 12, at: "end" }) +
+    label(chart.left + chart.width, chart.top - 14, chart.width < 190 ? "dashes: γⁿ" : "dashes: fade as γⁿ", { colour: colours.blue, size: 12, at: "end" }) +
     h("circle", { cx: x(n), cy: y(path[n][0]), r: 8, fill: "none", stroke: colours.ink, "stroke-width": 2.5 });
   const words = top + side + 24;
   const polar = (size, angle) => (side >= 200 ? `radius ${format(size)}, angle ${format(angle)}°` : `${format(size)} at ${format(angle)}°`);
-  const numbers = (side >= 236 ? matrix(colours, A, "A", 2, words + 4) : "") + matrix(colours, power, `A${raised(n)}`, side >= 236 ? side / 2 + 4 : 2, words + 4) +
-    label(eigen, words - 6, `a${side >= 236 ? ", an eigenvalue of A" : ""}: ${polar(radius, degrees)}`, { colour: colours.blue, at: "start" }) +
+  const numbers = matrix(colours, A, "A", 2, words + 4) +
+    matrix(colours, power, `A${raised(n)}`, stacked ? 2 : side / 2 + 4, words + (stacked ? 48 : 4)) +
+    label(eigen, words - 6, `a${stacked ? "" : ", eigenvalue of A"}: ${polar(radius, degrees)}`, { colour: colours.blue, at: "start" }) +
     label(eigen, words + 14, `a${raised(n)}: ${polar(left, turned)}`, { colour: colours.blue, at: "start", weight: 600 });
   return {
     height,
-    drawn: plane(stored, 1.15 * Math.hypot(1, mixing), path, colours.orange, narrow ? "as stored" : "the channels as stored", names) +
+    drawn: plane(stored, 1.15 * Math.hypot(1, mixing), path, colours.orange, side < 190 ? "as stored" : "the channels as stored", names) +
       plane(eigen, REACH, spiral, colours.blue, "eigen coordinates", ring) + numbers + response,
   };
 }

@@ -84,9 +84,9 @@ export function draw(stage, numbers, values, { picture, noise }) {
   const drawnNoise = noise.slice(0, Math.min(lag, 32)), each = (width - 130) / 32; // a square a token, 32 at most
   const story = tile(colours, picture, 12, 22, 48) + label(12, 10, "written", { colour: colours.ink, at: "start", size: 12 }) +
     drawnNoise.map((value, i) => box(70 + i * each, 38, each - 1, 16, signed(colours, value, 3))).join("") +
-    label(70, 24, `${count(lag, "token")} of noise follow${lag > 32 ? "; 32 are drawn" : ""}`, { colour: colours.muted, at: "start" }) +
+    label(70, 24, `${count(lag, "token")} of noise${narrow ? "" : " follow"}${lag > 32 ? (narrow ? "; 32 drawn" : "; 32 are drawn") : ""}`, { colour: colours.muted, at: "start" }) +
     label(70 + drawnNoise.length * each + 6, 46, "now", { colour: colours.ink, at: "start", weight: 600 }) +
-    label(70, 68, narrow ? "What each head reads now; dots: wrong" : "What each head reads now, brought to one size. A dot: a pixel of the wrong sign", { colour: colours.ink, at: "start" });
+    label(70, 68, narrow ? "Read now; dots: wrong" : "What each head reads now, brought to one size. A dot: a pixel of the wrong sign", { colour: colours.ink, at: "start" });
   const heads = reads.map((read, h) => {
     const left = 4 + (h % columns) * pitch + (pitch - size) / 2, y = top + Math.floor(h / columns) * tall, middle = left + size / 2;
     const chosen = !equal && best.includes(h), look = { colour: chosen ? colours.green : colours.ink, size: 12, weight: chosen ? 700 : 400 };
@@ -114,7 +114,7 @@ export function draw(stage, numbers, values, { picture, noise }) {
     ? line([[reached[0], y(HIGH)], [reached.at(-1), y(HIGH)]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) : "";
   const bottom = frame.top + frame.height;
   const octaves = line([[frame.left, bottom + 56], [frame.left + 24, bottom + 56]], colours.purple, { "stroke-width": 5, opacity: 0.8 }) +
-    label(frame.left + 32, bottom + 56, `90 % or more: L doubles ${covered.toFixed(1)} times`, { colour: colours.purple, at: "start" });
+    label(frame.left + 32, bottom + 56, `${narrow ? "≥ 90 %" : "90 % or more"}: L doubles ${covered.toFixed(1)} times`, { colour: colours.purple, at: "start" });
   const ticks = narrow ? [1, 16, 256, 4096] : [1, 4, 16, 64, 256, 1024, 4096];
   const chart = axes(colours, frame, x, y, "lag L (tokens since the write)",
     narrow ? "% of the best possible at that lag" : "signal to noise of each head, in % of what the best γ for that lag reaches",

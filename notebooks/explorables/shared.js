@@ -372,7 +372,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
       frame = 0;
       const dark = isDark(), width = Math.max(272, Math.floor(root.clientWidth) - 16);
       const data = model.get("data");
-      stage = { width, narrow: width < 560, colours: dark ? DARK : LIGHT, dark };
+      stage = { width, narrow: width < 640, colours: dark ? DARK : LIGHT, dark };
       numbers = compute(values, data);
       const { height, drawn } = draw(stage, numbers, values, data);
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -440,7 +440,7 @@ export function explorable({ title, controls, compute, describe, draw, point, pl
 export function picture({ compute, describe, draw, controls, title }, values, data, { width = 760, dark = false } = {}) {
   const all = { ...defaults(controls), ...values }, colours = dark ? DARK : LIGHT;
   const numbers = compute(all, data), words = describe(numbers, all, data);
-  const { height, drawn } = draw({ width, narrow: width < 560, colours, dark }, numbers, all, data);
+  const { height, drawn } = draw({ width, narrow: width < 640, colours, dark }, numbers, all, data);
   const look = { xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height, "font-family": "system-ui, sans-serif" };
   const svg = h("svg", { ...look, role: "img", "aria-label": `${title}: ${words}` }, box(0, 0, width, height, colours.paper), drawn);
   return { svg, words };

@@ -71,7 +71,7 @@ export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value
     label(small + gap / 2, upper + small / 2, "=", { ...ink, size: 20 }) +
     tile(state, small + gap, upper, big, `the state S_{${n}}`);
   const notes = [
-    `blue above 0, orange below; full colour at ±${format(full)}`,
+    `blue above 0, orange below; full at ±${format(full)}`,
     `drawn: ${keys[0].length} of ${key_dim} key channels (rows) and`,
     `${values[0].length} of ${value_dim} value channels, head 1, layer 1`,
   ].map((words, i) => label(0, upper + big + 18 + 17 * i, words, muted));
@@ -91,17 +91,17 @@ export function draw(stage, numbers, { n }, { text, keys, values, key_dim, value
   const most = LENGTH * (key_dim + value_dim), right = chart.left + chart.width;
   const x = scale([0, LENGTH], [chart.left, right]), y = scale([0, most], [chart.top + chart.height, chart.top]);
   const dot = (value, colour) => h("circle", { cx: x(n), cy: y(value), r: 5, fill: colour });
-  const green = { colour: colours.green, weight: 600 }, purple = { colour: colours.purple, weight: 600, at: "start" };
+  const blue = { colour: colours.blue, weight: 600 }, orange = { colour: colours.orange, weight: 600, at: "start" };
   const ticks = { yticks: [0, held, most], tick: (value) => format(value, 6) };
   const graph = axes(colours, chart, x, y, "bytes read", "", ticks) +
     label(left, chart.top - 26, "numbers that one head keeps", title) +
-    line([[x(0), y(held)], [x(LENGTH), y(held)]], colours.green, { "stroke-width": 3 }) +
-    line([[x(0), y(0)], [x(LENGTH), y(most)]], colours.purple, { "stroke-width": 3, "stroke-dasharray": "7 4" }) +
+    line([[x(0), y(held)], [x(LENGTH), y(held)]], colours.blue, { "stroke-width": 3, "stroke-dasharray": "9 4" }) +
+    line([[x(0), y(0)], [x(LENGTH), y(most)]], colours.orange, { "stroke-width": 3 }) +
     line([[x(n), y(held)], [x(n), y(cache)]], colours.muted, { "stroke-width": 1 }) +
-    dot(held, colours.green) + dot(cache, colours.purple) +
-    label(right, y(held) + 14, `the state: always ${format(held, 6)}`, { ...green, at: "end" }) +
-    label(x(6), chart.top + 6, "a Transformer’s cache:", purple) +
-    label(x(6), chart.top + 23, `${format(cache, 6)} by now`, purple);
+    dot(held, colours.blue) + dot(cache, colours.orange) +
+    label(right, y(held) + 14, `the state: always ${format(held, 6)}`, { ...blue, at: "end" }) +
+    label(x(6), chart.top + 6, "a Transformer’s cache:", orange) +
+    label(x(6), chart.top + 23, `${format(cache, 6)} by now`, orange);
   const heading = label(left, top - 24, "how much of each byte is left: γⁿ⁻ᵐ", title);
   const drawn = [sum, ...notes, heading, ground, ...bytes, mark, graph].join("");
   return { height: chart.top + chart.height + 46, drawn };

@@ -61,13 +61,13 @@ def blocks(k, v, gamma, chunk_size):
 
 
 def _hand_over(ax, states, spans, gamma):
-    """Each state at the row where its chunk ends, with arrows: what it keeps, what is written, who reads it."""
+    """Each state with its last row where its chunk ends, with arrows: what it keeps, what is written, who reads it."""
     limit, high, wide, left = np.abs(list(states.values())).max(), 2.2, 2.4, 3.2
     arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
     under = 0.0  # where the state before ends
     for start, length in spans:
         end, middle = start + length, start + length / 2 - 0.5
-        top = end - 0.5 - high / 2 if end < len(spans) * spans[0][1] else end - 0.5 - high
+        top = end - 0.5 - high
         state = states[end]
         extent = (left, left + wide, top + high, top)
         ax.imshow(state, cmap=SIGNED, vmin=-limit, vmax=limit, extent=extent, aspect="auto", clip_on=False)

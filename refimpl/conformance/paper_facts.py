@@ -77,6 +77,7 @@ def experiment_decays(package):
     np.testing.assert_allclose(package.head_decays(3, "paper"), [31 / 32, 127 / 128, 511 / 512], **close)
     np.testing.assert_allclose(package.head_decays(5, "paper"), package.head_decays(5), **close)
     np.testing.assert_allclose(package.head_decays(1, "paper"), [31 / 32], **close)
+    np.testing.assert_allclose(package.head_decays(5, "quarter")[[0, 4]], [31 / 32, 63 / 64], **close)
     assert abs(package.head_decays(8, "paper")[3] - package.head_decays(8)[3]) > 1e-4
 
 

@@ -85,7 +85,10 @@ VALUE_ERRORS = {
     "retention_step": [({}, "q must hold one token (time = 1; take q[:, :, n : n + 1]), got time = 5")],
     "head_decays": [
         ({"num_heads": 0}, "num_heads must be at least 1, got 0"),
-        ({"num_heads": 4, "schedule": "linear"}, "schedule must be one of 'released', 'paper', got 'linear'"),
+        (
+            {"num_heads": 4, "schedule": "linear"},
+            "schedule must be one of 'released', 'paper', 'quarter', got 'linear'",
+        ),
     ],
     "decay_mask": [
         ({"gamma": np.array([0.5]), "time": -1}, "time must be at least 0, got -1"),
@@ -117,11 +120,11 @@ VALUE_ERRORS = {
         ({"norm_eps": -1e-6}, "norm_eps must be at least 0, got -1e-06"),
         (
             {"gamma_schedule": 1.5},
-            "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
+            "gamma_schedule must be one of 'released', 'paper', 'quarter' or a gamma in (0, 1], got 1.5",
         ),
         (
             {"gamma_schedule": 0.0},
-            "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 0.0",
+            "gamma_schedule must be one of 'released', 'paper', 'quarter' or a gamma in (0, 1], got 0.0",
         ),
         ({"ffn": "relu"}, "ffn must be one of 'swiglu', 'geglu', 'gelu', got 'relu'"),
         ({"rotation": "xpos"}, "rotation must be one of 'released', 'rotary', None, got 'xpos'"),
@@ -205,7 +208,7 @@ TYPE_ERRORS = {
         ({"norm_eps": "small"}, "norm_eps must be a number, got 'small' (str)"),
         (
             {"gamma_schedule": None},
-            "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got None",
+            "gamma_schedule must be one of 'released', 'paper', 'quarter' or a gamma in (0, 1], got None",
         ),
     ],
     "forward": [

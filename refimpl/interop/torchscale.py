@@ -15,7 +15,7 @@ import numpy as np
 from ..arrays import Params
 from ..checks import check_choice, check_integer, check_number
 from ..config import FEED_FORWARDS, RetNetConfig
-from ..decay import SCHEDULES, head_decays
+from ..decay import head_decays
 from ..layers import rms_norm
 from ..rotation import LADDERS, rotation_frequencies
 from . import settings as obeyed
@@ -42,6 +42,7 @@ ANGLE, DECAY = "retnet_rel_pos.angle", "retnet_rel_pos.decay"
 # activation_fn of torchscale: our ffn. Its names of activations are ours.
 ACTIVATIONS = dict(sorted((kind.activation, name) for name, kind in FEED_FORWARDS.items() if kind.gated))
 
+THEIR_SCHEDULES = ("released", "paper")  # use_lm_decay chooses between them
 EMBEDDING_NORM = "layernorm_embedding.weight"
 
 # Of the settings that torchscale takes, those that change what it computes and that no weight shows.
@@ -168,7 +169,7 @@ def limits(config: RetNetConfig) -> dict[str, Sequence[Any]]:
         "scale_keys": (True,),
         "row_norm": (True,),
         "key_dim": (config.dim / config.num_heads,),
-        "gamma_schedule": SCHEDULES,
+        "gamma_schedule": THEIR_SCHEDULES,
         "rotation": LADDERS,
     }
 
@@ -268,7 +269,7 @@ def _converted(
         table = weights[TORCHSCALE["embedding"]]
         normed = rms_norm(embedding_scale * table.astype(np.float64), norm.astype(np.float64), eps=norm_eps)
         weights[TORCHSCALE["embedding"]], embedding_scale = normed.astype(table.dtype), 1.0
-    schedules = {name: head_decays(num_heads, name, log=True) for name in SCHEDULES}
+    schedules = {name: head_decays(num_heads, name, log=True) for name in THEIR_SCHEDULES}
     ladders = {name: np.repeat(rotation_frequencies(shape["key_dim"], name), 2) for name in LADDERS}
     config = RetNetConfig(
         **shape,

@@ -1,4 +1,4 @@
-"""The commands `python -m refimpl train` and `facts`."""
+"""The commands `python -m refimpl train`, `facts` and `passages`."""
 
 import json
 import shlex
@@ -14,6 +14,8 @@ from ..cli import exit_when_stopped, path, say, with_options
 from ..files import write_atomically
 from .facts import FACTS, measure
 from .loop import loss_in_words
+from .passages import PASSAGES
+from .passages import measure as measure_passages
 from .settings import run_config
 from .train import TrainConfig
 from .train import train as train_model
@@ -58,3 +60,15 @@ def facts(
     found = measure(corpus, passages, processes, lambda rows: track(rows, "passages", passages, console=console))
     write_atomically(out, json.dumps(found) + "\n")
     say(f"{passages} passages of {found['span']:,} bytes: {out}", console)
+
+
+def passages(
+    corpus: Annotated[str, typer.Option(help="the corpus of the shipped model")] = "kjv + data/sotu",
+    spots: Annotated[int, typer.Option(min=2, help="spots of the held-out text, evenly spread")] = 40,
+    out: Annotated[Path, typer.Option(help="file to write", parser=path)] = PASSAGES,
+):
+    """Join the shipped model's states of passages that were read apart, cut at a line and within one: what does it cost?"""
+    console = Console()
+    found = measure_passages(corpus, spots, lambda rows: track(rows, "spots", spots, console=console))
+    write_atomically(out, json.dumps(found) + "\n")
+    say(f"{spots} spots: {out}", console)

@@ -66,7 +66,9 @@ class TrainConfig:
     key_dim: Annotated[int | None, "width of a head's queries and keys, even; by default dim / num_heads"] = None
     value_dim: Annotated[int | None, "width of a head's values; by default twice key_dim"] = None
     ffn_dim: Annotated[int | None, "inner width of the feed-forward; by default twice dim"] = None
-    gamma_schedule: Annotated[str, "decays of the heads: released, paper, or one gamma in (0, 1] for all"] = "released"
+    gamma_schedule: Annotated[str, "decays of the heads: released, paper, quarter, or one gamma in (0, 1] for all"] = (
+        "released"
+    )
     rotation: Annotated[str, f"rotation of queries and keys: {', '.join(LADDERS)} or none"] = "released"
     gate: Annotated[bool, "multiply the output of retention by a gate (Eq. 8)"] = True
     group_norm: Annotated[str, "norm of each head's output: rms, mean (also subtracts the mean) or none"] = "rms"

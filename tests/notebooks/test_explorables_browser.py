@@ -90,6 +90,16 @@ def test_nobody_is_shut_out(offline, cls, theme):
     keep(picture, f"{cls.module}-page-{theme}")
 
 
+# The texts of a picture that reach beyond its edges, by more than a pixel.
+CUT_OFF = """(root) => {
+  const frame = root.querySelector("svg").getBoundingClientRect();
+  return [...root.querySelectorAll("svg text")].filter((text) => {
+    const { left, right } = text.getBoundingClientRect();
+    return left < frame.left - 1 || right > frame.right + 1;
+  }).map((text) => text.textContent);
+}"""
+
+
 @pytest.mark.parametrize("width", [320, 375, 768])
 def test_it_fits(browser, address, width):
     with browser.new_context(viewport={"width": width, "height": 800}, offline=True) as window:
@@ -100,6 +110,7 @@ def test_it_fits(browser, address, width):
             picture = picture_of(page, cls)
             inner = picture.evaluate("each => each.scrollWidth - each.clientWidth")
             assert inner <= 0, cls.module
+            assert picture.evaluate(CUT_OFF) == [], cls.module
             keep(picture, f"{cls.module}-page-{width}")
 
 

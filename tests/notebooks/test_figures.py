@@ -70,6 +70,16 @@ def test_curves_draw_the_lines_marks_and_names_they_get():
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "linear", "x (tokens)", "y")
 
 
+def test_curves_draw_a_band_around_a_line():
+    x, y, half = np.arange(3), np.arange(3.0), np.array([0.1, 0.2, 0.3])
+    labels = {"xlabel": "x", "ylabel": "y", "description": "d"}
+    (ax,) = figures.curves(x, {"bare": -y, "measured": y}, **labels, spread={"measured": half}).axes
+    (band,) = ax.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.round(9).tolist()}
+    assert corners == {*zip(x, (y - half).round(9), strict=True), *zip(x, (y + half).round(9), strict=True)}
+    assert band.get_facecolor()[0, :3].tolist() == list(to_rgb(ax.lines[1].get_color()))
+
+
 def test_lines_differ_without_their_colour():
     assert len({style["linestyle"] for style in style.LINES}) == len(style.LINES)
 

@@ -25,17 +25,28 @@ def test_parallel_retention_is_that_of_the_package_and_the_loop(time, gamma, fro
     assert_close(got, ex01.retention_loop(*arguments))
 
 
-@pytest.mark.parametrize("from_state", [True, False])
-def test_a_mix_of_decays_is_a_mix_of_loops(from_state):
-    q, k, v, _, state = draw(10)
-    gamma, share = np.array([0.9, 0.5, 0.99]), np.array([0.5, 2.0, 0.25])
-    states = np.stack([state, 2 * state, -state]) if from_state else None
-    loops = [ex01.retention_loop(q, k, v, g, None if states is None else states[r]) for r, g in enumerate(gamma)]
-    wanted = sum(c * out for c, (out, _) in zip(share, loops, strict=True)), np.stack([end for _, end in loops])
-    assert_close(ex04.mixed_retention(q, k, v, gamma, states, share), wanted)
+@pytest.mark.parametrize("gamma", [0.5, 0.9, 1.0])
+def test_the_rising_memory_is_eq_5_with_its_mask(gamma):
+    q, k, v, *_ = draw(10)
+    lag = np.subtract.outer(np.arange(10), np.arange(10))
+    out, (plain, rising) = ex04.rising_retention(q, k, v, gamma, None)
+    assert_close(out, (q @ k.T * np.tril((lag + 1) * gamma ** np.abs(lag))) @ v)
+    assert_close(plain, ex01.retention_loop(q, k, v, gamma, None)[1])
+    assert_close(q[-1] @ rising, out[-1])
 
 
-def test_three_decays_forget_as_slowly_as_the_notebook_says():
-    lag, gamma = np.arange(64.0), np.array([1 / 4, 3 / 4, 31 / 32])
-    share = np.linalg.lstsq(gamma ** lag[:, None], 1 / (1 + lag), rcond=None)[0]
-    assert np.abs(gamma ** lag[:, None] @ share - 1 / (1 + lag)).max() < 0.004
+@pytest.mark.parametrize("cut", range(11))
+def test_calls_of_the_rising_memory_chain(cut):
+    q, k, v, gamma, state = draw(10)
+    states = np.stack([state, 2 - state])
+    first, handed = ex04.rising_retention(q[:cut], k[:cut], v[:cut], gamma, states)
+    rest, end = ex04.rising_retention(q[cut:], k[cut:], v[cut:], gamma, handed)
+    assert_close((np.concatenate([first, rest]), end), ex04.rising_retention(q, k, v, gamma, states))
+
+
+def test_the_rising_mask_is_that_of_the_jordan_block_as_the_notebook_says():
+    block = np.array([[0.9, 1.0], [0.0, 0.9]])
+    lag = np.arange(60)
+    rise = (lag + 1) * 0.9**lag
+    assert_close(rise, np.array([np.linalg.matrix_power(block, j + 1)[0, 1] for j in lag]))
+    assert rise.max().round(2) == rise[8].round(2) == rise[9].round(2) == 3.87

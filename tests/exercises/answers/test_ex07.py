@@ -84,7 +84,8 @@ def test_a_rounded_gamma_fails_a_visible_check_by_name(function, capsys):
 def _draw(texts, time=64, key_dim=16, value_dim=8):
     random = np.random.default_rng(texts)
     keys = random.normal(size=(texts, time, key_dim))
-    return keys / np.linalg.norm(keys, axis=2, keepdims=True), random.choice([-1.0, 1.0], (texts, time, value_dim))
+    values = random.choice([-1.0, 1.0], (texts, time, value_dim))
+    return random.uniform(0.5, 2.0, time), keys / np.linalg.norm(keys, axis=2, keepdims=True), values
 
 
 @pytest.mark.parametrize("gamma", [15 / 16, 1.0])
@@ -95,8 +96,17 @@ def test_the_measured_ratio_is_the_predicted_one(gamma):
 
 
 def test_the_noise_is_that_of_a_state_of_the_package():
-    keys, values = _draw(3)
-    state = retention_recurrent(keys[:, None], keys[:, None], values[:, None], np.array([0.9]))[1][:, 0]
-    noise = np.einsum("rk,rkv->rv", keys[:, 63 - 4], state) - 0.9**4 * values[:, 63 - 4]
-    measured = recall_snr(0.9, np.array([4.0]), keys, values)[1]
-    np.testing.assert_allclose(measured, [0.9**4 / np.sqrt(np.mean(noise**2))], rtol=1e-12)
+    strength, keys, values = _draw(3)
+    written = values * strength[:, None]
+    state = retention_recurrent(keys[:, None], keys[:, None], written[:, None], np.array([0.9]))[1][:, 0]
+    noise = np.einsum("rk,rkv->rv", keys[:, 63 - 4], state) - 0.9**4 * written[:, 63 - 4]
+    measured = recall_snr(0.9, np.array([4.0]), strength, keys, values)[1]
+    np.testing.assert_allclose(measured, [0.9**4 * strength[63 - 4] / np.sqrt(np.mean(noise**2))], rtol=1e-12)
+
+
+def test_equal_strengths_give_the_ratio_of_the_shares():
+    lag = np.array([0.0, 5.0, 20.0, 63.0])
+    _, keys, values = _draw(1)
+    share = recall_shares(np.array([0.9]), lag, 64)[0][:, 0]
+    predicted = recall_snr(0.9, lag, np.full(64, 0.7), keys, values)[0]
+    np.testing.assert_allclose(predicted, np.sqrt(16 * share / (1 - share)), rtol=1e-12)

@@ -123,6 +123,10 @@ MALFORMED = {
     "huge": (with_out(lambda out: np.broadcast_to(0.0, (10**6, 10**6))), "far too many numbers"),
     "slightly off": (with_out(lambda out: out * (1 + 1e-8)), "wanted"),
     "raises": (raising(ZeroDivisionError("by\nzero")), "ZeroDivisionError: by"),
+    "overflows unseen": (
+        with_out(lambda out: np.where(out < 1e3, out, np.exp(out + 1e3))),
+        "raised FloatingPointError: overflow encountered in exp",
+    ),
     "raises without words": (raising(KeyError), "KeyError"),
     "raises RaisingText": (raising(RaisingText()), "RaisingText: (its message cannot be shown)"),
     "exits": (raising(SystemExit(0)), "SystemExit: 0"),

@@ -86,7 +86,7 @@ WRONG = [
         "gamma_schedule",
         1.5,
         ValueError,
-        "gamma_schedule must be one of 'released', 'paper' or a gamma in (0, 1], got 1.5",
+        "gamma_schedule must be one of 'released', 'paper', 'quarter' or a gamma in (0, 1], got 1.5",
     ),
     ("rotation", "xpos", ValueError, "rotation must be one of 'released', 'rotary', 'none', got 'xpos'"),
     ("gate", 1, TypeError, "gate must be a bool, got 1"),

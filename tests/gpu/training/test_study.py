@@ -16,6 +16,8 @@ from runs import QUIET
 from typer.testing import CliRunner
 
 from gpu.__main__ import app
+from gpu.models.baseline import retnet_parameters
+from gpu.models.build import build
 from gpu.training import study as module
 from gpu.training.study import Study, read_study, run_study, summary
 from refimpl.training.folder import locked
@@ -221,3 +223,70 @@ def test_a_damaged_result_is_none(content, tmp_path):
     (tmp_path / "run.toml").write_text(module.to_toml(config))
     (tmp_path / "result.json").write_text(content)
     assert module._result(tmp_path, config) is None
+
+
+def test_matched_variants_have_as_many_parameters_as_the_first(file):
+    file.write_text(
+        file.read_text().replace("steps = 12", "steps = 12\nmatched = true\nlearning_rates = [2e-3, 1e-3]").replace(
+            "dim = 16\n", "dim = 64\n"
+        )
+        + "[variants.Transformer]\nmodel = \"transformer\"\n"
+    )  # fmt: skip
+    study = read_study(file)
+    assert study.rates == (1e-3, 2e-3)
+    configs = {name: runs[3] for name, runs in study.runs.items()}
+    first = retnet_parameters(configs["RetNet"].retnet)
+    layers = first - 2 * 256 * 64
+    assert configs["RetNet"].retnet.ffn_dim == 128
+    assert configs["no gate"].retnet.ffn_dim > 128
+    assert abs(retnet_parameters(configs["no gate"].retnet) - first) <= 0.01 * layers
+    assert abs(sum(p.numel() for p in build(configs["Transformer"]).parameters()) - first) <= 0.01 * layers
+    assert study.runs["no gate"][4] == dataclasses.replace(configs["no gate"], seed=4)
+
+
+def test_each_variant_takes_its_own_best_rate_by_a_seed_of_its_own(file, tmp_path, monkeypatch):
+    file.write_text(file.read_text().replace("steps = 12", "steps = 12\nlearning_rates = [1e-3, 2e-3, 4e-3]"))
+    asked = []
+
+    def run_all(runs, out, devices, console=None, finished=lambda results: None, fresh=False):
+        results = {}
+        for name, config in runs.items():
+            asked.append((out.name, config.seed, config.gate, config.learning_rate))
+            best = 2e-3 if config.gate else 1e-3
+            diverged = config.learning_rate == 4e-3
+            loss = 1.0 + abs(config.learning_rate - best)
+            results[name] = None if diverged else {
+                "bits_per_byte": {"held_out": loss}, "evaluations": [[1, loss]], "parameters": 1, "seconds": 2.0, "device": "cpu",
+                "versions": {},
+            }  # fmt: skip
+        finished(results)
+        return results
+
+    monkeypatch.setattr(module, "run_all", run_all)
+    rows = run_study(read_study(file), tmp_path / "out", ["cpu"])
+    assert {seed for folder, seed, *_ in asked if folder == "rates"} == {5}  # not one of the seeds 3 and 4
+    assert {(gate, rate) for folder, _, gate, rate in asked if folder == "out"} == {(True, 2e-3), (False, 1e-3)}
+    assert [row["settings"]["learning_rate"] for row in rows] == [2e-3, 1e-3]
+    shown = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert len(shown["trials"]) == 6
+    assert [each["held_out"] is None for each in shown["trials"]] == [False, False, True] * 2
+    assert shown["trials"][0]["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("learning_rates = 1e-3", ValueError, r"learning_rates must be a list of numbers above 0, got 0\.001"),
+        ("learning_rates = [-1.0]", ValueError, r"learning_rates must be a list of numbers above 0, got \[-1\.0\]"),
+        ("matched = 1", TypeError, "matched must be true or false, got 1"),
+        (
+            "learning_rates = [1e-3]\nlearning_rate = 1e-3",
+            ValueError,
+            r"learning_rate must be left to learning_rates, got 0\.001",
+        ),
+    ],
+)
+def test_wrong_rates_are_refused(file, line, error, message):
+    file.write_text(file.read_text().replace("steps = 12", f"steps = 12\n{line}"))
+    with pytest.raises(error, match=message):
+        read_study(file)

@@ -138,7 +138,7 @@ def config(**shape):
 def test_the_studies_hold_the_predictions(file, pairs):
     """RetNet's are those of `predicted`, gated retention's those of a state that forgets nothing."""
     settings = tomllib.loads((ROOT / "gpu" / "studies" / f"{file}.toml").read_text())
-    variants, _ = settings.pop("variants"), settings.pop("seeds")
+    variants = settings.pop("variants")
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     checked = 0
     for keys in variants.values():

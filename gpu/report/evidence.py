@@ -1,0 +1,132 @@
+"""Values and figures of the sections on evidence: scaling, and what a model gains from its past."""
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from refimpl.bench.drawing import PAGE, WIDTH, name_lines
+
+from ..evidence.scaling import analysis
+from ..models.registry import MODELS
+from .figures import COLOURS
+from .results import is_there, read, unique
+
+AGAINST = {
+    "parameters": "parameters without embedding and head",
+    "tokens": "tokens of training",
+    "flops": "FLOPs of training",
+}
+TWICE = 2.0  # standard errors from which on a difference is called one
+on_a_page = rc_context(PAGE)  # a decorator for functions that draw
+
+
+def scaling(folder):
+    """Two models at many sizes: their losses, laws and crossing; None if none was measured."""
+    return scaling_values(read(folder, "scaling.json")) if is_there(folder, "scaling.json") else None
+
+
+def scaling_values(results):
+    """The values of the section."""
+    by = {against: analysis(results, against) for against in AGAINST}
+    gaps = by["parameters"]["gaps"]
+    (_, first, first_error), (_, last, last_error) = gaps[0], gaps[-1]
+    change, change_error = last - first, float(np.hypot(first_error, last_error))
+    return {
+        "results": results,
+        "by": by,
+        "gaps": gaps,
+        "change": change,
+        "change_error": change_error,
+        "settled": abs(last) > TWICE * last_error,
+        "moves": abs(change) > TWICE * change_error,
+        "gpu_seconds": sum(each["seconds"] or 0 for each in [*results["rows"], *results["trials"]]),
+    }
+
+
+@on_a_page
+def scaling_figure(results):
+    """Loss against parameters and against FLOPs: a point a run, and the band of each model's law."""
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, against in zip(panels, ("parameters", "flops"), strict=True):
+        found, named = analysis(results, against), []
+        for marker, (model, values) in zip("osD^", found["models"].items(), strict=False):
+            colour = COLOURS.get(model)
+            for x, losses in zip(values["x"], values["losses"], strict=True):
+                panel.plot([x] * len(losses), losses, marker, color=colour, markersize=3.5)
+            laws = values["laws"]
+            if laws:
+                law = laws.get("floor") or laws["line"]
+                drawn = np.array(found["x_drawn"])
+                near = drawn <= 4 * max(values["x"])
+                low, middle, high = np.array(law["curve"])[:, near]
+                panel.fill_between(drawn[near], low, high, color=colour, alpha=0.2, linewidth=0)
+                named.append((model, *panel.plot(drawn[near], middle, color=colour, linewidth=1.2)))
+        panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        if against == "parameters":
+            sizes = unique(x for values in found["models"].values() for x in values["x"])
+            sizes = [x for i, x in enumerate(sorted(sizes)) if not i or x > 1.2 * sorted(sizes)[i - 1]]
+            panel.set_xticks(sizes, [f"{x / 1e6:.3g} M" for x in sizes])
+        panel.set_xlabel(AGAINST[against])
+        panel.grid()
+        if panel is panels[-1]:
+            name_lines(panel, named)
+    panels[0].set_ylabel("bits per byte, held-out text")
+    return figure
+
+
+def context(folder):
+    """Loss by position and by lag of trained models; None if none was measured."""
+    return context_values(read(folder, "context.json")) if is_there(folder, "context.json") else None
+
+
+def context_values(results):
+    """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen."""
+    rows = []
+    for row in results["rows"]:
+        label = f"{MODELS[row['model']].label}, trained at {row['window']:,}"
+        beyond = [each for each in row["lengths"] if each["length"] > row["window"]]
+        at = next((each for each in row["lengths"] if each["length"] == row["window"]), None)
+        rows.append(row | {"label": label, "at": at, "beyond": beyond, "reach": _reach(row.get("forgets"))})
+    return {"results": results, "rows": rows}
+
+
+def _reach(forgets):
+    """{head or None: the least lag at which forgetting costs no more than twice its error}; None without a measurement."""
+    if not forgets:
+        return None
+    found = {}
+    for row in forgets["rows"]:
+        harmless = row["error"] is not None and row["over"] <= TWICE * row["error"]
+        found[row["head"]] = found.get(row["head"]) or (row["lag"] if harmless else None)
+    return found
+
+
+@on_a_page
+def context_figure(results):
+    """Loss by position in the longest window of each run, and what forgetting at a lag costs each RetNet."""
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    named, lags = [], []
+    for number, row in enumerate(context_values(results)["rows"]):
+        look = {"color": MODELS[row["model"]].colour, "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
+        if row["lengths"]:
+            longest = row["lengths"][-1]
+            middles = [(a + b) / 2 for a, b in zip(longest["edges"], longest["edges"][1:], strict=False)]
+            errors = [error or 0 for error in longest["error"]]
+            named.append((row["label"], left.errorbar(middles, longest["mean"], errors, **look)[0]))
+        if row.get("forgets"):
+            every = [each for each in row["forgets"]["rows"] if each["head"] is None]
+            values = [[each[name] or 0 for each in every] for name in ("lag", "over", "error")]
+            lags.append((row["label"], right.errorbar(*values, **look)[0]))
+    left.set(xscale="log", xlabel="position in the window, tokens", ylabel="bits per byte, held-out text")
+    right.set(
+        xscale="log", xlabel="lag at which the state forgets, tokens", ylabel="bits per byte above the whole past"
+    )
+    for panel in (left, right):
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.grid()
+    left.legend([line for _, line in named], [name for name, _ in named], fontsize=8)
+    return figure

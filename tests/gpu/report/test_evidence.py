@@ -1,0 +1,103 @@
+"""The sections on evidence, from made-up results of known answer."""
+
+import jinja2.meta
+import numpy as np
+import pytest
+
+from gpu.report import evidence, page
+
+SIZES = {"a": 2e6, "b": 5e6, "c": 10e6, "d": 22e6}
+
+
+def made_up(gap=0.05, noise=1e-3):
+    """Results of two models on one law, the first one `gap` above the other."""
+    rng, rows = np.random.default_rng(0), []
+    for size, parameters in SIZES.items():
+        for seed in range(2):
+            for model, over in (("RetNet", gap), ("Transformer", 0.0)):
+                loss = 0.6 + 30 * parameters**-0.3 + over + noise * rng.standard_normal()
+                rows.append(
+                    {
+                        "model": model, "size": size, "seed": seed, "parameters": int(parameters), "tokens": int(20 * parameters),
+                        "flops": 120 * parameters**2, "learning_rate": 1e-3, "held_out": loss, "evaluations": [[1, loss]],
+                        "seconds": 10.0,
+                    }
+                )  # fmt: skip
+    trial = {
+        "model": "RetNet",
+        "size": "a",
+        "learning_rate": 1e-3,
+        "warmup_share": 0.1,
+        "held_out": None,
+        "seconds": 5.0,
+    }
+    return {"rows": rows, "trials": [trial], "device": "a device", "versions": {"torch": "2"}, "command": "as typed"}
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        (0.05, "at 22.0 million parameters RetNet is 0.050 ± 0.001 bits per byte behind the Transformer; "),
+        (-0.05, "RetNet is 0.050 ± 0.001 bits per byte ahead of the Transformer; "),
+        (0.0, "which is no difference that these runs can tell from zero"),
+    ],
+)
+def test_the_answer_says_who_is_ahead_and_whether_that_is_settled(gap, said):
+    text = page.render("scaling", evidence.scaling_values(made_up(gap)))
+    assert said in text.replace("0.049 ± 0.001", "0.050 ± 0.001").replace("0.051 ± 0.001", "0.050 ± 0.001")
+    assert "| RetNet | a | 0.001 | 10% | diverged |" in text
+    assert "in 165 seconds of runs, by `as typed`" in text
+    assert "from the smallest size to the largest the difference changes by " in text
+
+
+def context_results():
+    lengths = [
+        {"length": n, "edges": [0, n // 2, n], "mean": [1.4, 1.2], "error": [0.01, None], "windows": 4, "whole": [1.3, 0.01]}
+        for n in (512, 1024, 4096)
+    ]  # fmt: skip
+    lags = [(8, 0.2), (64, 0.05), (512, 0.01), (1024, 0.001)]
+    forgets = [{"lag": lag, "head": head, "over": over, "error": 0.006} for head in (None, 0) for lag, over in lags]
+    rows = [
+        {"run": "x", "model": "retnet", "window": 1024, "seed": 0, "lengths": lengths,
+         "forgets": {"length": 4096, "windows": 9, "whole": [1.2, 0.01], "rows": forgets}},
+        {"run": "y", "model": "transformer", "window": 1024, "seed": 0, "lengths": lengths[:2]},
+    ]  # fmt: skip
+    return {"rows": rows, "device": "a device", "versions": {"torch": "2"}, "command": "as typed"}
+
+
+def test_every_marker_is_filled_and_every_value_is_used():
+    for name, values in (
+        ("scaling", evidence.scaling_values(made_up())),
+        ("context", evidence.context_values(context_results())),
+    ):
+        source = (page.TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
+        markers = jinja2.meta.find_undeclared_variables(page.environment().parse(source)) - {"macros"}
+        assert markers == values.keys()
+
+
+def test_context_says_how_far_back_a_model_gains():
+    values = evidence.context_values(context_results())
+    assert values["rows"][0]["reach"] == {None: 512, 0: 512}
+    text = page.render("context", values)
+    assert (
+        "- **RetNet, trained at 1,024:** 1.300 ± 0.010 bits per byte in windows of its own length; 1.300 at 4,096."
+        in text
+    )
+    assert "Forgetting all that is 512 tokens back or more costs nothing that 9 windows can tell from zero." in text
+    assert "| all | 8 | +0.200 ± 0.006 |" in text
+    assert "| 1 | 64 | +0.050 ± 0.006 |" in text
+    assert "- **Transformer, trained at 1,024:** 1.300 ± 0.010 bits per byte in windows of its own length." in text
+
+
+def test_figures_show_every_run(tmp_path):
+    figure = evidence.scaling_figure(made_up())
+    left, right = figure.axes
+    points = [tuple(line.get_ydata()) for line in left.lines if line.get_linestyle() == "None"]
+    assert sorted(y for ys in points for y in ys) == sorted(row["held_out"] for row in made_up()["rows"])
+    assert right.get_xlabel() == "FLOPs of training"
+    figure.savefig(tmp_path / "scaling.png")
+    figure = evidence.context_figure(context_results())
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "RetNet, trained at 1,024", "Transformer, trained at 1,024",
+    ]  # fmt: skip
+    figure.savefig(tmp_path / "context.png")
