@@ -74,7 +74,7 @@ def test_nan_is_a_disagreement(monkeypatch):
         ),
         (
             ["gpu", "train", "--model", "lstm"],
-            "error: model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'",
+            "error: model must be one of 'retnet', 'transformer', 'linear', 'gru', 'retention', 'gated', got 'lstm'",
         ),
         (["gpu", "generate", ""], "error: prompt must hold at least one character, got ''"),
         (["gpu", "train", "--device", "nonsense"], "error: device must be one that torch can use here, got 'nonsense'"),

@@ -18,7 +18,7 @@ from refimpl import State
 
 from ..kernels.registry import FEW_BLOCKS, RETENTIONS, has_flash, step_of
 from ..models.baseline import Memory
-from ..models.build import build_random
+from ..models.build import build_random, tensors
 from ..models.registry import MODELS
 from ..numerics import layer_caller
 from ..sampling.generate import GraphedStep, Step
@@ -172,11 +172,6 @@ def random_memory(model, context, batch):
     for kept in tensors(memory):
         kept.normal_()
     return Memory(context - 1, memory.layers)
-
-
-def tensors(past):
-    """All tensors of a `State` or `Memory`."""
-    return [x for layer in past.layers for x in (layer if isinstance(layer, tuple) else (layer,))]
 
 
 def past_bytes(run, context, batch):

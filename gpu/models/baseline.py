@@ -1,6 +1,7 @@
 """The baselines: what a user would choose instead of RetNet, at the same width, depth and number of parameters.
 
-Each is a residual language model with one mixer of `gpu.models.registry` in every block. Feed-forward, norms (RMSNorm) and
+Each is a residual language model with one mixer of `gpu.models.registry` in every block, or attention in every second or
+fourth of them: a hybrid. Feed-forward, norms (RMSNorm) and
 output head are those of RetNet; the inner width of the feed-forward makes the numbers of parameters equal.
 """
 
@@ -8,6 +9,7 @@ import dataclasses
 import json
 import math
 import operator
+from contextlib import suppress
 from typing import NamedTuple
 
 import safetensors
@@ -16,14 +18,15 @@ import torch
 from torch import nn
 
 from refimpl.checks import check_choice, check_integer
-from refimpl.config import FEED_FORWARDS
+from refimpl.config import FEED_FORWARDS, RetNetConfig
 from refimpl.files import write_atomically
 from refimpl.model import param_shapes
 from refimpl.training.settings import check_fields
 from refimpl.tree import flatten
 
 from .operations import TORCH
-from .registry import MODELS
+from .registry import DECAYS, MODELS
+from .retention import start_decay
 
 MIXERS = {name: model.load_mixer() for name, model in MODELS.items() if model.mixer}
 
@@ -32,9 +35,11 @@ MIXERS = {name: model.load_mixer() for name, model in MODELS.items() if model.mi
 class BaselineConfig:
     """A baseline's shape; refuses impossible ones with a ValueError or TypeError.
 
-    mixer: "transformer", "linear" or "gru". dim, num_layers: width and depth. num_heads, kv_heads: of attention; each
-    head of keys and values serves num_heads / kv_heads heads of queries. ffn_dim: inner width of the feed-forward; ffn: its
-    kind, as in `RetNetConfig`.
+    mixer: "transformer", "linear", "gru", "retention" or "gated". attention_every: 2 puts the transformer's mixer into every
+    second layer in its place, and so on. dim, num_layers: width and depth. num_heads, kv_heads: of attention; each head of
+    keys and values serves num_heads / kv_heads heads of queries. ffn_dim: inner width of the feed-forward; ffn: its kind, as
+    in `RetNetConfig`. key_dim, value_dim, gamma_schedule, rotation: of retention, as there. decays: "learnt" trains those of
+    the schedule.
     """
 
     mixer: str = "transformer"
@@ -46,10 +51,17 @@ class BaselineConfig:
     ffn_dim: int = 344
     ffn: str = "swiglu"
     norm_eps: float = 1e-6
+    attention_every: int | None = None
+    key_dim: int | None = None
+    value_dim: int | None = None
+    gamma_schedule: str = "released"
+    rotation: str | None = "released"
+    decays: str = "fixed"
 
     def __post_init__(self):
         check_fields(self)
         check_choice("mixer", self.mixer, tuple(MIXERS))
+        check_choice("decays", self.decays, DECAYS)
         check_choice("ffn", self.ffn, FEED_FORWARDS)
         if self.kv_heads is None:
             object.__setattr__(self, "kv_heads", self.num_heads)
@@ -57,11 +69,35 @@ class BaselineConfig:
             check_integer(name, getattr(self, name), minimum=1)
         if self.mixer == "linear" and self.dim % self.num_heads:
             raise ValueError(f"dim must be a multiple of num_heads = {self.num_heads}, got {self.dim}")
-        if self.mixer == "transformer":
+        if self.attention_every is not None:
+            check_integer("attention_every", self.attention_every, minimum=2)
+            if self.mixer == "transformer" or self.attention_every > self.num_layers:
+                raise ValueError(
+                    f"attention_every must be left out of attention alone, and at most num_layers = {self.num_layers}, got "
+                    f"{self.attention_every}"
+                )
+        if "transformer" in self.mixers:
             if self.dim % (2 * self.num_heads):
                 raise ValueError(f"dim must be a multiple of 2 num_heads = {2 * self.num_heads}, got {self.dim}")
             if self.num_heads % self.kv_heads:
                 raise ValueError(f"kv_heads must divide num_heads = {self.num_heads}, got {self.kv_heads}")
+        if self.mixer in ("retention", "gated"):
+            _ = self.retention  # raises for an impossible one
+
+    @property
+    def mixers(self):
+        """The name of each layer's mixer."""
+        every = self.attention_every or self.num_layers + 1
+        return tuple(self.mixer if number % every else "transformer" for number in range(1, self.num_layers + 1))
+
+    @property
+    def retention(self):
+        """The `RetNetConfig` of a layer of retention."""
+        names = ("dim", "num_heads", "key_dim", "value_dim", "gamma_schedule", "rotation", "norm_eps")
+        choices = {name: getattr(self, name) for name in names}
+        with suppress(ValueError):  # one gamma for all heads, as text
+            choices["gamma_schedule"] = float(self.gamma_schedule)
+        return RetNetConfig(**choices)
 
 
 class Memory(NamedTuple):
@@ -97,12 +133,12 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Y = mixer(RMSNorm(X)) + X, then FFN(RMSNorm(Y)) + Y."""
+    """Y = mixer(RMSNorm(X)) + X, then FFN(RMSNorm(Y)) + Y; mixer: a name of `MIXERS`."""
 
-    def __init__(self, config):
+    def __init__(self, config, mixer):
         super().__init__()
         self.mixer_norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.mixer = MIXERS[config.mixer](config)
+        self.mixer = MIXERS[mixer](config)
         self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.ffn = FeedForward(config)
 
@@ -120,7 +156,7 @@ class Baseline(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Block(config, mixer) for mixer in config.mixers)
         self.final_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
         if seed is not None:
@@ -150,9 +186,10 @@ class Baseline(nn.Module):
         """
         position, kept = memory or (0, (None,) * len(self.layers))
         x, after = self.embedding(tokens), []
-        shared = MIXERS[self.config.mixer].shared(self.config, position, tokens.shape[1], x.device)
-        for block, before in zip(self.layers, kept, strict=True):
-            x, each = layer(block, x, shared, position, before)
+        mixers, span = self.config.mixers, (position, tokens.shape[1])
+        shared = {name: MIXERS[name].shared(self.config, *span, x.device) for name in set(mixers)}
+        for name, block, before in zip(mixers, self.layers, kept, strict=True):
+            x, each = layer(block, x, shared[name], position, before)
             after.append(each)
         logits = self.head(self.final_norm(x))
         return logits, memory and Memory(position + tokens.shape[1], tuple(after))
@@ -178,8 +215,12 @@ class Baseline(nn.Module):
 def _draw(name, weight, config, generator):
     """Draw a weight: normal with deviation inputs^-0.5, times (2 layers)^-0.5 if added to the residual stream.
 
-    Queries and keys are half as large, so that attention starts almost uniform. Biases are 0, weights of norms 1.
+    Queries and keys are half as large, so that attention starts almost uniform. Biases are 0, weights of norms 1, learnt
+    decays those of their schedule.
     """
+    if name.endswith("mixer.decay"):
+        start_decay(weight, config)
+        return
     if weight.ndim == 1:
         nn.init.constant_(weight, 0.0 if "bias" in name else 1.0)
         return

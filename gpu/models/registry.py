@@ -32,4 +32,20 @@ MODELS = {
     "transformer": Model("Transformer", "#d55e00", "attention:Attention", cache=True, grouped=True),
     "linear": Model("Linear attention", "#8c6d31", "linear_attention:LinearAttention"),
     "gru": Model("GRU", "#009e73", "gru:GRU", heads=False),
+    "retention": Model("Retention", "#332288", "retention:Retention"),
+    "gated": Model("Gated retention", "#aa4499", "gated_retention:GatedRetention"),
 }
+HYBRID_COLOURS = {2: "#117733", 4: "#999933"}  # of retention with attention in every such layer
+DECAYS = ("fixed", "learnt")
+
+
+def look(model, attention_every=None):
+    """Label and colour in figures of a model, or of it with attention in every second or fourth layer.
+
+    >>> look("gated", 4)
+    ('Gated retention, attention 1 in 4', '#999933')
+    """
+    label, colour, *_ = MODELS[model]
+    if attention_every is None:
+        return label, colour
+    return f"{label}, attention 1 in {attention_every}", HYBRID_COLOURS.get(attention_every, "#888888")

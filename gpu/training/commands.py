@@ -10,12 +10,13 @@ from rich.text import Text
 
 from refimpl.checks import check_choice
 from refimpl.cli import exit_when_stopped, path, with_options
+from refimpl.training.loop import loss_in_words
 
 from ..models.registry import MODELS
 from ..parallel import launch
 from ..parallel.launch import Device, Devices, check_device, console, optional, say
 from .config import RunConfig, configured, read_settings, run_config
-from .study import read_study, run_study, study_table
+from .study import last_losses, read_study, run_study, study_table
 from .sweep import sweep as sweep_rates
 from .sweep import sweep_table
 
@@ -64,7 +65,7 @@ def train(
         with exit_when_stopped(console, shlex.join(["python", "-m", "gpu", "train", "--out", f"{out}", "--resume"])):
             result = train_model(config, out, device, console, resume=resume, fresh=fresh)
     say(
-        f"{result['parameters']:,} parameters, {result['bits_per_byte']['held_out']:.2f} bits per byte on held-out text, "
+        f"{result['parameters']:,} parameters, {loss_in_words(result | last_losses(result), config)}, "
         f"{result['seconds']:.0f} s on {result['device']}"
     )
     if result["sample"] is not None:

@@ -9,7 +9,7 @@ from refimpl.training import settings
 from refimpl.training.train import TrainConfig
 
 from ..kernels.registry import RETENTIONS
-from ..models.registry import MODELS
+from ..models.registry import DECAYS, MODELS
 
 PARALLELISMS = ("data", "sharded", "sequence")
 
@@ -18,11 +18,16 @@ PARALLELISMS = ("data", "sharded", "sequence")
 class RunConfig(TrainConfig):
     """The settings of a run on torch, each with its meaning; refuses impossible ones with a ValueError or TypeError.
 
-    A baseline ignores the choices of the RetNet, key_dim to norm_eps but for ffn, and is as large as that RetNet.
+    A baseline ignores the choices of the RetNet, key_dim to norm_eps but for ffn, and is as large as that RetNet. Those of
+    retention and gated retention also take key_dim, value_dim and rotation, and retention gamma_schedule.
     """
 
     model: Annotated[str, f"one of {', '.join(MODELS)}; the baselines have as many parameters as retnet"] = "retnet"
     kv_heads: Annotated[int | None, "key and value heads of the transformer; by default num_heads"] = None
+    attention_every: Annotated[
+        int | None, "softmax attention in every second (2) or fourth (4) layer of a baseline, a hybrid; by default none"
+    ] = None
+    decays: Annotated[str, f"of model = retention: {', '.join(DECAYS)}, from the schedule on"] = "fixed"
     retention: Annotated[
         str, f"how retention is computed: {', '.join(RETENTIONS)}; fused kernels need an NVIDIA GPU"
     ] = "parallel"
@@ -43,6 +48,7 @@ class RunConfig(TrainConfig):
             ("retention", tuple(RETENTIONS)),
             ("precision", ("float32", "bfloat16")),
             ("parallelism", PARALLELISMS),
+            ("decays", DECAYS),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("chunk_size", "accumulation"):
@@ -53,8 +59,23 @@ class RunConfig(TrainConfig):
             check_integer("kv_heads", self.kv_heads, minimum=1)
             if not MODELS[self.model].grouped:
                 raise ValueError(f"kv_heads must not be given for model = {self.model!r}, got {self.kv_heads}")
+        if self.attention_every is not None:
+            check_integer("attention_every", self.attention_every, minimum=2)
+            if self.model in ("retnet", "transformer") or self.attention_every > self.num_layers:
+                raise ValueError(
+                    "attention_every must be left out for model = 'retnet' (of which 'retention' is the layer) and "
+                    f"'transformer', and be at most num_layers = {self.num_layers}, got {self.attention_every}"
+                )
+        if self.decays == "learnt" and (self.model != "retention" or RETENTIONS[self.retention].fused):
+            raise ValueError(
+                "decays must be 'fixed' unless model = 'retention' and retention is 'parallel' or 'chunkwise', got 'learnt'"
+            )
         if self.from_weights is not None and self.model != "retnet":
             raise ValueError(f"from_weights must not be given for model = {self.model!r}, got {self.from_weights!r}")
+        if self.parallelism == "sequence" and self.task is not None:
+            raise ValueError(
+                "parallelism must be 'data' or 'sharded' with a task, whose answers stand in a part of a window"
+            )
         if self.parallelism == "sequence" and self.model != "retnet":
             raise ValueError(
                 f"parallelism must be 'data' or 'sharded' for model = {self.model!r}, got 'sequence': slices of a window are "

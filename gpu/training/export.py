@@ -33,6 +33,7 @@ from ..sampling.generate import generate
 from .config import RunConfig
 from .run import LOGIT_TOLERANCE
 from .step import Trainer
+from .study import last_losses
 
 LIMIT = 15_000_000  # bytes
 FILES = {"best": "best.safetensors", "last": "weights.safetensors"}
@@ -203,13 +204,13 @@ def _read_run(run, weights, demanded):
         )
     try:
         result = json.loads(path.read_bytes())
-        _ = RunConfig(**result["config"]), [result[name] for name in ("device", "seconds", "versions")]
-        _ = [result[name]["step"] + result[name]["held_out"] for name in ("best", "bits_per_byte")]
+        config, _ = RunConfig(**result["config"]), [result[name] for name in ("device", "seconds", "versions")]
+        _ = [losses["step"] + losses["held_out"] for losses in (result["best"], last_losses(result))]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"run: {str(path)!r} is no result of a run: {error!r}") from None
-    for name, wanted in ({"model": "retnet"} | demanded).items():
-        if result["config"][name] != wanted:
-            raise ValueError(f"run must have {name} = {wanted!r}, got {result['config'][name]!r}")
+    for name, wanted in ({"model": "retnet", "task": None} | demanded).items():
+        if getattr(config, name) != wanted:
+            raise ValueError(f"run must have {name} = {wanted!r}, got {getattr(config, name)!r}")
     return result, run / FILES[weights]
 
 

@@ -27,7 +27,7 @@ from refimpl.training.stopping import stop_on_signals
 from refimpl.tree import flatten
 from refimpl.weights import load_params
 
-from ..models.build import build
+from ..models.build import build, numbers_kept
 from ..numerics import check_compiler, numerics, share
 from ..parallel.processes import is_first, largest, on_first
 from ..parallel.strategies import parallelism
@@ -107,10 +107,10 @@ def _train(config, out, device, console, shared, run):
         log = fit(
             config, trainer.step, trainer.loss, out if is_first() else None,
             console if is_first() else Console(quiet=True), text=run.text, progress=progression, stop=request, keep=keep,
-            explain=explain,
+            explain=explain, predict=trainer.predict,
         )  # fmt: skip
     model = shared.whole_model(trainer.model, lambda: build(config))
-    return on_first(_finish, out, config, model, run.text.tokenizer, log, progression, device, shared.size)
+    return on_first(_finish, out, config, model, run.text, log, progression, device, shared.size)
 
 
 def _last_good(out):
@@ -119,15 +119,15 @@ def _last_good(out):
     return "there is no checkpoint yet" if kept is None else f"{out / NAME} is good, of step {kept.progression.step}"
 
 
-def _finish(out, config, model, tokenizer, log, progression, device, processes):
-    """Save the weights, sample, check, and write the result; returns it with the sample."""
+def _finish(out, config, model, text, log, progression, device, processes):
+    """Save the weights, sample and check if there is a text, and write the result; returns it with the sample."""
     model.to(device).save(out / "weights.safetensors")
     evaluated = [line for line in log if "held_out" in line]
     last = evaluated[-1]
     result = {
         "config": dataclasses.asdict(config),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "bits_per_byte": {name: last[name] for name in ("step", "training", "held_out")},
+        f"bits_per_{text.unit}": {name: last[name] for name in ("step", "training", "held_out")},
         "best": {"step": progression.best_step, "held_out": progression.best},
         "evaluations": [[line["step"], round(line["held_out"], 4)] for line in evaluated],
         "extended": progression.extended,  # [step, steps that the run should have had] for each time that it got more
@@ -136,12 +136,15 @@ def _finish(out, config, model, tokenizer, log, progression, device, processes):
         "processes": processes,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
+    if config.task is not None:
+        result |= {name: last[name] for name in ("accuracy", "accuracy_by_pairs")}
+        result["numbers_kept"] = numbers_kept(config, config.window)
     sample = None
-    if config.model == "retnet":
-        sample, checks = sample_and_check(model, config, tokenizer, out / "weights.safetensors")
+    if config.model == "retnet" and config.task is None:
+        sample, checks = sample_and_check(model, config, text.tokenizer, out / "weights.safetensors")
         result |= checks
         write_atomically(out / "sample.txt", sample + "\n")
-    save_figure(out / "loss.png", loss_figure(log, config), dpi=150)
+    save_figure(out / "loss.png", loss_figure(log, config, text.unit), dpi=150)
     write_atomically(out / "result.json", json.dumps(result, indent=2) + "\n")
     return result | {"sample": sample}
 
@@ -198,16 +201,16 @@ def numpy_disagreement(model, sample, weights):
     return share(float(np.abs(numpy - logits).max()), float(np.abs(logits).max()))
 
 
-def loss_figure(log, config):
-    """The loss curve."""
+def loss_figure(log, config, unit="byte"):
+    """The loss curve; unit: what losses are counted by."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     held_out = [(line["step"], line["held_out"]) for line in log if "held_out" in line]
     training = [(line["step"], line["training"]) for line in log]
     axes.plot(*zip(*training, strict=True), color="0.75", linewidth=0.8, label="training (one batch)")
-    axes.plot(*zip(*held_out, strict=True), "s-", color="C0", label="held-out text")
-    axes.set(xlabel="step", ylabel="bits per byte", xlim=(0, config.steps * 1.02))
-    axes.set_title(f"{config.model} on {config.corpus}", parse_math=False)  # a path may hold $
+    axes.plot(*zip(*held_out, strict=True), "s-", color="C0", label="held out")
+    axes.set(xlabel="step", ylabel=f"bits per {unit}", xlim=(0, config.steps * 1.02))
+    axes.set_title(f"{config.model} on {config.task or config.corpus}", parse_math=False)  # a path may hold $
     axes.annotate(f"{held_out[-1][1]:.2f}", held_out[-1], (-4, 8), textcoords="offset points", ha="right")
     axes.grid(alpha=0.3)
     axes.legend()

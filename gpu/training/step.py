@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from refimpl.training.tasks import IGNORED
+
 from ..kernels.registry import RETENTIONS
 from ..numerics import autocast, layer_caller
 from ..parallel.strategies import OneProcess
 
 
 class Trainer:
-    """The functions `step`, `loss` and `explain` that `refimpl.training.loop.fit` needs, for a model of a `RunConfig`.
+    """The functions `step`, `loss`, `predict` and `explain` that `refimpl.training.loop.fit` needs, for a model of a `RunConfig`.
 
     They take whole batches, and their results are those of whole batches. device: where to train, by default where the model
     is. parallelism: what `gpu.parallel.strategies.parallelism` returned; every process then calls each function with the
@@ -60,6 +62,15 @@ class Trainer:
         total = sum(self._bits(*part) * part[1].size for part in self._parts(inputs, targets))
         return self.parallelism.mean(total).item() / targets.size
 
+    @torch.no_grad()
+    def predict(self, inputs):
+        """The likeliest token after each of the tokens (B, T), an array like it; every process computes all of it."""
+        tokens = []
+        for part, _ in self._parts(inputs, inputs):
+            with autocast(self.config, self.device):
+                tokens.append(self.called(torch.from_numpy(part).to(self.device), **self.how)[0].argmax(dim=-1))
+        return torch.cat(tokens).cpu().numpy()
+
     def explain(self):
         """A sentence that names the parameter with the largest gradient; if all are NaN, that of the step before."""
         for when, norms in self.norms.items():
@@ -80,4 +91,5 @@ class Trainer:
             logits, _ = self.called(torch.from_numpy(own.inputs).to(self.device), **self.how, **own.how)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         targets = torch.from_numpy(own.targets).to(self.device)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()) * own.weight / math.log(2)
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        return nats * own.weight / math.log(2)

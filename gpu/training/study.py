@@ -172,7 +172,7 @@ def with_best_rates(study, out, devices, console=None, fresh=False):
     for variant, rate in tried:
         result = results[folder_name(variant, rate)]
         found = {name: result and result[name] for name in ("evaluations", "seconds")}
-        held_out = result and result["bits_per_byte"]["held_out"]
+        held_out = result and last_losses(result)["held_out"]
         trials.append({"variant": variant, "learning_rate": rate, "held_out": held_out} | found)
     for variant, runs in study.runs.items():
         learnt = [each for each in trials if each["variant"] == variant and each["held_out"] is not None]
@@ -272,9 +272,14 @@ def _result(folder, config):
         return None
     try:
         result = json.loads(path.read_bytes())
-        return result if {"bits_per_byte", "evaluations", "parameters", "seconds"} <= result.keys() else None
-    except (ValueError, AttributeError, RecursionError):  # a damaged one, which the run writes again
+        return result if last_losses(result) and {"evaluations", "parameters", "seconds"} <= result.keys() else None
+    except (ValueError, AttributeError, KeyError, RecursionError):  # a damaged one, which the run writes again
         return None
+
+
+def last_losses(result):
+    """The losses at the end of a run, of what result.json holds: in bits per byte of a text, or per answer of a task."""
+    return result.get("bits_per_byte") or result["bits_per_answer"]
 
 
 def last_line(folder):
@@ -290,19 +295,20 @@ def _step(folder):
 
 
 def summary(study, results):
-    """A row a variant: bits per byte on held-out text for each seed, mean, spread and difference to the first variant.
+    """A row a variant: the held-out loss for each seed, mean, spread and difference to the first variant.
 
     Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
     held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
     deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
-    differences to the first variant, seed by seed), over_deviation, and quoted.
+    differences to the first variant, seed by seed), over_deviation, and quoted. Rows of a task also have accuracy and
+    accuracy_by_pairs, of each seed, and numbers_kept, what the model keeps of a window.
     """
     rows, first = [], None
     configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
     differing = {key for key in configs[0] if key != "seed" and len({repr(config[key]) for config in configs}) > 1}
     for variant, runs in study.runs.items():
         found = [results.get(folder_name(variant, seed)) for seed in runs]
-        losses = [each and each["bits_per_byte"]["held_out"] for each in found]
+        losses = [each and last_losses(each)["held_out"] for each in found]
         first = first or losses
         config, done = dataclasses.asdict(next(iter(runs.values()))), [each for each in found if each]
         known = [loss for loss in losses if loss is not None]
@@ -324,6 +330,9 @@ def summary(study, results):
                 "quoted": study.quoted[variant],
             }
         )
+        if config["task"] is not None:
+            rows[-1] |= {name: [each and each[name] for each in found] for name in ("accuracy", "accuracy_by_pairs")}
+            rows[-1]["numbers_kept"] = done[0]["numbers_kept"] if done else None
     return rows
 
 
@@ -335,16 +344,22 @@ def with_spread(mean, deviation, sign=""):
 
 
 def study_table(rows):
-    """Rows of `summary` as (headings, lines of texts), for printing."""
-    names = list(dict.fromkeys(name for row in rows for name in row["quoted"]))
+    """Rows of `summary` as (headings, lines of texts), for printing; of a task with accuracy in place of differences."""
+    names, task = list(dict.fromkeys(name for row in rows for name in row["quoted"])), "accuracy" in rows[0]
     lines = [
         (
             row["variant"],
             f"{row['parameters'] or 0:,}",
             with_spread(row["mean"], row["deviation"]),
-            with_spread(row["over"], row["over_deviation"], sign="+"),
+            _accuracies(row) if task else with_spread(row["over"], row["over_deviation"], sign="+"),
             *(f"{row['quoted'][name]} †" if name in row["quoted"] else "" for name in names),
         )
         for row in rows
     ]
-    return ("variant", "parameters", "bits per byte", "over the first", *names), lines
+    losses = ("bits per answer", "accuracy") if task else ("bits per byte", "over the first")
+    return ("variant", "parameters", *losses, *names), lines
+
+
+def _accuracies(row):
+    """The accuracy of each seed."""
+    return ", ".join("failed" if share is None else f"{share:.1%}" for share in row["accuracy"])

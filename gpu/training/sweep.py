@@ -8,7 +8,7 @@ from refimpl.checks import check_choice
 from refimpl.files import write_atomically
 
 from ..models.registry import MODELS
-from .study import folder_name, last_line, run_all
+from .study import folder_name, last_line, last_losses, run_all
 
 
 def sweep(config, rates, models, out, devices=("cpu",), console=None, command=None, fresh=False):
@@ -22,8 +22,8 @@ def sweep(config, rates, models, out, devices=("cpu",), console=None, command=No
         devices, console, command, fresh: as for `gpu.training.study.run_study`.
 
     Returns:
-        A list of dicts of model, learning_rate, parameters, held_out (bits per byte; None where training diverged),
-        seconds and remark, which marks the best rate of each model, also if it lies at an end of the range.
+        A list of dicts of model, learning_rate, parameters, held_out (bits per byte, or per answer of a task; None where
+        training diverged), accuracy and accuracy_by_pairs (of a task), seconds and remark, which marks the best rate of each model, also if it lies at an end of the range.
 
     Raises:
         StoppedError, ValueError: as `gpu.training.study.run_study`; ValueError also for an unknown model.
@@ -56,8 +56,12 @@ def _row(folder, config, result):
     row = {name: getattr(config, name) for name in ("model", "learning_rate")}
     if result is None:
         return row | {"parameters": None, "held_out": None, "seconds": None, "remark": f"failed: {last_line(folder)}"}
-    held_out = result["bits_per_byte"]["held_out"]
-    return row | {"parameters": result["parameters"], "held_out": held_out, "seconds": result["seconds"], "remark": ""}
+    row |= {
+        "parameters": result["parameters"],
+        "held_out": last_losses(result)["held_out"],
+        "seconds": result["seconds"],
+    }
+    return row | {name: result[name] for name in ("accuracy", "accuracy_by_pairs") if name in result} | {"remark": ""}
 
 
 def _mark_best(rows, rates):
@@ -74,5 +78,7 @@ def sweep_table(rows):
     lines = []
     for row in rows:
         loss = "-" if row["held_out"] is None else f"{row['held_out']:.3f}"
+        loss += f", {row['accuracy']:.1%} right" if "accuracy" in row else ""
         lines.append((row["model"], f"{row['learning_rate']}", loss, row["remark"]))
-    return ("model", "learning rate", "bits per byte", ""), lines
+    unit = "answer" if any("accuracy" in row for row in rows) else "byte"
+    return ("model", "learning rate", f"bits per {unit}", ""), lines

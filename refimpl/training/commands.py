@@ -13,6 +13,7 @@ from rich.progress import track
 from ..cli import exit_when_stopped, path, say, with_options
 from ..files import write_atomically
 from .facts import FACTS, measure
+from .loop import loss_in_words
 from .passages import PASSAGES
 from .passages import measure as measure_passages
 from .settings import run_config
@@ -20,7 +21,7 @@ from .train import TrainConfig
 from .train import train as train_model
 
 
-@with_options(TrainConfig, leave_out=("vocab_size", "prompt", "sample_bytes"))  # those are for torch, which samples
+@with_options(TrainConfig, leave_out=("prompt", "sample_bytes"))  # those are for torch, which samples
 def train(
     *,
     out: Annotated[Path, typer.Option(help="folder of the run", parser=path)] = Path("runs/numpy"),
@@ -42,7 +43,7 @@ def train(
     with exit_when_stopped(console, shlex.join(["python", "-m", "refimpl", "train", "--out", f"{out}", "--resume"])):
         _, log = train_model(config, out, console=console, resume=resume, fresh=fresh, **pair)
     say(
-        f"{log[-1]['held_out']:.2f} bits per byte on held-out text, {log[-1]['seconds']:.0f} s, "
+        f"{loss_in_words(log[-1], config)}, {log[-1]['seconds']:.0f} s, "
         f"{'Numba' if pair else 'NumPy'} kernels; log and weights: {out}",
         console,
     )

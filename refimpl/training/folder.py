@@ -102,7 +102,7 @@ def _is_there(file, path):
 class Begun(NamedTuple):
     """What a run starts with.
 
-    text: its `Text`; fingerprint: of that text. progression: the `Progression` to go on from, None at the start.
+    text: its `Text`, or the `Questions` of its task; fingerprint: of that text. progression: the `Progression` to go on from, None at the start.
     params: the parameters of config.from_weights, None without or if the run goes on.
     """
 
@@ -161,7 +161,8 @@ def begin(out, config, files, *, resume=False, fresh=False):
         for path in [*out.glob(f".{name}.*"), *([out / name] if kept is None else [])]:
             path.unlink(missing_ok=True)
     write_atomically(out / "run.toml", to_toml(config))
-    text.tokenizer.save(out / "tokenizer.json")
+    if text.tokenizer is not None:
+        text.tokenizer.save(out / "tokenizer.json")
     return Begun(text, fingerprint, progression, start and start.params)
 
 

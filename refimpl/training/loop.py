@@ -1,6 +1,7 @@
 """The loop of every training run: draw batches, take steps, check the loss, evaluate, and keep what a resumed run needs.
 
-It works for NumPy and torch models alike. Losses are in bits per byte of text, whatever the tokens are.
+It works for NumPy and torch models alike. Losses are in bits per byte of text, whatever the tokens are,
+or in bits an answer where a run learns a task.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .bpe import Tokenizer, learn_tokenizer
+from .questions import Questions
 from .stopping import StoppedError
 from .text import batches_once, consecutive_batches, load_corpus, random_batch, split_by_book
 
@@ -35,6 +37,7 @@ class Text(NamedTuple):
     held_out: np.ndarray
     tokenizer: Tokenizer
     remarks: tuple[str, ...] = ()
+    unit = "byte"  # what losses are counted by
 
     @property
     def fingerprint(self):
@@ -96,13 +99,15 @@ class Progression:
 
 
 def load_text(config, tokenizer=None):
-    """Corpus, split and tokeniser of a `TrainConfig`, as `Text`.
+    """Corpus, split and tokeniser of a `TrainConfig`, as `Text`; its `Questions`, if it has a task.
 
     tokenizer: by default it is learnt, from the training part alone.
 
     Raises:
         ValueError, OSError: the corpus cannot be read, or a part of it is not longer than a window.
     """
+    if config.task is not None:
+        return Questions(config)
     corpus = load_corpus(config.corpus)
     training, held_out = (part.text for part in split_by_book(corpus, HELD_OUT))
     tokenizer = tokenizer or learn_tokenizer(training, config.vocab_size)
@@ -150,7 +155,7 @@ def scheduled_rate(step, config):
 
 def fit(
     config, step, loss, out, console=None, *, text=None, progress=None, keep=lambda _: None, stop=lambda: False,
-    explain=lambda: "a lower learning_rate may help",
+    explain=lambda: "a lower learning_rate may help", predict=None,
 ):  # fmt: skip
     """Train by `step` to the end of the run, with a progress bar.
 
@@ -162,11 +167,12 @@ def fit(
         out: folder of the run for log.jsonl: a line a step, some with the held-out loss. None writes nothing, for a
             process whose log another process writes.
         console: the rich console of the progress bar; standard output by default.
-        text: a `Text`, by default that of `load_text`.
+        text: a `Text` or `Questions`, by default that of `load_text`.
         progress: the `Progression` of a run to resume; it is updated in place.
         keep: called with the `Progression` after every evaluation and before the run stops, to keep model and optimiser.
         stop: called after every step; True stops the run there.
         explain: returns a hint for the message when a loss or gradient is not finite.
+        predict: inputs -> the likeliest token after each, for a task, whose lines of the held-out loss have accuracy too.
 
     Returns:
         The log, a list of dicts; None without `out`.
@@ -194,7 +200,7 @@ def fit(
             _demand_finite(line, explain)
             run.step, due = number, number % config.evaluate_every == 0 or number == config.steps
             if due:
-                line |= text.evaluate(loss, config)
+                line |= text.evaluate(loss, config) | (text.score(predict, config) if config.task and predict else {})
                 _demand_finite(line, explain)
                 if line["held_out"] < run.best:
                     run.best, run.best_step = line["held_out"], number
@@ -206,7 +212,7 @@ def fit(
                 run.log_bytes = log.tell()
                 keep(run)
             speed = (number - first) * inputs.size / (time.perf_counter() - started)
-            bar.update(task, advance=1, note=f"{value:.2f} bits/byte  {speed:,.0f} tokens/s")
+            bar.update(task, advance=1, note=f"{value:.2f} bits/{text.unit}  {speed:,.0f} tokens/s")
             if stopping and number < config.steps:
                 raise StoppedError(f"stopped after step {number} of {config.steps}")
     return None if out is None else read_log(out)
@@ -237,6 +243,13 @@ def _demand_finite(line, explain):
     for name, what in (("training", "loss"), ("gradient_norm", "norm of the gradient"), ("held_out", "held-out loss")):
         if not math.isfinite(line.get(name, 0.0)):
             raise FloatingPointError(f"the {what} is {line[name]} at step {line['step']}; {explain()}")
+
+
+def loss_in_words(line, config):
+    """The held-out loss, and of a task the accuracy, of a line of the log or of a result."""
+    if config.task is None:
+        return f"{line['held_out']:.2f} bits per byte on held-out text"
+    return f"{line['accuracy']:.1%} of held-out answers right, {line['held_out']:.2f} bits an answer"
 
 
 def evaluate(loss, text, config, max_windows=512):

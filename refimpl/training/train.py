@@ -21,6 +21,7 @@ from .folder import begin, locked
 from .loop import fit
 from .settings import check_fields
 from .stopping import stop_on_signals
+from .tasks import IGNORED, TASKS, check_sizes
 from .text import VOCAB_SIZE
 
 # No machine holds a larger one; NumPy's and torch's own errors for what 64 bits cannot count name no setting.
@@ -39,7 +40,14 @@ class TrainConfig:
         "--from-weights",
         "--from",
     ] = None
-    vocab_size: Annotated[int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text"] = VOCAB_SIZE
+    task: Annotated[str | None, f"what to learn instead of a text: {', '.join(TASKS)}; by default the corpus"] = None
+    pairs: Annotated[
+        tuple[int, ...],
+        "how much a task asks for: pairs of recall, tokens of the copying tasks; several are taken in turn; by default few",
+    ] = ()
+    vocab_size: Annotated[
+        int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text; of a task any number"
+    ] = VOCAB_SIZE
     dim: Annotated[int, "width of the model in channels"] = 128
     num_layers: Annotated[int, "number of layers"] = 2
     num_heads: Annotated[int, "heads of a layer"] = 4
@@ -93,7 +101,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at most {LARGEST}, got {getattr(self, name)}")
         if self.seed >= 2**63:  # torch's generators take no more
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
-        check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
+        self._check_task()
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -103,6 +111,21 @@ class TrainConfig:
         check_choice("rotation", self.rotation, (*LADDERS, "none"))
         check_choice("group_norm", self.group_norm, ("rms", "mean", "none"))
         _ = self.retnet  # raises for an impossible RetNet
+
+    def _check_task(self):
+        """Require sizes that the task can be asked at, or of a text a vocabulary that holds the bytes."""
+        if self.task is None:
+            check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
+            if self.pairs:
+                raise ValueError(f"pairs must be left out without a task, got {self.pairs}")
+            return
+        object.__setattr__(self, "pairs", self.pairs or TASKS[check_choice("task", self.task, TASKS)].small["pairs"])
+        for pairs in self.pairs:
+            sizes = {"length": self.window, "pairs": pairs, "vocab_size": self.vocab_size}
+            check_sizes(self.task, **sizes, names=("window", "pairs", "vocab_size"))
+        for name, usual in (("from_weights", None), ("once", False)):
+            if getattr(self, name) != usual:
+                raise ValueError(f"{name} must be left out with a task, got {getattr(self, name)!r}")
 
     @property
     def retnet(self):
@@ -117,7 +140,8 @@ class TrainConfig:
 def cross_entropy(logits, targets):
     """Mean of -log2 softmax(logits)[target], in bits a token, and its gradient with respect to the logits.
 
-    logits (B, T, vocab), targets (B, T) integers; returns a float and (B, T, vocab) in the logits' dtype.
+    logits (B, T, vocab), targets (B, T) integers, of which `refimpl.training.tasks.IGNORED` do not count; returns a float
+    and (B, T, vocab) in the logits' dtype.
 
     >>> cross_entropy(np.zeros((1, 1, 4)), np.array([[2]]))
     (2.0, array([[[ 0.36067376,  0.36067376, -1.08202128,  0.36067376]]]))
@@ -128,7 +152,9 @@ def cross_entropy(logits, targets):
     chosen = np.take_along_axis(logits, targets[..., None], axis=-1) - np.log(total)
     grad = exponentials / total
     np.put_along_axis(grad, targets[..., None], np.take_along_axis(grad, targets[..., None], axis=-1) - 1, axis=-1)
-    return -float(chosen.mean(dtype=np.float64)) / math.log(2), grad * (1.0 / (targets.size * math.log(2)))
+    if not (asked := targets != IGNORED).all():
+        chosen, grad = chosen[asked], grad * asked[..., None]
+    return -float(chosen.mean(dtype=np.float64)) / math.log(2), grad * (1.0 / (int(asked.sum()) * math.log(2)))
 
 
 class AdamW:
@@ -195,10 +221,22 @@ def train(
         def keep(progression):
             save_checkpoint(out, config, progression, run.fingerprint, tensors)
 
+        def predict(inputs):
+            return forward(params, inputs, config.retnet, retention=retention)[0].argmax(axis=-1)
+
         step, loss = trainer(params, config, retention, retention_backward, optimizer)
         with stop_on_signals() as request, np.errstate(over="ignore", invalid="ignore"):  # `fit` looks itself
             log = fit(
-                config, step, loss, out, console, text=run.text, progress=run.progression, stop=request, keep=keep
+                config,
+                step,
+                loss,
+                out,
+                console,
+                text=run.text,
+                progress=run.progression,
+                stop=request,
+                keep=keep,
+                predict=predict,
             )
         save_params(Path(out) / "weights.safetensors", params, config.retnet)
     return params, log

@@ -24,12 +24,12 @@ def test_config():
 def test_train_config():
     """A run of a few minutes on a CPU."""
     assert vars(train.TrainConfig()) == {
-        "corpus": "kjv", "from_weights": None, "vocab_size": 256, "dim": 128, "num_layers": 2, "num_heads": 4,
+        "corpus": "kjv", "task": None, "pairs": (), "once": False, "from_weights": None, "vocab_size": 256, "dim": 128, "num_layers": 2, "num_heads": 4,
         "key_dim": None, "value_dim": None, "ffn_dim": None, "gamma_schedule": "released", "rotation": "released",
         "gate": True, "group_norm": "rms", "group_norm_affine": False, "ffn": "swiglu", "scale_keys": True,
         "row_norm": False, "embedding_scale": 1.0, "norm_eps": 1e-6, "steps": 900, "batch_size": 16, "window": 64,
         "learning_rate": 5e-3, "warmup": 50, "weight_decay": 0.05, "clip": 1.0, "evaluate_every": 100,
-        "sample_bytes": 400, "prompt": "And the LORD said unto", "seed": 0, "once": False,
+        "sample_bytes": 400, "prompt": "And the LORD said unto", "seed": 0,
     }  # fmt: skip
 
 

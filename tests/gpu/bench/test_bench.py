@@ -74,12 +74,12 @@ def test_files_hold_what_was_measured_and_on_what(run):
 def test_every_row_is_there_with_a_median_between_its_extremes(run):
     results, _, _ = run
     names = {(row["name"], row["time"]) for row in results["training"]["rows"]}
-    kinds = "RetNet, C = 4", "RetNet, parallel", "Transformer", "Linear attention", "GRU"
+    kinds = "RetNet, C = 4", "RetNet, parallel", *(model.label for name, model in MODELS.items() if name != "retnet")
     assert names == {(name, t) for name in kinds for t in (8, 16)}
     rows = results["decoding"]["rows"]
     assert {(row["name"], row["context"], "most" if row["largest"] else row["batch"]) for row in rows} == {
         (name, context, batch)
-        for name in ("RetNet", "Transformer", "Transformer, grouped", "Linear attention", "GRU")
+        for name in ("Transformer, grouped", *(model.label for model in MODELS.values()))
         for context in (4, 8)
         for batch in (1, 2, "most")
     }
@@ -125,8 +125,10 @@ def test_states_and_caches_have_the_bytes_of_their_formulas(run):
             "transformer": 2 * (row["kv_heads"] or 0) * 8 * row["context"] * 2,  # k and v, two bytes
             "linear": 4 * 8 * 9 * 4,  # H width (width + 1), four bytes
             "gru": 32 * 2,  # d, two bytes
+            "retention": 4 * 8 * 16 * 4,
+            "gated": 4 * 8 * 16 * 4,
         }[row["model"]]
-        past = "float32" if row["model"] in ("retnet", "linear") else "bfloat16"
+        past = "bfloat16" if row["model"] in ("transformer", "gru") else "float32"
         assert row["past_bytes"] == a_layer * 2 * row["batch"]
         assert row["weight_bytes"] == 2 * row["parameters"]
         assert row["dtypes"] == {"parameters": "bfloat16", "past": past}
@@ -294,9 +296,9 @@ def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
     results = benchmark.run(CONFIG, ["decoding"], tmp_path, "cpu", deadline=Deadline(0), progress=lambda _: None)
     assert {row["status"] for row in results["decoding"]["rows"]} == {"left out"}
     lines = benchmark.left_out(results)
-    assert len(lines) == len(results["decoding"]["rows"]) == 30
+    assert len(lines) == len(results["decoding"]["rows"]) == 42
     assert lines[0] == "decoding: RetNet, batch 1, context 4: not reached"
-    assert lines[-1] == "decoding: GRU, batch as many as fit, context 8: not reached"
+    assert lines[-1] == "decoding: Gated retention, batch as many as fit, context 8: not reached"
     assert json.loads((tmp_path / "decoding.json").read_text())["rows"] == results["decoding"]["rows"]
 
 
@@ -311,7 +313,7 @@ def test_the_decoding_figure_shows_the_numbers_of_the_file(run):
         sizes = {line.get_label(): line.get_ydata().tolist() for line in below.lines}
         rows = [row for row in results["rows"] if ("largest" if row["largest"] else row["batch"]) == batch]
         assert rates.keys() == sizes.keys() == {row["name"] for row in rows}
-        assert len(below.lines) == len(sizes) == 5
+        assert len(below.lines) == len(sizes) == 7
         for name in rates:
             mine = [row for row in rows if row["name"] == name]
             assert rates[name] == [[row["context"], row["tokens_per_second"]] for row in mine]
@@ -376,7 +378,7 @@ def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run):
     assert below.get_ylabel() == "peak memory, GiB"
     assert {tuple(line.get_ydata()) for line in below.lines} == {(8,), (4, 8)}
     shown = {each.get_label(): list(each.lines[0].get_xdata()) for each in above.containers}
-    others = "Transformer", "Transformer, grouped", "Linear attention", "GRU"
+    others = "Transformer, grouped", *(model.label for name, model in MODELS.items() if name != "retnet")
     assert shown == {"RetNet": [8]} | {name: [4, 8] for name in others}
 
 

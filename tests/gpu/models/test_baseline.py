@@ -31,17 +31,28 @@ VARIANTS = {
     "one key head": {"kv_heads": 1},
     "linear attention": {"mixer": "linear"},
     "gru": {"mixer": "gru"},
+    "retention": {"mixer": "retention"},
+    "learnt decays": {"mixer": "retention", "decays": "learnt", "key_dim": 6, "value_dim": 5},
+    "gated retention": {"mixer": "gated", "key_dim": 6},
+    "hybrid": {"mixer": "retention", "attention_every": 2},
+    "gated hybrid": {"mixer": "gated", "attention_every": 2, "num_layers": 3},
 }
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, 17, (2, 21)))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("model", ["transformer", "linear", "gru"])
-def test_parameters_are_as_many_as_retnet_s(shape, model):
+@pytest.mark.parametrize(
+    "options",
+    [*({"mixer": name} for name in MODELS if name != "retnet"), {"mixer": "retention", "attention_every": 2}],
+    ids=str,
+)
+def test_parameters_are_as_many_as_retnet_s(shape, options):
     retnet = RetNetConfig(**{"num_layers": 2} | shape)
+    if retnet.num_layers == 1:  # none is left for attention
+        options = {"mixer": options["mixer"]}
     wanted = sum(array.size for array in flatten(init_params(retnet)).values())
     same = {name: getattr(retnet, name) for name in ("vocab_size", "dim", "num_layers", "num_heads")}
-    config = matched(BaselineConfig(mixer=model, **same), retnet)
+    config = matched(BaselineConfig(**same, **options), retnet)
     model = Baseline(config)
     have = sum(weight.numel() for weight in model.parameters())
     assert have == parameters(config)
@@ -161,11 +172,20 @@ def test_weights_are_seeded_and_come_back_from_their_file(name, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mixer": "lstm"}, "mixer must be one of 'transformer', 'linear', 'gru', got 'lstm'"),
+        ({"mixer": "lstm"}, "mixer must be one of 'transformer', 'linear', 'gru', 'retention', 'gated', got 'lstm'"),
         ({"dim": 36}, "dim must be a multiple of 2 num_heads = 8, got 36"),
         ({"kv_heads": 3}, "kv_heads must divide num_heads = 4, got 3"),
         ({"mixer": "linear", "dim": 34}, "dim must be a multiple of num_heads = 4, got 34"),
         ({"ffn_dim": 0}, "ffn_dim must be at least 1, got 0"),
+        ({"mixer": "retention", "attention_every": 1}, "attention_every must be at least 2, got 1"),
+        (
+            {"mixer": "gated", "attention_every": 4},
+            "attention_every must be left out of attention alone, and at most num_layers = 2, got 4",
+        ),
+        ({"attention_every": 2}, "attention_every must be left out of attention alone"),
+        ({"mixer": "retention", "attention_every": 2, "dim": 36}, "dim must be a multiple of 2 num_heads = 8, got 36"),
+        ({"mixer": "retention", "key_dim": 5}, "key_dim must be even"),
+        ({"decays": "random"}, "decays must be one of 'fixed', 'learnt', got 'random'"),
     ],
 )
 def test_impossible_shapes_are_refused(options, message):

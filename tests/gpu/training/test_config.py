@@ -54,7 +54,19 @@ WRONG = [
     ("clip", 0.0, ValueError, "clip must be above 0, got 0.0"),
     ("weight_decay", -1.0, ValueError, "weight_decay must be at least 0, got -1"),
     ("vocab_size", 255, ValueError, "vocab_size must be at least 256, got 255"),
-    ("model", "lstm", ValueError, "model must be one of 'retnet', 'transformer', 'linear', 'gru', got 'lstm'"),
+    (
+        "model",
+        "lstm",
+        ValueError,
+        "model must be one of 'retnet', 'transformer', 'linear', 'gru', 'retention', 'gated', got 'lstm'",
+    ),
+    (
+        "attention_every",
+        2,
+        ValueError,
+        "attention_every must be left out for model = 'retnet' (of which 'retention' is",
+    ),
+    ("decays", "learnt", ValueError, "decays must be 'fixed' unless model = 'retention' and retention is 'parallel'"),
     ("kv_heads", 2, ValueError, "kv_heads must not be given for model = 'retnet', got 2"),
     (
         "retention",
