@@ -44,8 +44,8 @@ COMMANDS = dict(pair for name, app in PROGRAMS.items() for pair in leaves(name, 
 
 def test_no_command_is_lost():
     words = {
-        "refimpl": "compare train generate bench conformance facts",
-        "gpu": "train sweep study generate bench report export",
+        "refimpl": "compare train generate bench conformance facts passages",
+        "gpu": "train sweep study scaling context generate bench report export",
         "exercises": "list check release grade",
     }
     assert set(COMMANDS) == set(PROGRAMS) | {f"{name} {word}" for name in words for word in words[name].split()}
