@@ -1,4 +1,4 @@
-"""Values and figures of the sections on evidence: scaling, and what a model gains from its past."""
+"""Values and figures of the sections on evidence: scaling, what a model gains from its past, and what it can recall."""
 
 import numpy as np
 from matplotlib import rc_context
@@ -129,4 +129,54 @@ def context_figure(results):
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid()
     left.legend([line for _, line in named], [name for name, _ in named], fontsize=8)
+    return figure
+
+
+SOLVED, FAILED = 0.99, 0.80  # accuracies from which on a task is called solved, and below which it is called failed
+
+
+def recall(folder):
+    """Accuracy of recall by the number of pairs; None if none was measured."""
+    return recall_values(read(folder, "recall.json")) if is_there(folder, "recall.json") else None
+
+
+def recall_values(study):
+    """The values of the section: accuracies of each variant and number of pairs, and who solves what others fail."""
+    pairs, rows = study["settings"]["pairs"], []
+    for row in study["rows"]:
+        shares = np.array([each for each in row["accuracy_by_pairs"] if each is not None])
+        if not len(shares):
+            continue
+        spread = shares.std(axis=0, ddof=1) if len(shares) > 1 else [None] * len(pairs)
+        cells = [{"pairs": n, "mean": float(m), "deviation": None if d is None else float(d)} for n, m, d in zip(pairs, shares.mean(axis=0), spread, strict=True)]  # fmt: skip
+        rows.append(row | {"cells": cells})
+    hardest = {row["variant"]: row["cells"][-1]["mean"] for row in rows}
+    return {
+        "study": study,
+        "pairs": pairs,
+        "rows": rows,
+        "solved": [name for name, share in hardest.items() if share >= SOLVED],
+        "failed": [(name, share) for name, share in hardest.items() if share < FAILED],
+        "figures": unique(name for row in rows for name in row["quoted"]),
+        "missing": [row["variant"] for row in study["rows"] if row["variant"] not in hardest],
+    }
+
+
+@on_a_page
+def recall_figure(study):
+    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined."""
+    values = recall_values(study)
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes, named = figure.subplots(), []
+    for number, row in enumerate(values["rows"]):
+        look = {"color": f"C{number % 10}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
+        shares = [each for each in row["accuracy_by_pairs"] if each is not None]
+        for each in shares:
+            axes.plot(values["pairs"], each, ".", color=look["color"], markersize=4)
+        named.append((row["variant"], *axes.plot(values["pairs"], np.mean(shares, axis=0), **look)))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(values["pairs"], [str(n) for n in values["pairs"]])
+    axes.set(xlabel="pairs to remember", ylabel="share of answers that are right", ylim=(0, 1.03))
+    axes.grid()
+    name_lines(axes, named, fontsize=8)
     return figure

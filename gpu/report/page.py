@@ -23,7 +23,7 @@ from ..bench.section import format_bytes
 from ..training.study import with_spread
 from . import figures
 from .costs import decoding, kernels, ladder, processes, training
-from .evidence import context, context_figure, scaling, scaling_figure
+from .evidence import context, context_figure, recall, recall_figure, scaling, scaling_figure
 from .figures import COLOURS
 from .paper import paper
 from .results import is_there, read
@@ -34,6 +34,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     scaling,
     context,
+    recall,
     comparison,
     ablations,
     learning_rates,
@@ -125,4 +126,4 @@ def curves(study):
     return figure
 
 
-FIGURES = {"scaling": scaling_figure, "context": context_figure, "compare": curves}
+FIGURES = {"scaling": scaling_figure, "context": context_figure, "recall": recall_figure, "compare": curves}

@@ -88,7 +88,7 @@ def measure(corpus: str, spots: int = 40, progress: Any = lambda rows: rows) -> 
     held_out = encode(split_by_book(load_corpus(corpus))[1].text)
     if len(held_out) != card["corpus_bytes"]["held_out"]:
         raise ValueError(f"corpus must be that of the card, got {len(held_out)} held-out bytes")
-    room = BEFORE + 4096 + AFTER
+    room = BEFORE + 2**15 + BETWEEN[-1] + AFTER  # the longest line is far shorter than that
     rows = []
     for start in progress(np.linspace(0, len(held_out) - room, spots).astype(int).tolist()):
         line, middle = cuts(held_out, start)

@@ -69,6 +69,7 @@ def test_every_marker_is_filled_and_every_value_is_used():
     for name, values in (
         ("scaling", evidence.scaling_values(made_up())),
         ("context", evidence.context_values(context_results())),
+        ("recall", evidence.recall_values(recall_results())),
     ):
         source = (page.TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
         markers = jinja2.meta.find_undeclared_variables(page.environment().parse(source)) - {"macros"}
@@ -101,3 +102,30 @@ def test_figures_show_every_run(tmp_path):
         "RetNet, trained at 1,024", "Transformer, trained at 1,024",
     ]  # fmt: skip
     figure.savefig(tmp_path / "context.png")
+
+
+def recall_results():
+    rows = [
+        {
+            "variant": "RetNet",
+            "accuracy_by_pairs": [[1.0, 0.5], [0.9, 0.6]],
+            "numbers_kept": 128,
+            "quoted": {"most": 0.61},
+        },
+        {"variant": "attention", "accuracy_by_pairs": [[1.0, 1.0], None], "numbers_kept": 4096, "quoted": {}},
+        {"variant": "linear", "accuracy_by_pairs": [None, None], "numbers_kept": None, "quoted": {}},
+    ]
+    settings = {"pairs": [4, 8]}
+    return {"rows": rows, "settings": settings, "seeds": [0, 1], "device": "a device", "versions": {"torch": "2"}, "command": "as typed"}  # fmt: skip
+
+
+def test_recall_says_who_solves_what_others_fail(tmp_path):
+    text = page.render("recall", evidence.recall_values(recall_results()))
+    assert "of 8 pairs, attention answers at least 99 % rightly; below 80 % is RetNet (55%)." in text
+    assert "| RetNet | 0.950 ± 0.071 | 0.550 ± 0.071 | 128 | 0.61 |" in text
+    assert "| attention | 1.000 | 1.000 | 4,096 |  |" in text
+    assert "every run failed: linear." in text
+    figure = evidence.recall_figure(recall_results())
+    means = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() in ("-", "--")]
+    np.testing.assert_allclose(means, [[0.95, 0.55], [1.0, 1.0]])
+    figure.savefig(tmp_path / "recall.png")
