@@ -1,4 +1,4 @@
-"""Lessons 9 and 13: the memory of a Transformer and that of RetNet, as a text is written."""
+"""The start page: the memory of a Transformer and that of RetNet, as a text is written."""
 
 from refimpl import RetNetConfig
 from refimpl.weights import load_pretrained

@@ -40,12 +40,11 @@ TIME, CHUNK = 48, 8
 
 
 def lesson_divisors():
-    """{form: function} as the folded cells of the lesson define them."""
+    """{form: function} as the folded cell of the lesson defines them."""
     (path,) = NOTEBOOKS.glob("08_*.ipynb")
     cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]}
     namespace = {"np": np, "row_sums": row_sums, "decay_mask": decay_mask, "retention_parallel": retention_parallel}
-    for cell in ("divisors", "chunkwise-divisor"):
-        exec(cells[cell], namespace)
+    exec(cells["divisors"], namespace)
     return {form: namespace[f"{form}_divisor"] for form in ("parallel", "recurrent", "chunkwise")}
 
 
