@@ -1,0 +1,147 @@
+"""The commands `python -m refimpl corpus`: fetch, build, show, pack and unpack."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..cli import path, program, say, with_options
+from .build import CorpusConfig
+from .build import build as build_corpus
+from .pack import pack as pack_corpus
+from .pack import unpack as unpack_parts
+from .shards import PARTS, damaged, load_shards, read_index
+from .sources import DOMAIN, SHIPPED, located, read_sources
+from .sources import fetch as fetch_packages
+from .sources import local as local_source
+
+List = Annotated[
+    Path | None, typer.Option(help="list of Debian packages as TOML, by default ours", show_default=False, parser=path)
+]
+Packages = Annotated[Path, typer.Option(help="folder of the packages, .deb files", parser=path)]
+Folder = Annotated[Path, typer.Argument(help="folder of the corpus", parser=path)]
+Processes = Annotated[int, typer.Option(min=1, help="processes, each on one core")]
+PACKAGES, CORPUS = Path("data/packages"), Path("data/corpus")
+
+
+def _report():
+    console = Console()
+    return lambda line: say(line, console)
+
+
+def fetch(*, sources: List = None, packages: Packages = PACKAGES):
+    """Fetch the packages of a list by apt-get download, and check their sums; goes on where it was stopped."""
+    found = fetch_packages(read_sources(sources or SHIPPED), packages, report=_report())
+    _report()(f"{len(found)} packages, {sum(Path(each.path).stat().st_size for each in found):,} bytes: {packages}")
+
+
+@with_options(CorpusConfig)
+def build(
+    *,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(help="folder or archive of text, in place of packages; may be given again", parser=path),
+    ] = None,
+    domain: Annotated[
+        list[Path] | None, typer.Option(help="the same, for text of a held-out domain", show_default=False, parser=path)
+    ] = None,
+    sources: List = None,
+    packages: Packages = PACKAGES,
+    out: Annotated[Path, typer.Option(help="folder of the corpus", parser=path)] = CORPUS,
+    processes: Processes = 2,
+    settings,
+):
+    """Clean the texts, remove duplicates, split by file, learn byte pairs, write shards; goes on where it was stopped."""
+    if folder or domain:
+        if sources:
+            raise ValueError("sources must not be given together with folder or domain")
+        chosen = [*map(local_source, folder or []), *(local_source(each, DOMAIN) for each in domain or [])]
+    else:
+        chosen = located(read_sources(sources or SHIPPED), packages)
+    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
+    names = [
+        word
+        for each in chosen
+        if not each.sha256
+        for word in (f"--{'domain' if each.part == DOMAIN else 'folder'}", each.name)
+    ]
+    command = shlex.join(["python", "-m", "refimpl", "corpus", "build", *names, *options])
+    build_corpus(chosen, out, CorpusConfig(**settings), processes=processes, command=command, report=_report())
+    show(out)
+
+
+def show(
+    folder: Folder = CORPUS,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="read every shard and compare its checksum")] = False,
+    passages: Annotated[int, typer.Option(min=0, help="passages to print from each part")] = 0,
+):
+    """What a corpus holds, and where it comes from."""
+    index, console = read_index(folder), Console()
+    table = Table("source", "version", "licence", "texts", "duplicates", *(f"{part} MB" for part in PARTS))
+    for each in index["sources"]:
+        kept = (f"{each['kept_bytes'][part] / 1e6:.1f}" for part in PARTS)
+        table.add_row(
+            each["name"],
+            each["version"],
+            each["licence"],
+            f"{each['files']:,}",
+            f"{sum(each['duplicates'].values()):,}",
+            *kept,
+        )
+    console.print(table, markup=False)
+    for name, part in index["parts"].items():
+        rate = f"{part['bytes'] / part['tokens']:.2f} bytes a token" if part["tokens"] else "none"
+        console.print(
+            f"{name}: {part['tokens']:,} tokens, {part['bytes']:,} bytes, {len(part['shards'])} shards, {rate}",
+            highlight=False,
+        )
+    if check:
+        if bad := [shard["file"] for shard in damaged(folder, index)]:
+            raise ValueError(f"folder: of {str(folder)!r} are damaged or missing: {', '.join(bad)}")
+        say("every shard has its checksum", console)
+    if passages:
+        shards = load_shards(folder)
+        for name in PARTS:
+            tokens = getattr(shards, name)
+            for i in range(passages if tokens is not None else 0):
+                start = len(tokens) * (2 * i + 1) // (2 * passages)
+                say(
+                    f"--- {name}, from token {start:,}\n{shards.tokenizer.decode(tokens[start : start + 256])}", console
+                )
+
+
+def pack(
+    folder: Folder = CORPUS,
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the parts", parser=path)] = Path("data/packed"),
+    part_mib: Annotated[int, typer.Option(min=1, help="size of a part at most, in MiB")] = 60,
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="pack the first shards with so many training tokens; by default all", show_default=False),
+    ] = None,
+    processes: Processes = 2,
+):
+    """Compress the shards into parts, each a folder below a size, for a machine without network."""
+    parts = pack_corpus(folder, out, part_mib=part_mib, tokens=tokens, processes=processes, report=_report())
+    size = sum(file.stat().st_size for part in parts for file in part.iterdir())
+    _report()(f"{len(parts)} parts, {size:,} bytes: {out}")
+
+
+def unpack(
+    parts: Annotated[list[Path], typer.Argument(help="folders of parts, or a folder of them", parser=path)],
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the corpus", parser=path)] = CORPUS,
+    processes: Processes = 2,
+):
+    """Unpack parts, all at once or one after another; says which shards are still missing."""
+    missing = unpack_parts(parts, out, processes=processes, report=_report())
+    _report()(
+        f"{out}: " + (f"{len(missing)} shards are still missing, the first is {missing[0]}" if missing else "complete")
+    )
+
+
+corpus = program("Build a large corpus of token shards, and carry it.", (fetch, build, show, pack, unpack))
