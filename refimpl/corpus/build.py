@@ -72,8 +72,10 @@ def build(sources, out, config=None, *, processes=2, command="", report=lambda l
             report(f"{out} holds the finished corpus")
             return read_index(out)
         work = out / "work"
-        read = list(run(partial(read_source, work=work, min_bytes=config.min_bytes), sources))
-        for source, counts in zip(sources, read, strict=True):
+        read = []
+        for counts in run(partial(read_source, work=work, min_bytes=config.min_bytes), sources):
+            source = sources[len(read)]
+            read.append(counts)
             report(
                 f"{source.name}: {counts['files']:,} texts of {counts['bytes']:,} bytes; dropped {counts['dropped']}"
             )

@@ -16,7 +16,7 @@ HEAD = 1500  # characters at whose place a file says that it was generated
 DIGITS = 0.2  # share of digits from which a file is a table of numbers
 REPETITIVE = 0.11  # bytes after compression, as a share, below which a file repeats itself
 LEAST_TO_COMPRESS = 4096
-# Elements without text of the page's own; of the others, blocks stand on lines of their own.
+# Elements without text of the page's own. Of the others, blocks stand apart, and some stand on a line or in a cell of one.
 SILENT = frozenset([
     "script", "style", "head", "nav", "noscript", "svg", "math", "footer", "form", "button", "select",
     "template",
@@ -26,16 +26,21 @@ VOID = frozenset([
     "wbr",
 ])  # fmt: skip
 BLOCKS = frozenset([
-    "address", "article", "aside", "blockquote", "body", "caption", "dd", "details", "div", "dl", "dt",
-    "fieldset", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol",
-    "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+    "address", "article", "aside", "blockquote", "body", "dl", "details", "fieldset", "figcaption", "figure",
+    "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "ol", "p", "pre", "section", "summary", "table",
+    "ul",
 ])  # fmt: skip
+LINES = frozenset(["br", "caption", "dd", "div", "dt", "li", "tbody", "tfoot", "thead", "tr"])
+CELLS = frozenset(["td", "th"])
 SILENT_ROLES = frozenset(["navigation", "banner", "search", "contentinfo"])
+SILENT_LINKS = frozenset(
+    ["headerlink", "copiable-link", "anchor", "pilcrow"]
+)  # classes of <a>, others of other elements
 SILENT_CLASSES = frozenset([
-    "headerlink", "copiable-link", "navheader", "navfooter", "navbar", "navigation", "nav", "nav-panel",
+    "navheader", "navfooter", "navbar", "navigation", "nav", "nav-panel",
     "header", "sidebar", "sphinxsidebar", "breadcrumb", "breadcrumbs", "related", "footer", "docnav",
     "spirit-nav", "copyright-footer", "prev-next-area", "prev-next-bottom", "onthispage", "nav-chapters",
-    "nav-wrapper",
+    "nav-wrapper", "nosearch",
 ])  # fmt: skip
 
 
@@ -91,53 +96,56 @@ def html_to_text(html):
 
 
 class _Page(HTMLParser):
-    """Collects the text. silent: open elements from the outermost silent one on, which ends with its own end tag."""
+    """Collects the text.
+
+    silent: the open elements from the outermost silent one on, which ends with its own end tag. pre: how many <pre> are
+    open. lines: ends of lines that are due before the next text.
+    """
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
-        self.parts, self.silent, self.pre = [], [], 0
+        self.parts, self.silent, self.pre, self.lines = [], [], 0, 0
 
     def handle_starttag(self, tag, attrs):
         if tag in VOID:
-            if not self.silent:
-                self.parts.append({"br": "\n", "hr": "\n\n"}.get(tag, ""))
-            return
-        if self.silent or tag in SILENT or _silent(dict(attrs)):
+            self._break(tag)
+        elif self.silent or tag in SILENT or _silent(tag, dict(attrs)):
             self.silent.append(tag)
-            return
-        self.pre += tag == "pre"
-        self._break(tag)
+        else:
+            self.pre += tag == "pre"
+            self._break(tag)
 
     def handle_endtag(self, tag):
-        if self.silent:
-            if tag in self.silent:  # what was left open within it, as <p> and <li> may be, ends too
-                del self.silent[len(self.silent) - 1 - self.silent[::-1].index(tag) :]
-            return
-        self.pre = max(0, self.pre - (tag == "pre"))
-        self._break(tag)
+        if not self.silent:
+            self.pre = max(0, self.pre - (tag == "pre"))
+            self._break(tag)
+        elif tag in self.silent:  # what was left open within it, as <p> and <li> may be, ends too
+            del self.silent[len(self.silent) - 1 - self.silent[::-1].index(tag) :]
 
     def handle_data(self, data):
-        if not self.silent:
-            self.parts.append(data if self.pre else self._flowing(data))
-
-    def _flowing(self, data):
-        text = re.sub(r"\s+", " ", data)
-        starts_line = not self.parts or self.parts[-1].endswith(("\n", " "))
-        return text.lstrip() if starts_line else text
+        if self.silent:
+            return
+        if not self.pre:
+            data = re.sub(r"\s+", " ", data)
+            if self.lines or not self.parts or self.parts[-1].endswith((" ", "\n")):
+                data = data.lstrip()
+        if data:
+            self.parts += ["\n" * self.lines, data]
+            self.lines = 0
 
     def _break(self, tag):
-        if tag in BLOCKS and not (self.pre and tag != "pre"):
-            small = tag in ("tr", "li", "dt", "dd", "caption", "ul", "ol", "dl", "tbody", "thead", "div")
-            self._cell() if tag in ("td", "th") else self.parts.append("\n" if small else "\n\n")
+        if self.silent or (self.pre and tag != "pre"):
+            self.parts += ["\n"] if tag == "br" and not self.silent else []
+        elif tag in CELLS:
+            self.parts += [" "] if self.parts and not self.lines and not self.parts[-1].endswith((" ", "\n")) else []
+        elif tag in LINES or tag in BLOCKS:
+            self.lines = max(self.lines, 1 if tag in LINES else 2)
 
-    def _cell(self):
-        if self.parts and not self.parts[-1].endswith(("\n", " ")):
-            self.parts.append(" ")
 
-
-def _silent(attributes):
+def _silent(tag, attributes):
+    classes = (attributes.get("class") or "").split()
     return (
         attributes.get("role") in SILENT_ROLES
-        or not SILENT_CLASSES.isdisjoint((attributes.get("class") or "").split())
         or "hidden" in attributes
+        or not (SILENT_LINKS if tag == "a" else SILENT_CLASSES).isdisjoint(classes)
     )

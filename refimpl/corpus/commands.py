@@ -43,10 +43,13 @@ def build(
     *,
     folder: Annotated[
         list[Path] | None,
-        typer.Option(help="folder or archive of text, in place of packages; may be given again", parser=path),
+        typer.Option(help="folder or archive of text; may be given again; by default the packages", parser=path),
     ] = None,
     domain: Annotated[
-        list[Path] | None, typer.Option(help="the same, for text of a held-out domain", show_default=False, parser=path)
+        list[Path] | None,
+        typer.Option(
+            help="the same, of another domain, all held out; by default none", show_default=False, parser=path
+        ),
     ] = None,
     sources: List = None,
     packages: Packages = PACKAGES,

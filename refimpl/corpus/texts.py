@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -50,8 +51,8 @@ def read_source(source, work, min_bytes):
     if not done.exists():
         work.mkdir(parents=True, exist_ok=True)
         found, dropped, start = [], Counter(), 0
-        temporary = work / f".{source.name}.txt"
-        with open(temporary, "wb") as file:
+        # Of a name of its own: processes of a build that was killed may still write theirs.
+        with tempfile.NamedTemporaryFile(dir=work, prefix=f".{source.name}.", delete=False) as file:
             for path, data in files(source.path, source.wants):
                 text, reason = clean(path, data, min_bytes, source.encoding)
                 if text is None:
@@ -62,7 +63,7 @@ def read_source(source, work, min_bytes):
                 start += file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, work / f"{source.name}.txt")
+        os.replace(file.name, work / f"{source.name}.txt")
         summary = {"files": len(found), "bytes": start, "dropped": dict(sorted(dropped.items()))}
         write_atomically(done, json.dumps({"summary": summary, "documents": found}))
     return json.loads(done.read_text(encoding="utf-8"))["summary"]
