@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ..cli import path, program, say, with_options
 from .build import CorpusConfig
 from .build import build as build_corpus
+from .describe import lines_of_parts, passages_of, table_of_sources
 from .pack import pack as pack_corpus
 from .pack import unpack as unpack_parts
-from .shards import PARTS, damaged, load_shards, read_index
+from .shards import damaged, load_shards, read_index
 from .sources import DOMAIN, SHIPPED, located, read_sources
 from .sources import fetch as fetch_packages
 from .sources import local as local_source
@@ -64,15 +64,14 @@ def build(
         chosen = [*map(local_source, folder or []), *(local_source(each, DOMAIN) for each in domain or [])]
     else:
         chosen = located(read_sources(sources or SHIPPED), packages)
-    options = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", f"{value}")]
-    names = [
-        word
-        for each in chosen
-        if not each.sha256
-        for word in (f"--{'domain' if each.part == DOMAIN else 'folder'}", each.name)
-    ]
-    command = shlex.join(["python", "-m", "refimpl", "corpus", "build", *names, *options])
-    build_corpus(chosen, out, CorpusConfig(**settings), processes=processes, command=command, report=_report())
+    words = ["python", "-m", "refimpl", "corpus", "build", *(["--sources", sources.name] if sources else [])]
+    for each in chosen if folder or domain else ():
+        words += ["--domain" if each.part == DOMAIN else "--folder", each.name]
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", f"{value}"]
+    build_corpus(
+        chosen, out, CorpusConfig(**settings), processes=processes, command=shlex.join(words), report=_report()
+    )
     show(out)
 
 
@@ -84,37 +83,15 @@ def show(
 ):
     """What a corpus holds, and where it comes from."""
     index, console = read_index(folder), Console()
-    table = Table("source", "version", "licence", "texts", "duplicates", *(f"{part} MB" for part in PARTS))
-    for each in index["sources"]:
-        kept = (f"{each['kept_bytes'][part] / 1e6:.1f}" for part in PARTS)
-        table.add_row(
-            each["name"],
-            each["version"],
-            each["licence"],
-            f"{each['files']:,}",
-            f"{sum(each['duplicates'].values()):,}",
-            *kept,
-        )
-    console.print(table, markup=False)
-    for name, part in index["parts"].items():
-        rate = f"{part['bytes'] / part['tokens']:.2f} bytes a token" if part["tokens"] else "none"
-        console.print(
-            f"{name}: {part['tokens']:,} tokens, {part['bytes']:,} bytes, {len(part['shards'])} shards, {rate}",
-            highlight=False,
-        )
+    console.print(table_of_sources(index))
+    for line in lines_of_parts(index):
+        say(line, console)
     if check:
         if bad := [shard["file"] for shard in damaged(folder, index)]:
             raise ValueError(f"folder: of {str(folder)!r} are damaged or missing: {', '.join(bad)}")
         say("every shard has its checksum", console)
-    if passages:
-        shards = load_shards(folder)
-        for name in PARTS:
-            tokens = getattr(shards, name)
-            for i in range(passages if tokens is not None else 0):
-                start = len(tokens) * (2 * i + 1) // (2 * passages)
-                say(
-                    f"--- {name}, from token {start:,}\n{shards.tokenizer.decode(tokens[start : start + 256])}", console
-                )
+    for passage in passages_of(load_shards(folder), passages) if passages else ():
+        say(passage, console)
 
 
 def pack(
