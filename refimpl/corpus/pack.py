@@ -17,8 +17,6 @@ from .shards import INDEX, PARTS, TOKENIZER, damaged, read_index, shards_of
 from .texts import workers
 
 MIB = 2**20
-# Two bytes a token: the position within a token is what predicts a byte, not the three bits that a text's bytes share.
-FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 1, "pb": 1}]
 
 
 def pack(folder, out, *, part_mib=60, tokens=None, processes=2, report=lambda line: None):
@@ -118,7 +116,7 @@ def _compressed(shard, folder, out):
         data = (folder / shard["file"]).read_bytes()
         if hashlib.sha256(data).hexdigest() != shard["sha256"]:
             raise ValueError(f"corpus: the shard {str(folder / shard['file'])!r} is damaged: it has another checksum")
-        write_atomically(path, lzma.compress(data, filters=FILTERS))
+        write_atomically(path, lzma.compress(data))
     return path
 
 
