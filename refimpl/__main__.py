@@ -6,6 +6,7 @@ from .bench.commands import bench
 from .cli import Version, run
 from .compare import compare
 from .conformance.commands import conformance
+from .corpus.commands import corpus
 from .generate import generate
 from .training.commands import facts, passages, train
 
@@ -21,6 +22,8 @@ def default(context: typer.Context, version: Version = False):
 
 for command in (compare, train, generate, bench, conformance, facts, passages):
     app.command()(command)
+
+app.add_typer(corpus, name="corpus")
 
 if __name__ == "__main__":
     run(app, "python -m refimpl")

@@ -52,6 +52,11 @@ class Tokenizer:
         return VOCAB_SIZE + len(self.merges)
 
     @cached_property
+    def ranks(self):
+        """The token that each pair is merged into."""
+        return {pair: VOCAB_SIZE + i for i, pair in enumerate(self.merges)}
+
+    @cached_property
     def pieces(self):
         """The bytes of each token."""
         pieces = [bytes([byte]) for byte in range(VOCAB_SIZE)]
@@ -64,16 +69,18 @@ class Tokenizer:
         """The number of bytes of each token, (vocab_size,) int64, to convert bits a token into bits a byte."""
         return np.array([len(piece) for piece in self.pieces])
 
-    def encode(self, text):
-        """The tokens of a text, (N,) uint8 without merges, else uint16 or uint32; TypeError if text is no str."""
+    def encode(self, text, known=None):
+        """The tokens of a text, (N,) uint8 without merges, else uint16 or uint32; TypeError if text is no str.
+
+        known: a dict of the tokens of words, which this fills; handed to the next call, it saves that call their merging.
+        """
         tokens = encode(text)
         if not self.merges:
             return tokens
-        known, ranks = {}, {pair: VOCAB_SIZE + i for i, pair in enumerate(self.merges)}
-        tokens = []
+        known, tokens = {} if known is None else known, []
         for word in WORDS.findall(text):
             if word not in known:
-                known[word] = _merged(list(word.encode("utf-8")), ranks)
+                known[word] = _merged(list(word.encode("utf-8")), self.ranks)
             tokens += known[word]
         return np.array(tokens, dtype=np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 

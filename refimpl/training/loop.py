@@ -19,6 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..checks import check_choice
+from ..corpus.shards import Joined, is_shards, load_shards
 from .bpe import Tokenizer, learn_tokenizer
 from .questions import Questions
 from .stopping import StoppedError
@@ -30,18 +32,27 @@ HELD_OUT = 0.1  # share of the characters, about
 class Text(NamedTuple):
     """What a run learns from: tokens (N,) of the training part and of the held-out part, and their tokeniser.
 
-    remarks: what a reader should know of the text, a line each.
+    remarks: what a reader should know of the text, a line each. domain: held-out tokens (N,) of another domain, or None.
+    digest: of a text that is too large to read for its fingerprint.
     """
 
-    training: np.ndarray
+    training: np.ndarray | Joined
     held_out: np.ndarray
     tokenizer: Tokenizer
     remarks: tuple[str, ...] = ()
-    unit = "byte"  # what losses are counted by
+    domain: np.ndarray | None = None
+    digest: str = ""
+
+    @property
+    def unit(self):
+        """What losses are counted by."""
+        return "byte"
 
     @property
     def fingerprint(self):
         """A digest of both parts, by which a resumed run knows its text."""
+        if self.digest:
+            return self.digest
         digest = hashlib.sha256(self.training)
         digest.update(self.held_out)
         return digest.hexdigest()
@@ -101,27 +112,49 @@ class Progression:
 def load_text(config, tokenizer=None):
     """Corpus, split and tokeniser of a `TrainConfig`, as `Text`; its `Questions`, if it has a task.
 
+    A folder of token shards (`refimpl.corpus`) brings its own split and tokeniser, and stays on disk.
+
     tokenizer: by default it is learnt, from the training part alone.
 
     Raises:
-        ValueError, OSError: the corpus cannot be read, or a part of it is not longer than a window.
+        ValueError, OSError: the corpus cannot be read, a part of it is not longer than a window, or its tokens are not those
+            of config.vocab_size and tokenizer.
     """
     if config.task is not None:
         return Questions(config)
-    corpus = load_corpus(config.corpus)
-    training, held_out = (part.text for part in split_by_book(corpus, HELD_OUT))
-    tokenizer = tokenizer or learn_tokenizer(training, config.vocab_size)
-    unit = "bytes" if not tokenizer.merges else "tokens"
-    remarks = *corpus.remarks, *_remark_on_split(len(training), len(held_out))
-    text = Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer, remarks)
+    text = _text_of_shards(config, tokenizer) if is_shards(config.corpus) else _learnt_text(config, tokenizer)
     check_once(len(text.training), config)
     for part, tokens in (("training", text.training), ("held-out", text.held_out)):
         if len(tokens) <= config.window:
+            unit = "bytes" if not text.tokenizer.merges else "tokens"
             raise ValueError(
                 f"corpus must have a {part} part of more than window = {config.window} {unit}, got {len(tokens)}; "
                 "give a longer text"
             )
     return text
+
+
+def _text_of_shards(config, tokenizer):
+    shards = load_shards(config.corpus)
+    if shards.tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"vocab_size must be {shards.tokenizer.vocab_size}, as the token shards in {config.corpus!r} have, "
+            f"got {config.vocab_size}"
+        )
+    if tokenizer is not None and tokenizer != shards.tokenizer:
+        raise ValueError(
+            f"corpus: the token shards in {config.corpus!r} have another tokeniser than the weights; give its text, or shards "
+            "of that tokeniser"
+        )
+    return Text(shards.training, shards.held_out, shards.tokenizer, domain=shards.domain, digest=shards.digest)
+
+
+def _learnt_text(config, tokenizer):
+    corpus = load_corpus(config.corpus)
+    training, held_out = (part.text for part in split_by_book(corpus, HELD_OUT))
+    tokenizer = tokenizer or learn_tokenizer(training, config.vocab_size)
+    remarks = *corpus.remarks, *_remark_on_split(len(training), len(held_out))
+    return Text(tokenizer.encode(training), tokenizer.encode(held_out), tokenizer, remarks)
 
 
 def check_once(tokens, config):
@@ -252,10 +285,16 @@ def loss_in_words(line, config):
     return f"{line['accuracy']:.1%} of held-out answers right, {line['held_out']:.2f} bits an answer"
 
 
-def evaluate(loss, text, config, max_windows=512):
-    """Bits per byte of `loss` over windows spread evenly through the held-out part."""
+def evaluate(loss, text, config, max_windows=512, part="held_out"):
+    """Bits per byte of `loss` over windows spread evenly through a part of the text: held_out or domain.
+
+    ValueError if the text has no such part, or it is not longer than a window.
+    """
+    tokens = getattr(text, check_choice("part", part, ("held_out", "domain")))
+    if tokens is None:
+        raise ValueError(f"part: the text has no {part} part; a folder of token shards may have one")
     bits = size = 0
-    for inputs, targets in consecutive_batches(text.held_out, config.batch_size, config.window, max_windows):
+    for inputs, targets in consecutive_batches(tokens, config.batch_size, config.window, max_windows):
         bits += loss(inputs, targets) * targets.size
         size += text.tokenizer.lengths[targets].sum()
     return float(bits / size)

@@ -16,6 +16,7 @@ from ..checks import check_integer
 from .unicode import decode_text, no_text
 
 VOCAB_SIZE = 256  # every byte is a token
+SHARDS = "token_shards.json"  # in a folder of refimpl.corpus, which holds tokens and no text
 SHOWN = 5  # skipped files that a remark names
 
 
@@ -79,6 +80,8 @@ def load_corpus(source="kjv", pattern="*"):
         return Corpus(path.name, {path.name: decode_text(_read(path), _named(path))})
     if not path.is_dir():
         raise ValueError(f"corpus: {str(path)!r} is neither a file nor a folder")
+    if (path / SHARDS).exists():
+        raise ValueError(f"corpus: the folder {str(path)!r} holds token shards and no text; a run takes it alone")
     skipped = [f"corpus: the folder {error.filename!r} cannot be read ({error.strerror})" for error in _unread(path)]
     names = [p.relative_to(path) for p in sorted(path.rglob(pattern)) if p.is_file()]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
@@ -169,19 +172,31 @@ def split_by_book(corpus, held_out=0.1, seed=0):
         raise ValueError(f"corpus must hold at least one document, {corpus.name!r} holds none")
     if len(corpus.documents) == 1:
         return _split_one_document(corpus, held_out)
-    titles = list(corpus.documents)
-    room = held_out * sum(map(len, corpus.documents.values()))
-    chosen = set()
-    for i in np.random.default_rng(seed).permutation(len(titles)):
-        if len(corpus.documents[titles[i]]) <= room:
-            chosen.add(titles[i])
-            room -= len(corpus.documents[titles[i]])
-    chosen = chosen or {min(titles, key=lambda title: len(corpus.documents[title]))}
-    parts = {title: title in chosen for title in titles}
+    lengths = [len(text) for text in corpus.documents.values()]
+    chosen = draw_held_out(lengths, held_out * sum(lengths), seed)
     return tuple(
-        Corpus(f"{corpus.name}-{name}", {t: corpus.documents[t] for t in titles if parts[t] is held})
+        Corpus(
+            f"{corpus.name}-{name}",
+            {title: text for i, (title, text) in enumerate(corpus.documents.items()) if (i in chosen) is held},
+        )
         for name, held in (("train", False), ("held-out", True))
     )
+
+
+def draw_held_out(lengths, room, seed=0):
+    """The set of documents, as indices, that are held out: drawn in a seeded order as long as they fit into `room`.
+
+    lengths: of each document. At least one is held out, the shortest if none fits.
+
+    >>> draw_held_out([5, 4, 3], 3)
+    {2}
+    """
+    chosen = set()
+    for i in np.random.default_rng(seed).permutation(len(lengths)).tolist():
+        if lengths[i] <= room:
+            chosen.add(i)
+            room -= lengths[i]
+    return chosen or {min(range(len(lengths)), key=lengths.__getitem__)}
 
 
 def _split_one_document(corpus, held_out):
@@ -276,7 +291,7 @@ def consecutive_batches(tokens, batch_size, time, max_windows=None):
 
 def _window_starts(tokens, time):
     check_integer("time", time, minimum=1)
-    tokens = np.asarray(tokens)
+    tokens = tokens if hasattr(tokens, "dtype") else np.asarray(tokens)  # tokens of shards stay on disk
     if not np.issubdtype(tokens.dtype, np.integer):
         raise TypeError(f"tokens must be integers, got {tokens.dtype}")
     if len(tokens) < time + 1:

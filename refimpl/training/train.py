@@ -33,7 +33,9 @@ SIZES = ("vocab_size", "dim", "num_layers", "num_heads", "batch_size", "window",
 class TrainConfig:
     """The settings of a run, each with its meaning; a ValueError or TypeError names an impossible one."""
 
-    corpus: Annotated[str, "text to train on: kjv (the King James Bible), a text file or a folder"] = "kjv"
+    corpus: Annotated[
+        str, "text to train on: kjv (the King James Bible), a text file, a folder of texts or one of token shards"
+    ] = "kjv"
     from_weights: Annotated[
         str | None,
         "file or folder of a RetNet to start from, of a run or as found on a hub; its shape is theirs; by default random weights",
