@@ -20,7 +20,8 @@ from ..checks import check_integer
 from ..files import write_atomically
 from .text import VOCAB_SIZE, decode, encode
 
-WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # a word with the space before it, punctuation, or one white space
+# A word with the space before it, punctuation, white space but for the last before a word, or that last one.
+WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s+(?!\S)|\s")
 # What tokenisers of other forms are saved as.
 OTHERS = (
     "vocab.*", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "dict.txt", "*.model",

@@ -69,10 +69,16 @@ def costs(params: Params, config: RetNetConfig, text: np.ndarray, cut: int, end:
     return {name: round(loss(state), 5) for name, state in states.items()}
 
 
-def cuts(text: np.ndarray, start: int) -> tuple[int, int]:
-    """The end of a line after `start` + BEFORE, and the middle of the line that follows."""
-    line = start + BEFORE + int(np.argmax(text[start + BEFORE :] == LINE)) + 1
-    return line, line + max(1, int(np.argmax(text[line:] == LINE)) // 2)
+def cuts(text: np.ndarray, spots: int) -> list[tuple[int, int]]:
+    """For spots that lie evenly over a text, the end of the next line and the middle of the line after it; each once."""
+    ends = np.flatnonzero(text == LINE) + 1
+    middles = (ends[:-1] + ends[1:]) // 2
+    fits = (ends[:-1] >= BEFORE) & (middles + BETWEEN[-1] + AFTER <= len(text)) & (middles > ends[:-1])
+    ends, middles = ends[:-1][fits], middles[fits]
+    if len(ends) < spots:
+        raise ValueError(f"spots must be at most {len(ends)}, the lines of the held-out text, got {spots}")
+    places = np.unique(np.searchsorted(ends, np.linspace(ends[0], ends[-1], spots).astype(int)))
+    return [(int(ends[i]), int(middles[i])) for i in places]
 
 
 def measure(corpus: str, spots: int = 40, progress: Any = lambda rows: rows) -> dict[str, Any]:
@@ -88,11 +94,9 @@ def measure(corpus: str, spots: int = 40, progress: Any = lambda rows: rows) -> 
     held_out = encode(split_by_book(load_corpus(corpus))[1].text)
     if len(held_out) != card["corpus_bytes"]["held_out"]:
         raise ValueError(f"corpus must be that of the card, got {len(held_out)} held-out bytes")
-    room = BEFORE + 2**15 + BETWEEN[-1] + AFTER  # the longest line is far shorter than that
-    rows = []
-    for start in progress(np.linspace(0, len(held_out) - room, spots).astype(int).tolist()):
-        line, middle = cuts(held_out, start)
-        rows.append({"start": start})
+    rows: list[dict[str, Any]] = []
+    for line, middle in progress(cuts(held_out, spots)):
+        rows.append({"start": line})
         for name, cut in (("line", line), ("within", middle)):
             rows[-1][name] = [costs(params, config, held_out, cut, cut + length) for length in BETWEEN]
     return {

@@ -38,5 +38,9 @@ def test_costs_are_those_of_the_states():
 
 
 def test_cuts_lie_at_a_line_and_in_the_middle_of_the_next():
-    assert passages.cuts(TOKENS, 10) == (531, 531 + 34)
-    assert TOKENS[530] == passages.LINE
+    text = np.zeros(2000, dtype=np.uint8)
+    text[[100, 530, 600, 900, 1990]] = passages.LINE  # 100 has too little before it, 1990 nothing after it
+    assert passages.cuts(text, 3) == [(531, 566), (901, 1446)]  # the first after each place, once
+    assert passages.cuts(text, 2) == [(531, 566), (901, 1446)]
+    with pytest.raises(ValueError, match="spots must be at most 3, the lines of the held-out text, got 4"):
+        passages.cuts(text, 4)
