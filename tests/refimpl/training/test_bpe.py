@@ -131,7 +131,7 @@ def test_a_model_over_pairs_learns(tmp_path):
 
 def test_runs_of_white_space_become_tokens_and_old_tokenisers_stay_as_they_were():
     text = "if a:\n        b = 1\n        c = 2\n\n\tx  y\n" * 3
-    tokenizer = learn_tokenizer(text, 275)
+    tokenizer = learn_tokenizer(text, 268)
     assert any(piece.isspace() and len(piece) > 4 for piece in tokenizer.pieces)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     old = Tokenizer(((32, 98), (105, 102)))  # " b" and "if": no pair of white space
