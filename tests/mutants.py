@@ -151,7 +151,7 @@ MUTANTS = (
         "angle = xp.astype(positions, xp.float32)[..., None] * xp.astype(theta, xp.float32)",
     ),
     _mutant("released frequencies are the rotary ones", "rotation.py", 'if ladder == "released":', "if False:"),
-    _mutant("heads start at 1 - 2^-4", "decay.py", "-5.0 - xp.arange(num_heads", "-4.0 - xp.arange(num_heads"),
+    _mutant("heads start at 1 - 2^-4", "decay.py", "-5.0 - STEPS", "-4.0 - STEPS"),
     _mutant("log decays are logs of rounded decays", "decay.py", "xp.log1p(-forgotten)", "xp.astype(xp.log(xp.astype(1.0 - forgotten, xp.float32)), xp.float64)", only="paper facts"),
     _mutant("values are as wide as keys", "config.py", '("value_dim", 2 * self.key_dim)', '("value_dim", self.key_dim)', only="paper facts"),
     # the layer and the model

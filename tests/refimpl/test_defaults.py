@@ -78,7 +78,7 @@ DEFAULTS = {
     text.consecutive_batches: {"max_windows": None},
     bpe.Tokenizer: {"merges": ()},
     bpe.learn_tokenizer: {"vocab_size": 256},
-    loop.evaluate: {"max_windows": 512},
+    loop.evaluate: {"max_windows": 512, "part": "held_out"},
     train.AdamW: {"betas": (0.9, 0.98), "weight_decay": 0.05, "eps": 1e-8},
 }  # fmt: skip
 
