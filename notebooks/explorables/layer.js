@@ -187,7 +187,7 @@ function diagram(stage, step, form, { x, w_q, w_v, gammas }) {
   ].join("");
 }
 
-function tables({ colours, narrow }, { left, top, room }, numbers, { step, n, form, divide, eps }, { x }) {
+function tables({ colours }, { left, top, room }, numbers, { step, n, form, divide, eps }, { x }) {
   const whole = form === "parallel", ink = { colour: colours.ink, at: "start" }, bold = { ...ink, weight: 600 };
   const muted = { ...ink, colour: colours.muted, size: 12 }, [name, whatever, says] = STEPS[step], gap = 14;
   const formula = step === 3 && !whole ? "S_{n} = γ S_{n−1} + k_{n}ᵀv_{n},  o_{n} = q_{n} S_{n}" : whatever;
@@ -222,7 +222,7 @@ function tables({ colours, narrow }, { left, top, room }, numbers, { step, n, fo
     label(left, top + 34, formula, { ...ink, size: 15 }), label(left, top + 58, says, muted), ...drawn,
     label(left, level, held, { ...bold, colour: whole ? colours.ink : colours.orange }),
     label(left, level + 18, whole ? "a longer text: more" : "a longer text: as many", muted),
-    label(left, level + 44, `ε = ${format(EPSILONS[eps])}: ${verdict(numbers.difference, narrow)}`,
+    label(left, level + 44, `ε = ${format(EPSILONS[eps])}: ${verdict(numbers.difference, room < 320)}`,
       { ...bold, colour: numbers.difference < 1e-12 ? colours.green : colours.red }),
   ].join("");
 }
