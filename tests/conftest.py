@@ -1,8 +1,9 @@
-"""Hypothesis, Triton's kernels and interrupts the same everywhere, and the list of mutants at the end of a run."""
+"""Hypothesis, Triton's kernels and interrupts the same everywhere, texts for a corpus, and the list of mutants at the end."""
 
 import os
 import signal
 
+import pytest
 import torch
 from hypothesis import Phase, settings
 
@@ -29,3 +30,27 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section(f"{len(killed)} mutants, every one killed")
     for name, killer, alone in sorted(killed):
         terminalreporter.write_line(f"{name:58s} {killer}{'  (nothing else sees it)' if alone else ''}")
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Two folders: texts, with a duplicate, a near duplicate, and files that are no text; and another domain."""
+    from drawn_texts import prose
+
+    from refimpl.corpus.sources import DOMAIN, local
+
+    folder, domain = tmp_path / "texts", tmp_path / "dictionary"
+    (folder / "deep").mkdir(parents=True)
+    domain.mkdir()
+    for i in range(30):
+        (folder / f"text{i:02d}.txt").write_text(prose(i))
+    (folder / "deep" / "page.html").write_text(f"<title>no</title><nav>no way</nav><h1>Head</h1><p>{prose(100)}</p>")
+    (folder / "deep" / "copy.txt").write_text(prose(3))
+    (folder / "deep" / "near.txt").write_text(prose(4).replace(prose(4).split()[200], "changed", 1))
+    (folder / "picture.png").write_bytes(b"\x89PNG\0\0")
+    (folder / ".hidden.txt").write_text(prose(101))
+    (folder / "short.txt").write_text("too short")
+    for i in range(3):
+        (domain / f"entry{i}.txt").write_text(prose(200 + i))
+    (domain / "shared.txt").write_text(prose(5))  # so text05.txt goes
+    return [local(folder), local(domain, DOMAIN)]
