@@ -13,7 +13,7 @@ import pytest
 from gpu.report import costs, page, studies
 from gpu.report.results import read
 
-PICTURES = {"compare.png", "training.png", "decoding.png", "kernels.png"}
+PICTURES = {"recall.png", "compare.png", "training.png", "decoding.png", "kernels.png"}
 
 
 @pytest.fixture
