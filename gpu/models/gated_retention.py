@@ -44,9 +44,11 @@ def gated_retention(q, k, v, log_gate, state=None, *, chunk_size=CHUNK_SIZE):
             state = q.new_zeros(*q.shape[:2], q.shape[3], v.shape[3])
         for first in range(0, q.shape[2], chunk_size):
             part = slice(first, first + chunk_size)
-            kept = log_gate[..., part].cumsum(dim=-1)  # of what was there before the chunk, after each of its tokens
+            gates = log_gate[..., part]
+            future = torch.ones(2 * gates.shape[-1:], dtype=torch.bool, device=gates.device).triu(1)
+            # Of what was there before the chunk, after each of its tokens. CUDA's cumsum is not deterministic, this sum is.
+            kept = gates[..., None, :].masked_fill(future, 0.0).sum(dim=-1)
             lags = kept[..., :, None] - kept[..., None, :]
-            future = torch.ones(lags.shape[-2:], dtype=torch.bool, device=lags.device).triu(1)
             mask = lags.masked_fill(future, -torch.inf).exp()  # masked before exp, which would overflow there
             inside = ((q[:, :, part] @ k[:, :, part].mT) * mask) @ v[:, :, part]
             chunks.append(inside + (q[:, :, part] * kept.exp()[..., None]) @ state)
