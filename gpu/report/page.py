@@ -26,6 +26,7 @@ from .costs import decoding, kernels, ladder, processes, training
 from .evidence import context, context_figure, recall, recall_figure, scaling, scaling_figure
 from .figures import COLOURS
 from .paper import paper
+from .parts import ablations_once, ablations_once_figure, passages
 from .results import is_there, read
 from .studies import ablations, comparison, learning_rates
 
@@ -35,6 +36,8 @@ SECTIONS = (
     scaling,
     context,
     recall,
+    ablations_once,
+    passages,
     comparison,
     ablations,
     learning_rates,
@@ -126,4 +129,10 @@ def curves(study):
     return figure
 
 
-FIGURES = {"scaling": scaling_figure, "context": context_figure, "recall": recall_figure, "compare": curves}
+FIGURES = {
+    "scaling": scaling_figure,
+    "context": context_figure,
+    "recall": recall_figure,
+    "ablations_once": ablations_once_figure,
+    "compare": curves,
+}
