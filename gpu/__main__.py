@@ -3,12 +3,12 @@
 from refimpl.cli import program, run
 
 from .bench.commands import bench
-from .evidence.commands import context, scaling
+from .evidence.commands import context, reproduce, scaling
 from .report.commands import report
 from .sampling.commands import generate
 from .training.commands import export, study, sweep, train
 
-app = program(__doc__, (train, sweep, study, scaling, context, generate, bench, report, export))
+app = program(__doc__, (train, sweep, study, scaling, context, reproduce, generate, bench, report, export))
 
 if __name__ == "__main__":
     run(app, "python -m gpu")

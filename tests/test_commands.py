@@ -46,7 +46,7 @@ def test_no_command_is_lost():
     words = {
         "refimpl": "compare train generate bench conformance facts passages corpus",
         "refimpl corpus": "fetch build show pack unpack",
-        "gpu": "train sweep study scaling context generate bench report export",
+        "gpu": "train sweep study scaling context reproduce generate bench report export",
         "exercises": "list check release grade",
     }
     assert set(COMMANDS) == set(PROGRAMS) | {f"{name} {word}" for name in words for word in words[name].split()}

@@ -1,4 +1,4 @@
-"""The commands `python -m gpu scaling` and `context`: studies of what a model can do, and of what it uses."""
+"""The commands `python -m gpu scaling`, `context` and `reproduce`: what a model can do, what it uses, and whether that holds."""
 
 import json
 import platform
@@ -17,6 +17,13 @@ PlanFile = Annotated[Path, typer.Argument(help="a plan as TOML, such as gpu/stud
 PlanFolder = optional(Path, "folder of the runs and of scaling.json; by default runs/ and FILE's name", parser=path)
 Runs = Annotated[list[Path], typer.Argument(help="folders of finished runs", parser=path, metavar="RUN...")]
 Lengths = optional(list[int], "length of windows in tokens; may be given again; by default 512 to 65,536", "--length")
+Results = optional(
+    list[Path],
+    "results of studies; by default all of gpu/results/small",
+    parameter=typer.Argument,
+    parser=path,
+    metavar="FILE...",
+)
 Corpus = optional(str, "where the corpus of the runs is now; by default where it was")
 
 
@@ -93,3 +100,27 @@ def context(
         said = ", ".join(f"{each['length']:,}: {each['whole'][0]:.3f}" for each in row["lengths"])
         say(f"{run}: bits per byte in windows of {said}")
     say(f"results: {out}")
+
+
+def reproduce(
+    file: Results = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs", parser=path)] = Path("runs/reproduce"),
+    device: Devices = None,
+):
+    """Train the smallest run of each FILE again, and compare its loss with the one on record; minutes on two CPU cores."""
+    from .reproduce import FOLDER, recorded, smallest
+    from .reproduce import reproduce as train_again
+
+    runs = [smallest(recorded(each)) for each in file or sorted(FOLDER.glob("*.json"))]
+    with exit_when_stopped(console):
+        found = train_again(runs, out, launch.check_devices(device), console)
+    lines = [
+        (
+            run.study, run.name, f"{run.held_out:.4f}", "failed" if loss is None else f"{loss:.4f}",
+            "" if loss is None else f"{loss - run.held_out:+.4f}", f"{run.tolerance:g}",
+        )
+        for run, loss in found
+    ]  # fmt: skip
+    launch.print_table(("study", "run", "on record", "here", "difference", "tolerance"), lines, left=("study", "run"))
+    if any(loss is None or abs(loss - run.held_out) > run.tolerance for run, loss in found):
+        raise typer.Exit(1)
