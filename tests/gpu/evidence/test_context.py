@@ -52,15 +52,28 @@ def test_a_forgetting_retention_is_the_sum_over_its_lag(lag, head):
 
 def test_positions_are_grouped_and_weighed_by_bytes():
     bits, sizes = np.array([[1.0, 3.0, 2.0, 8.0]]), np.array([[1, 3, 1, 1]])
-    assert context.by_position(bits, sizes, [0, 2, 4]).tolist() == [[1.0, 5.0]]
+    assert [each.tolist() for each in context.by_position(bits, sizes, [0, 2, 4])] == [[[4.0, 10.0]], [[4, 2]]]
     assert context.edges_of(512) == [0, 16, 32, 64, 128, 256, 512]
     tokens = np.arange(100)
     assert context.windows(tokens, 10, 3).tolist()[1] == list(range(40, 51))
     assert len(context.windows(tokens, 10, 99)) == 9
     with pytest.raises(ValueError, match="length must be below the 100 tokens of the held-out text, got 100"):
         context.windows(tokens, 100, 3)
-    assert context.mean_and_error([[1.0], [3.0]]) == ([2.0], [1.0])
-    assert context.mean_and_error([[1.0]]) == ([1.0], [None])
+    ones = np.ones((2, 1))
+    assert context.mean_and_error(np.array([[1.0], [3.0]]), ones) == ([2.0], [1.0])
+    assert context.mean_and_error(ones[:1], ones[:1]) == ([1.0], [None])
+
+
+def test_a_loss_is_the_bits_of_all_windows_over_their_bytes_with_an_error_that_holds():
+    """Windows of few bytes have more bits a byte: the mean of their own losses would be too high by 3 errors."""
+    rng, missed = np.random.default_rng(3), []
+    for _ in range(400):
+        sizes = rng.integers(20, 100, (40, 1))
+        bits = 30 + 1.5 * sizes + rng.normal(size=(40, 1))
+        (mean,), (error,) = context.mean_and_error(bits, sizes)
+        missed.append((mean - (30 + 1.5 * 59.5) / 59.5) / error)
+    assert abs(np.mean(missed)) < 0.3
+    assert 0.85 < np.std(missed) < 1.2
 
 
 def test_lengths_and_lags_of_a_model():
