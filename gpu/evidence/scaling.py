@@ -262,7 +262,7 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
     Returns:
         models: {name: {"x": of each size, "losses": of its seeds, "laws": {"floor" and "line": {"exponent" and "floor":
         quantiles, "curve": quantiles at `x_drawn`}}, "missed": the loss of the largest size over what the law through the
-        others says of it, with and without a floor}}; gaps: first less other at each size, mean and standard error;
+        others says of it, with and without a floor}}; gaps: first less other at each size of both, mean and standard error;
         crossing: {"floor" and "line": {"share": of draws in which there is one between the smallest size and a thousand
         times the largest, "quantiles": of where}}; x_drawn.
     """
@@ -291,18 +291,22 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
         if (first, kind) in fits and (other, kind) in fits:
             where = laws.crossing(fits[first, kind], fits[other, kind], drawn[0], drawn[-1])
             crossings[kind] = {"share": float(np.isfinite(where).mean()), "quantiles": laws.quantiles(where)}
-    return {"against": against, "models": found, "gaps": _gaps(by_model, first, other), "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
+    return {"against": against, "models": found, "gaps": _gaps(results["rows"], against, first, other), "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
 
 
-def _gaps(by_model, first, other):
-    """The loss of one model less that of another at each size: (x of the first, mean, standard error)."""
-    if not {first, other} <= by_model.keys():
+def _gaps(rows, against, first, other):
+    """The loss of one model less that of another at each size that both have: (x of the first, mean, standard error)."""
+    losses, places = {first: {}, other: {}}, {}
+    for row in (row for row in rows if row["model"] in losses):
+        losses[row["model"]].setdefault(row["size"], []).append(row["held_out"])
+        if row["model"] == first:
+            places[row["size"]] = row[against]
+    if not all(losses.values()):
         return []
-    deviations = {name: laws.seed_deviation(list(by_model[name].values()))[0] for name in (first, other)}
-    pairs = zip(sorted(by_model[first]), sorted(by_model[other]), strict=False)
+    deviations = {name: laws.seed_deviation(list(sizes.values()))[0] for name, sizes in losses.items()}
     gaps = []
-    for x, y in pairs:
-        ours, theirs = by_model[first][x], by_model[other][y]
+    for size in sorted(losses[first].keys() & losses[other].keys(), key=places.get):
+        ours, theirs = losses[first][size], losses[other][size]
         error = math.hypot(deviations[first] / math.sqrt(len(ours)), deviations[other] / math.sqrt(len(theirs)))
-        gaps.append([x, float(np.mean(ours) - np.mean(theirs)), error])
+        gaps.append([places[size], float(np.mean(ours) - np.mean(theirs)), error])
     return gaps

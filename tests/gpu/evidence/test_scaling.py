@@ -163,6 +163,14 @@ def test_the_analysis_finds_the_laws_and_their_crossing(plan, made_up, tmp_path)
     assert min(others["models"]["RetNet"]["x"]) > 1e9
 
 
+def test_gaps_are_of_one_size_where_a_model_lacks_runs_of_another(plan, made_up, tmp_path):
+    results = scaling.run_plan(plan, tmp_path, ["cpu"])
+    whole = scaling.analysis(results)["gaps"]
+    rows = [row for row in results["rows"] if (row["model"], row["size"]) != ("Transformer", "a")]
+    some = scaling.analysis(results | {"rows": rows})["gaps"]
+    assert [gap[:2] for gap in some] == [gap[:2] for gap in whole[1:]]
+
+
 def test_more_tokens_or_wider_heads_cost_more():
     config = RunConfig(dim=64, num_layers=3, num_heads=2, window=128, vocab_size=512)
     count = scaling.body(config)
