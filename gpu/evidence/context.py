@@ -30,12 +30,14 @@ LAGS = tuple(2**i for i in range(3, 13))
 def trained(run, device="cpu"):
     """The model of a finished run's folder, RetNet or baseline, with its last weights, and its `RunConfig`.
 
-    FileNotFoundError if the run is not finished.
+    FileNotFoundError if the run is not finished, ValueError if it learnt a task, which has no text.
     """
     run = Path(run)
     if not (run / "result.json").exists():
         raise FileNotFoundError(f"run must be the folder of a finished run, {str(run)!r} is none")
     config = RunConfig(**read_toml(run / "run.toml"))
+    if config.task is not None:
+        raise ValueError(f"run must be one that learnt a text, {str(run)!r} learnt the task {config.task}")
     kind = RetNet if config.model == "retnet" else Baseline
     return kind.load(run / "weights.safetensors", device).eval(), config
 

@@ -1,15 +1,23 @@
 """Loss by position and by lag: pieces give what a whole window gives, and a forgetting retention is the sum it says."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
+from drawn_texts import prose
+from runs import QUIET
+from typer.testing import CliRunner
 
+from gpu.__main__ import app
 from gpu.evidence import context
 from gpu.models.build import build
 from gpu.training.config import RunConfig
+from gpu.training.run import train
 from refimpl import retention_recurrent
 from refimpl.training.bpe import Tokenizer
-from refimpl.training.loop import Text
+from refimpl.training.loop import Text, load_text
 
 TINY = {"dim": 16, "num_layers": 2, "num_heads": 2, "window": 16, "chunk_size": 8}
 
@@ -91,3 +99,46 @@ def test_lengths_and_lags_of_a_model():
     assert [(row["lag"], row["head"]) for row in lost["rows"]][:4] == [(1, None), (8, None), (16, None), (1, 0)]
     assert len(lost["rows"]) == 9
     assert max(abs(row["over"]) for row in lost["rows"] if row["head"] is None and row["lag"] == 1) > 0
+
+
+def test_a_run_is_read_with_its_own_tokeniser_whatever_the_text(tmp_path):
+    (tmp_path / "own.txt").write_text(prose(1, 900))
+    (tmp_path / "other.txt").write_text(prose(2, 900)[::-1])
+    shape = {
+        **TINY,
+        "vocab_size": 280,
+        "steps": 2,
+        "warmup": 0,
+        "evaluate_every": 2,
+        "batch_size": 2,
+        "sample_bytes": 4,
+    }
+    config = RunConfig(corpus=str(tmp_path / "own.txt"), retention="chunkwise", **shape)
+    train(config, tmp_path / "run", console=QUIET)
+    words = ["context", str(tmp_path / "run"), "--length", "16", "--lag-length", "0", "--device", "cpu"]
+
+    def losses(*more):
+        out = tmp_path / "context.json"
+        done = CliRunner().invoke(app, [*words, "--out", str(out), *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(out.read_text())["rows"][0]["lengths"][0]["whole"]
+
+    other = losses("--corpus", str(tmp_path / "other.txt"))
+    text = (tmp_path / "other.txt").read_text()
+    model, config = context.trained(tmp_path / "run")
+    tokenizer = Tokenizer.load(tmp_path / "run" / "tokenizer.json")
+    source = dataclasses.replace(config, corpus=str(tmp_path / "other.txt"))
+    held_out = tokenizer.decode(load_text(source, tokenizer).held_out)
+    assert text.endswith(held_out)
+    rows = context.windows(tokenizer.encode(held_out), 16, 2**19)
+    bits, sizes = context.by_position(context.costs(model, config, rows), tokenizer.lengths[rows[:, 1:]], [0, 16])
+    assert other[0] == pytest.approx(bits.sum() / sizes.sum(), abs=1e-4)
+
+
+def test_a_run_of_a_task_has_no_text_to_read(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "run.toml").write_text(
+        'task = "recall"\npairs = [2]\nvocab_size = 16\nwindow = 16\ndim = 16\nnum_heads = 2\n'
+    )
+    with pytest.raises(ValueError, match=r"run must be one that learnt a text, '.*' learnt the task recall"):
+        context.trained(tmp_path)
