@@ -169,6 +169,10 @@ def test_what_cannot_be_built_says_why(texts, tmp_path):
     build(texts, tmp_path / "out", CONFIG, processes=1)
     with pytest.raises(ValueError, match="out must be a folder without another corpus"):
         build(texts, tmp_path / "out", CorpusConfig(vocab_size=301), processes=1)
+    other = tmp_path / "elsewhere" / "texts"
+    other.mkdir(parents=True)
+    with pytest.raises(ValueError, match="out must be a folder without another corpus"):  # not: this one is finished
+        build([local(other), texts[1]], tmp_path / "out", CONFIG, processes=1)
     with pytest.raises(ValueError, match="sources must be given, each of a name of its own, got texts, texts"):
         build([texts[0], texts[0]], tmp_path / "two", CONFIG, processes=1)
     (tmp_path / "empty").mkdir()
