@@ -15,8 +15,8 @@ The plan is a TOML file: the keys of a run, then
     model = "transformer"
     sizes.small = { num_heads = 3 }  # keys of this model at this size
 
-The learning rate and the warm-up of each model are found at its two smallest sizes, in runs of seed 0, and go to the others by
-the rule of `transferred`.
+The learning rate and the warm-up of each model are found at its two smallest sizes, in runs of a seed that is not among those
+of the sizes, and go to the others by the rule of `transferred`.
 """
 
 import dataclasses
@@ -126,8 +126,9 @@ def run_plan(plan, out, devices, console=None, command=None, fresh=False):
     `gpu.training.study.run_study`.
     """
     out = Path(out)
+    seed = 1 + max(map(max, plan.seeds.values()))  # what is chosen by a run is not judged by it
     tried = {
-        (model, size, rate, share): plan.run(model, size, rate, share)
+        (model, size, rate, share): plan.run(model, size, rate, share, seed)
         for size in plan.sizes[:2] for model in plan.models for rate in plan.learning_rates for share in plan.warmup_shares
     }  # fmt: skip
     names = {key: folder_name(*key) for key in tried}
