@@ -70,6 +70,7 @@ def context(
 
     import torch
 
+    from refimpl.training.bpe import Tokenizer
     from refimpl.training.loop import load_text
 
     from ..training.run import describe
@@ -79,9 +80,10 @@ def context(
     for run in runs:
         model, config = trained(run, device)
         source = dataclasses.replace(config, corpus=corpus or config.corpus)
-        key = source.corpus, source.vocab_size
+        tokenizer = Tokenizer.beside(run / "weights.safetensors", config.vocab_size)  # that of a corpus may be another
+        key = source.corpus, tokenizer
         if key not in texts:
-            texts[key] = load_text(dataclasses.replace(source, once=False))
+            texts[key] = load_text(dataclasses.replace(source, once=False), tokenizer)
         text = texts[key]
         row = {"run": run.name, "model": config.model, "window": config.window, "seed": config.seed}
         row["lengths"] = read_at_lengths(model, config, text, tuple(length or LENGTHS), tokens, device)

@@ -1,6 +1,7 @@
 """What a trained model gains from its past: loss by position, at any length, and with a state that forgets at a lag.
 
-Losses are bits per byte on held-out text. Windows lie evenly over it, and each is a row, so a mean has a standard error.
+Losses are bits per byte on held-out text: the bits of all windows over their bytes, as in a run's log. Windows lie evenly over
+it, and each is a row, so a loss has a standard error.
 """
 
 from itertools import pairwise
@@ -29,12 +30,14 @@ LAGS = tuple(2**i for i in range(3, 13))
 def trained(run, device="cpu"):
     """The model of a finished run's folder, RetNet or baseline, with its last weights, and its `RunConfig`.
 
-    FileNotFoundError if the run is not finished.
+    FileNotFoundError if the run is not finished, ValueError if it learnt a task, which has no text.
     """
     run = Path(run)
     if not (run / "result.json").exists():
         raise FileNotFoundError(f"run must be the folder of a finished run, {str(run)!r} is none")
     config = RunConfig(**read_toml(run / "run.toml"))
+    if config.task is not None:
+        raise ValueError(f"run must be one that learnt a text, {str(run)!r} learnt the task {config.task}")
     kind = RetNet if config.model == "retnet" else Baseline
     return kind.load(run / "weights.safetensors", device).eval(), config
 
@@ -82,12 +85,11 @@ def costs(model, config, rows, device="cpu", retention=None, piece=PIECE):
 
 
 def by_position(bits, lengths, edges):
-    """Bits per byte between positions: (N windows, len(edges) - 1).
+    """The bits and the bytes between positions: two arrays (N windows, len(edges) - 1).
 
     bits, lengths: (N, T), of each target and its number of bytes; edges: increasing, from 0 to at most T.
     """
-    pairs = list(pairwise(edges))
-    return np.stack([bits[:, a:b].sum(axis=1) / lengths[:, a:b].sum(axis=1) for a, b in pairs], axis=1)
+    return tuple(np.stack([each[:, a:b].sum(axis=1) for a, b in pairwise(edges)], axis=1) for each in (bits, lengths))
 
 
 def edges_of(length, first=16):
@@ -145,11 +147,16 @@ def _last(q, k, v, gamma, block):
     return out.flatten(2, 3)
 
 
-def mean_and_error(rows):
-    """Means over the first axis and their standard errors, as lists; the error of a single row is None."""
-    rows = np.asarray(rows)
-    error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.full(rows.shape[1:], np.nan)
-    return rows.mean(axis=0).round(5).tolist(), [None if np.isnan(x) else round(float(x), 5) for x in np.ravel(error)]
+def mean_and_error(bits, sizes):
+    """Bits per byte of N windows together and their standard errors, as lists; the error of a single window is None.
+
+    The mean of each window's own bits per byte would weigh windows of few bytes too much, the more the shorter they are, and
+    so differ between lengths. bits, sizes: (N, G), of G groups of positions, as `by_position` returns them.
+    """
+    rate = np.sum(bits, axis=0) / np.sum(sizes, axis=0)
+    apart = (bits - rate * sizes) / np.mean(sizes, axis=0)  # what each window adds to the error of a ratio of means
+    error = np.std(apart, axis=0, ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else [None] * len(rate)
+    return rate.round(5).tolist(), [None if each is None else round(float(each), 5) for each in error]
 
 
 def read_at_lengths(model, config, text, lengths=LENGTHS, tokens=2**19, device="cpu", least=4):
@@ -164,8 +171,8 @@ def read_at_lengths(model, config, text, lengths=LENGTHS, tokens=2**19, device="
         rows = windows(text.held_out, length, max(least, tokens // length))
         edges = edges_of(length)
         bits = costs(model, config, rows, device)
-        mean, error = mean_and_error(by_position(bits, text.tokenizer.lengths[rows[:, 1:]], edges))
-        whole = mean_and_error(by_position(bits, text.tokenizer.lengths[rows[:, 1:]], [0, length]))
+        mean, error = mean_and_error(*by_position(bits, text.tokenizer.lengths[rows[:, 1:]], edges))
+        whole = mean_and_error(*by_position(bits, text.tokenizer.lengths[rows[:, 1:]], [0, length]))
         row = {"length": length, "edges": edges, "mean": mean, "error": error, "windows": len(rows)}
         found.append(row | {"whole": [whole[0][0], whole[1][0]]})
     return found
@@ -178,18 +185,18 @@ def forgets(model, config, text, lags=LAGS, length=8192, count=64, device="cpu",
 
     Returns:
         A dict of length, windows, whole (mean and error of the loss), and rows of lag, head (None: all), over (bits per byte,
-        the mean of the differences window by window) and error.
+        of the differences window by window) and error.
     """
     rows = windows(text.held_out, length, count)
-    edges, sizes = [length // 2, length], text.tokenizer.lengths[rows[:, 1:]]
+    edges, lengths = [length // 2, length], text.tokenizer.lengths[rows[:, 1:]]
 
     def loss(retention=None):
-        return by_position(costs(model, config, rows, device, retention, piece=length), sizes, edges)[:, 0]
+        return by_position(costs(model, config, rows, device, retention, piece=length), lengths, edges)
 
-    whole, found = loss(), []
+    (whole, sizes), found = loss(), []
     for head in [None, *(range(config.num_heads) if heads else ())]:
         for lag in (lag for lag in lags if lag <= length // 2):
-            (mean,), (error,) = mean_and_error((loss(forgetting(lag, head)) - whole)[:, None])
+            (mean,), (error,) = mean_and_error(loss(forgetting(lag, head))[0] - whole, sizes)
             found.append({"lag": lag, "head": head, "over": mean, "error": error})
-    (mean,), (error,) = mean_and_error(whole[:, None])
+    (mean,), (error,) = mean_and_error(whole, sizes)
     return {"length": length, "windows": len(rows), "whole": [mean, error], "rows": found}

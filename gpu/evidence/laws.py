@@ -95,14 +95,16 @@ def seed_deviation(losses):
 def draws(losses, count=DRAWS, seed=0):
     """Means over seeds, drawn again by the spread of seeds: (count, N) for lists of N groups.
 
-    Each is the mean that was measured plus the pooled deviation times Student's t over the root of the group's size. Student's
-    t, because a deviation of a few seeds is itself uncertain.
+    Each is the mean that was measured plus a deviation times normal noise over the root of the group's size. The deviation is
+    drawn too, for one of a few seeds is itself uncertain: once a draw, because all groups share it. So each mean follows
+    Student's t, and so does every sum of them.
     """
     deviation, freedom = seed_deviation(losses)
     means = np.array([np.mean(group) for group in losses])
     sizes = np.array([len(group) for group in losses])
-    noise = np.random.default_rng(seed).standard_t(freedom, (count, len(means)))
-    return means + deviation * noise / np.sqrt(sizes)
+    rng = np.random.default_rng(seed)
+    deviations = deviation * np.sqrt(freedom / rng.chisquare(freedom, (count, 1)))
+    return means + deviations * rng.standard_normal((count, len(means))) / np.sqrt(sizes)
 
 
 def crossing(one, two, low, high, points=400):

@@ -15,8 +15,8 @@ The plan is a TOML file: the keys of a run, then
     model = "transformer"
     sizes.small = { num_heads = 3 }  # keys of this model at this size
 
-The learning rate and the warm-up of each model are found at its two smallest sizes, in runs of seed 0, and go to the others by
-the rule of `transferred`.
+The learning rate and the warm-up of each model are found at its two smallest sizes, in runs of a seed that is not among those
+of the sizes, and go to the others by the rule of `transferred`.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ import numpy as np
 from refimpl.bench.flops import useful_flops
 from refimpl.checks import check_integer, check_number
 from refimpl.files import write_atomically
+from refimpl.training.loop import load_text
 from refimpl.training.settings import read_toml
 
 from ..models.baseline import retnet_parameters
@@ -87,21 +88,33 @@ def read_plan(path):
             raise ValueError(f"{name} must be a list of numbers, got {values!r} in {str(path)!r}")
         for value in values:
             check_number(name, value, minimum=0.0)
-    check_number("tokens_per_parameter", plan.get("tokens_per_parameter"), minimum=0.0)
+    if max(plan["warmup_shares"]) >= 1:
+        raise ValueError(
+            f"warmup_shares must be shares of a run below 1, got {plan['warmup_shares']!r} in {str(path)!r}"
+        )
+    if check_number("tokens_per_parameter", plan.get("tokens_per_parameter")) <= 0:
+        raise ValueError(f"tokens_per_parameter must be above 0, got {plan['tokens_per_parameter']!r} in {str(path)!r}")
     if len(tables["sizes"]) < 2:
         raise ValueError(
             f"sizes must be two at least, from the smallest on, got {len(tables['sizes'])} in {str(path)!r}"
         )
+    for name in ("sizes", "models"):
+        for entry, keys in tables[name].items():
+            _check_table(f"{name}.{entry}", keys, path)
     seeds = {}
     for size, keys in tables["sizes"].items():
-        seeds[size] = [check_integer("seeds", seed, 0) for seed in keys.pop("seeds", [0])]
-        if not seeds[size] or len(set(seeds[size])) < len(seeds[size]):
+        seeds[size] = keys.pop("seeds", [0])
+        if not isinstance(seeds[size], list) or not seeds[size] or len(set(map(str, seeds[size]))) < len(seeds[size]):
             raise ValueError(
-                f"seeds must be different integers, got {seeds[size]!r} for size {size!r} in {str(path)!r}"
+                f"seeds must be a list of different integers, got {seeds[size]!r} for size {size!r} in {str(path)!r}"
             )
+        seeds[size] = [check_integer("seeds", seed, 0) for seed in seeds[size]]
     models = {}
     for model, keys in tables["models"].items():
         own = keys.pop("sizes", {})
+        _check_table(f"models.{model}.sizes", own, path)
+        for size, shape in own.items():
+            _check_table(f"models.{model}.sizes.{size}", shape, path)
         if unknown := set(own) - set(tables["sizes"]):
             raise ValueError(
                 f"sizes of {model} must be among {', '.join(tables['sizes'])}, got {min(unknown)!r} in {str(path)!r}"
@@ -119,15 +132,23 @@ def read_plan(path):
     return found
 
 
+def _check_table(name, value, path):
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a table of keys, got {value!r} in {str(path)!r}")
+
+
 def run_plan(plan, out, devices, console=None, command=None, fresh=False):
     """Find the rates, train all models of a `Plan`, and write out/scaling.json after every run; returns what it holds.
 
     out: folder of the runs; a finished run is not repeated and a stopped one goes on. Other arguments and errors: as for
-    `gpu.training.study.run_study`.
+    `gpu.training.study.run_study`; and a ValueError, before any run, if the text is too short for the largest size.
     """
     out = Path(out)
+    for model in plan.models:
+        load_text(plan.run(model, plan.sizes[-1], plan.learning_rates[0], plan.warmup_shares[0]))
+    seed = 1 + max(map(max, plan.seeds.values()))  # what is chosen by a run is not judged by it
     tried = {
-        (model, size, rate, share): plan.run(model, size, rate, share)
+        (model, size, rate, share): plan.run(model, size, rate, share, seed)
         for size in plan.sizes[:2] for model in plan.models for rate in plan.learning_rates for share in plan.warmup_shares
     }  # fmt: skip
     names = {key: folder_name(*key) for key in tried}
@@ -262,7 +283,7 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
     Returns:
         models: {name: {"x": of each size, "losses": of its seeds, "laws": {"floor" and "line": {"exponent" and "floor":
         quantiles, "curve": quantiles at `x_drawn`}}, "missed": the loss of the largest size over what the law through the
-        others says of it, with and without a floor}}; gaps: first less other at each size, mean and standard error;
+        others says of it, with and without a floor}}; gaps: first less other at each size of both, mean and standard error;
         crossing: {"floor" and "line": {"share": of draws in which there is one between the smallest size and a thousand
         times the largest, "quantiles": of where}}; x_drawn.
     """
@@ -291,18 +312,22 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
         if (first, kind) in fits and (other, kind) in fits:
             where = laws.crossing(fits[first, kind], fits[other, kind], drawn[0], drawn[-1])
             crossings[kind] = {"share": float(np.isfinite(where).mean()), "quantiles": laws.quantiles(where)}
-    return {"against": against, "models": found, "gaps": _gaps(by_model, first, other), "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
+    return {"against": against, "models": found, "gaps": _gaps(results["rows"], against, first, other), "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
 
 
-def _gaps(by_model, first, other):
-    """The loss of one model less that of another at each size: (x of the first, mean, standard error)."""
-    if not {first, other} <= by_model.keys():
+def _gaps(rows, against, first, other):
+    """The loss of one model less that of another at each size that both have: (x of the first, mean, standard error)."""
+    losses, places = {first: {}, other: {}}, {}
+    for row in (row for row in rows if row["model"] in losses):
+        losses[row["model"]].setdefault(row["size"], []).append(row["held_out"])
+        if row["model"] == first:
+            places[row["size"]] = row[against]
+    if not all(losses.values()):
         return []
-    deviations = {name: laws.seed_deviation(list(by_model[name].values()))[0] for name in (first, other)}
-    pairs = zip(sorted(by_model[first]), sorted(by_model[other]), strict=False)
+    deviations = {name: laws.seed_deviation(list(sizes.values()))[0] for name, sizes in losses.items()}
     gaps = []
-    for x, y in pairs:
-        ours, theirs = by_model[first][x], by_model[other][y]
+    for size in sorted(losses[first].keys() & losses[other].keys(), key=places.get):
+        ours, theirs = losses[first][size], losses[other][size]
         error = math.hypot(deviations[first] / math.sqrt(len(ours)), deviations[other] / math.sqrt(len(theirs)))
-        gaps.append([x, float(np.mean(ours) - np.mean(theirs)), error])
+        gaps.append([places[size], float(np.mean(ours) - np.mean(theirs)), error])
     return gaps

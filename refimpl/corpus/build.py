@@ -126,7 +126,10 @@ def _same_request(out, sources, config):
 
 
 def _identity(source):
-    return {name: value for name, value in dataclasses.asdict(source).items() if name != "path"}
+    """What a source is known by: a package by its checksum, wherever its file is, and a folder of any name by its place."""
+    found = dataclasses.asdict(source)
+    path = found.pop("path")
+    return found if source.sha256 else found | {"path": str(Path(path).resolve())}
 
 
 def _split(sources, documents, config):

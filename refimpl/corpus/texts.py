@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+import threading
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -33,16 +34,25 @@ class Document(NamedTuple):
 
 @contextmanager
 def workers(processes):
-    """A `map` over processes, whose results come in order; within this process if there is one."""
+    """A `map` over processes, whose results come in order; within this process if there is one.
+
+    They end with this process, however it ends.
+    """
     if processes == 1:
         yield map
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         try:
             yield pool.map
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent():
+    """End this process as soon as the one that started it has ended, for a killed one cannot end it itself."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def read_source(source, work, min_bytes):

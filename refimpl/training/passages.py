@@ -52,7 +52,7 @@ def read(
 
 
 def costs(params: Params, config: RetNetConfig, text: np.ndarray, cut: int, end: int) -> dict[str, float]:
-    """Bits per byte of the AFTER bytes from `end` on, by the state of what lies before: text[cut - BEFORE : cut] is A, then B to `end`.
+    """Bits per byte of text[end + 1 : end + AFTER], by the state of A, text[cut - BEFORE : cut], and B, text[cut:end].
 
     exact: A and B read at once. joined: read apart. forgotten: B alone.
     """

@@ -25,8 +25,8 @@ def recall(rng, batch_size, *, length, pairs, vocab_size, power=POWER, noise=Fal
     at the key is its value; the token after the key is no answer.
 
     The published runs take a vocabulary of 8,192, power 0.01, token 0 elsewhere, and (length, pairs) = (64, 4), (128, 8),
-    (256, 16) and (512, 64); those of arXiv:2402.18668 mix pairs up to (256, 64). noise: random tokens elsewhere, as the
-    benchmark offers too.
+    (256, 16) and (512, 64). Those of arXiv:2402.18668 mix (64, 4), (128, 8) and 16, 32 and 64 pairs in a length of 256, with
+    random tokens elsewhere. noise: such random tokens. Settings are those of the authors' code, github.com/HazyResearch/zoology.
 
     Raises:
         TypeError, ValueError: length is odd or below 4 pairs, or half of the vocabulary is not larger than pairs.
@@ -53,8 +53,10 @@ def recall(rng, batch_size, *, length, pairs, vocab_size, power=POWER, noise=Fal
 def copying(rng, batch_size, *, length, pairs, vocab_size):
     """Copying: `pairs` tokens, blanks, then a marker in whose places they are to be given back in order.
 
-    As in arXiv:1511.06464 (10 tokens of 8 kinds, a blank and a marker: a vocabulary of 10), with a marker in every place
-    of an answer, as Mamba's authors do. A pair is a place and its token. Blank is token 0, the marker the last.
+    As in arXiv:1511.06464 (10 tokens of 8 kinds, a blank and a marker: a vocabulary of 10; a length of 120 to 520), with a
+    marker in every place of an answer, as in the code of S4, github.com/state-spaces/s4. A pair is a place and its token. Blank
+    is token 0, the marker the last. In the copying of arXiv:2402.01032 strings of 26 letters and of varied length are given
+    back at once after one marker, and a model reads its answer so far, by which it may find its place; here it reads none.
 
     Raises:
         TypeError, ValueError: length is below 2 pairs, or the vocabulary below 4.
@@ -69,7 +71,8 @@ def copying(rng, batch_size, *, length, pairs, vocab_size):
 def selective_copying(rng, batch_size, *, length, pairs, vocab_size):
     """Copying where the tokens stand at random places among the blanks, in the same order (arXiv:2312.00752).
 
-    There 16 tokens among 4,096 places, a vocabulary of 16 with blank and marker; here length counts the answers too.
+    There 16 tokens among 4,096 places, a vocabulary of 16 with the blank, and, as in the code of S4, with the marker (Appendix
+    E.1); here length counts the answers too.
 
     Raises:
         TypeError, ValueError: as `copying`.
@@ -93,8 +96,8 @@ def _copied(rng, places, length, vocab_size):
 def induction(rng, batch_size, *, length, pairs=1, vocab_size):
     """Induction heads (arXiv:2212.14052, 2312.00752): which token followed the special one, which ends the sequence?
 
-    All other tokens are random; the special one is the last of the vocabulary and stands there once before. The published
-    runs take a vocabulary of 16 and train at length 256.
+    All other tokens are random; the special one is the last of the vocabulary and stands there once before. The runs of
+    2312.00752 take a vocabulary of 16, train at length 256 and test at lengths of 64 to 2^20.
 
     Raises:
         TypeError, ValueError: length is below 3, pairs is not 1, or the vocabulary below 3.
@@ -146,7 +149,7 @@ TASKS = {
     "copying": Task(
         copying, lambda pairs: 2 * pairs, lambda pairs: 4, lambda vocab_size: vocab_size - 2,
         small={"window": 32, "pairs": (10,), "vocab_size": 10},
-        full={"window": 1020, "pairs": (10,), "vocab_size": 10},
+        full={"window": 520, "pairs": (10,), "vocab_size": 10},
     ),
     "selective_copying": Task(
         selective_copying, lambda pairs: 2 * pairs, lambda pairs: 4, lambda vocab_size: vocab_size - 2,

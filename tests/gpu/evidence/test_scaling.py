@@ -72,6 +72,7 @@ def made_up(monkeypatch):
         results = {}
         for name, config in runs.items():
             trained.append(name)
+            assert (config.seed == 3) is (out.name == "rates")  # rates are chosen by a seed that no size has
             results[name] = {
                 "parameters": scaling.body(config) + 2 * 256 * config.dim, "seconds": 1.0, "evaluations": [[1, 2.0]],
                 "bits_per_byte": {"held_out": loss(config)}, "device": "none", "versions": {},
@@ -124,6 +125,27 @@ def test_rates_are_found_at_two_sizes_and_carried_on(plan, made_up, tmp_path):
     assert {"command", "device", "versions", "trials", "plan"} <= results.keys()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("[sizes.a]", "[sizes]\ne = 3\n[sizes.a]", r"sizes\.e must be a table of keys, got 3"),
+        ("[models.RetNet]", "[models]\nGRU = 3\n[models.RetNet]", r"models\.GRU must be a table of keys, got 3"),
+        ("[models.RetNet]", "[models.RetNet]\nsizes = 3", r"models\.RetNet\.sizes must be a table of keys, got 3"),
+        ("[models.RetNet]", "[models.RetNet]\nsizes.a = 3", r"models\.RetNet\.sizes\.a must be a table of keys, got 3"),
+    ],
+)
+def test_what_is_no_table_is_named(before, after, message, tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN.replace(before, after, 1))
+    with pytest.raises(TypeError, match=message):
+        scaling.read_plan(tmp_path / "plan.toml")
+
+
+def test_a_text_too_short_for_the_largest_size_is_known_before_the_first_run(plan, made_up, tmp_path):
+    with pytest.raises(ValueError, match=r"once: steps x batch_size x window = .* fewer steps, or a longer text"):
+        scaling.run_plan(plan._replace(tokens_per_parameter=30), tmp_path, ["cpu"])
+    assert not made_up
+
+
 def test_a_rate_never_rises_with_the_size():
     assert scaling.transferred([1e6, 4e6, 9e6], 1e-3, 2e-3) == [1e-3, 2e-3, 2e-3]
     assert scaling.transferred([1e6, 4e6, 16e6], 8e-3, 1e-3) == [8e-3, 1e-3, 5e-4]
@@ -163,6 +185,14 @@ def test_the_analysis_finds_the_laws_and_their_crossing(plan, made_up, tmp_path)
     assert min(others["models"]["RetNet"]["x"]) > 1e9
 
 
+def test_gaps_are_of_one_size_where_a_model_lacks_runs_of_another(plan, made_up, tmp_path):
+    results = scaling.run_plan(plan, tmp_path, ["cpu"])
+    whole = scaling.analysis(results)["gaps"]
+    rows = [row for row in results["rows"] if (row["model"], row["size"]) != ("Transformer", "a")]
+    some = scaling.analysis(results | {"rows": rows})["gaps"]
+    assert [gap[:2] for gap in some] == [gap[:2] for gap in whole[1:]]
+
+
 def test_more_tokens_or_wider_heads_cost_more():
     config = RunConfig(dim=64, num_layers=3, num_heads=2, window=128, vocab_size=512)
     count = scaling.body(config)
@@ -179,7 +209,10 @@ def test_more_tokens_or_wider_heads_cost_more():
     [
         ("tokens_per_parameter", "tokens", "plan: unknown key 'tokens'"),
         ("learning_rates = [4e-3, 1e-3, 2e-3, 5e-4]", "learning_rates = []", r"learning_rates must be a list of numbers, got \[\]"),
-        ("seeds = [0, 1, 2]", "seeds = [0, 0]", r"seeds must be different integers, got \[0, 0\] for size 'a'"),
+        ("tokens_per_parameter = 2", "tokens_per_parameter = 0", "tokens_per_parameter must be above 0, got 0"),
+        ("warmup_shares = [0.0, 0.1]", "warmup_shares = [0.0, 10]", r"warmup_shares must be shares of a run below 1, got \[0.0, 10\]"),
+        ("seeds = [0, 1, 2]", "seeds = [0, 0]", r"seeds must be a list of different integers, got \[0, 0\] for size 'a'"),
+        ("seeds = [0, 1, 2]", "seeds = 3", "seeds must be a list of different integers, got 3 for size 'a'"),
         ("dim = 16", "dim = 96", "sizes must go from the smallest to the largest"),
         ("window = 16", "window = 16\nsteps = 3", "steps must be left to the plan"),
         ("sizes.d =", "sizes.e =", "sizes of Transformer must be among a, b, c, d, got 'e'"),

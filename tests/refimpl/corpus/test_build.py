@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from drawn_texts import prose
+from paths import ROOT
 from typer.testing import CliRunner
 
 import refimpl.__main__
@@ -106,6 +110,24 @@ def test_a_build_that_was_stopped_comes_to_the_same_bytes(texts, tmp_path, monke
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_processes_of_a_build_that_was_killed_end():
+    """They hold its standard output, which ends when the last of them does."""
+    script = """
+import time
+from refimpl.corpus.texts import workers
+with workers(2) as run:
+    jobs = run(time.sleep, [0, 0, 600, 600])
+    next(jobs), next(jobs)
+    print("at work", flush=True)
+    next(jobs)
+"""
+    command = [sys.executable, "-P", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": f"{ROOT}"}) as process:
+        assert process.stdout.readline() == b"at work\n"
+        process.kill()
+        assert process.communicate(timeout=60)[0] == b""
+
+
 def test_a_finished_build_is_not_repeated(texts, tmp_path):
     index = build(texts, tmp_path / "out", CONFIG, processes=1)
     (tmp_path / "texts" / "text00.txt").unlink()
@@ -147,6 +169,10 @@ def test_what_cannot_be_built_says_why(texts, tmp_path):
     build(texts, tmp_path / "out", CONFIG, processes=1)
     with pytest.raises(ValueError, match="out must be a folder without another corpus"):
         build(texts, tmp_path / "out", CorpusConfig(vocab_size=301), processes=1)
+    other = tmp_path / "elsewhere" / "texts"
+    other.mkdir(parents=True)
+    with pytest.raises(ValueError, match="out must be a folder without another corpus"):  # not: this one is finished
+        build([local(other), texts[1]], tmp_path / "out", CONFIG, processes=1)
     with pytest.raises(ValueError, match="sources must be given, each of a name of its own, got texts, texts"):
         build([texts[0], texts[0]], tmp_path / "two", CONFIG, processes=1)
     (tmp_path / "empty").mkdir()
