@@ -13,7 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from .arrays import Array, ArrayT, Params, Retention
-from .checks import check_positions, check_shape
+from .checks import check_choice, check_positions, check_shape
 from .config import FEED_FORWARDS, RetNetConfig
 from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention
 from .lengths import each_alone
@@ -62,28 +62,39 @@ def param_shapes(config: RetNetConfig) -> Params:
 
 
 GAINS = {"w_q": 2**-2.5, "w_k": 2**-2.5, "w_v": 2**-2.5, "w_g": 2**-2.5, "w_o": 2**-1}
+INITIALISATIONS = ("default", "normal", "depth")
+DEVIATION = 0.02  # of "normal"
+RESIDUAL = ("w_o", "w_2")  # the output projections: what they return is added to the residual stream
 
 
-def init_params(config: RetNetConfig, seed: int = 0, dtype: Any = np.float32) -> Params:
+def init_params(
+    config: RetNetConfig, seed: int = 0, dtype: Any = np.float32, initialisation: str = "default"
+) -> Params:
     """Seeded parameters, a nested dict of NumPy arrays of `dtype` in the shapes of `param_shapes`.
 
-    The released initialisation: projections are Xavier-uniform, with gain 2^-2.5 for w_q, w_k, w_v, w_g and 2^-1 for
-    w_o; the feed-forward is uniform within 1/sqrt(inputs); embedding and output head are normal with deviation d^-0.5;
-    norm weights are 1.
+    The default is the released initialisation: projections are Xavier-uniform, with gain 2^-2.5 for w_q, w_k, w_v, w_g and
+    2^-1 for w_o; the feed-forward is uniform within 1/sqrt(inputs); embedding and output head are normal with deviation
+    d^-0.5; norm weights are 1. "normal" draws every matrix with deviation 0.02; "depth" is the default with w_o and w_2
+    divided by sqrt(2 num_layers), so that the residual stream does not grow with the number of layers.
 
     >>> from refimpl import RetNetConfig
     >>> init_params(RetNetConfig(dim=8, num_layers=1, num_heads=2))["final_norm"]
     array([1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
     """
+    check_choice("initialisation", initialisation, INITIALISATIONS)
     rng = np.random.default_rng(seed)
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         leaf = name.rpartition(".")[2]
         if len(shape) == 1:
             return np.ones(shape, dtype)
+        if initialisation == "normal":
+            return rng.normal(0.0, DEVIATION, shape).astype(dtype)
         if leaf in ("embedding", "head"):
             return rng.normal(0.0, config.dim**-0.5, shape).astype(dtype)
         bound = GAINS[leaf] * (6.0 / sum(shape)) ** 0.5 if leaf in GAINS else shape[0] ** -0.5
+        if initialisation == "depth" and leaf in RESIDUAL:
+            bound *= (2 * config.num_layers) ** -0.5
         return rng.uniform(-bound, bound, shape).astype(dtype)
 
     return map_tree(draw, param_shapes(config))

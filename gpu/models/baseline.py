@@ -20,7 +20,7 @@ from torch import nn
 from refimpl.checks import check_choice, check_integer
 from refimpl.config import FEED_FORWARDS, RetNetConfig
 from refimpl.files import write_atomically
-from refimpl.model import param_shapes
+from refimpl.model import DEVIATION, INITIALISATIONS, param_shapes
 from refimpl.training.settings import check_fields
 from refimpl.tree import flatten
 
@@ -150,10 +150,14 @@ class Block(nn.Module):
 
 
 class Baseline(nn.Module):
-    """A language model of a `BaselineConfig`, its parameters drawn with `seed`; None: the caller initialises them."""
+    """A language model of a `BaselineConfig`, its parameters drawn with `seed`; None: the caller initialises them.
 
-    def __init__(self, config, seed=0):
+    initialisation: one of `refimpl.model.INITIALISATIONS`; the default has what "depth" adds to that of a RetNet.
+    """
+
+    def __init__(self, config, seed=0, initialisation="default"):
         super().__init__()
+        check_choice("initialisation", initialisation, INITIALISATIONS)
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Block(config, mixer) for mixer in config.mixers)
@@ -162,7 +166,7 @@ class Baseline(nn.Module):
         if seed is not None:
             generator = torch.Generator().manual_seed(seed)
             for name, weight in self.named_parameters():
-                _draw(name, weight, config, generator)
+                _draw(name, weight, config, generator, initialisation)
 
     def memory(self, batch, capacity, dtype=None):
         """An empty `Memory` for `batch` texts of up to `capacity` tokens, allocated at once."""
@@ -212,11 +216,11 @@ class Baseline(nn.Module):
         return model.to(device)
 
 
-def _draw(name, weight, config, generator):
+def _draw(name, weight, config, generator, initialisation):
     """Draw a weight: normal with deviation inputs^-0.5, times (2 layers)^-0.5 if added to the residual stream.
 
     Queries and keys are half as large, so that attention starts almost uniform. Biases are 0, weights of norms 1, learnt
-    decays those of their schedule.
+    decays those of their schedule. "normal": every matrix has the deviation 0.02.
     """
     if name.endswith("mixer.decay"):
         start_decay(weight, config)
@@ -229,6 +233,8 @@ def _draw(name, weight, config, generator):
         deviation *= (2 * config.num_layers) ** -0.5
     if name.endswith(("w_q.weight", "w_k.weight")):
         deviation *= 0.5
+    if initialisation == "normal":
+        deviation = DEVIATION
     nn.init.normal_(weight, std=deviation, generator=generator)
 
 

@@ -5,7 +5,7 @@ from ..kernels.registry import RETENTIONS
 
 def build(config):
     """The model of a `RunConfig`, on the CPU; baselines have as many parameters as the RetNet, within 1 %."""
-    model = _kind(config)(_shape(config), seed=config.seed)
+    model = _kind(config)(_shape(config), seed=config.seed, initialisation=config.initialisation)
     if config.model == "retention":
         retention = RETENTIONS[config.retention](
             config.chunk_size

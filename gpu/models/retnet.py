@@ -28,15 +28,22 @@ class RetNet(nn.Module):
         config: a `RetNetConfig`.
         seed: of `init_params`, so that NumPy and torch start from the same numbers; None: the caller initialises them.
         dtype: torch dtype of the parameters.
+        initialisation: of `init_params`.
     """
 
-    def __init__(self, config: RetNetConfig, seed: int | None = 0, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        config: RetNetConfig,
+        seed: int | None = 0,
+        dtype: torch.dtype = torch.float32,
+        initialisation: str = "default",
+    ):
         super().__init__()
         self.config = config
         if seed is None:
             _hold(self, map_tree(lambda _, shape: torch.empty(shape), param_shapes(config)), dtype)
         else:
-            _hold(self, init_params(config, seed, dtype=np.float64), dtype)
+            _hold(self, init_params(config, seed, np.float64, initialisation), dtype)
 
     def params(self):
         """The nested dict of parameters that `refimpl.model.forward` takes."""

@@ -30,10 +30,12 @@ from refimpl.checks import check_integer
 from refimpl.cli import say
 from refimpl.files import write_atomically
 from refimpl.training.folder import locked
+from refimpl.training.loop import read_log
 from refimpl.training.settings import read_toml
 from refimpl.training.stopping import StoppedError, stop_on_signals
 
 from .config import RunConfig, check_keys, configured, read_settings, to_toml
+from .stability import stability
 
 PAUSE = 0.2  # seconds between looks at the processes
 PACKAGES = Path(__file__).parents[2]  # the folder that this package is in
@@ -140,8 +142,12 @@ def run_study(study, out, devices, console=None, command=None, fresh=False):
         folder_name(name, seed): seeds[seed] for seed in study.seeds for name, seeds in study.runs.items()
     }
 
+    seen = {}  # of each run that has ended
+
     def write(results):
-        rows, done = summary(study, results), [result for result in results.values() if result]
+        for name in results.keys() - seen.keys():
+            seen[name] = observed(Path(out) / name, results[name] is None)
+        rows, done = summary(study, results, seen), [result for result in results.values() if result]
         machines = {name: done[0][name] for name in ("device", "versions")} if done else {}
         shared = dataclasses.asdict(next(iter(runs.values())))
         shared = {key: value for key, value in shared.items() if key != "seed" and key not in rows[0]["settings"]}
@@ -277,6 +283,17 @@ def _result(folder, config):
         return None
 
 
+def observed(folder, failed):
+    """How a run in a folder trained: `stability` of its log, and of a failed one why, `failed`; None without either."""
+    try:
+        found = stability(read_log(folder))
+    except (FileNotFoundError, ValueError):  # it failed before its first step, or its log is damaged
+        found = {}
+    if not failed:
+        return found or None
+    return found | {"failed": last_line(folder).partition(";")[0]}
+
+
 def last_losses(result):
     """The losses at the end of a run, of what result.json holds: in bits per byte of a text, or per answer of a task."""
     return result.get("bits_per_byte") or result["bits_per_answer"]
@@ -294,16 +311,17 @@ def _step(folder):
     return log.read_bytes().count(b"\n") if log.exists() else "starts"
 
 
-def summary(study, results):
+def summary(study, results, seen=None):
     """A row a variant: the held-out loss for each seed, mean, spread and difference to the first variant.
 
     Each row is a dict of variant, settings (those that differ between variants), parameters, seconds (the median run),
     held_out (a list, None where a run failed or is missing), evaluations (of each seed, [step, held_out] each), mean,
     deviation (of the sample; None for one seed), lowest (the mean of each seed's lowest evaluation), over (mean of the
-    differences to the first variant, seed by seed), over_deviation, and quoted. Rows of a task also have accuracy and
+    differences to the first variant, seed by seed), over_deviation, training (of each seed, what seen has of its run: as
+    `observed`, by folder name), and quoted. Rows of a task also have accuracy and
     accuracy_by_pairs, of each seed, and numbers_kept, what the model keeps of a window.
     """
-    rows, first = [], None
+    rows, first, seen = [], None, seen or {}
     configs = [dataclasses.asdict(config) for runs in study.runs.values() for config in runs.values()]
     differing = {key for key in configs[0] if key != "seed" and len({repr(config[key]) for config in configs}) > 1}
     for variant, runs in study.runs.items():
@@ -327,6 +345,7 @@ def summary(study, results):
                 "lowest": statistics.fmean(lowest) if lowest else None,
                 "over": statistics.fmean(gaps) if gaps else None,
                 "over_deviation": statistics.stdev(gaps) if len(gaps) > 1 else None,
+                "training": [seen.get(folder_name(variant, seed)) for seed in runs],
                 "quoted": study.quoted[variant],
             }
         )

@@ -11,7 +11,7 @@ import numpy as np
 from ..backward import backward, retention_parallel_backward
 from ..checks import check_choice, check_integer, check_number
 from ..config import FEED_FORWARDS, RetNetConfig
-from ..model import forward, init_params
+from ..model import INITIALISATIONS, forward, init_params
 from ..retention import retention_parallel
 from ..rotation import LADDERS
 from ..tree import flatten
@@ -65,6 +65,11 @@ class TrainConfig:
     sample_bytes: Annotated[int, "length of the sample at the end in tokens"] = 400
     prompt: Annotated[str, "text that the sample continues"] = "And the LORD said unto"
     seed: Annotated[int, "seed of the parameters and the batches"] = 0
+    initialisation: Annotated[
+        str,
+        "random weights: default (of RetNet the released code's, of a baseline its own), normal (every matrix of deviation "
+        "0.02) or depth (default, output projections divided by the root of 2 num_layers, as a baseline's are anyway)",
+    ] = "default"
     key_dim: Annotated[int | None, "width of a head's queries and keys, even; by default dim / num_heads"] = None
     value_dim: Annotated[int | None, "width of a head's values; by default twice key_dim"] = None
     ffn_dim: Annotated[int | None, "inner width of the feed-forward; by default twice dim"] = None
@@ -110,6 +115,9 @@ class TrainConfig:
         check_number("weight_decay", self.weight_decay, minimum=0.0)
         if not self.prompt:
             raise ValueError("prompt must hold at least one character, got ''")
+        check_choice("initialisation", self.initialisation, INITIALISATIONS)
+        if self.initialisation != "default" and self.from_weights is not None:
+            raise ValueError(f"initialisation must be left out with from_weights, got {self.initialisation!r}")
         check_choice("rotation", self.rotation, (*LADDERS, "none"))
         check_choice("group_norm", self.group_norm, ("rms", "mean", "none"))
         _ = self.retnet  # raises for an impossible RetNet
@@ -210,7 +218,7 @@ def train(
     """
     with locked(out):
         run = begin(out, config, FILES, resume=resume, fresh=fresh)
-        params = run.params or init_params(config.retnet, config.seed)
+        params = run.params or init_params(config.retnet, config.seed, initialisation=config.initialisation)
         optimizer = AdamW(flatten(params), weight_decay=config.weight_decay)
         parts = {"weight": optimizer.params, "mean": optimizer.mean, "square": optimizer.square}
         tensors = {f"{kind}.{name}": array for kind, arrays in parts.items() for name, array in arrays.items()}

@@ -29,7 +29,7 @@ def test_train_config():
         "gate": True, "group_norm": "rms", "group_norm_affine": False, "ffn": "swiglu", "scale_keys": True,
         "row_norm": False, "embedding_scale": 1.0, "norm_eps": 1e-6, "steps": 900, "batch_size": 16, "window": 64,
         "learning_rate": 5e-3, "warmup": 50, "weight_decay": 0.05, "clip": 1.0, "evaluate_every": 100,
-        "sample_bytes": 400, "prompt": "And the LORD said unto", "seed": 0,
+        "sample_bytes": 400, "prompt": "And the LORD said unto", "seed": 0, "initialisation": "default",
     }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ DEFAULTS = {
     refimpl.rotate: {"offset": 0, "ladder": "released"},
     refimpl.row_sums: {"position": 0},
     refimpl.score_scale: {"row_norm": False},
-    refimpl.init_params: {"seed": 0, "dtype": np.float32},
+    refimpl.init_params: {"seed": 0, "dtype": np.float32, "initialisation": "default"},
     refimpl.multi_scale_retention: LAYER | {"position": 0},
     model.block: LAYER | {"position": 0},
     refimpl.forward: LAYER | LENGTHS,

@@ -50,6 +50,26 @@ def test_init_is_seeded():
     assert {array.dtype for array in flatten(first).values()} == {np.dtype(np.float32)}
 
 
+def test_initialisations():
+    """Deviations of large matrices; the default's bits do not change when it is named."""
+    config = refimpl.RetNetConfig(dim=64, num_heads=2, num_layers=8)
+    default, named, normal, depth = (
+        flatten(refimpl.init_params(config, 3, np.float64, *given))
+        for given in ((), ("default",), ("normal",), ("depth",))
+    )
+    for name, weight in default.items():
+        np.testing.assert_array_equal(named[name], weight)
+        if weight.ndim == 1:
+            assert (normal[name] == 1).all()
+            assert (depth[name] == 1).all()
+            continue
+        assert abs(normal[name].std() / 0.02 - 1) < 0.03, name
+        factor = 0.25 if name.endswith(("w_o", "w_2")) else 1.0  # 1 / sqrt(2 x 8 layers)
+        np.testing.assert_allclose(depth[name], factor * weight, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^initialisation must be one of 'default', 'normal', 'depth', got 'xavier'$"):
+        refimpl.init_params(config, initialisation="xavier")
+
+
 def test_norm_and_activation():
     x = np.array([[3.0, 4.0], [0.0, 0.0]])
     np.testing.assert_allclose(rms_norm(x, np.array([1.0, 10.0]), eps=12.5), [[0.6, 8.0], [0, 0]])

@@ -16,6 +16,7 @@ from refimpl import RetNetConfig, init_params, rotate
 from refimpl.config import FEED_FORWARDS
 from refimpl.family import softmax_attention
 from refimpl.layers import feed_forward
+from refimpl.model import INITIALISATIONS
 from refimpl.tree import flatten
 
 SHAPES = {
@@ -75,6 +76,26 @@ def test_the_feed_forward_is_the_reference_s(kind):
     x = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     params = {name.removesuffix(".weight"): weight.detach().numpy().T for name, weight in layer.named_parameters()}
     np.testing.assert_allclose(layer(x).detach().numpy(), feed_forward(params, x.numpy(), kind), atol=1e-13)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_s_initialisation_is_its_model_s(model):
+    """Of RetNet NumPy's own draw, of a baseline the same deviations; its default divides output projections already."""
+    sizes = {"model": model, "dim": 64, "num_layers": 8, "num_heads": 2, "seed": 3}
+    default, normal, depth = (
+        dict(build(RunConfig(**sizes, initialisation=name)).named_parameters()) for name in INITIALISATIONS
+    )
+    if model == "retnet":
+        numpy = flatten(init_params(RunConfig(**sizes).retnet, 3, initialisation="depth"))
+        assert all((depth[name].detach().numpy() == weight).all() for name, weight in numpy.items())
+    for name, weight in normal.items():
+        if weight.ndim == 2:
+            assert abs(weight.std().item() / 0.02 - 1) < 4 * (2 * weight.numel()) ** -0.5, name  # errors of a deviation
+        else:
+            assert (weight == default[name]).all(), name
+        assert model == "retnet" or (depth[name] == default[name]).all()
+    with pytest.raises(ValueError, match=r"^initialisation must be one of 'default', 'normal', 'depth', got 'xavier'$"):
+        RunConfig(**sizes, initialisation="xavier")
 
 
 def test_no_room_for_a_feed_forward_is_an_error():

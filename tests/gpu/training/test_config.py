@@ -53,6 +53,12 @@ WRONG = [
     ("learning_rate", "fast", TypeError, "learning_rate must be a number, got 'fast' (str)"),
     ("clip", 0.0, ValueError, "clip must be above 0, got 0.0"),
     ("weight_decay", -1.0, ValueError, "weight_decay must be at least 0, got -1"),
+    (
+        "initialisation",
+        "xavier",
+        ValueError,
+        "initialisation must be one of 'default', 'normal', 'depth', got 'xavier'",
+    ),
     ("vocab_size", 255, ValueError, "vocab_size must be at least 256, got 255"),
     (
         "model",

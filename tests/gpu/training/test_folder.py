@@ -348,6 +348,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(kind, tmp_path):
     save_params(tmp_path / "scored", params, scored)
     with pytest.raises(ValueError, match=r"from_weights must be of a model without a score_norm, .* has 'sum'"):
         configured(type(config), {"from_weights": str(tmp_path / "scored")})
+    with pytest.raises(ValueError, match="initialisation must be left out with from_weights, got 'normal'"):
+        type(config)(from_weights="a", initialisation="normal")
     if isinstance(config, RunConfig):
         with pytest.raises(ValueError, match="from_weights must not be given for model = 'gru', got 'a'"):
             RunConfig(model="gru", from_weights="a")

@@ -167,6 +167,11 @@ def test_a_failed_run_does_not_affect_the_others(file, finished, tmp_path):
     rows = json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
     assert rows[0]["mean"] is not None
     assert (rows[1]["mean"], rows[1]["held_out"], rows[1]["over"]) == (None, [None], None)
+    (fine,), (failed,) = (row["training"] for row in rows)
+    assert fine.keys() == {"steps", "first", "largest_rise", "spikes", "largest_gradient_norm"}
+    assert fine["steps"] == 12
+    assert re.fullmatch(r"stopped: the [a-z ]+ is \w+ at step \d+", failed["failed"])
+    assert failed.get("steps", 0) < 12
     assert "stopped: the " in (tmp_path / "out" / "no-gate_3" / "output.txt").read_text()
 
 
@@ -212,6 +217,8 @@ def test_the_summary_pairs_seeds(file):
     del results["RetNet_4"]
     first, second = summary(study, results)
     assert (first["held_out"], first["deviation"]) == ([2.0, None], None)
+    assert first["training"] == [None, None]
+    assert summary(study, results, {"RetNet_4": {"steps": 3}})[0]["training"] == [None, {"steps": 3}]
     assert (second["over"], second["over_deviation"]) == (0.5, None)
     assert isinstance(study, Study)
 
