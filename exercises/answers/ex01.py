@@ -652,7 +652,7 @@ REPLACING = problem(
         "a key of length 2, by hand": (
             {"q": np.array([1.0, 1.0]), "k": np.array([2.0, 0.0]), "v": np.array([6.0]), "gamma": 0.5}
             | {"state": np.array([[4.0], [8.0]])},
-            "by hand: gamma S is (2, 4), k reads 4 of it; 2 are wanting in row 0, which must be 3, for k S = 6; row 1 stays 4",
+            "by hand: gamma S has the rows 2 and 4, and k reads 2 * 2 = 4; for k S = 6 row 0 must be 3, and row 1 stays 4",
         ),
         "one token into a memory that holds something": (
             one_head(3, 2, gamma=0.75),
