@@ -7,8 +7,8 @@ import json
 import os
 from dataclasses import dataclass
 
-STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS = 8, 10, 10
-FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS
+STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 7
+FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS
 KEPT = 1  # for a step that gives numbers, whichever, and leaves its arguments as they were
 
 RIGHT_STEP = """
@@ -36,7 +36,15 @@ def retention_documents(q, k, v, gamma, state, first):
         out[n] = q[n] @ state
     return out, state
 """
-RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS
+RIGHT_REPLACING = """
+def replacing_step(q, k, v, gamma, state):
+    state, longest = gamma * state, np.abs(k).max()
+    if longest > 0:
+        unit = k / longest
+        state = state + np.outer(unit / (unit @ unit), v / longest - unit @ state)
+    return q @ state, state
+"""
+RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING
 
 # What a forger would send: an answer of zeros, framed as the grader frames answers.
 FORGE = """
@@ -296,7 +304,7 @@ def zoo(course):
         "right-loop-alone": Animal(
             RIGHT.replace(RIGHT_STEP, "\ndef retention_step(q, k, v, gamma, state):\n    while True: pass\n").encode(),
             "look for a loop",
-            LOOP_POINTS + DOCUMENTS_POINTS,
+            LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS,
         ),
         "right-among-failing-cells": Animal(
             notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS, "import os\nos._exit(0)"),

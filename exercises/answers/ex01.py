@@ -38,6 +38,15 @@ def retention_documents(q, k, v, gamma, state, first):
     return out, state
 
 
+def replacing_step(q, k, v, gamma, state):
+    """S_n = gamma S_(n-1) + k_n^T u with the u that makes k_n S_n = v_n; shapes and order as in `retention_step`."""
+    state, longest = gamma * state, np.abs(k).max()
+    if longest > 0:
+        unit = k / longest  # k @ k and u itself may be too large or too small for a float; this table is not
+        state = state + unit[:, None] * (v / longest - unit @ state) / (unit @ unit)
+    return q @ state, state
+
+
 # Wrong answers, each one change away from the solution.
 
 
@@ -102,9 +111,31 @@ def _skips_token_1(q, k, v, gamma, state):
     return out, state
 
 
-def _keeps_all_states(q, k, v, gamma, state):
-    ends = [retention_loop(q[:n], k[:n], v[:n], gamma, state)[1] for n in range(1, len(q) + 1)]
-    return retention_loop(q, k, v, gamma, state)[0], np.array(ends)
+def _keeps_states_with(collect, first=1):
+    """The loop that returns all states from number `first` on, 0 for S_0, made by `collect` of a list."""
+
+    def loop(q, k, v, gamma, state):
+        start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        ends = [retention_loop(q[:n], k[:n], v[:n], gamma, start)[1] for n in range(first, len(q) + 1)]
+        return retention_loop(q, k, v, gamma, start)[0], collect(ends)
+
+    return loop
+
+
+def _shapes_out_like_q(solution):
+    """Put outputs into an array of the shape of q; a row of V numbers fits into a row of K numbers only if V = K."""
+
+    def function(q, k, v, *arguments):
+        out, state = solution(q, k, v, *arguments)
+        like_q = np.zeros(q.shape)
+        for n in range(len(q)):
+            like_q[n] = out[n]
+        return like_q, state
+
+    message = (
+        "your out has the shape of q: an output is a mixture of values, so it has a row of V numbers, the shape of v"
+    )
+    return {"shapes out like q": (function, message)}
 
 
 def _returns_too_early(q, k, v, gamma, state):
@@ -143,6 +174,24 @@ def _starts_at_the_first_flag(q, k, v, gamma, state, first):
     return out, state
 
 
+def _cuts_at_the_flags(q, k, v, gamma, state, first):
+    starts = np.flatnonzero(first)
+    pieces = [slice(*ends) for ends in zip(starts, [*starts[1:], len(q)], strict=True)]
+    runs = [retention_loop(q[piece], k[piece], v[piece], gamma, None) for piece in pieces]
+    return np.concatenate([out for out, _ in runs]), runs[-1][1]
+
+
+def _documents_keep_states(collect):
+    """The loop over documents that returns the states after all tokens, made by `collect` of a list."""
+
+    def documents(q, k, v, gamma, state, first):
+        start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        ends = [retention_documents(q[:n], k[:n], v[:n], gamma, start, first[:n])[1] for n in range(1, len(q) + 1)]
+        return retention_documents(q, k, v, gamma, start, first)[0], collect(ends)
+
+    return documents
+
+
 def _clears_in_place(q, k, v, gamma, state, first):
     answer = retention_documents(q, k, v, gamma, state, first)
     if state is not None and first[:1].any():  # a later token finds a state of the function's own
@@ -156,6 +205,120 @@ def _documents_in_place(q, k, v, gamma, state, first):
         return out, end
     state[...] = end
     return out, state
+
+
+def _replaces_with(table, fade=lambda gamma, state: gamma * state, read=lambda q, before, after: q @ after):
+    """The replacing step with another table to add, made of k, v, gamma, S_(n-1) and its faded form, unless k is 0."""
+
+    def step(q, k, v, gamma, state):
+        faded = fade(gamma, state)
+        after = faded + table(k, v, gamma, state, faded) if k.any() else faded
+        return read(q, faded, after), after
+
+    return step
+
+
+def _right_table(k, v, gamma, state, faded):
+    return replacing_step(k, k, v, gamma, state)[1] - gamma * state
+
+
+def _unit(k):
+    return k / np.abs(k).max()
+
+
+def _forms_u(square, guard=lambda k, square: square > 0):
+    """Compute u = (v - gamma k S_(n-1)) / (k k^T) as it stands, with `square` for k k^T, where `guard` allows it."""
+
+    def step(q, k, v, gamma, state):
+        state = gamma * state
+        if guard(k, square(k)):
+            state = state + k[:, None] * ((v - k @ state) / square(k))
+        return q @ state, state
+
+    return step
+
+
+def _replaces_in_place(q, k, v, gamma, state):
+    state[...] = replacing_step(q, k, v, gamma, state)[1]
+    return q @ state, state
+
+
+_SQUARE = (
+    "your k k^T is 0 or too large for a float: divide k by its largest entry first, and work out what that does to u"
+)
+
+REPLACING_MISTAKES = {
+    "adds": (
+        _replaces_with(lambda k, v, gamma, state, faded: k[:, None] * v),
+        "you added k^T v as in problem 1: the new key then reads what was there too; u must make k S_n = v",
+    ),
+    "does not remove the old value": (
+        _replaces_with(lambda k, v, gamma, state, faded: _right_table(k, v, gamma, 0 * state, faded)),
+        "your u leaves out what the key reads before the write, gamma k S_(n-1): take that away from v",
+    ),
+    "removes the unfaded value": (
+        _replaces_with(lambda k, v, gamma, state, faded: _right_table(k, v, 1.0, state, faded)),
+        "you took k S_(n-1) away, but what is there has faded by gamma: take away gamma k S_(n-1)",
+    ),
+    "does not divide": (
+        _replaces_with(lambda k, v, gamma, state, faded: k[:, None] * (v - k @ faded)),
+        "your u is not divided by k k^T: k (k^T u) is u times the squared length of k, which may be any number",
+    ),
+    "divides by the length": (
+        _replaces_with(lambda k, v, gamma, state, faded: k[:, None] * (v - k @ faded) / np.hypot.reduce(k)),
+        "you divided by the length of k: k (k^T u) is u times the squared length",
+    ),
+    "divides the old value alone": (
+        _replaces_with(
+            lambda k, v, gamma, state, faded: (
+                k[:, None] * v - _unit(k)[:, None] * (_unit(k) @ faded) / (_unit(k) @ _unit(k))
+            )
+        ),
+        "you divided what is taken away by k k^T, but not v: both are read through the same key",
+    ),
+    "does not fade": (
+        lambda q, k, v, gamma, state: replacing_step(q, k, v, 1.0, state),
+        "you forgot the decay: the old state fades to gamma S_(n-1) first, also if the key is zeros",
+    ),
+    "fades only where it writes": (
+        lambda q, k, v, gamma, state: replacing_step(q, k, v, gamma if k.any() else 1.0, state),
+        "a key of zeros writes nothing, but it is a token: what is there fades by gamma as always",
+    ),
+    "fades the new token": (
+        lambda q, k, v, gamma, state: (lambda end: (q @ end, end))(gamma * replacing_step(q, k, v, 1.0, state)[1]),
+        "you replaced first and faded then, so k reads gamma v: fade first",
+    ),
+    "forgets all": (
+        lambda q, k, v, gamma, state: replacing_step(q, k, v, gamma, 0 * state),
+        "you cleared the memory: only what the new key reads is replaced, the rest of gamma S_(n-1) stays",
+    ),
+    "reads before writing": (
+        _replaces_with(_right_table, read=lambda q, before, after: q @ before),
+        "you read the state before writing: o_n = q_n S_n takes the new state",
+    ),
+    "divides by zero": (
+        _forms_u(lambda k: k @ k, guard=lambda k, square: True),
+        "you divided 0 by 0, or by a square that is 0 as a float: a key of zeros writes nothing, a short one is scaled first",
+    ),
+    "squares the key": (_forms_u(lambda k: k @ k), _SQUARE),
+    "squares the entries": (
+        _forms_u(lambda k: (k**2).sum()),
+        "your squares of entries are 0 or overflow: divide k by its largest entry first, and work out what that does to u",
+    ),
+    "squares the norm": (
+        _forms_u(lambda k: np.linalg.norm(k) ** 2),
+        "np.linalg.norm squares entries, and you square the norm: divide k by its largest entry first",
+    ),
+    "takes the zeros for the only short key": (
+        _forms_u(lambda k: k @ k, guard=lambda k, square: k.any()),
+        "you excluded a key of zeros, but k k^T is 0 as a float for a short one too: divide k by its largest entry first",
+    ),
+    "writes in place": (
+        _replaces_in_place,
+        "you changed the caller's state in place (as *= and += do): make a new array",
+    ),
+    **swaps(replacing_step, "out", "state"),
+}
 
 
 STEP_MISTAKES = {
@@ -312,21 +475,14 @@ LOOP = problem(
         **keeps_arguments(one_head(3, 3, 5, gamma=0.9)),
     },
     hidden={
-        "no token at all, from a state": (one_head(3, 2, 0), "without a token, return the state unchanged"),
-        "a sequence of a single token": (
-            one_head(3, 2, 1),
-            "T = 1 must give what retention_step gives, with out of shape (1, V)",
-        ),
-        "keys wider than values": (one_head(4, 2, 7, gamma=0.9), "try K = 4, V = 2, and look at the shapes"),
-        "a memory that never fades": (
-            one_head(2, 2, 6, gamma=1.0),
-            "gamma = 1 is allowed: nothing may divide by 1 - gamma",
-        ),
         "a long sequence that fades fast": (
             one_head(2, 2, 400, gamma=1e-3),
             "gamma^-n overflows: fade step by step, which needs no such power",
         ),
-        **float32_arrays(one_head(4, 3, 50, gamma=0.9, state=False, dtype=np.float32), "float32 arrays, from None"),
+        "a sequence of a single token": (
+            one_head(3, 2, 1),
+            "T = 1 must give what retention_step gives, with out of shape (1, V)",
+        ),
     },
     wrong_answers={
         **mapped(_loop_with, STEP_MISTAKES),
@@ -362,9 +518,22 @@ LOOP = problem(
             "your loop leaves out token 1: in Python it is row 0, so the loop is `for n in range(len(q))`",
         ),
         "returns all states": (
-            _keeps_all_states,
+            _keeps_states_with(np.array),
             "you returned the state after every token: return the last one alone, of shape (K, V)",
         ),
+        "returns all states, S_0 too": (
+            _keeps_states_with(np.array, first=0),
+            "you returned the states from S_0 to S_T: return the last one alone, of shape (K, V)",
+        ),
+        "returns all states in a list": (
+            _keeps_states_with(list),
+            "you returned a list of states: return the last one alone, an array of shape (K, V)",
+        ),
+        "stacks all states": (
+            _keeps_states_with(np.stack),
+            "you stacked the states of all tokens: return the last one alone, which with no token is the first state",
+        ),
+        **_shapes_out_like_q(retention_loop),
         "returns the state too early": (
             _returns_too_early,
             "you returned the state of one token too early: return the state after the last token",
@@ -399,24 +568,13 @@ DOCUMENTS = problem(
         **keeps_arguments(one_head(3, 3, 5, gamma=0.9, first=np.array([1.0, 0.0, 0.0, 1.0, 0.0]))),
     },
     hidden={
-        "no document begins here": (
-            one_head(2, 3, 6, gamma=0.9, first=np.zeros(6)),
-            "with no flag at all it is retention_loop, from the state passed in",
-        ),
-        "every token is a document": (
-            one_head(4, 2, 3, gamma=0.9, first=np.ones(3)),
-            "with a flag everywhere each output is (q . k) v, and the state is the last k^T v",
+        "no document begins, and nothing fades": (
+            one_head(2, 3, 6, gamma=1.0, first=np.zeros(6)),
+            "with no flag at all it is retention_loop, from the state passed in; gamma = 1 is allowed",
         ),
         "a document begins at the last token": (
-            one_head(2, 2, 5, gamma=0.9, first=np.array([0.0, 0.0, 0.0, 0.0, 1.0])),
+            one_head(2, 2, 5, gamma=0.9, first=np.array([0.0, 1.0, 0.0, 0.0, 1.0])),
             "the state you return belongs to the last document, also if that has one token so far",
-        ),
-        "a head that never forgets within a document": (
-            one_head(3, 2, 6, gamma=1.0, first=np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])),
-            "gamma = 1 is allowed: only the beginning of a document clears the state",
-        ),
-        **float32_arrays(
-            one_head(4, 3, 8, gamma=0.9, dtype=np.float32, first=np.array([0, 0, 0, 1, 0, 0, 1, 0], dtype=np.float32))
         ),
     },
     wrong_answers={
@@ -459,6 +617,19 @@ DOCUMENTS = problem(
             _starts_at_the_first_flag,
             "you leave out the rows before the first flag: they go on with the document of the state passed in",
         ),
+        "cuts the rows before the first flag off": (
+            _cuts_at_the_flags,
+            "you cut at the flags and lost the rows before the first one: they are the end of the document of the state",
+        ),
+        "returns all states": (
+            _documents_keep_states(np.array),
+            "you returned the state after every token: return the last one alone, of shape (K, V)",
+        ),
+        "returns all states in a list": (
+            _documents_keep_states(list),
+            "you returned a list of states: return the last one alone, an array of shape (K, V)",
+        ),
+        **_shapes_out_like_q(retention_documents),
         "writes in place": (
             _documents_in_place,
             "you changed the caller's state in place (as *= and += do): make a new array",
@@ -474,4 +645,41 @@ DOCUMENTS = problem(
     },
 )
 
-EXERCISE = Exercise("ex01", "Retention, one token at a time", (STEP, LOOP, DOCUMENTS))
+REPLACING = problem(
+    replacing_step,
+    RETURNS,
+    visible={
+        "a key of length 2, by hand": (
+            {"q": np.array([1.0, 1.0]), "k": np.array([2.0, 0.0]), "v": np.array([6.0]), "gamma": 0.5}
+            | {"state": np.array([[4.0], [8.0]])},
+            "by hand: gamma S has the rows 2 and 4, and k reads 2 * 2 = 4; for k S = 6 row 0 must be 3, and row 1 stays 4",
+        ),
+        "one token into a memory that holds something": (
+            one_head(3, 2, gamma=0.75),
+            "k @ state must be v afterwards: put gamma S + k^T u for S into k S = v, and solve for u",
+        ),
+        "a key of zeros": (
+            one_head(2, 3, gamma=0.75) | {"k": np.zeros(2)},
+            "nothing is written, and the state fades as always",
+        ),
+        "a key of entries near 1e-200": (
+            one_head(2, 3, gamma=0.5) | {"k": np.array([3e-200, -1e-200])},
+            "k k^T is 0 as a float, and u is too large for one; the table k^T u is neither",
+            {"tolerance": 1e-9},
+        ),
+        "a key of entries near 1e200": (
+            one_head(2, 3, gamma=0.5) | {"k": np.array([2e200, 1e200])},
+            "k k^T is too large for a float, and u is 0 as one; the table k^T u is neither",
+            {"tolerance": 1e-9},
+        ),
+        **keeps_arguments(
+            one_head(3, 3, gamma=0.9), "build a new state; *=, += and [...] = write into the caller's array"
+        ),
+    },
+    hidden={
+        **float32_arrays(one_head(4, 2, gamma=0.9, dtype=np.float32)),
+    },
+    wrong_answers=REPLACING_MISTAKES,
+)
+
+EXERCISE = Exercise("ex01", "Retention, one token at a time", (STEP, LOOP, DOCUMENTS, REPLACING))

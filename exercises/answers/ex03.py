@@ -1,4 +1,4 @@
-"""Exercise 3: rotation, the scores that depend only on n - m, the ladders of angles (Eq. 4, arXiv:2307.08621v4)."""
+"""Exercise 3: rotation, the scores that depend only on n - m, and states whose keys move (Eq. 4, arXiv:2307.08621v4)."""
 
 import numpy as np
 
@@ -27,10 +27,19 @@ def score_at_lag(q, k, theta, lag):
     return np.cos(angle) @ aligned + np.sin(angle) @ crossed
 
 
-def ladders(key_dim):
-    """Angles of the released code and of rotary embeddings: key_dim K -> released (K/2,), rotary (K/2,)."""
-    pairs = key_dim // 2
-    return 10000.0 ** -np.linspace(0, 1, pairs), 10000.0 ** -(np.arange(pairs) / pairs)
+def join(q, out, first, second, gamma, theta, start):
+    """Make of the second half, read from position 0 and zeros, what it is after the first: q (T, K) not turned, out (T, V).
+
+    first, second: the states of both halves (K, V), theta (K/2,), start: the tokens of the first half -> out, state.
+    """
+    time = len(q)
+    faded = gamma ** np.arange(1.0, time + 1.0)[:, None]
+    # Each column of a state is a sum of keys, so it turns as they do.
+    cos, sin = (f(start * theta.astype(np.float64))[:, None] for f in (np.cos, np.sin))
+    turned = np.empty(second.shape)
+    turned[0::2] = second[0::2] * cos - second[1::2] * sin
+    turned[1::2] = second[0::2] * sin + second[1::2] * cos
+    return out + faded * (rotate(q, theta, start) @ first), gamma**time * first + turned
 
 
 def repair(w, heads):
@@ -250,56 +259,197 @@ SCORE_MISTAKES = {
         lambda q, k, theta, lag: score_at_lag(q, k, theta, np.abs(lag)),
         "you used |lag|: before and after are not the same, a negative lag turns q back",
     ),
+    "turns the turned query again": (
+        lambda q, k, theta, lag: score_at_lag(q, k, theta, np.cumsum(lag)),
+        "each lag turns q on from where the lag before left it (as *= in a loop does): turn the q you were given for each lag",
+    ),
+    "turns the caller's query again": (
+        _score_with(_rotates_in_place),
+        "your rotate changes its x in place, so each lag turns q on from where the last one left it: fill a new array",
+    ),
+    "leaves out the way back from complex numbers": (
+        _score_with(ROTATE_MISTAKES["returns complex pairs"][0]),
+        "your turned q has K/2 complex numbers, k has K real ones: make k complex too, or write the parts of q back to channels",
+    ),
     "pairs the halves": (_scores_halves, "you paired channel i with i + K/2: a pair is channels 2i and 2i + 1"),
 }
 
 
-def _ladders_by(released=None, rotary=None):
-    """`ladders` with one ladder, or both, made from the number of pairs in another way."""
+def _turn_rows(state, angle):
+    """Turn the pairs of rows of a state, as the keys in it, each by its own angle (K/2,)."""
+    even, odd = _turn(state[0::2], state[1::2], angle[:, None])
+    return np.stack((even, odd), axis=1).reshape(state.shape)
 
-    def function(key_dim):
-        usual = ladders(key_dim)
-        return tuple(
-            one if make is None else make(key_dim // 2) for one, make in zip(usual, (released, rotary), strict=True)
-        )
+
+def _join_with(
+    faded=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)[:, None],
+    query=rotate,
+    old=lambda first, theta, start: first,
+    new=lambda second, theta, start: _turn_rows(second, start * theta),
+    whole=lambda gamma, time: gamma**time,
+    read=lambda out, term: out + term,
+):
+    """`join` with one of its parts replaced: the decay of the first state in the outputs, the queries, either state."""
+
+    def function(q, out, first, second, gamma, theta, start):
+        theta, time = theta.astype(np.float64), len(q)
+        term = faded(gamma, time) * (query(q, theta, start) @ old(first, theta, start))
+        return read(out, term), whole(gamma, time) * first + new(second, theta, start)
 
     return function
 
 
-LADDER_MISTAKES = {
-    "leaves out the last step of the released ladder": (
-        _ladders_by(released=lambda pairs: ladders(2 * pairs)[1]),
-        "your released ladder is the rotary one: its exponents run from 0 to 1 with both ends, so its last is 1/10000",
+def _turns_columns(second, theta, start):
+    even, odd = _turn(second[:, 0::2], second[:, 1::2], start * theta)
+    return np.stack((even, odd), axis=-1).reshape(second.shape)
+
+
+def _turns_half_rows(second, theta, start):
+    half = len(second) // 2
+    angle = (start * theta)[:, None]
+    return np.concatenate(_turn(second[:half], second[half:], angle))
+
+
+def _joins_in_place(q, out, first, second, gamma, theta, start):
+    joined, state = join(q, out, first, second, gamma, theta, start)
+    out[...] = joined
+    return out, state
+
+
+def _joins_state_in_place(q, out, first, second, gamma, theta, start):
+    joined, state = join(q, out, first, second, gamma, theta, start)
+    second[...] = state
+    return joined, second
+
+
+def _rotates_rows_as_tokens(second, theta, start):
+    return rotate(second.T, theta, start).T
+
+
+def _rounds(theta, start):
+    return np.float32(start) * theta.astype(np.float32)
+
+
+JOIN_MISTAKES = {
+    "leaves the state of the second half as it is": (
+        _join_with(new=lambda second, theta, start: second),
+        "you added the second state as it is: its keys stood at positions from 0, and must stand from start on, turned further",
     ),
-    "divides by K/2 - 1": (
-        _ladders_by(released=lambda pairs: 10000.0 ** -(np.arange(pairs) / np.float64(pairs - 1))),
-        "you divided by K/2 - 1, which is 0 for a single pair: np.linspace(0, 1, K // 2) has no such case",
+    "turns the second state backwards": (
+        _join_with(new=lambda second, theta, start: _turn_rows(second, -start * theta)),
+        "you turned the second state backwards: its keys move on to later positions, so they turn further by start * theta",
     ),
-    "takes the released ladder for both": (
-        _ladders_by(rotary=lambda pairs: ladders(2 * pairs)[0]),
-        "your rotary ladder is the released one: its exponents 2i/K stop short of 1",
+    "turns the whole sum": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, out, first, second, gamma, theta, start)[0],
+            _turn_rows(gamma ** len(q) * first + second, start * theta.astype(np.float64)),
+        ),
+        "you turned the first state too: its keys stand where they stood, only those of the second half move on",
     ),
-    "divides i by K": (
-        _ladders_by(rotary=lambda pairs: 10000.0 ** -(np.arange(pairs) / (2 * pairs))),
-        "your rotary exponents are i/K, half of 2i/K: they must come close to 1",
+    "turns the second state by one token": (
+        _join_with(new=lambda second, theta, start: _turn_rows(second, theta)),
+        "you turned the second state by theta: each of its keys moves on by start tokens",
     ),
-    "doubles i twice": (
-        _ladders_by(rotary=lambda pairs: 10000.0 ** -(2 * np.arange(pairs) / pairs)),
-        "your rotary exponents are 4i/K: np.arange(0, K, 2) holds 2i already",
+    "turns by its own length": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, out, first, second, gamma, theta, start)[0],
+            join(q, out, first, second, gamma, theta, len(q))[1],
+        ),
+        "you turned the second state by T theta, with T its own length: it moves on by start, the length of the first half",
     ),
-    "makes an angle for each channel": (
-        lambda key_dim: (10000.0 ** -np.linspace(0, 1, key_dim), 10000.0 ** (-2 * np.arange(key_dim) / key_dim)),
-        "you made K angles: the two channels of a pair share one, so there are K/2",
+    "turns the rows of a state as tokens": (
+        _join_with(new=_rotates_rows_as_tokens),
+        "rotate gives each row of its x a further angle: all columns of the second state turn alike, by start * theta",
     ),
-    "climbs": (
-        lambda key_dim: tuple(1 / one for one in ladders(key_dim)),
-        "your angles grow from 1 to 10000: the exponent is negative, so that each pair turns slower than the one before",
+    "pairs the halves of the rows": (
+        _join_with(new=_turns_half_rows),
+        "you paired row i of the state with row i + K/2: rows belong to channels of keys, so a pair is rows 2i and 2i + 1",
     ),
-    "goes down in equal steps": (
-        _ladders_by(released=lambda pairs: np.linspace(1.0, 1e-4, pairs)),
-        "your released angles have equal differences: equal steps belong to the exponent, the angles have equal ratios",
+    "turns columns": (
+        _join_with(new=_turns_columns),
+        "you turned the columns of the second state: channels of keys are its rows, shape (K, V)",
     ),
-    **swaps(ladders, "released", "rotary"),
+    "rotates the state itself": (
+        _join_with(new=rotate),
+        "rotate turns pairs of columns, each row further: here pairs of rows turn, all columns alike, by start * theta",
+    ),
+    "adds nothing to the outputs": (
+        _join_with(read=lambda out, term: out),
+        "you left the outputs as they were: the queries of the second half also read what is left of the first state",
+    ),
+    "returns only the new term": (
+        _join_with(read=lambda out, term: term),
+        "you returned only what is read of the first state: add it to out",
+    ),
+    "does not turn the queries": (
+        _join_with(query=lambda q, theta, start: q),
+        "your queries are not turned: query n of the second half stands at position start + n",
+    ),
+    "turns the queries from 0": (
+        _join_with(query=lambda q, theta, start: rotate(q, theta, 0)),
+        "your queries read the first state from positions 0, 1, ...: query n of the second half stands at start + n",
+    ),
+    "turns the queries from start + 1": (
+        _join_with(query=lambda q, theta, start: rotate(q, theta, start + 1)),
+        "your queries stand one position late: counted from 0, query n of the second half is at start + n",
+    ),
+    "turns all queries alike": (
+        _join_with(query=lambda q, theta, start: _turn_rows(q.T, start * theta).T),
+        "you turned all queries by start * theta: query n stands at start + n, and was given before any turn",
+    ),
+    "does not fade the first state in the outputs": (
+        _join_with(faded=lambda gamma, time: 1.0),
+        "your queries read the first state unfaded: by query n, counted from 0, gamma^(n + 1) of it is left",
+    ),
+    "fades the first state one step too few": (
+        _join_with(faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
+        "your decay is off by one: the first token of the second half has faded the first state once already when it reads",
+    ),
+    "fades by position": (
+        lambda q, out, first, second, gamma, theta, start: (
+            out + gamma ** (start + np.arange(1.0, len(q) + 1.0))[:, None] * (rotate(q, theta, start) @ first),
+            join(q, out, first, second, gamma, theta, start)[1],
+        ),
+        "you faded the first state by its position too: what it forgot within the first half is forgotten in it already",
+    ),
+    "drops the first state": (
+        _join_with(whole=lambda gamma, time: 0.0),
+        "your state holds the second half alone: gamma^T of the first is left in it",
+    ),
+    "does not fade the first state at the end": (
+        _join_with(whole=lambda gamma, time: 1.0),
+        "you added the first state unfaded: after the T tokens of the second half gamma^T of it is left",
+    ),
+    "fades the first state by start": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, out, first, second, gamma, theta, start)[0],
+            gamma**start * first + _turn_rows(second, start * theta.astype(np.float64)),
+        ),
+        "you faded the first state by gamma^start: it fades at each token of the second half, gamma^T with T = len(q)",
+    ),
+    "fades the second state": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, out, first, second, gamma, theta, start)[0],
+            join(q, out, first, gamma ** len(q) * second, gamma, theta, start)[1],
+        ),
+        "you faded the second state: what it holds has faded within the second half already, only the first fades further",
+    ),
+    "rounds the angles to float32": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, out, first, second, gamma, theta, start)[0],
+            gamma ** len(q) * first + _turn_rows(second, _rounds(theta, start).astype(np.float64)),
+        ),
+        "you computed start * theta in float32, which is off by a visible angle far from 0: compute it in float64",
+    ),
+    "writes outputs in place": (
+        _joins_in_place,
+        "you added to the caller's out in place (as += does): make a new array",
+    ),
+    "writes the state in place": (
+        _joins_state_in_place,
+        "you turned the caller's second state in place: make a new array",
+    ),
+    **swaps(join, "out", "state"),
 }
 
 
@@ -315,6 +465,10 @@ def _reorders(order):
 
 def _halves(width):
     return np.arange(width).reshape(2, width // 2)
+
+
+def _order_of_all(columns, heads):
+    return repair(np.arange(float(columns))[None], heads)[0].astype(int)
 
 
 def _takes_heads_for_the_last_axis(w, heads):
@@ -356,6 +510,10 @@ REPAIR_MISTAKES = {
     "swaps the halves": (
         _reorders(lambda width: _halves(width)[::-1].ravel()),
         "you swapped the two halves of each head: columns i and i + K/2 must become neighbours",
+    ),
+    "reorders rows": (
+        lambda w, heads: w[_order_of_all(w.shape[1], heads)],
+        "you reordered the rows of w, which belong to the channels of x: queries are made of columns, w[:, order]",
     ),
     "changes nothing": (lambda w, heads: w.copy(), "you left the columns where they were: there is the bug"),
     "writes in place": (_repairs_in_place, "you reordered the caller's w in place: return a new array"),
@@ -403,11 +561,9 @@ ROTATE = problem(
     },
     hidden={
         "a position before 0": (
-            _rows(4, [0.5, 0.1, 0.02], -2),
-            "offset may be negative: rows at positions -2, -1, 0, 1",
+            _rows(40, [0.9**i for i in range(8)], -7),
+            "offset may be negative: rows at positions -7, -6 and so on, here with K = 16 and T = 40",
         ),
-        "an angle of 0": (_rows(3, [0.0, 0.3], 4), "with theta = 0 a pair stays as it is"),
-        "many pairs and tokens": (_rows(40, [0.9**i for i in range(8)], 7), "try K = 16 and T = 40"),
         "float32 arrays near 0": (
             _rows(5, [0.5, 0.1], 0, dtype=np.float32),
             "try x made with dtype=np.float32: the answer must be right to float32 precision",
@@ -439,7 +595,6 @@ SCORE = problem(
         **keeps_arguments(_two([1.0, 0.1, 0.01], [1, 10]), "make new arrays"),
     },
     hidden={
-        "side by side": (_two([1.0, 0.3, 0.1], [0]), "at lag 0 nothing has turned: the plain dot product"),
         "a million tokens apart": (
             _two([1.0, 0.01, 0.0001], [999_999, 1_000_000]),
             "any lag costs the same: no loop over positions is needed",
@@ -451,23 +606,60 @@ SCORE = problem(
     wrong_answers=SCORE_MISTAKES,
 )
 
-LADDERS = problem(
-    ladders,
-    ("released", "rotary"),
+
+def _halves_of_a_text(value_dim, time, theta, gamma, start, *, dtype=np.float64):
+    random = np.random.default_rng([value_dim, time, len(theta)])
+    width = 2 * len(theta)
+    shapes = (time, width), (time, value_dim), (width, value_dim), (width, value_dim)
+    q, out, first, second = (small_numbers(random, *shape, dtype=dtype) for shape in shapes)
+    second = second if time else np.zeros(second.shape)  # nothing was read
+    angles = {"gamma": gamma, "theta": np.array(theta, dtype=dtype), "start": start}
+    return {"q": q, "out": out, "first": first, "second": second} | angles
+
+
+JOIN = problem(
+    join,
+    ("out", "state"),
     visible={
-        "four pairs (K = 8)": (
-            {"key_dim": 8},
-            "by hand: the exponents are 0, 1/3, 2/3, 1 and 0, 1/4, 1/2, 3/4, so rotary is (1, 1/10, 1/100, 1/1000)",
+        "a quarter turn a token, by hand": (
+            {"q": np.array([[1.0, 0.0]]), "out": np.array([[5.0]]), "first": np.array([[2.0], [4.0]])}
+            | {"second": np.array([[1.0], [3.0]]), "gamma": 0.5, "theta": np.array([np.pi / 2]), "start": 1},
+            "by hand: at position 1 q is (0, 1) and reads 4/2 of the first state; the second's column turns to (-3, 1)",
         ),
-        "three pairs (K = 6)": ({"key_dim": 6}, "released has the exponents 0, 1/2 and 1, rotary 0, 1/3 and 2/3"),
-        "sixteen pairs (K = 32)": ({"key_dim": 32}, "both begin with 1 and fall by the same factor from pair to pair"),
-        "one pair only (K = 2)": ({"key_dim": 2}, "both are 1, and nothing may divide by K/2 - 1"),
+        "three tokens after five, two pairs": (
+            _halves_of_a_text(3, 3, [0.5, 0.1], 0.75, 5),
+            "make both halves with rotate and the loop of exercise 1, and compare with the whole text in one run",
+        ),
+        "as many values as channels": (
+            _halves_of_a_text(4, 2, [0.5, 0.1], 0.75, 4),
+            "rows of a state belong to channels of keys, columns to values",
+        ),
+        "a second half without tokens (T = 0)": (
+            _halves_of_a_text(2, 0, [0.5, 0.1], 0.5, 3),
+            "with T = 0 out has shape (0, V) and the state is the first one",
+        ),
+        "float32 arrays after a million tokens": (
+            _halves_of_a_text(2, 2, [0.7, 0.03], 0.75, 1_000_000, dtype=np.float32),
+            "near 700,000 float32 numbers are 1/16 apart: compute start * theta in float64",
+            {"tolerance": 1e-4},
+        ),
+        **keeps_arguments(_halves_of_a_text(3, 4, [1.0, 0.1, 0.01], 0.9, 6)),
     },
     hidden={
-        "the width of the paper's heads": ({"key_dim": 256}, "try K = 256: 128 angles each"),
-        "an odd number of pairs": ({"key_dim": 10}, "try K = 10: five angles each"),
+        "a first half without tokens": (
+            _halves_of_a_text(3, 4, [0.5, 0.1], 0.9, 0) | {"first": np.zeros((4, 3))},
+            "with start = 0 nothing moves: out and the second state are right already",
+        ),
+        "a head that never fades": (
+            _halves_of_a_text(2, 5, [0.9**i for i in range(6)], 1.0, 11),
+            "gamma = 1 is allowed: the first state is read in full",
+        ),
+        "halves of unequal length": (
+            _halves_of_a_text(5, 12, [1.0, 0.2], 0.5, 2),
+            "T and start are different numbers: what fades by T, and what turns by start?",
+        ),
     },
-    wrong_answers=LADDER_MISTAKES,
+    wrong_answers=JOIN_MISTAKES,
 )
 
 
@@ -508,4 +700,4 @@ REPAIR = problem(
     wrong_answers=REPAIR_MISTAKES,
 )
 
-EXERCISE = Exercise("ex03", "Rotation", (ROTATE, SCORE, LADDERS, REPAIR))
+EXERCISE = Exercise("ex03", "Rotation", (ROTATE, SCORE, JOIN, REPAIR))

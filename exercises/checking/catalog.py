@@ -22,7 +22,7 @@ def load(name):
     """Return the `Exercise` called `name`; ValueError for any other name.
 
     >>> [problem.function for problem in load("ex01").problems]
-    ['retention_step', 'retention_loop', 'retention_documents']
+    ['retention_step', 'retention_loop', 'retention_documents', 'replacing_step']
     """
     choose("exercise", name, exercise_names())
     return importlib.import_module(f"{answers.__name__}.{name}").EXERCISE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from one_head import assert_close, draw, of_package
 
-from exercises.answers.ex01 import LOOP, retention_documents, retention_loop
+from exercises.answers.ex01 import LOOP, replacing_step, retention_documents, retention_loop
 from refimpl import retention_recurrent
 from refimpl.oracle import retention_oracle
 
@@ -38,3 +38,19 @@ def test_documents_in_one_sequence_are_documents_alone(starts, from_state):
         out, end = retention_loop(q[piece], k[piece], v[piece], gamma, None if start in starts else end)
         outs.append(out)
     assert_close(retention_documents(q, k, v, gamma, state, first), (np.concatenate(outs), end))
+
+
+@pytest.mark.parametrize("length", [1e-200, 1e-3, 1.0, 1e200])
+def test_a_replaced_value_is_read_alone_and_the_rest_of_the_memory_stays(length):
+    q, k, v, gamma, state = draw(1)
+    out, new = replacing_step(q[0], length * k[0], v[0], gamma, state)
+    wanted = v[0] / length  # is read by the key of ordinary length, to the precision of the numbers added
+    assert_close(k[0] @ new, wanted, 1e-14 * max(1.0, np.abs(wanted).max()))
+    assert_close(out, q[0] @ new, 0.0)
+    across = np.array([k[0, 1], -k[0, 0], 0.0])  # at a right angle to the key
+    assert_close(across @ new, gamma * (across @ state), 1e-14 * max(1.0, np.abs(new).max()))
+
+
+def test_a_key_of_zeros_replaces_nothing():
+    q, _, v, gamma, state = draw(1)
+    assert_close(replacing_step(q[0], np.zeros(3), v[0], gamma, state)[1], gamma * state, 0.0)

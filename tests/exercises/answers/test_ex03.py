@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from one_head import assert_close, draw, of_package
 
 from exercises.answers import ex03
-from refimpl import rotate
-from refimpl.rotation import rotation_frequencies
+from refimpl import retention_recurrent, rotate
 
 RANDOM = np.random.default_rng(3)
 
@@ -27,10 +27,17 @@ def test_score_at_lag_is_the_score_of_two_rotated_vectors_wherever_they_stand(m)
     np.testing.assert_allclose(ex03.score_at_lag(q, k, theta, lag.astype(float)), wanted, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("key_dim", [2, 4, 10, 256])
-def test_ladders_are_those_of_the_package(key_dim):
-    wanted = [rotation_frequencies(key_dim, ladder) for ladder in ("released", "rotary")]
-    np.testing.assert_allclose(ex03.ladders(key_dim), wanted, rtol=1e-14)
+@pytest.mark.parametrize("start", [0, 1, 5, 8])
+def test_joined_halves_are_the_whole_text(start):
+    q, k, v, gamma, _ = draw(8, key_dim=4)
+    theta = RANDOM.uniform(0, 2, 2)
+
+    def read(piece):
+        return of_package(retention_recurrent, *(rotate(x[piece], 0, theta) for x in (q, k)), v[piece], gamma, None)
+
+    (_, first), (out, second) = read(slice(0, start)), read(slice(start, 8))
+    whole, end = read(slice(0, 8))
+    assert_close(ex03.join(q[start:], out, first, second, gamma, theta, start), (whole[start:], end))
 
 
 def turn_halves(x, theta):

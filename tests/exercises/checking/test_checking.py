@@ -18,7 +18,7 @@ from exercises.harness import runner
 from exercises.harness.runner import Run, run
 
 EX01 = load("ex01")
-STEP, LOOP, _ = EX01.problems
+STEP, LOOP, *_ = EX01.problems
 
 
 def results_of(exercise, problem, function):
@@ -409,11 +409,11 @@ def test_the_tables_have_heads_and_fit_the_width():
     for width in (60, 80, 110):
         lines = ["".join(text for text, _ in line) for line in styled_lines(report, width)]
         assert max(len(line) for line in lines[:-1]) <= max(width, 88)
-        assert sum(re.fullmatch(r"  result  check +what to change", line) is not None for line in lines) == 3
+        assert sum(re.fullmatch(r"  result  check +what to change", line) is not None for line in lines) == 4
     page = to_html(report)
-    assert page.count("<table>") == page.count("<caption") == page.count("<thead>") == 3
-    assert page.count('<th scope="col"') == 9
-    assert page.count("<tr>") == 3 + len(STEP.checks) + len(LOOP.checks) + 1
+    assert page.count("<table>") == page.count("<caption") == page.count("<thead>") == 4
+    assert page.count('<th scope="col"') == 12
+    assert page.count("<tr>") == 4 + len(STEP.checks) + len(LOOP.checks) + 2
 
 
 @pytest.mark.parametrize("mark", SIGNS)
@@ -455,7 +455,8 @@ def test_check_refuses_unknown_names():
     with pytest.raises(ValueError, match=r"exercise must be one of 'ex01'.*, got 'ex1'"):
         check("ex1")
     with pytest.raises(
-        ValueError, match="problem must be one of 'retention_step', 'retention_loop', 'retention_documents', got 'step'"
+        ValueError,
+        match="problem must be one of 'retention_step', 'retention_loop', 'retention_documents', 'replacing_step', got 'step'",
     ):
         check("ex01", "step")
 

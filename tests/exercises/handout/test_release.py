@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zoo import FULL, RIGHT, RIGHT_DOCUMENTS, RIGHT_LOOP, RIGHT_STEP
+from zoo import FULL, RIGHT, RIGHT_DOCUMENTS, RIGHT_LOOP, RIGHT_REPLACING, RIGHT_STEP
 
 import exercises
 from exercises import exercise_names, load
@@ -169,7 +169,7 @@ def test_the_prompt_in_the_release(release, tmp_path):
     result = in_release(release, start, "check", file)
     assert result.returncode == 0, result.stderr
     assert (
-        "14 of 14 points in the visible checks of ex01. 14 points more are in hidden checks: in the whole course"
+        "20 of 20 points in the visible checks of ex01. 8 points more are in hidden checks: in the whole course"
         in result.stdout
     )
     file.write_text(RIGHT.replace("gamma * state + k[:, None]", "state + k[:, None]"))
@@ -178,7 +178,7 @@ def test_the_prompt_in_the_release(release, tmp_path):
     assert "you forgot the decay" in result.stdout
     result = in_release(release, start, "check", release / "ex01_retention_step.ipynb")
     assert result.returncode == 1
-    assert result.stdout.count("not written yet: see Eq. 6") == 3
+    assert result.stdout.count("not written yet: see Eq. 6") == 4
     result = in_release(release, start, "check", tmp_path / "ex99.py")
     assert result.returncode == 2
     assert result.stderr.startswith("Cannot check: exercise must be one of 'ex01'")
@@ -264,15 +264,15 @@ def test_nbgrader_takes_the_notebooks(tmp_path):
     assert "points(" not in text
 
     answers = {
-        "ada": (RIGHT_STEP, RIGHT_LOOP, RIGHT_DOCUMENTS),
-        "bob": (None, None, None),
-        "cem": (RIGHT_STEP.replace("gamma * ", ""), RIGHT_LOOP, RIGHT_DOCUMENTS),
+        "ada": (RIGHT_STEP, RIGHT_LOOP, RIGHT_DOCUMENTS, RIGHT_REPLACING),
+        "bob": (None,) * 4,
+        "cem": (RIGHT_STEP.replace("gamma * ", ""), RIGHT_LOOP, RIGHT_DOCUMENTS, RIGHT_REPLACING),
     }
     for student, functions in answers.items():
         notebook = json.loads(text)
         for cell in notebook["cells"]:
             for name, answer in zip(
-                ("retention_step", "retention_loop", "retention_documents"), functions, strict=True
+                ("retention_step", "retention_loop", "retention_documents", "replacing_step"), functions, strict=True
             ):
                 if answer and cell["metadata"].get("nbgrader", {}).get("grade_id") == f"{name}-solution":
                     cell["source"] = answer

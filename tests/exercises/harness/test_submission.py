@@ -15,7 +15,7 @@ from exercises.handout.release import notebooks_of
 from exercises.harness.submission import _cells, collect_bytes, without_outputs
 
 EX01 = load("ex01")
-STEP, LOOP, _ = EX01.problems
+STEP, LOOP, *_ = EX01.problems
 
 
 # The command line.
@@ -53,6 +53,13 @@ def retention_documents(q, k, v, gamma, state, first):
     for n in range(len(q)):
         out[n], state = retention_step(q[n], k[n], v[n], gamma, (1 - first[n]) * state)
     return out, state
+
+def replacing_step(q, k, v, gamma, state):
+    state, longest = gamma * state, np.abs(k).max()
+    if longest > 0:
+        unit = k / longest
+        state = state + outer(unit, v / longest - unit @ state) / (unit @ unit)
+    return q @ state, state
 """
 
 
@@ -116,7 +123,7 @@ def test_command_line_checks_the_student_notebook_as_it_is():
     (path,) = notebooks_of("ex01")
     result = invoke("check", path)
     assert result.exit_code == 1
-    assert result.output.count("not written yet: see Eq. 6") == 3
+    assert result.output.count("not written yet: see Eq. 6") == 4
     assert "0 of 28 points" in result.output
 
 
@@ -258,7 +265,7 @@ def test_list_and_help():
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == len(exercise_names())
     assert (
-        "ex01  Retention, one token at a time (retention_step, retention_loop, retention_documents; 28 points)"
+        "ex01  Retention, one token at a time (retention_step, retention_loop, retention_documents, replacing_step; 28 points)"
         in result.output
     )
     text = " ".join(invoke("check", "--help").output.split())
