@@ -16,15 +16,26 @@ def decay_mask(gamma, time):
     return np.where(visible, power, 0.0)
 
 
-def mask_rows(gamma, start, stop):
-    """Rows start to stop - 1 of the mask of one head, with the columns they can see: mask (stop - start, stop)."""
-    lag = np.subtract.outer(np.arange(start, stop), np.arange(stop))
-    return np.where(lag < 0, 0.0, gamma ** np.maximum(lag, 0))
+def mask_rows(gamma, begins, start, stop):
+    """Rows start to stop - 1 of the mask of one head, each within its document: begins (N,) -> rows (stop - start, stop)."""
+    tokens = np.arange(stop)
+    document = np.searchsorted(begins, tokens, side="right")
+    lag = np.subtract.outer(tokens[start:], tokens)
+    visible = (lag >= 0) & np.equal.outer(document[start:], document)
+    return np.where(visible, gamma ** np.where(visible, lag, 0), 0.0)
 
 
-def lifetime(forgotten, eps):
-    """The j at which gamma^j = eps, as a real number, for gamma = 1 - forgotten (H,) -> tokens (H,)."""
-    return np.log(eps) / np.log1p(-forgotten)
+def lifetime(forgotten, eps, time):
+    """How many newest of T tokens carry 1 - eps of their weight: forgotten, 1 - gamma, (H,) -> tokens (H,)."""
+    return _lifetime_of(np.log1p(-forgotten), eps, time)
+
+
+def _lifetime_of(log_gamma, eps, time):
+    left = eps + (1 - eps) * np.exp(time * log_gamma)  # gamma^j
+    log_left = np.log1p(
+        (1 - eps) * np.expm1(time * log_gamma)
+    )  # has digits where gamma^j is near 1, the other where near 0
+    return np.where(left < 0.5, np.log(left), log_left) / log_gamma
 
 
 def token_mask(gamma):
@@ -137,139 +148,266 @@ MASK_MISTAKES = {
 }
 
 
-def _rows_by(make):
-    """Rows of the mask, made of gamma and their table of n - m."""
-    return lambda gamma, start, stop: make(gamma, np.subtract.outer(np.arange(start, stop), np.arange(stop)))
+def _rows_by(make, side="right"):
+    """Rows of the mask, made of gamma, their table of n - m and the table of what each token sees."""
+
+    def rows(gamma, begins, start, stop):
+        lag = np.subtract.outer(np.arange(start, stop), np.arange(stop))
+        return make(gamma, lag, (lag >= 0) & _same_document(begins, start, stop, side))
+
+    return rows
 
 
-def _counts_rows_from_0(gamma, start, stop):
-    return decay_mask(np.array([gamma]), stop)[0, : stop - start]
+def _same_document(begins, start, stop, side="right"):
+    document = np.searchsorted(begins, np.arange(stop), side=side)
+    return np.equal.outer(document[start:], document)
 
 
-def _leaves_out_what_came_before(gamma, start, stop):
-    return decay_mask(np.array([gamma]), stop - start)[0]
+def _split_rows(split):
+    """Rows that take gamma^n and gamma^m apart, put together by `split`."""
+
+    def rows(gamma, begins, start, stop):
+        table = split(gamma, np.arange(float(start), stop)[:, None], np.arange(float(stop)))
+        return np.where(mask_rows(1.0, begins, start, stop) > 0, table, 0.0)
+
+    return rows
+
+
+def _begins_with(change):
+    """Rows right but for where the documents begin; change: a function of begins, start and stop."""
+    return lambda gamma, begins, start, stop: mask_rows(gamma, change(begins, start, stop), start, stop)
+
+
+def _document_of_the_first_row(begins, start, stop):
+    return begins[begins <= start][-1:]
+
+
+def _hides_the_first_token(gamma, begins, start, stop):
+    rows = mask_rows(gamma, begins, start, stop)
+    first = np.isin(np.arange(stop), begins)
+    return np.where(first & (np.arange(start, stop)[:, None] != np.arange(stop)), 0.0, rows)
 
 
 ROW_MISTAKES = {
     "a power with a negative exponent": (
-        lambda gamma, start, stop: np.tril(
-            gamma ** np.arange(start, stop)[:, None] * gamma ** -np.arange(0.0, stop), start
-        ),
+        _split_rows(lambda gamma, n, m: gamma**n * gamma**-m),
         "your power overflows, because an exponent is negative: set n - m to 0 where it is negative, then take one power",
     ),
     "takes the power before it masks": (
-        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** lag.astype(float), 0.0)),
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** lag.astype(float), 0.0)),
         "your power overflows where m > n: set n - m to 0 there, then take the power, then mask",
     ),
     "divides two powers": (
-        _strict(
-            lambda gamma, start, stop: np.tril(
-                gamma ** np.arange(start, stop)[:, None] / gamma ** np.arange(stop), start
-            )
-        ),
+        _strict(_split_rows(lambda gamma, n, m: gamma**n / gamma**m)),
         "you divided gamma^n by gamma^m, which falls to 0 in a long text: take one power, of n - m",
     ),
-    "minus infinity for the future": (
-        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -np.inf)),
-        "you filled the future with -inf, as before a softmax: D is multiplied, so the future gets 0",
+    "minus infinity for what is hidden": (
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** np.abs(lag), -np.inf)),
+        "you filled what is hidden with -inf, as before a softmax: D is multiplied, so it gets 0",
+    ),
+    "a large negative number for what is hidden": (
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** np.abs(lag), -1e9)),
+        "you filled what is hidden with a large negative number, as before a softmax: D is multiplied, so it gets 0",
+    ),
+    "sees other documents": (
+        _begins_with(lambda begins, start, stop: begins[:1]),
+        "your rows see tokens of other documents: where n and m lie in two documents, the mask is 0",
+    ),
+    "the document of the first row": (
+        _begins_with(_document_of_the_first_row),
+        "you took the document of token start for all rows: a document that begins inside the block hides what came before it",
+    ),
+    "the last document for all rows": (
+        _begins_with(lambda begins, start, stop: begins[begins < max(stop, 1)][-1:]),
+        "you hid what comes before the last document of the block from all rows: each row has a document of its own",
+    ),
+    "the first token in the document before": (
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** np.abs(lag), 0.0), side="left"),
+        "the first token of your documents belongs to the document before: begins[i] is in document i (side='right')",
+    ),
+    "a document begins one token early": (
+        _begins_with(lambda begins, start, stop: begins - (begins > 0)),
+        "your documents begin one token early: begins[i] is the first token of document i, counted from 0",
+    ),
+    "hides the first token of a document": (
+        _hides_the_first_token,
+        "later tokens do not see the first token of their document: it is one of theirs, so m >= begins[i], not m > begins[i]",
+    ),
+    "a seen document but not the fading in it": (
+        _rows_by(lambda gamma, lag, visible: np.where(visible, 1.0, 0.0)),
+        "your rows say what is seen, but nothing fades: the weight is gamma^(n - m)",
     ),
     "numbers the rows from 1": (
-        lambda gamma, start, stop: mask_rows(gamma, start + 1, stop + 1)[:, :stop],
+        lambda gamma, begins, start, stop: mask_rows(gamma, begins, start + 1, stop + 1)[:, :stop],
         "your rows are those of tokens start + 1 to stop: like the columns, they are counted from 0",
     ),
-    "a large negative number for the future": (
-        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** np.abs(lag), -1e9)),
-        "you filled the future with a large negative number, as before a softmax: D is multiplied, so the future gets 0",
-    ),
     "numbers the rows from 0": (
-        _counts_rows_from_0,
+        lambda gamma, begins, start, stop: mask_rows(gamma, begins, 0, stop)[: stop - start],
         "you numbered the rows from 0: the first row of the block is that of token n = start",
     ),
     "leaves out what came before": (
-        _leaves_out_what_came_before,
+        lambda gamma, begins, start, stop: mask_rows(gamma, begins, start, stop)[:, start:],
         "your columns begin at start: the tokens of the block also see those before it, the columns are m = 0 ... stop - 1",
     ),
     "includes stop": (
-        lambda gamma, start, stop: mask_rows(gamma, start, stop + 1),
+        lambda gamma, begins, start, stop: mask_rows(gamma, begins, start, stop + 1),
         "you included token stop: like a slice, the rows end at stop - 1, and the columns too",
     ),
     "cuts the block along its own diagonal": (
-        _rows_by(lambda gamma, lag: np.tril(gamma ** np.abs(lag))),
-        "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees start + 1 columns",
+        lambda *arguments: np.tril(mask_rows(*arguments)),
+        "you masked the block as if it were a whole mask (np.tril): its first row is token start, which sees columns up to start",
     ),
-    "does not mask": (
-        _rows_by(lambda gamma, lag: gamma ** lag.astype(float)),
-        "you did not mask: inside the block, too, a column m > n is the future and must be 0",
+    "does not mask the future": (
+        lambda gamma, begins, start, stop: np.where(
+            _same_document(begins, start, stop),
+            gamma ** np.subtract.outer(np.arange(float(start), stop), np.arange(stop)),
+            0.0,
+        ),
+        "you did not mask the future: inside a document, too, a column m > n must be 0",
     ),
     "clips the lag and does not mask": (
-        _rows_by(lambda gamma, lag: gamma ** np.maximum(lag, 0)),
+        lambda gamma, begins, start, stop: np.where(
+            _same_document(begins, start, stop),
+            gamma ** np.maximum(np.subtract.outer(np.arange(start, stop), np.arange(stop)), 0),
+            0.0,
+        ),
         "you set negative lags to 0 and stopped there: gamma^0 is 1, and where m > n the mask is 0",
     ),
+    "sets what is hidden to a lag of 0": (
+        _rows_by(lambda gamma, lag, visible: gamma ** np.where(visible, lag, 0)),
+        "you set the lag to 0 where nothing may be seen, and stopped there: gamma^0 is 1, so set the mask to 0 there afterwards",
+    ),
     "leaves out the diagonal": (
-        _rows_by(lambda gamma, lag: np.where(lag > 0, gamma ** np.abs(lag), 0.0)),
+        _rows_by(lambda gamma, lag, visible: np.where(visible & (lag > 0), gamma ** np.abs(lag), 0.0)),
         "your rows are strict: a token sees itself, with weight gamma^0 = 1",
     ),
     "counts one step too many": (
-        _rows_by(lambda gamma, lag: np.where(lag >= 0, gamma ** (np.abs(lag) + 1), 0.0)),
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** (np.abs(lag) + 1), 0.0)),
         "your power is one too high: the newest token of a row has not faded yet, gamma^0 = 1",
     ),
-    "keeps the axis of the heads": (
-        lambda gamma, start, stop: decay_mask(np.array([gamma]), stop)[start:stop],
-        "you cut the axis of the heads: decay_mask gives (H, T, T), so the rows are [0, start:stop]",
-    ),
     "takes gamma for an array": (
-        lambda gamma, start, stop: decay_mask(gamma, stop)[0, start:stop],
+        lambda gamma, begins, start, stop: decay_mask(gamma, stop)[0, start:stop],
         "gamma is a float here and has no [...]: leave the index out, or make it np.array([gamma]) for decay_mask",
     ),
     "returns columns": (
-        lambda gamma, start, stop: mask_rows(gamma, start, stop).T,
+        lambda *arguments: mask_rows(*arguments).T,
         "you returned the block transposed: queries n go down the rows, keys m along the columns",
     ),
 }
 
+
+def _life_by(log_gamma=lambda forgotten: np.log1p(-forgotten), **changed):
+    """The lifetime by another logarithm of gamma, or with eps or time changed, each by a function of itself."""
+
+    def life(forgotten, eps, time):
+        eps, time = changed.get("eps", float)(eps), changed.get("time", int)(time)
+        return _lifetime_of(log_gamma(forgotten), eps, time)
+
+    return life
+
+
+def _life_of_left(left):
+    """The lifetime at which gamma^j is `left`, a function of eps and gamma^T."""
+
+    def life(forgotten, eps, time):
+        log_gamma = np.log1p(-forgotten)
+        return np.log(left(eps, np.exp(time * log_gamma))) / log_gamma
+
+    return life
+
+
+def _life_by_log1p(forgotten, eps, time):
+    log_gamma = np.log1p(-forgotten)
+    return np.log1p((1 - eps) * np.expm1(time * log_gamma)) / log_gamma
+
+
 LIFETIME_MISTAKES = {
+    "one logarithm of a number near 1": (
+        _life_of_left(lambda eps, last: eps + (1 - eps) * last),
+        "where gamma^j is near 1 its logarithm has lost digits: take np.log1p of gamma^j - 1, with np.expm1 for gamma^T - 1",
+    ),
+    "log1p of a number near -1": (
+        _life_by_log1p,
+        "where gamma^j is near 0, 1 less that number has lost its digits: there take np.log of gamma^j, a sum of two terms",
+    ),
+    "a power of a rounded gamma": (
+        lambda forgotten, eps, time: np.log(eps + (1 - eps) * (1 - forgotten) ** time) / np.log1p(-forgotten),
+        "you took a power of 1 - forgotten, which has lost digits: gamma^T is np.exp(T np.log1p(-forgotten))",
+    ),
+    "an endless past": (
+        lambda forgotten, eps, time: np.log(eps) / np.log1p(-forgotten),
+        "you solved gamma^j = eps, as for an endless past: here only T tokens were read, so gamma^T is left at their end",
+    ),
+    "the share of the newest": (
+        _life_of_left(lambda eps, last: 1 - eps * (1 - last)),
+        "your j newest tokens carry the share eps: they carry all but that, 1 - eps",
+    ),
+    "the share of the oldest": (
+        lambda forgotten, eps, time: time - lifetime(forgotten, eps, time),
+        "you counted the oldest tokens, T - j: return the number j of the newest",
+    ),
+    "a share of gamma^T": (
+        _life_of_left(lambda eps, last: eps * last),
+        "your gamma^j is eps gamma^T, beyond the T tokens: 1 - gamma^j is the share 1 - eps of 1 - gamma^T",
+    ),
+    "adds gamma^T in full": (
+        _life_of_left(lambda eps, last: eps + last),
+        "your gamma^j is eps + gamma^T: multiply (1 - eps)(1 - gamma^T) out, gamma^T has the factor 1 - eps",
+    ),
+    "one token too many": (
+        _life_by(time=lambda time: time + 1),
+        "you summed over T + 1 tokens: the lags run from 0 to T - 1, and their sum is (1 - gamma^T) / (1 - gamma)",
+    ),
+    "one token too few": (
+        _life_by(time=lambda time: time - 1),
+        "you summed over T - 1 tokens: the lags run from 0 to T - 1, and their sum is (1 - gamma^T) / (1 - gamma)",
+    ),
+    "the last lag": (
+        lambda forgotten, eps, time: lifetime(forgotten, eps, time) - 1,
+        "you returned the lag of the last token counted: j tokens have the lags 0 to j - 1",
+    ),
     "a negative lifetime": (
-        lambda forgotten, eps: -np.log(eps) / np.log1p(-forgotten),
-        "your j is negative: log(eps) and log(gamma) are both negative, so their quotient is positive",
+        lambda forgotten, eps, time: -lifetime(forgotten, eps, time),
+        "your j is negative: log(gamma^j) and log(gamma) are both negative, so their quotient is positive",
     ),
     "forgotten with the wrong sign": (
-        lambda forgotten, eps: np.log(eps) / np.log1p(forgotten),
+        _life_by(np.log1p),
         "you took the logarithm of 1 + forgotten: gamma is 1 - forgotten, so give np.log1p the argument -forgotten",
     ),
-    "the half-life": (
-        lambda forgotten, eps: np.log(0.5) / np.log1p(-forgotten),
-        "you returned the half-life, whatever eps is: return the j at which gamma^j has fallen to eps",
-    ),
     "mixes in base 10": (
-        lambda forgotten, eps: np.log10(eps) / np.log1p(-forgotten),
+        lambda forgotten, eps, time: lifetime(forgotten, eps, time) / np.log(10),
         "you mixed base 10 with the natural logarithm (log1p is natural): take one base in both places",
     ),
+    "mixes in base 2": (
+        lambda forgotten, eps, time: lifetime(forgotten, eps, time) / np.log(2),
+        "you mixed base 2 with the natural logarithm (log1p is natural): take one base in both places",
+    ),
     "rounds 1 - forgotten": (
-        lambda forgotten, eps: np.log(eps) / np.log(1 - forgotten),
+        _life_by(lambda forgotten: np.log(1 - forgotten)),
         "you formed 1 - forgotten, which loses most digits of a small number: np.log1p(x) is log(1 + x) without that loss",
     ),
     "takes forgotten for -log gamma": (
-        lambda forgotten, eps: -np.log(eps) / forgotten,
+        _life_by(np.negative),
         "you used log(1 - x) = -x: close for slow heads, wrong for fast ones",
     ),
     "takes the window for the lifetime": (
-        lambda forgotten, eps: 1 / forgotten,
-        "1 / (1 - gamma) is the effective window, whatever eps is: return the j at which gamma^j has fallen to eps",
+        lambda forgotten, eps, time: 1 / forgotten,
+        "1 / (1 - gamma) is the effective window, whatever eps and T are: return the j that carries 1 - eps of T tokens",
     ),
     "takes forgotten for gamma": (
-        lambda forgotten, eps: np.log(eps) / np.log(forgotten),
+        _life_by(np.log),
         "you took the power of what is forgotten: what is left of a token at each step is gamma = 1 - forgotten",
     ),
     "divides the wrong way round": (
-        lambda forgotten, eps: np.log1p(-forgotten) / np.log(eps),
-        "your quotient is upside down: from j log(gamma) = log(eps) follows j = log(eps) / log(gamma)",
+        lambda forgotten, eps, time: 1 / lifetime(forgotten, eps, time),
+        "your quotient is upside down: j is log(gamma^j) / log(gamma)",
     ),
-    "mixes in base 2": (
-        lambda forgotten, eps: np.log2(eps) / np.log1p(-forgotten),
-        "you mixed base 2 with the natural logarithm (log1p is natural): take one base in both places",
+    "all weights alike": (
+        lambda forgotten, eps, time: (1 - eps) * time + 0 * forgotten,
+        "you gave all T tokens the same weight: the token at lag i has the weight gamma^i",
     ),
     "rounds up to whole tokens": (
-        lambda forgotten, eps: np.ceil(np.log(eps) / np.log1p(-forgotten)),
+        lambda *arguments: np.ceil(lifetime(*arguments)),
         "you rounded to whole tokens: return j unrounded, the caller may round it",
     ),
 }
@@ -291,9 +429,14 @@ def _exponentials(gamma):
     return np.tril(np.exp(np.subtract.outer(logs, logs)))
 
 
-def _quotients(gamma):
+def _masked_exponentials(gamma):
+    logs = np.cumsum(np.log(gamma))
+    return np.tril(np.exp(np.tril(np.subtract.outer(logs, logs))))
+
+
+def _quotients(gamma, least=0.0):
     products = np.cumprod(gamma)
-    return np.tril(np.divide.outer(products, products))
+    return np.tril(np.divide.outer(products, np.maximum(products, least)))
 
 
 TOKEN_MISTAKES = {
@@ -345,9 +488,29 @@ TOKEN_MISTAKES = {
         _strict(_quotients),
         "you divided the product up to n by that up to m, which falls to 0 in a long text: multiply what lies between",
     ),
+    "a floor under the quotient": (
+        lambda gamma: _quotients(gamma, 1e-300),
+        "you put a floor under the quotient, but the product above is 0 as well: multiply the decays between, do not divide",
+    ),
+    "a floor under the quotient, and ones": (
+        lambda gamma: np.tril(_quotients(gamma, 1e-300), -1) + np.eye(len(gamma)),
+        "you mended the diagonal; left of it a product of 0 is still divided by a floor: multiply the decays between",
+    ),
+    "takes the logarithm of 0": (
+        _strict(_masked_exponentials),
+        "a decay may be 0, which has no logarithm: multiply the decays, row by row",
+    ),
+    "an infinity less an infinity": (
+        _masked_exponentials,
+        "the logarithm of a decay of 0 is -inf, and -inf less -inf is NaN: multiply the decays, row by row",
+    ),
+    "logarithms, and exponentials before the mask": (
+        _strict(_exponentials),
+        "a decay may be 0, which has no logarithm, and np.exp overflows above the diagonal: multiply the decays, row by row",
+    ),
     "takes the exponential before it masks": (
         _exponentials,
-        "your np.exp overflows above the diagonal: set the differences to 0 there first, then mask the result",
+        "your np.exp overflows above the diagonal, and log(0) is -inf: multiply the decays, row by row",
     ),
 }
 
@@ -359,12 +522,12 @@ def _heads(*gamma, time, dtype=np.float64):
     return {"gamma": np.array(gamma, dtype=dtype), "time": time}
 
 
-def _block(gamma, start, stop):
-    return {"gamma": gamma, "start": start, "stop": stop}
+def _block(gamma, begins, start, stop):
+    return {"gamma": gamma, "begins": np.array(begins, dtype=float), "start": start, "stop": stop}
 
 
-def _life(*forgotten, eps, dtype=np.float64):
-    return {"forgotten": np.array(forgotten, dtype=dtype), "eps": eps}
+def _life(*forgotten, eps, time, dtype=np.float64):
+    return {"forgotten": np.array(forgotten, dtype=dtype), "eps": eps, "time": time}
 
 
 MASK = problem(
@@ -415,25 +578,34 @@ ROWS = problem(
     mask_rows,
     ("rows",),
     visible={
-        "tokens 2 and 3 at gamma = 1/2": (_block(0.5, 2, 4), "by hand: (1/4, 1/2, 1, 0) and (1/8, 1/4, 1/2, 1)"),
-        "from the first token on": (_block(0.75, 0, 3), "with start = 0 the rows are the whole mask"),
+        "tokens 2 and 3 of documents from 0, 1 and 3": (
+            _block(0.5, [0, 1, 3], 2, 4),
+            "by hand, gamma = 1/2: (0, 1/2, 1, 0) and (0, 0, 0, 1); token 3 begins a document, and sees itself alone",
+        ),
+        "documents of 2, 0, 3 and 1 tokens": (
+            _block(0.75, [0, 2, 2, 5], 0, 6),
+            "three blocks on the diagonal, of 2, 3 and 1 tokens; an empty document has no row and no column",
+        ),
         "the last two of 1,200 tokens at gamma = 1/2": (
-            _block(0.5, 1198, 1200),
+            _block(0.5, [0, 700, 1300], 1198, 1200),
             "0.5 ** 1198 is 0 and 0.5 ** -1198 overflows: take one power, of n - m, not a product of two",
         ),
         "30 rows of a fast head, gamma = 1e-12": (
-            _block(1e-12, 3, 33),
+            _block(1e-12, [0, 20], 3, 33),
             "1e-12 ** -29 overflows: set n - m to 0 where n < m, then take the power",
         ),
-        "no rows (start = stop)": (_block(0.5, 3, 3), "with start = stop = 3 the shape is (0, 3)"),
+        "no rows (start = stop)": (_block(0.5, [0, 2], 3, 3), "with start = stop = 3 the shape is (0, 3)"),
     },
     hidden={
-        "an empty sequence": (_block(0.5, 0, 0), "try start = stop = 0: the shape is (0, 0)"),
-        "a block of four": (_block(0.9, 6, 10), "try start = 6, stop = 10"),
-        "a pair of rows": (_block(0.75, 6, 8), "try start = 6, stop = 8: only the first row has a token in its future"),
+        "an empty sequence": (_block(0.5, [0], 0, 0), "try start = stop = 0: the shape is (0, 0)"),
+        "a block of four": (
+            _block(0.9, [0, 2, 8, 9], 6, 10),
+            "try start = 6, stop = 10 and three documents in the block",
+        ),
+        "a pair of rows": (_block(0.75, [0, 3], 6, 8), "try start = 6, stop = 8: the document began before the block"),
         "a slow head, far along": (
-            _block(0.999, 1500, 1502),
-            "try start = 1500: make only the rows that are asked for",
+            _block(0.999, [0, 900, 1501, 1502], 1500, 1502),
+            "try start = 1500, with documents that begin before, inside and behind the block",
         ),
     },
     wrong_answers=ROW_MISTAKES,
@@ -443,38 +615,42 @@ LIFETIME = problem(
     lifetime,
     ("tokens",),
     visible={
-        "half is forgotten at each token, an eighth is left": (
-            _life(0.5, eps=0.125),
-            "by hand: 1/2, 1/4, 1/8 are left after 1, 2 and 3 tokens",
+        "three tokens, half is forgotten at each": (
+            _life(0.5, eps=1 / 7, time=3),
+            "by hand: the weights are 1, 1/2 and 1/4, together 7/4; the two newest carry 6/7 of that",
+            {"tolerance": 1e-12},
         ),
-        "the first four heads of Eq. 8, one in ten million": (
-            _life(1 / 32, 1 / 64, 1 / 128, 1 / 256, eps=1e-7),
-            "gamma^j = eps, so j log(gamma) = log(eps)",
+        "fast heads, all but 1e-12": (
+            _life(0.99, 0.5, eps=1e-12, time=100),
+            "1 - 1e-12 keeps only four digits of 1e-12: where gamma^j is near 0, write it as a sum of positive terms",
+            {"tolerance": 1e-12},
         ),
-        "a head that forgets 1e-12 of its state": (
-            _life(1e-12, eps=0.4),
-            "1 - 1e-12 keeps only four digits of 1e-12: np.log1p takes the forgotten share itself",
-            {"tolerance": 1e-13},
+        "1,024 tokens in a head that forgets 2^-40": (
+            _life(2.0**-40, eps=0.25, time=1024),
+            "all weights are nearly equal, so j is near 768; where gamma^j is near 1, never form it",
+            {"tolerance": 1e-12},
         ),
-        "a head that forgets 99 % at each token": (
-            _life(0.99, eps=1e-6),
-            "by hand: 1/100 is left of 1/100 of 1/100 after three tokens",
+        "5,000,000 tokens in a head that forgets 1e-6": (
+            _life(1e-6, eps=0.4, time=5_000_000),
+            "1 - 1e-6 keeps only ten digits of 1e-6: np.log1p takes the forgotten share itself",
+            {"tolerance": 1e-12},
         ),
-        **keeps_arguments(_life(0.1, 0.25, 0.75, eps=0.01), "build a new array"),
+        **keeps_arguments(_life(0.1, 0.25, 0.75, eps=0.01, time=20), "build a new array"),
     },
     hidden={
-        "no heads": (_life(eps=0.5), "with H = 0 tokens has shape (0,)"),
-        "a head that forgets almost everything": (
-            _life(0.999, eps=1e-7),
-            "forgotten may be near 1: no approximation for small numbers",
+        "no heads": (_life(eps=0.5, time=4), "with H = 0 tokens has shape (0,)"),
+        "a text of 20 windows": (
+            _life(1 / 64, eps=1e-9, time=1280),
+            "try T = 1280 and eps = 1e-9 with forgotten = 1/64: eps and gamma^T are both small, and both count",
+            {"tolerance": 1e-12},
         ),
         "a head of a very wide model": (
-            _life(3e-12, eps=1e-3),
-            "try forgotten = 3e-12: never form 1 - forgotten",
-            {"tolerance": 1e-13},
+            _life(3e-12, eps=1e-3, time=5000),
+            "try forgotten = 3e-12 with 5,000 tokens: never form 1 - forgotten, nor its powers",
+            {"tolerance": 1e-12},
         ),
         "float32 heads": (
-            _life(3e-4, 1e-3, eps=0.25, dtype=np.float32),
+            _life(3e-4, 1e-3, eps=0.25, time=2000, dtype=np.float32),
             "try forgotten made with dtype=np.float32: the answer must be right to float32 precision",
             {"tolerance": 1e-5},
         ),
@@ -490,12 +666,12 @@ TOKENS = problem(
             {"gamma": np.array([0.5, 0.25, 0.5])},
             "unroll S_n = gamma_n S_(n-1) + k^T v by hand: the rows are (1, 0, 0), (1/4, 1, 0), (1/8, 1/2, 1)",
         ),
-        "five different decays": (
-            {"gamma": np.array([0.9, 0.5, 0.8, 1.0, 0.3])},
-            "which tokens have faded token m by the time token n reads it? not m itself, but n",
+        "six decays, one of them 0": (
+            {"gamma": np.array([0.9, 0.5, 0.8, 0.0, 1.0, 0.3])},
+            "a token with the decay 0 forgets all that came before it, and adds itself in full",
         ),
         "24 tokens with small decays": (
-            {"gamma": np.tile([1e-20, 0.5, 1e-30], 8)},
+            {"gamma": np.tile([0.5, 5e-324, 0.25], 8)},
             "the product of all gammas is 0 in float64, and 0 / 0 is NaN: multiply only the gammas between m and n",
         ),
         "no token at all (T = 0)": ({"gamma": np.zeros(0)}, "with T = 0 mask has shape (0, 0)"),

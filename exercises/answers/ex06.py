@@ -129,6 +129,56 @@ def _keeps_one_array(states, lengths, gamma, state):
     return np.array([state for _ in states]), state
 
 
+def _fills_with_values_times_keys(q, k, v, gamma, state):
+    out, after = retention_chunk(q, k, v, gamma, state)
+    new = np.zeros(state.shape)
+    new[...] = (after - gamma ** len(q) * state).T
+    return out, new + gamma ** len(q) * state
+
+
+def _values_wide(q, k, v, gamma, state, chunk_size):
+    start = np.zeros((v.shape[1], q.shape[1])) if state is None else state
+    return retention_chunks(q, k, v, gamma, start, chunk_size)
+
+
+def _out_like_queries(q, k, v, gamma, state, chunk_size):
+    out, (right, after) = np.zeros(q.shape), retention_chunks(q, k, v, gamma, state, chunk_size)
+    for start in range(0, len(q), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        out[chunk] = right[chunk]  # NumPy refuses, unless K = V or V = 1
+    return out, after
+
+
+def _chunks_as_a_list(together):
+    """The loop with `out` made of a list of chunks by `together`."""
+
+    def loop(q, k, v, gamma, state, chunk_size):
+        out, after = retention_chunks(q, k, v, gamma, state, chunk_size)
+        return together([out[start : start + chunk_size] for start in range(0, len(q), chunk_size)]), after
+
+    return loop
+
+
+def _pieces_as_a_list(together):
+    """The pieces joined with `before` made of a list of states by `together`."""
+
+    def join(states, lengths, gamma, state):
+        before, after = join_pieces(states, lengths, gamma, state)
+        return together(list(before)), after
+
+    return join
+
+
+def _takes_piece(at, of=lambda lengths: lengths):
+    """The pieces joined by code that takes number `at` of an array or a list, which fails where there is no piece."""
+
+    def join(states, lengths, gamma, state):
+        of(lengths)[at]
+        return join_pieces(states, lengths, gamma, state)
+
+    return join
+
+
 def _fades_the_new(states, lengths, gamma, state):
     faded = states * gamma ** lengths[:, None, None]
     return join_pieces(faded, 0 * lengths, gamma, state)
@@ -266,6 +316,10 @@ CHUNK_MISTAKES = {
     "writes values times keys": (
         _writes_values_times_keys,
         "your writes are transposed, (V, K): the state is (K, V), so the keys come first, K^T V",
+    ),
+    "copies values times keys into the state": (
+        _fills_with_values_times_keys,
+        "you fill a state of (K, V) with V^T K, which is (V, K): the keys come first, K^T V",
     ),
     **writes_in_place(retention_chunk),
 }
@@ -409,6 +463,22 @@ CHUNKS = problem(
             "you drop the state that a chunk returns: give it the name `state`, so that the next chunk and the caller get it",
         ),
         **asks_whether_true(retention_chunks),
+        "zeros of shape (V, K) for None": (
+            _values_wide,
+            "for None you made zeros of shape (V, K): the state is (K, V), as wide as q and then as wide as v",
+        ),
+        "out like q": (
+            _out_like_queries,
+            "you made out like q, (T, K): its rows are as wide as those of v, (T, V)",
+        ),
+        "joins a list of chunks": (
+            _chunks_as_a_list(np.concatenate),
+            "with no token there is no chunk, and NumPy joins no empty list: make out, (T, V), before the loop",
+        ),
+        "an empty list of chunks": (
+            _chunks_as_a_list(lambda chunks: np.concatenate(chunks) if chunks else np.array([])),
+            "with no token your list of chunks is empty, and np.array([]) has shape (0,): make out, (T, V), before the loop",
+        ),
         "ignores the state": (
             lambda q, k, v, gamma, state, size: retention_chunks(q, k, v, gamma, None, size),
             "you ignored the state passed in: only None means zero",
@@ -568,6 +638,30 @@ PIECES = problem(
         "the last length for the first piece": (
             _joins_with(lengths=lambda lengths: np.roll(lengths, 1)),
             "you took lengths[i - 1], which is the last one for the first piece: what piece i starts from fades by lengths[i]",
+        ),
+        "the last length only for later pieces": (
+            _joins_with(lengths=lambda lengths: np.append(lengths[:1], lengths)[: len(lengths)]),
+            "you took lengths[i - 1] from the second piece on: what piece i starts from fades by lengths[i] to become the next",
+        ),
+        "a list where there is no piece": (
+            _pieces_as_a_list(np.array),
+            "with no piece your list is empty, and np.array([]) has shape (0,): make before, (N, K, V), ahead of the loop",
+        ),
+        "stacks a list": (
+            _pieces_as_a_list(np.stack),
+            "with no piece your list is empty, which np.stack refuses: make before, (N, K, V), ahead of the loop",
+        ),
+        "the last of no pieces": (
+            _takes_piece(-1),
+            "with no piece there is none at index -1: N may be 0, and after is then the state passed in",
+        ),
+        "the first of no pieces": (
+            _takes_piece(0),
+            "with no piece there is none at index 0: N may be 0, and before is then empty, (0, K, V)",
+        ),
+        "the last of an empty list": (
+            _takes_piece(-1, of=list),
+            "with no piece your list is empty and has no last entry: N may be 0, and after is then the state passed in",
         ),
         "gamma for gamma^length": (
             _joins_with(lengths=lambda lengths: np.ones(len(lengths))),

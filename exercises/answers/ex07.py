@@ -52,6 +52,10 @@ def _gammas_with(*, released=lambda num_heads: head_gammas(num_heads)[0], paper=
     return gammas
 
 
+def _released_of_ten(num_heads):
+    return 1 - 10.0 ** (-5 - np.arange(num_heads))
+
+
 def _changed(change):
     """Both schedules, each changed in the same way."""
     return lambda num_heads: tuple(change(gamma) for gamma in head_gammas(num_heads))
@@ -159,6 +163,18 @@ def _signal_along_the_values(gamma, lag, strength, keys, values):
     read = keys[:, asked] @ (np.swapaxes(keys, 1, 2) @ (values * left[:, None]))
     noise = read - left[asked] * values[:, asked]
     return recall_snr(gamma, lag, strength, keys, values)[0], left[asked] / _root_mean_square(noise)
+
+
+def _measures_in(state_of):
+    """Both ratios with another state, a function of keys, values and the factors left."""
+
+    def snr(gamma, lag, strength, keys, values):
+        left, asked = _left(gamma, strength), len(strength) - 1 - lag.astype(int)
+        read = keys[:, asked] @ state_of(keys, values, left)
+        noise = read - left[asked][:, None] * values[:, asked]
+        return recall_snr(gamma, lag, strength, keys, values)[0], left[asked] / _root_mean_square(noise)
+
+    return snr
 
 
 def _mean_of_ratios(gamma, lag, strength, keys, values):
@@ -272,6 +288,30 @@ GAMMAS = problem(
         "powers of two as those of ten": (
             _gammas_with(paper=lambda num_heads: np.logspace(-5, -9, num_heads)),
             "np.logspace takes exponents of 10: for powers of 2 add base=2",
+        ),
+        "released powers of two as those of ten": (
+            _gammas_with(released=_released_of_ten),
+            "your released schedule takes powers of 10, as np.logspace does by itself: for powers of 2 add base=2",
+        ),
+        "both as powers of ten": (
+            _gammas_with(released=_released_of_ten, paper=lambda num_heads: np.logspace(-5, -9, num_heads)),
+            "both your schedules take powers of 10, as np.logspace does by itself: for powers of 2 add base=2",
+        ),
+        "powers of ten that are forgotten": (
+            _gammas_with(paper=lambda num_heads: 1 - np.logspace(-5, -9, num_heads)),
+            "your paper's schedule holds powers of 10 that are forgotten: np.logspace needs base=2, and gamma is 1 minus that",
+        ),
+        "natural logarithms as exponents of 2": (
+            _gammas_with(paper=lambda num_heads: 2 ** np.linspace(np.log(1 / 32), np.log(1 / 512), num_heads)),
+            "you raised 2 to natural logarithms: np.log2 goes with 2**x and base=2, np.log with np.exp and base=np.e",
+        ),
+        "shares as exponents": (
+            _gammas_with(paper=lambda num_heads: np.logspace(1 / 32, 1 / 512, num_heads)),
+            "np.logspace takes exponents, not numbers: np.geomspace takes 1/32 and 1/512 themselves",
+        ),
+        "the paper's end at the fourth head": (
+            _gammas_with(paper=lambda num_heads: 2 ** np.linspace(-5, -8, num_heads)),
+            "your paper's schedule ends at 1/256, where four released heads end: the paper's last head forgets 1/512 = 2^-9",
         ),
         "divides by H - 1": (
             _gammas_with(paper=lambda num_heads: 2.0 ** (-5 - 4 * np.arange(num_heads) / (num_heads - 1))),
@@ -654,6 +694,26 @@ SNR = problem(
         "all axes of the keys reversed": (
             lambda gamma, lag, strength, keys, values: keys.T @ (values * _left(gamma, strength)[:, None]),
             "keys.T reverses all three axes: for each text swap the last two, keys.mT or np.swapaxes(keys, 1, 2)",
+        ),
+        "all axes of the keys reversed before the weights": (
+            _measures_in(lambda keys, values, left: keys.T * left @ values),
+            "keys.T is (K, T, R) and meets the wrong axes: for each text swap the last two, keys.mT or np.swapaxes(keys, 1, 2)",
+        ),
+        "the keys of all texts at once": (
+            _measures_in(lambda keys, values, left: np.einsum("rtk,rtv->kv", keys, values * left[:, None])),
+            "your state is the sum over all texts, as k.T @ v gives with k (R, K), v (R, V): each text has a state of its own",
+        ),
+        "the state of the first text": (
+            _measures_in(lambda keys, values, left: keys[0].T @ (values[0] * left[:, None])),
+            "you read the state of the first text with the keys of all: each text has a state of its own, (R, K, V)",
+        ),
+        "values times keys": (
+            _measures_in(lambda keys, values, left: np.swapaxes(values * left[:, None], 1, 2) @ keys),
+            "your state is transposed, (R, V, K): the keys come first, K^T V, or the entries of a value are mixed up",
+        ),
+        "keys times values of all tokens": (
+            _measures_in(lambda keys, values, left: keys @ np.swapaxes(values * left[:, None], 1, 2)),
+            "you multiplied K V^T, which pairs tokens with tokens: the state is K^T V, (R, K, V), so swap the axes of the keys",
         ),
         "the strength along the values": (
             lambda gamma, lag, strength, keys, values: values * _left(gamma, strength),

@@ -1,5 +1,7 @@
 """Exercise 8: the group norm, what its eps costs, and normalised scores (Eq. 5, 7 and 8, arXiv:2307.08621v4)."""
 
+import itertools
+
 import numpy as np
 
 from ..checking.core import Exercise, problem
@@ -69,6 +71,11 @@ def _change_of(ratio_less_one):
     return np.expm1(np.log1p(ratio_less_one) / 2)
 
 
+def _change_outside(root, divisor, eps):
+    """The change of y / (root + eps)."""
+    return eps * (1 - divisor) / (root + eps * divisor)
+
+
 def _root_ratio(mean_square, divisor, eps):
     return np.sqrt((mean_square + eps) / (mean_square + eps * divisor**2))
 
@@ -89,6 +96,27 @@ def _step_with(
         return out, keep(state, row_sum[:, None, None]), keep_sum(row_sum)
 
     return step
+
+
+def _step_of_a_divided_state(keep):
+    """The step of somebody who takes the state that came for a divided one; keep: what is handed on, of state and root."""
+
+    def step(q, k, v, gamma, state, row_sum):
+        whole = state * np.sqrt(row_sum)[:, None, None]
+        out, state, row_sum = normalised_step(q, k, v, gamma, whole, row_sum)
+        return out, keep(state, np.sqrt(row_sum)[:, None, None]), row_sum
+
+    return step
+
+
+def _chunk_of_a_divided_state(keep):
+    """The chunk of somebody who takes the state that came for a divided one; keep: what is handed on, of state and root."""
+
+    def chunk(q, k, v, gamma, state, row_sum):
+        out, after, sums = normalised_chunk(q, k, v, gamma, state * np.sqrt(row_sum), row_sum)
+        return out, keep(after, np.sqrt(sums[-1])), sums
+
+    return chunk
 
 
 def _reads_before_writing(q, k, v, gamma, state, row_sum):
@@ -165,6 +193,47 @@ def _chunk_as_it_stands(sums, *, divided=False):
         return read / root, after / root[-1] if divided else after, changed
 
     return chunk
+
+
+# What is wrong with the row sum from before the chunk, as a function of gamma, j and that sum, and how it is told.
+OLD_SUMS = {
+    "unfaded": (lambda gamma, j, before: before, "the old r does not fade by gamma^j"),
+    "dropped": (lambda gamma, j, before: 0.0 * before, "the old r, faded by gamma^j, is missing"),
+    "one step too near": (
+        lambda gamma, j, before: gamma ** (j - 1) * before,
+        "the old r fades by gamma^(j-1), not gamma^j",
+    ),
+    "faded by gamma^c": (
+        lambda gamma, j, before: gamma ** len(j) * before,
+        "the old r fades by gamma^c for all, not gamma^j",
+    ),
+    "faded by gamma": (lambda gamma, j, before: gamma * before, "the old r fades by gamma for all, not gamma^j"),
+}
+# The same for what the tokens of the chunk add.
+NEW_SUMS = {
+    "gamma first": (lambda gamma, j: np.cumsum(gamma**j), "the first token adds gamma, not 1"),
+    "ones that do not fade": (lambda gamma, j: j, "the ones of the chunk do not fade"),
+    "columns": (lambda gamma, j: _fresh_sums(gamma, len(j))[::-1], "you sum columns of D, not rows"),
+    "its own one": (lambda gamma, j: 1.0, "each token adds its own 1 alone"),
+}
+
+
+def _two_mistakes_in_sums():
+    """Each pair of a mistake in the old row sum with one in the new, and each of the old with a divided state."""
+    for (name, (old, told)), (other, (new, also)) in itertools.product(OLD_SUMS.items(), NEW_SUMS.items()):
+        if (name, other) != ("faded by gamma", "its own one"):  # "one step for all tokens" below
+            both = _chunk_with(sums=lambda gamma, j, before, old=old, new=new: old(gamma, j, before) + new(gamma, j))
+            yield f"{name}, {other}", (both, f"two mistakes in your sums: {told}; and {also}")
+    for name, (old, told) in OLD_SUMS.items():
+        if name != "unfaded":  # the code as it was
+            both = _chunk_with(
+                sums=lambda gamma, j, before, old=old: old(gamma, j, before) + _fresh_sums(gamma, len(j)),
+                keep=lambda state, last: state / np.sqrt(last),
+            )
+            yield (
+                f"{name}, a divided state",
+                (both, f"two mistakes: in sums {told}; and your state is divided by a root"),
+            )
 
 
 # Checks.
@@ -267,6 +336,42 @@ NORM = problem(
         "the mean of absolute values": (
             lambda y, eps: y / (np.mean(np.abs(y), axis=-1, keepdims=True) + eps),
             "you divided by the mean of absolute values: square y, take the mean, add eps, take the root",
+        ),
+        "adds eps to the result": (
+            lambda y, eps: group_norm(y, 0.0) + eps,
+            "you added eps to the result: it belongs under the root, to the mean square",
+        ),
+        "adds eps to y": (
+            lambda y, eps: (y + eps) / np.sqrt(np.mean(y * y, axis=-1, keepdims=True)),
+            "you added eps to y before you divided: it belongs under the root, to the mean square",
+        ),
+        "adds eps before the square": (
+            lambda y, eps: y / np.sqrt(np.mean((y + eps) ** 2, axis=-1, keepdims=True)),
+            "you added eps before you squared: it is added to the mean square",
+        ),
+        "eps inside the mean": (
+            lambda y, eps: y / np.sqrt((np.sum(y * y, axis=-1, keepdims=True) + eps) / y.shape[-1]),
+            "you added eps to the sum of squares and then divided by V: it is added to their mean",
+        ),
+        "the root of eps": (
+            _norm_by(lambda mean_square, eps: np.sqrt(mean_square) + np.sqrt(eps)),
+            "you took the root of the mean square and that of eps: add first, the root is of their sum",
+        ),
+        "eps as a floor": (
+            _norm_by(lambda mean_square, eps: np.sqrt(np.maximum(mean_square, eps))),
+            "you took the larger of the mean square and eps: eps is added",
+        ),
+        "eps as a floor of the root": (
+            _norm_by(lambda mean_square, eps: np.maximum(np.sqrt(mean_square), eps)),
+            "you took the larger of the root and eps: eps is added to the mean square, under the root",
+        ),
+        "subtracts eps": (
+            _norm_by(lambda mean_square, eps: np.sqrt(mean_square - eps)),
+            "you subtracted eps: it is added to the mean square",
+        ),
+        "the root of the length": (
+            lambda y, eps: y / np.sqrt(np.linalg.norm(y, axis=-1, keepdims=True) + eps),
+            "you took the root of the length of the row, which is a root already: use the mean of the squares",
         ),
         "eps squared": (
             _norm_by(lambda mean_square, eps: np.sqrt(mean_square + eps**2)),
@@ -382,6 +487,22 @@ CHANGE = problem(
         "the denominator of the other norm": (
             _change_with(lambda mean_square, divisor, eps: _change_of(eps * (1 - divisor**2) / (mean_square + eps))),
             "the denominator of your x is mean square + eps: with the divisor there it is mean square + eps d^2",
+        ),
+        "eps outside the root": (
+            _change_with(lambda mean_square, divisor, eps: _change_outside(np.sqrt(mean_square), divisor, eps)),
+            "your c is that of a norm with eps added after the root: add it to the mean square, d^2 meets eps under the root",
+        ),
+        "eps on the length of the row": (
+            lambda y, divisor, eps: _change_outside(np.linalg.norm(y, axis=-1), divisor, eps),
+            "your c is that of the length of the row plus eps: the norm takes the root of the mean square plus eps",
+        ),
+        "the root of eps": (
+            _change_with(lambda mean_square, d, eps: _change_outside(np.sqrt(mean_square), d, np.sqrt(eps))),
+            "your c is that of a norm with two roots: add eps to the mean square first, the root is of their sum",
+        ),
+        "eps squared": (
+            lambda y, divisor, eps: norm_change(y, divisor, eps**2),
+            "you squared eps: it is added to the mean square as it is",
         ),
         "believes in invariance": (
             _change_with(lambda mean_square, divisor, eps: 0 * divisor),
@@ -531,6 +652,14 @@ STEP = problem(
             _divides_by_the_old,
             "you divided by the root of r_(n-1), which is 0 before the first token: divide by that of the new r_n",
         ),
+        "undoes a division": (
+            _step_of_a_divided_state(lambda state, root: state),
+            "you multiplied the old state by its root: no state was divided, only out, so take it as it comes",
+        ),
+        "keeps the state divided": (
+            _step_of_a_divided_state(lambda state, root: state / root),
+            "you keep the state divided, and multiply by the old root: the state of Eq. 6 is never divided, only out is",
+        ),
         "hands on the old row sum": (
             _old_row_sum,
             "you handed on the row sum that came in: return r_n = gamma r_(n-1) + 1, the next token needs it",
@@ -615,6 +744,26 @@ CHUNK = problem(
             _chunk_with(keep=lambda state, last: state / np.sqrt(last)),
             "you hand on a state divided by a root: the next chunk divides again, so hand on the state of Eq. 7 as it is",
         ),
+        "undoes a division": (
+            _chunk_of_a_divided_state(lambda state, root: state),
+            "you multiplied the old state by its root: no state was divided, only out, so take it as it comes",
+        ),
+        "keeps the state divided": (
+            _chunk_of_a_divided_state(lambda state, root: state / root),
+            "you keep the state divided, and multiply by the old root: the state of Eq. 7 is never divided, only out is",
+        ),
+        "reads the state times the old root": (
+            lambda q, k, v, gamma, state, row_sum: (
+                normalised_chunk(q, k, v, gamma, state * np.sqrt(row_sum), row_sum)[0],
+                *normalised_chunk(q, k, v, gamma, state, row_sum)[1:],
+            ),
+            "in out you multiplied the old state by its root: no state was divided, so read it as it comes",
+        ),
+        "its own one alone": (
+            _chunk_with(sums=lambda gamma, j, before: gamma**j * before + 1),
+            "your sums add 1 for the token itself alone: those before it in the chunk count too, as in a row of D",
+        ),
+        **dict(_two_mistakes_in_sums()),
         "the old row sum does not fade": (
             _chunk_with(sums=lambda gamma, j, before: before + _fresh_sums(gamma, len(j))),
             "the row sum from before the chunk does not fade in your sums: token j finds gamma^j of it",

@@ -214,9 +214,9 @@ def _same(check, wrong, got):
 
 
 def _kind(failure):
-    """Return the failure without the order of the shapes in NumPy's message: a * b and b * a are one mistake."""
+    """Return the failure with only the set of shapes in NumPy's message: a + b, b + a and a += b are one mistake."""
     kind, _, shapes = failure.partition("could not be broadcast together with shapes ")
-    return kind, sorted(shapes.split())
+    return kind, set(shapes.split())
 
 
 def _agree(array, target, tolerance):

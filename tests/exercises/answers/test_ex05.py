@@ -1,5 +1,8 @@
 """Exercise 5 against the tables of the package, and what overflow looks like to a learner."""
 
+from decimal import Decimal, localcontext
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from one_head import assert_close, draw
@@ -18,29 +21,50 @@ def test_mask_is_that_of_the_package(time):
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 7), (3, 3), (5, 9), (148, 150)])
 @pytest.mark.parametrize("gamma", GAMMA.tolist())
-def test_rows_are_those_of_the_package(gamma, start, stop):
+def test_rows_of_one_document_are_those_of_the_package(gamma, start, stop):
     wanted = decay_mask(np.array([gamma]), stop, rows=slice(start, stop))[0]
-    np.testing.assert_allclose(ex05.mask_rows(gamma, start, stop), wanted, rtol=1e-14)
+    np.testing.assert_allclose(ex05.mask_rows(gamma, np.zeros(1), start, stop), wanted, rtol=1e-14)
 
 
-def test_lifetime_is_that_of_the_logarithms_of_the_package():
-    forgotten = 2.0 ** -np.arange(5.0, 65.0)
-    wanted = np.log(1e-7) / head_decays(60, log=True)
-    np.testing.assert_allclose(ex05.lifetime(forgotten, 1e-7), wanted, rtol=1e-14)
+@pytest.mark.parametrize("begins", [(0,), (0, 3), (0, 0, 4, 4, 9), (0, 1, 2, 12, 30)])
+def test_rows_of_documents_are_blocks_on_the_diagonal(begins):
+    whole = np.zeros((12, 12))
+    for first, last in pairwise((*begins, 12)):
+        part = slice(first, min(last, 12))
+        whole[part, part] = decay_mask(np.array([0.75]), len(range(12)[part]))[0]
+    for start, stop in (0, 12), (2, 7), (5, 6), (9, 9):
+        rows = ex05.mask_rows(0.75, np.array(begins, dtype=float), start, stop)
+        np.testing.assert_allclose(rows, whole[start:stop, :stop], rtol=1e-14)
 
 
-def test_lifetime_is_the_first_token_that_may_be_skipped():
-    whole = np.ceil(ex05.lifetime(2.0 ** -np.arange(5.0, 13.0), 1e-7)).astype(int)
+@pytest.mark.parametrize("time", [1, 2, 40, 100_000])
+@pytest.mark.parametrize("forgotten", [0.99, 0.5, 1 / 32, 1e-6, 1e-12])
+@pytest.mark.parametrize("eps", [0.5, 1e-3, 1e-12])
+def test_lifetime_is_right_to_twelve_digits(forgotten, eps, time):
+    with localcontext(prec=60):
+        gamma, share = 1 - Decimal(forgotten), Decimal(eps)
+        wanted = (share + (1 - share) * gamma**time).ln() / gamma.ln()
+        np.testing.assert_allclose(ex05.lifetime(np.array([forgotten]), eps, time), [float(wanted)], rtol=1e-12)
+
+
+def test_the_newest_tokens_carry_all_but_eps_of_a_row_of_the_package():
+    row = decay_mask(np.array([31 / 32]), 200, rows=slice(199, 200))[0, 0, ::-1]
+    (newest,) = ex05.lifetime(np.array([1 / 32]), 0.01, 200)
+    assert row[: int(newest)].sum() < 0.99 * row.sum() < row[: int(newest) + 1].sum()
+
+
+def test_lifetime_in_a_long_text_is_the_first_token_that_may_be_skipped():
+    whole = np.ceil(ex05.lifetime(2.0 ** -np.arange(5.0, 13.0), 1e-7, 10**9)).astype(int)
     gamma = head_decays(8)
     assert np.all(gamma**whole < 1e-7)
     assert np.all(gamma ** (whole - 1) >= 1e-7)
-    assert whole[[0, 1, 2, 3, 7]].tolist() == [508, 1024, 2056, 4119, 66012]
+    assert whole[[0, 1, 2, 3, 7]].tolist() == [508, 1024, 2056, 4119, 66012]  # the table of lesson 5
 
 
 def test_lifetime_of_a_float32_head_whose_gamma_rounds_to_1():
     forgotten = np.array([2.0**-29], dtype=np.float32)
     assert 1 - forgotten == 1
-    np.testing.assert_allclose(ex05.lifetime(forgotten, 0.5), np.log(2) * 2.0**29, rtol=1e-6)
+    np.testing.assert_allclose(ex05.lifetime(forgotten, 0.5, 10**11), np.log(2) * 2.0**29, rtol=1e-6)
     assert round(np.log(2) * 2**29 / 1e6) == 372  # as the notebook says
 
 
@@ -74,9 +98,9 @@ OVERFLOWING_MASKS = {
 }
 
 
-def taken_apart(gamma, start, stop):
+def taken_apart(gamma, begins, start, stop):
     rows = gamma ** np.arange(start, stop)[:, None] * gamma ** -np.arange(0.0, stop)
-    return np.where(np.subtract.outer(np.arange(start, stop), np.arange(stop)) >= 0, rows, 0)
+    return np.where(ex05.mask_rows(1.0, begins, start, stop) > 0, rows, 0)
 
 
 def report_of(name, function, capsys):
@@ -120,9 +144,86 @@ def test_a_mask_of_minus_infinity_is_named(capsys):
 def test_a_decay_for_each_token_is_a_recurrence(time):
     q, k, v, *_ = draw(time)
     gamma = np.random.default_rng(time).uniform(0.1, 1.0, time)
+    gamma[time // 2 :: 3] = 0.0  # such a token forgets all before it
     state, outs = 0.0, np.zeros(v.shape)
     for n in range(time):
         state = gamma[n] * state + np.outer(k[n], v[n])
         outs[n] = q[n] @ state
     assert_close((q @ k.T * ex05.token_mask(gamma)) @ v, outs)
     assert_close(ex05.token_mask(np.full(time, 0.75)), decay_mask(np.array([0.75]), time)[0])
+
+
+# What a mistake is told, in several ways to make it.
+
+CLOSED = {
+    "a power": (
+        lambda x, eps, T: np.log(eps + (1 - eps) * (1 - x) ** T) / np.log1p(-x),
+        ["you took a power of 1 - forgotten"],
+    ),
+    "a sum, one logarithm": (
+        lambda x, eps, T: np.log(eps + (1 - eps) * np.exp(T * np.log1p(-x))) / np.log1p(-x),
+        ["where gamma^j is near 1 its logarithm has lost digits"],
+    ),
+    "a difference, one logarithm": (
+        lambda x, eps, T: np.log(1 - (1 - eps) * (1 - np.exp(T * np.log1p(-x)))) / np.log1p(-x),
+        ["where gamma^j is near 1 its logarithm has lost digits", "where gamma^j is near 0, 1 less that number"],
+    ),
+    "log1p alone": (
+        lambda x, eps, T: np.log1p((1 - eps) * np.expm1(T * np.log1p(-x))) / np.log1p(-x),
+        ["where gamma^j is near 0, 1 less that number"],
+    ),
+    "gamma": (
+        lambda x, eps, T: np.log(eps + (1 - eps) * (1 - x) ** T) / np.log(1 - x),
+        ["where gamma^j is near 1 its logarithm has lost digits", "you formed 1 - forgotten"],
+    ),
+    "endless": (lambda x, eps, T: np.log(eps) / np.log1p(-x), ["you solved gamma^j = eps, as for an endless past"]),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), CLOSED.values(), ids=CLOSED)
+def test_lost_digits_of_a_lifetime_are_named(function, told, capsys):
+    report = report_of("lifetime", function, capsys)
+    assert all(line in report for line in told)
+    assert "wanted" not in report
+
+
+@pytest.mark.parametrize("least", [np.finfo(float).tiny, 1e-300, 1e-30, 1e-12])
+@pytest.mark.parametrize("combine", [np.maximum, np.add])
+@pytest.mark.parametrize("ones", [False, True])
+def test_a_floor_under_the_quotient_is_named(ones, combine, least, capsys):
+    def token_mask(gamma):
+        with np.errstate(all="raise", under="ignore"):
+            products = np.cumprod(gamma)
+            mask = np.tril(products[:, None] / combine(products, least)[None])
+            return np.where(np.eye(len(gamma)), 1.0, mask) if ones else mask
+
+    report = report_of("token_mask", token_mask, capsys)
+    assert ("you mended the diagonal" if ones else "you put a floor under the quotient") in report
+    assert "wanted" not in report
+
+
+DOCUMENTS = {
+    "all": (lambda begins, n, m: n >= m, "your rows see tokens of other documents"),
+    "side='left'": (
+        lambda begins, n, m: (n >= m) & (np.searchsorted(begins, n) == np.searchsorted(begins, m)),
+        "the first token of your documents belongs to the document before",
+    ),
+    "of the first row": (
+        lambda begins, n, m: (n >= m) & (m >= begins[begins <= n[0, 0]].max()),
+        "you took the document of token start for all rows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sees", "told"), DOCUMENTS.values(), ids=DOCUMENTS)
+def test_documents_that_are_mixed_up_are_named(sees, told, capsys):
+    def mask_rows(gamma, begins, start, stop):
+        n, m = np.arange(start, stop)[:, None], np.arange(stop)[None]
+        if start == stop:
+            return np.zeros((0, stop))
+        visible = sees(begins, n, m)
+        return np.where(visible, gamma ** np.where(visible, n - m, 0), 0.0)
+
+    report = report_of("mask_rows", mask_rows, capsys)
+    assert told in report
+    assert "wanted" not in report

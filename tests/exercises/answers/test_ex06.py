@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from one_head import assert_close, draw, of_package
 
+from exercises import check
 from exercises.answers.ex06 import CHUNKS, join_pieces, retention_chunk, retention_chunks, state_weights
 from refimpl import retention_chunkwise, retention_parallel
 
@@ -59,3 +60,91 @@ def test_pieces_join_to_the_states_of_one_pass(lengths):
     before, last = join_pieces(states, np.array(lengths, dtype=float), gamma, state)
     assert_close(before, np.array(wanted[:-1]).reshape(states.shape))
     assert_close(last, wanted[-1])
+
+
+# What a mistake is told, in several ways to make it.
+
+
+def report_of(name, function, capsys):
+    exec(f"check('ex06', '{name}')", {"check": check, name: function})
+    return " ".join(capsys.readouterr().out.split())
+
+
+def _plus(faded, new):
+    return faded + new
+
+
+def _added_in_place(faded, new):
+    faded += new
+    return faded
+
+
+def _filled(faded, new):
+    written = np.zeros(faded.shape)
+    written[...] = new
+    return faded + written
+
+
+@pytest.mark.parametrize("add", [_plus, _added_in_place, _filled])
+def test_values_times_keys_are_named_also_where_shapes_cannot_tell(add, capsys):
+    def chunk(q, k, v, gamma, state):
+        out, after = retention_chunk(q, k, v, gamma, state)
+        faded = gamma ** len(q) * state
+        return out, add(faded + 0.0, (after - faded).T)
+
+    def chunks(q, k, v, gamma, state, chunk_size):
+        state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        out = np.zeros(v.shape)
+        for start in range(0, len(q), chunk_size):
+            part = slice(start, start + chunk_size)
+            out[part], state = chunk(q[part], k[part], v[part], gamma, state)
+        return out, state
+
+    for report in report_of("retention_chunk", chunk, capsys), report_of("retention_chunks", chunks, capsys):
+        assert report.count("FAIL") >= 2
+        assert "the keys come first, K^T V" in report
+        assert not any(word in report for word in ("Hint", "raised", "wanted")), "every failure has the same name"
+
+
+def _appended(states, lengths, gamma, state):
+    before = []
+    for own, length in zip(states, lengths, strict=True):
+        before.append(state)
+        state = gamma**length * state + own
+    return before, state
+
+
+def _from_the_piece_before(states, lengths, gamma, state):
+    before = np.zeros_like(states)
+    before[0] = state
+    for i in range(1, len(states)):
+        before[i] = gamma ** lengths[i - 1] * before[i - 1] + states[i - 1]
+    return before, gamma ** lengths[-1] * before[-1] + states[-1]
+
+
+def _last_apart(states, lengths, gamma, state):
+    before, _ = join_pieces(states, lengths, gamma, state)
+    return before, gamma ** lengths[-1] * before[-1] + states[-1]
+
+
+def _appended_one_more(states, lengths, gamma, state):
+    before, after = _appended(states[:-1], lengths[:-1], gamma, state)
+    before = [*before, after] if len(states) else []
+    return join_pieces(states, lengths, gamma, state)[0], gamma ** [*lengths][-1] * before[-1] + states[-1]
+
+
+NO_PIECE = {
+    "np.array": (lambda *a: (np.array(_appended(*a)[0]), _appended(*a)[1]), "np.array([]) has shape (0,)"),
+    "np.stack": (lambda *a: (np.stack(_appended(*a)[0]), _appended(*a)[1]), "which np.stack refuses"),
+    "a first piece": (_from_the_piece_before, "there is none at index 0"),
+    "a last piece": (_last_apart, "there is none at index -1"),
+    "a last entry": (_appended_one_more, "your list is empty and has no last entry"),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), NO_PIECE.values(), ids=NO_PIECE)
+def test_what_fails_without_a_piece_is_named(function, told, capsys):
+    report = report_of("join_pieces", function, capsys)
+    assert report.count("FAIL") == 1
+    assert "FAIL no piece at all (N = 0) with no piece" in report
+    assert told in report

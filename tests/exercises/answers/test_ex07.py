@@ -110,3 +110,63 @@ def test_equal_strengths_give_the_ratio_of_the_shares():
     share = recall_shares(np.array([0.9]), lag, 64)[0][:, 0]
     predicted = recall_snr(0.9, lag, np.full(64, 0.7), keys, values)[0]
     np.testing.assert_allclose(predicted, np.sqrt(16 * share / (1 - share)), rtol=1e-12)
+
+
+# What a mistake is told, in several ways to make it.
+
+
+def _released(num_heads):
+    return head_gammas(num_heads)[0]
+
+
+LOGSPACES = {
+    "paper": (lambda H: (_released(H), 1 - np.logspace(-5, -9, H)), "for powers of 2 add base=2"),
+    "paper of log2": (lambda H: (_released(H), 1 - np.logspace(*np.log2([1 / 32, 1 / 512]), H)), "add base=2"),
+    "released": (lambda H: (1 - np.logspace(-5, -4 - H, H), head_gammas(H)[1]), "your released schedule takes powers"),
+    "both": (lambda H: (1 - np.logspace(-5, -4 - H, H), 1 - np.logspace(-5, -9, H)), "both your schedules take powers"),
+    "what is forgotten": (lambda H: (_released(H), np.logspace(-5, -9, H)), "powers of 10 that are forgotten"),
+    "base e": (lambda H: (_released(H), 1 - np.logspace(-5, -9, H, base=np.e)), "you mixed two bases"),
+    "log in base 2": (
+        lambda H: (_released(H), 1 - np.logspace(*np.log([1 / 32, 1 / 512]), H, base=2)),
+        "you raised 2 to natural logarithms",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), LOGSPACES.values(), ids=LOGSPACES)
+def test_a_logspace_of_the_wrong_base_is_named(function, told, capsys):
+    exec("check('ex07', 'head_gammas')", {"check": check, "head_gammas": function})
+    report = " ".join(capsys.readouterr().out.split())
+    assert report.count("FAIL") == 4
+    assert told in report
+    assert "wanted" not in report
+
+
+def _token_by_token(keys, values, left):
+    return sum(left[t] * keys[:, t].T @ values[:, t] for t in range(len(left)))
+
+
+STATES = {
+    "weights on the values": (lambda keys, values, left: keys.T @ (values * left), "keys.T reverses all three axes"),
+    "weights on the keys": (lambda keys, values, left: (keys * left).T @ values, "keys.T reverses all three axes"),
+    "weights on keys.T": (lambda keys, values, left: keys.T * left.T[0] @ values, "keys.T is (K, T, R)"),
+    "weights on keys.T, down": (lambda keys, values, left: keys.T * left @ values, "keys.T reverses all three axes"),
+    "np.transpose": (lambda keys, values, left: np.transpose(keys) @ (values * left), "keys.T reverses all three axes"),
+    "a loop": (_token_by_token, "the sum over all texts"),
+}
+
+
+@pytest.mark.parametrize(("state_of", "told"), STATES.values(), ids=STATES)
+def test_keys_transposed_with_their_texts_are_named(state_of, told, capsys):
+    def recall_snr_of_student(gamma, lag, strength, keys, values):
+        left = strength * gamma ** np.arange(len(strength) - 1.0, -1, -1)
+        asked = len(strength) - 1 - lag.astype(int)
+        noise = keys[:, asked] @ state_of(keys, values, left[:, None]) - left[asked, None] * values[:, asked]
+        measured = left[asked] / np.sqrt(np.mean(noise**2, axis=(0, 2)))
+        return recall_snr(gamma, lag, strength, keys, values)[0], measured
+
+    exec("check('ex07', 'recall_snr')", {"check": check, "recall_snr": recall_snr_of_student})
+    report = " ".join(capsys.readouterr().out.split())
+    assert "FAIL" in report
+    assert told in report
+    assert not any(word in report for word in ("raised", "wanted", "Hint"))

@@ -131,3 +131,91 @@ def test_the_code_in_the_notebook_has_two_mistakes_that_a_first_chunk_hides():
             np.testing.assert_allclose(came, expected, rtol=0, atol=max(1e-12, one.tolerance))
         assert not np.allclose(broken[1], wanted[1])
         assert np.allclose(broken[0], wanted[0]) == (one.inputs["row_sum"] == 0 or one.inputs["gamma"] == 1)
+
+
+# What a mistake is told, in several ways to make it.
+
+
+def _mean_square(y):
+    return np.mean(y**2, axis=-1, keepdims=True)
+
+
+MISPLACED_EPS = {
+    "length + eps": (lambda y, eps: y / (np.linalg.norm(y, axis=-1, keepdims=True) + eps), "the length of the row"),
+    "root + eps": (lambda y, eps: y / (_mean_square(y) ** 0.5 + eps), "you added eps after the root"),
+    "root + root": (lambda y, eps: y / (_mean_square(y) ** 0.5 + eps**0.5), "the root is of their sum"),
+    "result + eps": (lambda y, eps: y / _mean_square(y) ** 0.5 + eps, "you added eps to the result"),
+    "y + eps": (lambda y, eps: (y + eps) / _mean_square(y) ** 0.5, "you added eps to y before you divided"),
+    "square of y + eps": (lambda y, eps: y / _mean_square(y + eps) ** 0.5, "you added eps before you squared"),
+    "a floor": (lambda y, eps: y / np.maximum(_mean_square(y), eps) ** 0.5, "you took the larger of the mean square"),
+    "a floor of the root": (
+        lambda y, eps: y / np.maximum(_mean_square(y) ** 0.5, eps),
+        "you took the larger of the root",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), MISPLACED_EPS.values(), ids=MISPLACED_EPS)
+def test_an_eps_in_the_wrong_place_is_named(function, told, capsys):
+    report = report_of("group_norm", function, capsys)
+    assert "FAIL" in report
+    assert told in report
+    assert not any(word in report for word in ("wanted", "raised", "Hint", "you forgot eps"))
+
+
+def test_the_change_of_a_norm_with_eps_outside_is_named(capsys):
+    def change(y, divisor, eps):
+        root = np.sqrt(np.mean(y * y, axis=-1))
+        return (root + eps) / (root + eps * divisor) - 1
+
+    report = report_of("norm_change", change, capsys)
+    assert "your c is that of a norm with eps added after the root" in report
+
+
+def _chunk_with_sums(sums_of, whole=lambda state, row_sum: state):
+    def chunk(q, k, v, gamma, state, row_sum):
+        j = np.arange(1, len(q) + 1)
+        mask = np.tril(gamma ** np.abs(j[:, None] - j))
+        sums = sums_of(gamma, j, mask, row_sum)
+        old = whole(state, row_sum)
+        out = (mask * (q @ k.T)) @ v + gamma ** j[:, None] * (q @ old)
+        return out / np.sqrt(sums)[:, None], (k * mask[-1][:, None]).T @ v + gamma ** len(q) * old, sums
+
+    return chunk
+
+
+TWO_MISTAKES = {
+    "cumsum alone": (
+        lambda gamma, j, mask, r: np.cumsum(gamma**j),
+        "the old r, faded by gamma^j, is missing; and the first token adds gamma, not 1",
+    ),
+    "cumsum and the old": (
+        lambda gamma, j, mask, r: r + np.cumsum(gamma**j),
+        "the old r does not fade by gamma^j; and the first token adds gamma, not 1",
+    ),
+    "columns": (
+        lambda gamma, j, mask, r: gamma ** (j - 1) * r + mask.sum(axis=0),
+        "the old r fades by gamma^(j-1), not gamma^j; and you sum columns of D, not rows",
+    ),
+    "counted": (
+        lambda gamma, j, mask, r: gamma ** len(j) * r + j,
+        "the old r fades by gamma^c for all, not gamma^j; and the ones of the chunk do not fade",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sums_of", "told"), TWO_MISTAKES.values(), ids=TWO_MISTAKES)
+def test_two_mistakes_in_the_sums_are_both_named(sums_of, told, capsys):
+    report = report_of("normalised_chunk", _chunk_with_sums(sums_of), capsys)
+    assert f"two mistakes in your sums: {told}" in report
+
+
+def test_a_state_times_the_old_root_is_named(capsys):
+    def sums_of(gamma, j, mask, row_sum):
+        return gamma**j * row_sum + mask.sum(axis=1)
+
+    report = report_of(
+        "normalised_chunk", _chunk_with_sums(sums_of, lambda state, row_sum: state * np.sqrt(row_sum)), capsys
+    )
+    assert "you multiplied the old state by its root" in report
+    assert "wanted" not in report
