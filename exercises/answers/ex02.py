@@ -201,12 +201,13 @@ def _diagonal_with(
     step=lambda decays, inner, k, v: decays[:, None] * inner + k[:, None] * v,
     read=lambda basis, inner: inner,
     read_first=False,
+    channels=lambda k, basis: len(basis),
 ):
     """`diagonal_recurrence` with one of its parts replaced."""
 
     def function(q, k, v, basis, decays, state):
         q, k = change(q, k, basis)
-        inner = np.zeros((k.shape[1], v.shape[1])) if state is None else enter(basis, state)
+        inner = np.zeros((channels(k, basis), v.shape[1])) if state is None else enter(basis, state)
         out = np.zeros(v.shape)
         for n in range(len(q)):
             before, inner = inner, step(decays, inner, k[n], v[n])
@@ -218,6 +219,10 @@ def _diagonal_with(
 
 DIAGONAL_MISTAKES = {
     **mapped(lambda change: _diagonal_with(change=change), _OF_BOTH),
+    "counts channels in keys as columns": (
+        _diagonal_with(change=ABSORB_MISTAKES["returns keys as columns"][0], channels=lambda k, basis: k.shape[1]),
+        "your absorb returns a column per token, so k.shape[1] is T, not K: transpose Lambda^-1 k^T back, shape (T, K)",
+    ),
     "decays columns": (
         _diagonal_with(step=lambda decays, inner, k, v: decays * inner + k[:, None] * v),
         "you multiplied the columns of the state by a: a_c belongs to row c, diag(a) S is decays[:, None] * S",
@@ -316,6 +321,14 @@ POLAR_MISTAKES = {
     "takes the real part for the decay": (
         _of_eigenvalue(np.real, np.angle),
         "your gamma is the real part of the eigenvalue: the decay is its radius, np.abs",
+    ),
+    "takes real parts of the eigenvalues": (
+        _of_eigenvalue(lambda x: np.abs(x.real), lambda x: np.angle(x.real + 0j)),
+        "you took real parts of the eigenvalues, which loses the turn: keep them complex, np.abs and np.angle take both parts",
+    ),
+    "takes real parts and keeps their sign": (
+        _of_eigenvalue(np.real, lambda x: np.angle(x.real + 0j)),
+        "your gamma and theta are those of real parts: the radius of a complex eigenvalue is np.abs, its angle np.angle",
     ),
     "takes the determinant for the decay": (
         _of_eigenvalue(lambda x: np.abs(x) ** 2, np.angle),

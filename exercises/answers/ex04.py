@@ -1,4 +1,4 @@
-"""Exercise 4: the parallel form of one head, from any state (Eq. 5 and 7, arXiv:2307.08621v4)."""
+"""Exercise 4: the parallel form of one head whose tokens bring their decays, from any state (Eq. 5, arXiv:2307.08621v4)."""
 
 import numpy as np
 
@@ -10,19 +10,20 @@ from .recurring import asks_whether_true, collects_rows, float32_arrays, keeps_a
 
 
 def retention_weights(q, k, gamma):
-    """Q K^T * D with D_nm = gamma^(n-m) for n >= m, else 0: q, k (T, K) -> weights (T, T)."""
-    lag = np.subtract.outer(np.arange(len(q)), np.arange(len(k)))
-    return (q @ k.T) * np.where(lag >= 0, gamma ** np.maximum(lag, 0), 0.0)
+    """Q K^T * D with D_nm = gamma_(m+1) ... gamma_n for n >= m, else 0: q, k (T, K), gamma (T,) -> weights (T, T)."""
+    mask = np.eye(len(q))
+    for n in range(1, len(q)):
+        mask[n, :n] = gamma[n] * mask[n - 1, :n]  # no quotient: a decay may be 0
+    return (q @ k.T) * mask
 
 
 def parallel_retention(q, k, v, gamma, state):
-    """(Q K^T * D) V and the state after the last token: q, k (T, K), v (T, V), state (K, V) or None."""
-    left = gamma ** np.arange(len(q) - 1.0, -1.0, -1.0)[:, None]  # of token m, after the last one
+    """(Q K^T * D) V and the state after the last token: q, k (T, K), v (T, V), gamma (T,), state (K, V) or None."""
+    left = np.cumprod(np.append(1.0, gamma[:0:-1]))[::-1][: len(q), None]  # of token m, after the last one
     out, end = retention_weights(q, k, gamma) @ v, k.T @ (v * left)
     if state is None:
         return out, end
-    faded = gamma ** np.arange(1.0, len(q) + 1.0)[:, None]
-    return out + (q @ state) * faded, end + gamma ** len(q) * state
+    return out + (q @ state) * np.cumprod(gamma)[:, None], end + np.prod(gamma) * state
 
 
 def rising_retention(q, k, v, gamma, state):
@@ -39,68 +40,106 @@ def rising_retention(q, k, v, gamma, state):
 # Wrong answers, each one change away from the solution.
 
 
-def _lag(q):
-    return np.subtract.outer(np.arange(len(q)), np.arange(len(q)))
+def _mask(gamma):
+    ones = np.ones((len(gamma), 1))
+    return retention_weights(ones, ones, gamma)
 
 
-def _mask(q, gamma):
-    return np.tril(gamma ** np.abs(_lag(q)))
+def _quotients(gamma):
+    faded = np.cumprod(gamma)
+    return faded[:, None] / faded
+
+
+def _lags(gamma):
+    return np.tril(np.subtract.outer(np.arange(len(gamma)), np.arange(len(gamma))))
 
 
 def _times(mask):
-    """`retention_weights` with another mask, made of q and gamma."""
-    return lambda q, k, gamma: (q @ k.T) * mask(q, gamma)
+    """`retention_weights` with another mask, made of gamma."""
+    return lambda q, k, gamma: (q @ k.T) * mask(gamma)
 
 
 def _takes_a_softmax(q, k, gamma):
-    weights = np.where(_lag(q) >= 0, np.exp(retention_weights(q, k, gamma)), 0.0)
+    weights = np.tril(np.exp(retention_weights(q, k, gamma)))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _normalises(q, gamma):
-    mask = _mask(q, gamma)
+def _normalises(gamma):
+    mask = _mask(gamma)
     return mask / mask.sum(axis=1, keepdims=True)
 
 
 WEIGHT_MISTAKES = {
     "leaves out the diagonal": (
-        _times(lambda q, gamma: np.tril(_mask(q, gamma), -1)),
-        "your mask is strict: a token sees itself, D_nn = 1",
+        _times(lambda gamma: np.tril(_mask(gamma), -1)),
+        "your mask is strict: a token sees itself, D_nn = 1, the product of no decays",
     ),
-    "does not mask": (
-        _times(lambda q, gamma: gamma ** _lag(q).astype(float)),
-        "you did not mask: above the diagonal, where m > n, D is 0",
+    "divides and does not mask": (
+        _times(_quotients),
+        "you did not mask: above the diagonal, where m > n, D is 0; and decays of 0 cannot be divided by",
     ),
     "sees the future": (
-        _times(lambda q, gamma: gamma ** np.abs(_lag(q))),
+        _times(lambda gamma: np.maximum(_mask(gamma), _mask(gamma).T)),
         "your tokens see the future: above the diagonal, where m > n, D is 0",
     ),
     "transposes the mask": (
-        _times(lambda q, gamma: _mask(q, gamma).T),
+        _times(lambda gamma: _mask(gamma).T),
         "you transposed D: rows are queries n, columns keys m, so what is kept lies below the diagonal",
     ),
     "forgets the decay": (
-        _times(lambda q, gamma: np.tril(np.ones((len(q), len(q))))),
-        "you forgot the decay: the mask holds gamma^(n-m), not 1",
+        _times(lambda gamma: np.tril(np.ones((len(gamma), len(gamma))))),
+        "you forgot the decay: below its diagonal the mask holds products of decays, not 1",
     ),
     "fades with the position": (
-        _times(lambda q, gamma: np.tril(gamma ** np.arange(float(len(q)))[:, None] * np.ones(len(q)))),
-        "your decay depends only on n: it is gamma to the number of tokens since, n - m",
+        _times(lambda gamma: np.tril(np.cumprod(gamma)[:, None] * np.ones(len(gamma)))),
+        "your decay depends only on n: token m is faded by the tokens after it, m + 1 to n, not by those before",
     ),
     "counts one step too many": (
-        _times(lambda q, gamma: gamma * _mask(q, gamma)),
-        "your power is one too high: a token has not faded at its own position, gamma^0 = 1 on the diagonal",
+        _times(lambda gamma: gamma * _mask(gamma)),
+        "you fade token m by its own decay too: gamma_m multiplies S_(m-1), which does not hold it yet; D_nn = 1",
+    ),
+    "shifts the decays": (
+        _times(lambda gamma: _mask(np.roll(gamma, 1))),
+        "you fade token m by gamma_m to gamma_(n-1): the tokens after it fade it, gamma_(m+1) to gamma_n",
+    ),
+    "takes powers of the query's decay": (
+        _times(lambda gamma: np.tril(gamma[:, None] ** _lags(gamma))),
+        "you took gamma_n to the power n - m: each token on the way from m to n brings its own decay, so D is a product of them",
+    ),
+    "takes powers of the key's decay": (
+        _times(lambda gamma: np.tril(gamma ** _lags(gamma))),
+        "you took gamma_m to the power n - m: token m is faded by the tokens after it, each by its own decay",
+    ),
+    "takes the last decay alone": (
+        _times(lambda gamma: np.tril(gamma[:, None] * np.ones(len(gamma)), -1) + np.eye(len(gamma))),
+        "you faded older tokens by gamma_n alone: all the tokens since have faded them, gamma_(m+1) to gamma_n",
+    ),
+    "adds the decays": (
+        _times(lambda gamma: np.tril(np.cumsum(gamma)[:, None] - np.cumsum(gamma), -1) + np.eye(len(gamma))),
+        "you added the decays from m + 1 to n: each of them multiplies, so D holds their product",
+    ),
+    "divides running products": (
+        _times(lambda gamma: np.tril(_quotients(gamma))),
+        "you divided running products (or split the decay between q and k): where one is 0 that is 0/0; multiply step by step",
+    ),
+    "subtracts logarithms": (
+        _times(lambda gamma: np.tril(np.exp(np.cumsum(np.log(gamma))[:, None] - np.cumsum(np.log(gamma))))),
+        "you subtracted sums of logarithms: that of a decay of 0 is minus infinity, and the difference of two is NaN",
+    ),
+    "masks by a product with 0": (
+        _times(lambda gamma: np.tril(np.ones((len(gamma), len(gamma)))) * _quotients(gamma)),
+        "your quotients are infinite above the diagonal, and infinity times 0 is NaN: form no quotients, and choose by np.where",
     ),
     "grows with age": (
-        _times(lambda q, gamma: np.tril(gamma ** -np.abs(_lag(q)).astype(float))),
-        "your exponent has the wrong sign: older tokens count less, gamma^(n-m) with n - m >= 0",
+        _times(lambda gamma: np.tril(_quotients(gamma).T)),
+        "you turned the quotient round: older tokens count less; and decays of 0 cannot be divided by",
     ),
     "swaps q and k": (
-        lambda q, k, gamma: (k @ q.T) * _mask(q, gamma),
+        lambda q, k, gamma: (k @ q.T) * _mask(gamma),
         "you swapped q and k: row n belongs to query n, so it is Q K^T, not K Q^T",
     ),
     "multiplies the matrices": (
-        lambda q, k, gamma: (q @ k.T) @ _mask(q, gamma),
+        lambda q, k, gamma: (q @ k.T) @ _mask(gamma),
         "you took the matrix product with D (@): each score is multiplied by its own entry of D (*)",
     ),
     "scales the scores": (
@@ -111,20 +150,12 @@ WEIGHT_MISTAKES = {
         _takes_a_softmax,
         "you took a softmax: retention has none, its weights may be negative and a row need not sum to 1",
     ),
-    "clips the lag and does not mask": (
-        _times(lambda q, gamma: gamma ** np.maximum(_lag(q), 0)),
-        "you set negative lags to 0 and stopped there: gamma^0 is 1, and above the diagonal D is 0",
-    ),
-    "multiplies by the lag": (
-        _times(lambda q, gamma: np.tril(gamma * _lag(q))),
-        "you multiplied gamma by n - m: the decay is a power, gamma ** (n - m)",
-    ),
     "puts minus infinity into D": (
-        _times(lambda q, gamma: np.where(_lag(q) >= 0, _mask(q, gamma), -np.inf)),
+        _times(lambda gamma: np.where(np.tri(len(gamma)) > 0, _mask(gamma), -np.inf)),
         "you put -inf into D: no softmax follows here, above the diagonal D is 0",
     ),
     "masks with minus infinity": (
-        lambda q, k, gamma: np.where(_lag(q) >= 0, retention_weights(q, k, gamma), -np.inf),
+        lambda q, k, gamma: np.where(np.tri(len(q)) > 0, retention_weights(q, k, gamma), -np.inf),
         "you masked with -inf, as before a softmax: no softmax follows here, the weight of a later token is 0",
     ),
     "normalises the mask": (
@@ -134,21 +165,41 @@ WEIGHT_MISTAKES = {
 }
 
 
+def _column(numbers):
+    return numbers[:, None]
+
+
+def _later(gamma):
+    """The products of the decays after each token, zeta (T,)."""
+    return np.cumprod(np.append(1.0, gamma[:0:-1]))[::-1][: len(gamma)]
+
+
 def _parallel_with(
     weights=retention_weights,
-    faded=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)[:, None],
-    left=lambda gamma, time: gamma ** np.arange(time - 1.0, -1.0, -1.0)[:, None],
-    whole=lambda gamma, time: gamma**time,
+    faded=lambda gamma: _column(np.cumprod(gamma)),
+    left=lambda gamma: _column(_later(gamma)),
+    whole=np.prod,
 ):
-    """`parallel_retention` with other weights, or another xi for the state, zeta for the tokens, or gamma^T."""
+    """`parallel_retention` with other weights, another xi for the state, zeta for the tokens, or share of S_0 at the end."""
 
     def function(q, k, v, gamma, state):
-        out, end = weights(q, k, gamma) @ v, k.T @ (v * left(gamma, len(q)))
+        out, end = weights(q, k, gamma) @ v, k.T @ (v * left(gamma))
         if state is None:
             return out, end
-        return out + (q @ state) * faded(gamma, len(q)), end + whole(gamma, len(q)) * state
+        return out + (q @ state) * faded(gamma), end + whole(gamma) * state
 
     return function
+
+
+def _before(gamma):
+    """The products of the decays before each token, its own left out (T,)."""
+    return np.cumprod(np.append(1.0, gamma[:-1]))[: len(gamma)]
+
+
+def _xi_as_a_row(q, k, v, gamma, state):
+    if state is None:
+        return parallel_retention(q, k, v, gamma, None)
+    return _parallel_with(faded=np.cumprod)(q, k, v, gamma, state)
 
 
 RETENTION_MISTAKES = {
@@ -159,66 +210,83 @@ RETENTION_MISTAKES = {
     ),
     "leaves the state out of the outputs": (
         lambda *arguments: (parallel_retention(*arguments[:-1], None)[0], parallel_retention(*arguments)[1]),
-        "your outputs leave out the state passed in: query n reads what is left of it, q_n S_0 times a power of gamma",
+        "your outputs leave out the state passed in: query n reads what is left of it, q_n S_0 times gamma_1 to gamma_n",
     ),
     "reads the state unfaded": (
-        _parallel_with(faded=lambda gamma, time: 1.0),
-        "you read S_0 at full strength at every token: by token n it has faded by gamma^n (xi)",
+        _parallel_with(faded=lambda gamma: 1.0),
+        "you read S_0 at full strength at every token: by token n it has faded by gamma_1 to gamma_n (xi)",
     ),
     "never fades the state": (
-        _parallel_with(faded=lambda gamma, time: 1.0, whole=lambda gamma, time: 1.0),
-        "you never fade S_0: query n, counted from 1, reads gamma^n of it, and gamma^T is left in the new state",
+        _parallel_with(faded=lambda gamma: 1.0, whole=lambda gamma: 1.0),
+        "you never fade S_0: query n reads gamma_1 ... gamma_n of it, and the product of all decays is left at the end",
     ),
-    "fades the state by gamma^T in all outputs": (
-        _parallel_with(faded=lambda gamma, time: gamma**time),
-        "you faded S_0 by gamma^T for all queries: query n, counted from 1, reads gamma^n of it",
+    "lets the weights alone decay": (
+        _parallel_with(faded=lambda gamma: 1.0, left=lambda gamma: 1.0, whole=lambda gamma: 1.0),
+        "your weights decay and nothing else does: S_0 fades in the outputs (xi) and at the end, and so do tokens in S_T (zeta)",
+    ),
+    "fades the state by all decays in all outputs": (
+        _parallel_with(faded=np.prod),
+        "you faded S_0 by all T decays for all queries: query n reads what the first n of them have left",
+    ),
+    "fades the state by the token's decay alone": (
+        _parallel_with(faded=_column),
+        "you faded S_0 by gamma_n alone in output n: each token up to n has faded it, gamma_1 to gamma_n",
     ),
     "fades the state one step too few": (
-        _parallel_with(faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
-        "xi is off by one: the first token already fades S_0 once, so its weight in the first output is gamma^1",
+        _parallel_with(faded=lambda gamma: _column(_before(gamma))),
+        "xi is off by one: the first token already fades S_0, so its weight in the first output is gamma_1",
     ),
     "counts tokens from 0": (
         _parallel_with(
-            faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None],
-            whole=lambda gamma, time: gamma ** (time - 1.0),
+            faded=lambda gamma: _column(_before(gamma)),
+            left=lambda gamma: _column(_later(gamma) * gamma),
+            whole=lambda gamma: np.prod(gamma[:-1]),
         ),
-        "you fade S_0 one step too few: the first token fades it already, so xi is gamma^1 ... gamma^T, and gamma^T is left",
-    ),
-    "fades the state once": (
-        _parallel_with(faded=lambda gamma, time: gamma, whole=lambda gamma, time: gamma),
-        "you faded S_0 by gamma once: each token fades it, so query n reads gamma^n of it, and gamma^T is left at the end",
+        "xi, zeta and the share of S_0 at the end are all off by one: token 1 fades S_0, and no token fades itself",
     ),
     "fades columns": (
-        _parallel_with(faded=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)),
-        "you gave the powers of gamma to the columns: xi has one for each token, make it a column of shape (T, 1)",
+        _xi_as_a_row,
+        "you gave xi to the columns: it has a number for each token, make it a column of shape (T, 1)",
+    ),
+    "fades columns of values": (
+        _parallel_with(left=_later),
+        "you gave zeta to the columns: it has a number for each token, make it a column of shape (T, 1)",
+    ),
+    "fades columns with both": (
+        _parallel_with(faded=np.cumprod, left=_later),
+        "you gave xi and zeta to the columns: both have a number for each token, make them columns of shape (T, 1)",
     ),
     "takes xi for zeta": (
-        _parallel_with(left=lambda gamma, time: gamma ** np.arange(1.0, time + 1.0)[:, None]),
-        "you used xi for the new state: token m has faded by gamma^(T-m) at the end (zeta), the last one not at all",
+        _parallel_with(left=lambda gamma: _column(np.cumprod(gamma))),
+        "you used xi for the new state: token m has faded by the decays after it, the last token not at all (zeta)",
+    ),
+    "divides all decays by those so far": (
+        _parallel_with(left=lambda gamma: _column(np.prod(gamma) / np.cumprod(gamma))),
+        "you divided the product of all decays by xi: where a decay is 0 that is 0/0; multiply from the end, step by step",
     ),
     "keeps only the last token": (
-        _parallel_with(left=lambda gamma, time: (np.arange(time) == time - 1.0)[:, None]),
-        "your state holds the last token only: all T tokens are in it, token m with weight gamma^(T-m)",
+        _parallel_with(left=lambda gamma: _column(np.arange(len(gamma)) == len(gamma) - 1.0)),
+        "your state holds the last token only: all T tokens are in it, each faded by the decays after it",
     ),
     "adds all tokens to the state at full strength": (
-        _parallel_with(left=lambda gamma, time: 1.0),
-        "your state is K^T V without decay: token m has faded by gamma^(T-m) when the last token is done (zeta)",
+        _parallel_with(left=lambda gamma: 1.0),
+        "your state is K^T V without decay: token m has faded by the decays after it when the last token is done (zeta)",
     ),
     "fades the newest token most": (
-        _parallel_with(left=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
+        _parallel_with(left=lambda gamma: _column(_before(gamma))),
         "zeta runs backwards: the newest token enters the state in full, the oldest has faded most",
     ),
     "fades tokens one step too many": (
-        _parallel_with(left=lambda gamma, time: gamma ** np.arange(float(time), 0.0, -1.0)[:, None]),
-        "zeta is off by one: the last token enters the state in full, its weight is gamma^0 = 1",
+        _parallel_with(left=lambda gamma: _column(_later(gamma) * gamma)),
+        "zeta is off by one: no token is faded by its own decay, the last enters the state in full",
     ),
     "drops the state before": (
-        _parallel_with(whole=lambda gamma, time: 0.0),
-        "the state you return leaves out the one passed in: gamma^T of it is left",
+        _parallel_with(whole=lambda gamma: 0.0),
+        "the state you return leaves out the one passed in: the product of all decays is left of it",
     ),
     "fades the state before one token too few": (
-        _parallel_with(whole=lambda gamma, time: gamma ** (time - 1.0)),
-        "you faded S_0 by gamma^(T-1) in the new state: each of the T tokens has faded it, gamma^T is left",
+        _parallel_with(whole=lambda gamma: np.prod(gamma[:-1])),
+        "you left gamma_T out of the share of S_0 in the new state: each of the T tokens has faded it",
     ),
     **asks_whether_true(parallel_retention),
     "computes with None": (
@@ -226,12 +294,12 @@ RETENTION_MISTAKES = {
         "you computed with state = None: None means a state of zeros, which adds nothing",
     ),
     "keeps the state before unfaded": (
-        _parallel_with(whole=lambda gamma, time: 1.0),
-        "you added S_0 to the new state at full strength: after T tokens gamma^T of it is left",
+        _parallel_with(whole=lambda gamma: 1.0),
+        "you added S_0 to the new state at full strength: after T tokens the product of all decays is left of it",
     ),
-    "fades the state before by one token": (
-        _parallel_with(whole=lambda gamma, time: gamma),
-        "you faded S_0 by gamma in the new state, as for one token: after T tokens gamma^T of it is left",
+    "fades the state before by the last decay": (
+        _parallel_with(whole=lambda gamma: gamma[-1:].prod()),
+        "you faded S_0 by gamma_T alone in the new state: after T tokens the product of all decays is left of it",
     ),
     "returns the state transposed": (
         lambda *arguments: (parallel_retention(*arguments)[0], parallel_retention(*arguments)[1].T),
@@ -302,6 +370,10 @@ RISING_MISTAKES = {
     "adds the old state unfaded and the token": (
         _rising_with(step=lambda gamma, rising, before, after, new: gamma * rising + before + new),
         "you add S_(n-1) + k_n^T v_n to gamma S'_(n-1): what is old must fade there too, as it has in S_n",
+    ),
+    "fades both": (
+        _rising_with(step=lambda gamma, rising, before, after, new: gamma * (rising + after) + new),
+        "you fade S_n beside S'_(n-1) and add the token again: S_n is added as it is, and holds the token already",
     ),
     "leaves out the 1": (
         _rising_with(step=lambda gamma, rising, before, after, new: gamma * (rising + before)),
@@ -396,34 +468,43 @@ RISING_MISTAKES = {
 # Checks.
 
 
-def _two(key_dim, time, gamma, *, dtype=np.float64):
-    head = one_head(key_dim, 1, time, gamma, dtype=dtype)
-    return {name: head[name] for name in ("q", "k", "gamma")}
+TINY = [0.5, 1e-100, 1e-150, 0.5, 1e-200, 0.5]  # products of a few are 0 as floats
+
+
+def _two(key_dim, gamma, *, dtype=np.float64):
+    head = one_head(key_dim, 1, len(gamma), dtype=dtype)
+    return {"q": head["q"], "k": head["k"], "gamma": np.array(gamma, dtype=dtype)}
+
+
+def _head(key_dim, value_dim, gamma, *, state=True, dtype=np.float64):
+    head = one_head(key_dim, value_dim, len(gamma), state=state, dtype=dtype)
+    return head | {"gamma": np.array(gamma, dtype=dtype)}
 
 
 WEIGHTS = problem(
     retention_weights,
     ("weights",),
     visible={
-        "three tokens, K = 1, at gamma = 1/2": (
-            {"q": np.array([[1.0], [2.0], [3.0]]), "k": np.array([[1.0], [10.0], [100.0]]), "gamma": 0.5},
-            "by hand: (1, 0, 0), (2/2, 20, 0), (3/4, 30/2, 300); no softmax follows, so the future is 0, not -inf",
+        "three tokens, K = 1": (
+            {"q": np.array([[1.0], [2.0], [3.0]]), "k": np.array([[1.0], [10.0], [100.0]])}
+            | {"gamma": np.array([0.25, 0.5, 0.1])},
+            "by hand: (1, 0, 0), (2 * 0.5, 20, 0), (3 * 0.5 * 0.1, 30 * 0.1, 300); the first decay has nothing to fade",
         ),
         "four tokens, two channels": (
-            _two(2, 4, 0.5),
-            "row n, column m: the dot product of q_n and k_m, times gamma once for each token after m",
+            _two(2, [0.9, 0.5, 0.75, 0.25]),
+            "row n, column m: the dot product of q_n and k_m, times the decay of each token after m, up to n",
         ),
-        "no token at all (T = 0)": (_two(3, 0, 0.5), "with T = 0 weights has shape (0, 0)"),
-        "a head that never fades (gamma = 1)": (
-            _two(2, 6, 1.0),
-            "gamma = 1 is allowed: the weight of every past token is its score",
+        "two tokens that forget all before them (gamma = 0)": (
+            _two(2, [0.5, 0.75, 0.0, 0.5, 0.0, 0.5]),
+            "a product with a 0 in it is 0, the others are what they were: nothing may be divided by a decay",
         ),
-        **keeps_arguments(_two(3, 5, 0.75), "build new arrays"),
+        "decays near 1e-100": (_two(3, TINY), "a running product is soon 0 as a float: multiply along each column"),
+        **keeps_arguments(_two(3, [0.75, 0.5, 0.25, 1.0, 0.5]), "build new arrays"),
     },
     hidden={
-        "a sequence of a single token": (_two(2, 1, 0.5), "with T = 1 there is one weight, q . k, not faded"),
-        "more channels than tokens": (_two(7, 3, 0.9), "weights has shape (T, T), whatever K is"),
-        **float32_arrays(_two(4, 20, 0.9, dtype=np.float32)),
+        "no token at all (T = 0)": (_two(3, []), "with T = 0 weights has shape (0, 0)"),
+        "equal decays, more channels than tokens": (_two(7, [0.9] * 3), "with equal decays D is that of Eq. 5"),
+        **float32_arrays(_two(4, [0.9, 0.8, 1.0, 0.7] * 5, dtype=np.float32)),
     },
     wrong_answers=WEIGHT_MISTAKES,
 )
@@ -432,42 +513,45 @@ RETENTION = problem(
     parallel_retention,
     ("out", "state"),
     visible={
-        "q and k all ones, gamma = 1/2, from None": (
-            {
-                "q": np.ones((3, 1)),
-                "k": np.ones((3, 1)),
-                "v": np.array([[1.0], [10.0], [100.0]]),
-                "gamma": 0.5,
-                "state": None,
-            },
-            "by hand: 1, then 1/2 + 10, then 1/4 + 10/2 + 100 = 105.25, and the state after it is 105.25 too",
+        "q and k all ones, from None": (
+            {"q": np.ones((3, 1)), "k": np.ones((3, 1)), "v": np.array([[1.0], [10.0], [100.0]])}
+            | {"gamma": np.array([0.25, 0.5, 0.1]), "state": None},
+            "by hand: 1, then 0.5 + 10 = 10.5, then 1.05 + 100 = 101.05, and the state after it is 101.05 too",
         ),
         "four tokens, going on from a state": (
-            one_head(2, 3, 4, 0.5),
-            "after token n, counted from 1, gamma^n of S_0 is left, in the outputs and in the new state",
+            _head(2, 3, [0.9, 0.5, 0.75, 0.25]),
+            "after token n, counted from 1, gamma_1 ... gamma_n of S_0 is left, in the outputs and in the new state",
         ),
         "as many tokens as values (T = V = 3)": (
-            one_head(2, 3, 3, 0.75),
+            _head(2, 3, [0.75, 0.5, 0.25]),
             "the weights of tokens go down the rows: make them columns of shape (T, 1)",
         ),
         "no token at all, from a state (T = 0)": (
-            one_head(3, 2, 0, 0.5),
+            _head(3, 2, []),
             "without a token, return the state unchanged and out of shape (0, V)",
         ),
-        **keeps_arguments(one_head(3, 3, 5, 0.9)),
+        "two tokens that forget all before them (gamma = 0)": (
+            _head(2, 4, [0.5, 0.75, 0.0, 0.5, 0.0, 0.5]),
+            "S_0 and the tokens before a decay of 0 are gone at the end, and nothing may be divided by it",
+        ),
+        **keeps_arguments(_head(3, 3, [0.9, 0.5, 0.8, 0.7, 0.6])),
     },
     hidden={
-        "no token at all, from None": (
-            one_head(3, 2, 0, 0.5, state=False),
-            "the state is zeros of shape (K, V), out has shape (0, V)",
+        "decays near 1e-100": (
+            _head(3, 2, TINY),
+            "running products are soon 0 as floats: no quotient of them is right",
         ),
-        "a sequence of a single token, from None": (
-            one_head(3, 2, 1, 0.5, state=False),
-            "T = 1 must give one step of the recurrence (Eq. 6)",
+        "a single token, from None": (
+            _head(3, 2, [0.5], state=False),
+            "T = 1 must give one step of the loop",
         ),
-        "a head that never fades": (one_head(2, 4, 6, 1.0), "gamma = 1 is allowed: nothing may divide by 1 - gamma"),
-        "keys wider than values, a long sequence": (one_head(5, 2, 40, 0.9), "try K = 5, V = 2, T = 40"),
-        **float32_arrays(one_head(4, 3, 20, 0.9, state=False, dtype=np.float32), "float32 arrays, from None"),
+        "a head that never fades": (
+            _head(2, 4, [1.0] * 6),
+            "all decays may be 1: out is causal, the state K^T V + S_0",
+        ),
+        **float32_arrays(
+            _head(4, 3, [0.9, 0.8, 1.0, 0.7] * 5, state=False, dtype=np.float32), "float32 arrays, from None"
+        ),
     },
     wrong_answers=RETENTION_MISTAKES,
 )

@@ -8,21 +8,42 @@ from exercises.answers import ex01, ex04
 from refimpl import decay_mask, retention_parallel
 
 
+def loop(q, k, v, gamma, state):
+    """The loop of the notebook, as it stands."""
+    state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        state = gamma[n] * state + np.outer(k[n], v[n])
+        out[n] = q[n] @ state
+    return out, state
+
+
 @pytest.mark.parametrize("gamma", [1e-3, 0.9, 1.0])
-def test_weights_carry_the_mask_of_the_package(gamma):
+def test_weights_of_equal_decays_carry_the_mask_of_the_package(gamma):
     q, k, *_ = draw(12)
-    assert_close(ex04.retention_weights(q, k, gamma), (q @ k.T) * decay_mask(np.array([gamma]), 12)[0], 1e-13)
+    wanted = (q @ k.T) * decay_mask(np.array([gamma]), 12)[0]
+    assert_close(ex04.retention_weights(q, k, np.full(12, gamma)), wanted, 1e-13)
 
 
 @pytest.mark.parametrize("time", [0, 1, 12])
 @pytest.mark.parametrize("gamma", [1e-3, 0.9, 1.0])
 @pytest.mark.parametrize("from_state", [True, False])
-def test_parallel_retention_is_that_of_the_package_and_the_loop(time, gamma, from_state):
-    arguments = draw(time, gamma=gamma)
-    arguments = arguments if from_state else (*arguments[:4], None)
-    got = ex04.parallel_retention(*arguments)
-    assert_close(got, of_package(retention_parallel, *arguments))
-    assert_close(got, ex01.retention_loop(*arguments))
+def test_parallel_retention_of_equal_decays_is_that_of_the_package(time, gamma, from_state):
+    q, k, v, _, state = draw(time)
+    state = state if from_state else None
+    got = ex04.parallel_retention(q, k, v, np.full(time, gamma), state)
+    assert_close(got, of_package(retention_parallel, q, k, v, gamma, state))
+
+
+@pytest.mark.parametrize("time", [0, 1, 2, 12])
+@pytest.mark.parametrize("smallest", [0.0, 1e-200, 0.5])
+@pytest.mark.parametrize("from_state", [True, False])
+def test_parallel_retention_is_the_loop_with_a_decay_for_each_token(time, smallest, from_state):
+    q, k, v, _, state = draw(time)
+    gamma = np.random.default_rng(time).choice([smallest, 0.6, 0.9, 1.0], time)
+    state = state if from_state else None
+    assert_close(ex04.parallel_retention(q, k, v, gamma, state), loop(q, k, v, gamma, state))
+    assert_close(ex04.retention_weights(q, k, gamma) @ v, loop(q, k, v, gamma, None)[0])
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.9, 1.0])
