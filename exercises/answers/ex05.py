@@ -602,7 +602,10 @@ ROWS = problem(
             _block(0.9, [0, 2, 8, 9], 6, 10),
             "try start = 6, stop = 10 and three documents in the block",
         ),
-        "a pair of rows": (_block(0.75, [0, 3], 6, 8), "try start = 6, stop = 8: the document began before the block"),
+        "a pair of rows": (
+            _block(0.75, [0, 4, 20], 6, 8),
+            "try start = 6, stop = 8: the document began before the block",
+        ),
         "a slow head, far along": (
             _block(0.999, [0, 900, 1502, 1503], 1500, 1503),
             "try start = 1500, with documents that begin before, inside and behind the block",
