@@ -583,7 +583,7 @@ ROWS = problem(
             "by hand, gamma = 1/2: (0, 1/2, 1, 0) and (0, 0, 0, 1); token 3 begins a document, and sees itself alone",
         ),
         "documents of 2, 0, 3 and 1 tokens": (
-            _block(0.75, [0, 2, 2, 5], 0, 6),
+            _block(0.625, [0, 2, 2, 5], 0, 6),
             "three blocks on the diagonal, of 2, 3 and 1 tokens; an empty document has no row and no column",
         ),
         "the last two of 1,200 tokens at gamma = 1/2": (
@@ -602,9 +602,12 @@ ROWS = problem(
             _block(0.9, [0, 2, 8, 9], 6, 10),
             "try start = 6, stop = 10 and three documents in the block",
         ),
-        "a pair of rows": (_block(0.75, [0, 3], 6, 8), "try start = 6, stop = 8: the document began before the block"),
+        "a pair of rows": (
+            _block(0.75, [0, 4, 20], 6, 8),
+            "try start = 6, stop = 8: the document began before the block",
+        ),
         "a slow head, far along": (
-            _block(0.999, [0, 900, 1501, 1502], 1500, 1502),
+            _block(0.999, [0, 900, 1502, 1503], 1500, 1503),
             "try start = 1500, with documents that begin before, inside and behind the block",
         ),
     },
