@@ -11,6 +11,7 @@ from rich.text import Text
 from refimpl.checks import check_choice
 from refimpl.cli import exit_when_stopped, path, with_options
 from refimpl.training.loop import loss_in_words
+from refimpl.training.stopping import stop_when_orphaned
 
 from ..models.registry import MODELS
 from ..parallel import launch
@@ -55,6 +56,7 @@ def train(
     """
     if resume and fresh:
         raise ValueError("resume must not be given together with fresh")
+    stop_when_orphaned()
     from ..parallel.processes import joined, on_first
     from .run import LOGIT_TOLERANCE
     from .run import train as train_model

@@ -11,7 +11,8 @@ A study is a TOML file: the keys of a run, `seeds`, and for each variant a table
 A variant may hold a table `quoted` of figures from elsewhere, which the results repeat. With `matched = true` the inner width
 of the feed-forward gives each RetNet as many parameters as the first variant has. With `learning_rates`, a list, each variant
 is first trained with each of them, by a seed that is not among `seeds`, and its runs take the best. Each run is its own process,
-`python -m gpu train`, so runs cannot affect one another. A stopped run is resumed, a finished one is not repeated.
+`python -m gpu train`, so runs cannot affect one another; it stops when the study ends, however that ends. A stopped run is
+resumed, a finished one is not repeated.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from refimpl.files import write_atomically
 from refimpl.training.folder import locked
 from refimpl.training.loop import read_log
 from refimpl.training.settings import read_toml
-from refimpl.training.stopping import StoppedError, stop_on_signals
+from refimpl.training.stopping import HELD, StoppedError, stop_on_signals
 
 from .config import RunConfig, check_keys, configured, read_settings, to_toml
 from .stability import stability
@@ -227,6 +228,7 @@ def _run_all(runs, out, devices, console, finished):
                 time.sleep(PAUSE)
                 for slot, (name, process) in list(running.items()):
                     if process.poll() is not None:
+                        process.stdin.close()
                         del running[slot]
                         results[name] = _result(out / name, runs[name])
                         finished(results)
@@ -239,6 +241,7 @@ def _run_all(runs, out, devices, console, finished):
                 process.terminate()
             for _, process in running.values():
                 process.wait()
+                process.stdin.close()
     if request():
         error = StoppedError(f"stopped after {len(results)} of {len(runs)} runs")
         error.signal = request.signal
@@ -258,8 +261,8 @@ def _start(folder, config, device, threads):
     with open(folder / "output.txt", "ab" if begun else "wb") as output:
         # In its own process group: Ctrl-C reaches only this process, which then asks every run to stop.
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, process_group=0,
-            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160", "PYTHONPATH": path},
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, process_group=0,
+            env={"OMP_NUM_THREADS": f"{threads}"} | os.environ | {"COLUMNS": "160", "PYTHONPATH": path, HELD: "1"},
         )  # fmt: skip
 
 

@@ -1,10 +1,14 @@
 """Stop a run by SIGINT, SIGTERM or SIGHUP, after the current step and its checkpoint."""
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: two
+
+
+HELD = "RETNET_STDIN_HELD"  # in the environment of a process that is to stop when its standard input ends
 
 
 class StoppedError(Exception):
@@ -30,6 +34,23 @@ class Request:
         if agreed:  # else keep it: a signal may have come since
             self.signal = int(agreed)
         return bool(agreed)
+
+
+def stop_when_orphaned():
+    """With HELD in the environment, send this process SIGTERM when its standard input ends.
+
+    Who starts it holds that open, and the kernel closes it when they end, even if they are killed. Processes that this one
+    starts are not held.
+    """
+    if os.environ.pop(HELD, None) is None:
+        return
+
+    def watch():
+        while os.read(0, 1):  # not sys.stdin, whose lock a thread must not hold when Python ends
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -203,6 +203,27 @@ def test_a_stopped_study_goes_on(file, tmp_path):
         assert log.read_text().startswith(text)
 
 
+def test_runs_of_a_study_that_was_killed_stop(file, tmp_path):
+    text = file.read_text().replace("steps = 12", "steps = 400000\nevaluate_every = 100000")
+    file.write_text(text.replace("[3, 4]", "[3]"))
+    out, patience = tmp_path / "out", time.monotonic() + 60
+    command = [sys.executable, "-m", "gpu", "study", f"{file}", "--out", f"{out}", *TWO_CPUS]
+    process, runs = (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL),
+        [out / f"{name}_3" for name in ("RetNet", "no-gate")],
+    )
+    while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size > 2000 for run in runs):
+        assert time.monotonic() < patience
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while not all("stopped after step" in (run / "output.txt").read_text() for run in runs):
+        assert time.monotonic() < patience + 60
+        time.sleep(0.05)
+    assert all((run / "checkpoint.safetensors").exists() for run in runs)
+
+
 def test_the_summary_pairs_seeds(file):
     study = read_study(file)
     losses = {"RetNet_3": 2.0, "RetNet_4": 3.0, "no-gate_3": 2.5, "no-gate_4": 3.1}
