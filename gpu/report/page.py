@@ -23,7 +23,16 @@ from ..bench.section import format_bytes
 from ..training.study import with_spread
 from . import figures
 from .costs import decoding, kernels, ladder, processes, training
-from .evidence import context, context_figure, recall, recall_figure, scaling, scaling_figure
+from .evidence import (
+    context,
+    context_figure,
+    recall,
+    recall_figure,
+    recipe,
+    recipe_figure,
+    scaling,
+    scaling_figure,
+)
 from .figures import COLOURS
 from .paper import paper
 from .results import is_there, read
@@ -35,6 +44,7 @@ SECTIONS = (
     scaling,
     context,
     recall,
+    recipe,
     comparison,
     ablations,
     learning_rates,
@@ -126,4 +136,10 @@ def curves(study):
     return figure
 
 
-FIGURES = {"scaling": scaling_figure, "context": context_figure, "recall": recall_figure, "compare": curves}
+FIGURES = {
+    "scaling": scaling_figure,
+    "context": context_figure,
+    "recall": recall_figure,
+    "recipe": recipe_figure,
+    "compare": curves,
+}

@@ -126,6 +126,7 @@ def test_sections_that_were_not_measured_are_the_known_ones():
         "scaling",
         "context",
         "recall",
+        "recipe",
     }
 
 
