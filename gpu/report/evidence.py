@@ -1,4 +1,4 @@
-"""Values and figures of the sections on evidence: scaling, what a model gains from its past, and what it can recall."""
+"""Values and figures of the sections on evidence: scaling, the past, recall, and what training needs to be stable."""
 
 import numpy as np
 from matplotlib import rc_context
@@ -7,6 +7,8 @@ from matplotlib.ticker import NullFormatter
 
 from refimpl.bench.drawing import PAGE, WIDTH, name_lines
 
+from ..evidence.recipe import SLACK, difference
+from ..evidence.recipe import analysis as stable
 from ..evidence.scaling import analysis
 from ..models.registry import MODELS
 from .figures import COLOURS
@@ -179,4 +181,74 @@ def recall_figure(study):
     axes.set(xlabel="pairs to remember", ylabel="share of answers that are right", ylim=(0, 1.03))
     axes.grid()
     name_lines(axes, named, fontsize=8)
+    return figure
+
+
+CHANGES = {  # what a changed setting is called on the page; others by their name
+    "initialisation": "{} initialisation",
+    "norm_eps": "norm eps {:g}",
+    "precision": "products in {}",
+    "clip": "gradients clipped beyond a norm of {:g}",
+}
+
+
+def recipe(folder):
+    """Losses by learning rate, warm-up and other changes; None if none was measured."""
+    return recipe_values(read(folder, "recipe.json")) if is_there(folder, "recipe.json") else None
+
+
+def recipe_values(study):
+    """The values of the section: the analysis, and of each other change what it costs at each rate."""
+    found = stable(study)
+    changes = {}
+    for row in found["rows"]:
+        if row["change"]:
+            name = ", ".join(CHANGES.get(key, key + " {}").format(value) for key, value in row["change"].items())
+            changes.setdefault(name, []).append(row | {"seen": _seen(row["over"], row["over_error"])})
+    best, shortest = found["best"], found["warmups"][0]
+    over, error = difference(shortest["best"], best, found["deviation"])
+    return {
+        "study": study,
+        "slack": SLACK,
+        "best": best,
+        "warmups": found["warmups"],
+        "good": next(each["good"] for each in found["warmups"] if each["best"] is best),
+        "shortest": None
+        if shortest["best"] is best
+        else {"warmup": shortest["warmup"], "over": over, "error": error, "seen": _seen(over, error)},
+        "changes": changes,
+        "rows": found["rows"],
+        "deviation": found["deviation"],
+    }
+
+
+def _seen(over, error):
+    """Whether a difference is one, as far as its standard error tells; True without an error."""
+    return over is not None and (error is None or abs(over) > TWICE * error)
+
+
+@on_a_page
+def recipe_figure(study):
+    """Loss against the learning rate, a line a warm-up with standard errors, and a point for each other change."""
+    found = stable(study)
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for number, each in enumerate(found["warmups"]):
+        rows = [row for row in each["rows"] if row["finished"]]
+        points = [[row[name] or 0 for row in rows] for name in ("rate", "mean", "error")]
+        look = {"fmt": "os^D"[number % 4] + "-", "markersize": 4, "linewidth": 1.2, "capsize": 2}
+        axes.errorbar(*points, **look, label=f"warm-up of {each['warmup']} steps")
+    others = [row for row in found["rows"] if row["change"] and row["finished"]]
+    if others:
+        axes.plot(
+            *zip(*((row["rate"], row["mean"]) for row in others), strict=True),
+            "x", color="0.4", markersize=5, label="one other change",
+        )  # fmt: skip
+    rates = unique(sorted(rate for each in found["warmups"] for rate in each["rates"]))
+    axes.set_xscale("log")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="highest learning rate", ylabel="bits per byte, held-out text")
+    axes.grid()
+    axes.legend(fontsize=8)
     return figure

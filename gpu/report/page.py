@@ -23,7 +23,16 @@ from ..bench.section import format_bytes
 from ..training.study import with_spread
 from . import figures
 from .costs import decoding, kernels, ladder, processes, training
-from .evidence import context, context_figure, recall, recall_figure, scaling, scaling_figure
+from .evidence import (
+    context,
+    context_figure,
+    recall,
+    recall_figure,
+    recipe,
+    recipe_figure,
+    scaling,
+    scaling_figure,
+)
 from .figures import COLOURS
 from .paper import paper
 from .parts import ablations_once, ablations_once_figure, passages
@@ -38,6 +47,7 @@ SECTIONS = (
     recall,
     ablations_once,
     passages,
+    recipe,
     comparison,
     ablations,
     learning_rates,
@@ -134,5 +144,6 @@ FIGURES = {
     "context": context_figure,
     "recall": recall_figure,
     "ablations_once": ablations_once_figure,
+    "recipe": recipe_figure,
     "compare": curves,
 }

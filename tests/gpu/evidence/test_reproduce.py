@@ -8,7 +8,15 @@ import typer
 from gpu.evidence import reproduce
 from gpu.evidence.commands import reproduce as command
 
-SETTINGS = {"corpus": "kjv", "dim": 16, "num_layers": 1, "num_heads": 1, "batch_size": 2, "window": 16, "sample_bytes": 4}
+SETTINGS = {
+    "corpus": "kjv",
+    "dim": 16,
+    "num_layers": 1,
+    "num_heads": 1,
+    "batch_size": 2,
+    "window": 16,
+    "sample_bytes": 4,
+}
 
 
 def study(loss):

@@ -3,6 +3,7 @@
 import jinja2.meta
 import numpy as np
 import pytest
+from recipes import recipe_results
 
 from gpu.report import evidence, page
 
@@ -70,6 +71,7 @@ def test_every_marker_is_filled_and_every_value_is_used():
         ("scaling", evidence.scaling_values(made_up())),
         ("context", evidence.context_values(context_results())),
         ("recall", evidence.recall_values(recall_results())),
+        ("recipe", evidence.recipe_values(recipe_results())),
     ):
         source = (page.TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
         markers = jinja2.meta.find_undeclared_variables(page.environment().parse(source)) - {"macros"}
@@ -129,3 +131,45 @@ def test_recall_says_who_solves_what_others_fail(tmp_path):
     means = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() in ("-", "--")]
     np.testing.assert_allclose(means, [[0.95, 0.55], [1.0, 1.0]])
     figure.savefig(tmp_path / "recall.png")
+
+
+def test_the_recipe_says_which_rates_train_and_what_else_matters(tmp_path):
+    text = page.render("recipe", evidence.recipe_values(recipe_results()))
+    assert (
+        "with a warm-up of 60 of 600 steps the best learning rate is 0.004, at 1.200 ± 0.001 bits per byte; "
+        "rates from 0.002 to 0.008 end within 0.05 of that." in text
+    )
+    assert "- Without a warm-up the best rate ends 0.100 ± 0.002 bits per byte above that.\n" in text
+    assert "- **Warm-up of 0 steps:** best at 0.002, 1.300 ± 0.001; within 0.05 from 0.002 to 0.002; the highest rate at which no run failed is 0.004" in text  # fmt: skip
+    assert "; no run failed; 0.065 bits per byte lost" in text
+    assert "- **depth initialisation:** -0.100 ± 0.002 at 0.002.\n" in text
+    assert "- **products in float32:** +0.000 ± 0.002 (no difference) at 0.002.\n" in text
+    assert "- **normal initialisation:** a run failed at 0.008.\n" in text
+    assert "| other 2 | 0.008 | 60 | 1.900 |  | 5 | 3.00 | 99 | 1 of 2: stopped: the loss is nan at step 70 |" in text
+    figure = evidence.recipe_figure(recipe_results())
+    (axes,) = figure.axes
+    labels = [each.get_text() for each in axes.get_legend().get_texts()]
+    assert sorted(labels) == ["one other change", "warm-up of 0 steps", "warm-up of 60 steps"]
+    lines = [
+        line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata()) > 2 and line.get_linestyle() == "-"
+    ]
+    np.testing.assert_allclose(lines[0], [1.5, 1.3, 2.0])  # the rate at which a seed failed is left out
+    np.testing.assert_allclose(lines[1], [1.40, 1.22, 1.20, 1.24])
+    figure.savefig(tmp_path / "recipe.png")
+
+
+def test_a_recipe_without_a_difference_says_so():
+    study = recipe_results()
+    for row in study["rows"]:
+        if row["settings"]["warmup"] == 0 and row["settings"]["learning_rate"] == 2e-3:
+            row["held_out"], row["mean"] = [1.201, 1.203], 1.202
+    text = page.render("recipe", evidence.recipe_values(study))
+    assert "Without a warm-up the best rate ends 0.002 ± 0.002 bits per byte above that, which is no difference" in text
+    study["rows"] = study["rows"][4:8]
+    text = page.render("recipe", evidence.recipe_values(study))
+    assert "the best rate ends" not in text
+    for row in study["rows"]:
+        row["held_out"], row["training"] = row["held_out"][:1], [None]
+    text = page.render("recipe", evidence.recipe_values(study))
+    assert "at 1.200 bits per byte" in text
+    assert "standard errors" not in text.split("</details>")[1]

@@ -127,6 +127,7 @@ def test_sections_that_were_not_measured_are_the_known_ones():
         "context",
         "recall",
         "ablations_once",
+        "recipe",
     }
 
 
