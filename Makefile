@@ -18,8 +18,8 @@ demo: $(READY)
 test: lint
 	@command -v bwrap >/dev/null || echo "There is no bubblewrap here: the grader is tested under limits alone."
 	@# A thread each for products of matrices: on two cores those of one process would wait for the other's. One process
-	@# more than two cores, for many tests wait for the programs that they start.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	@# more than two cores, for many tests wait for the programs that they start. Files in the order of tests/conftest.py.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb

@@ -1,4 +1,4 @@
-"""Hypothesis, Triton's kernels and interrupts the same everywhere, texts for a corpus, and the list of mutants at the end."""
+"""Hypothesis, Triton's kernels and interrupts the same everywhere, an order, texts for a corpus, the mutants at the end."""
 
 import os
 import signal
@@ -17,6 +17,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background
 settings.register_profile("tests", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.register_profile("mutants", settings.get_profile("tests"), max_examples=25, phases=[Phase.generate])
 settings.load_profile("tests")
+
+
+# Files that take longest come first: one that is begun last would keep one core busy and leave the other idle.
+FIRST = (
+    "test_packaging.py", "test_triton.py", "test_explorables_browser.py", "test_grader.py", "test_mutants.py",
+    "test_notebooks.py", "test_study.py", "test_their_models.py", "test_programs.py", "test_strategies.py",
+    "test_browser.py", "test_export_onnx.py", "test_sweep.py", "test_task_runs.py", "test_processes.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
 
 
 def pytest_terminal_summary(terminalreporter):

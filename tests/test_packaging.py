@@ -72,9 +72,9 @@ def environment(folder, packages):
     return folder / "bin" / "python", site
 
 
-def install(python, distribution, *options):
+def install(python, wheel):
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    run(*pip, "install", "--quiet", "--no-index", "--no-deps", *options, distribution, cwd=distribution.parent)
+    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=wheel.parent)
 
 
 @pytest.fixture(scope="session")
@@ -144,8 +144,8 @@ def test_wheel_has_a_command_that_no_folder_shadows(installed_wheel, tmp_path):
 
 def test_sdist_passes_its_own_tests_of_refimpl(distributions, tmp_path):
     """On the installed package; the tests come from the sdist, what they import besides from the running environment."""
-    python, site = environment(tmp_path / "venv", ["setuptools"])
-    install(python, distributions[0], "--no-build-isolation")
+    python, site = environment(tmp_path / "venv", [])
+    install(python, distributions[1])  # the wheel that was built from it
     # A path entry makes nothing of that environment's own .pth files, so an editable install there stays unseen.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     with tarfile.open(distributions[0]) as file:

@@ -63,13 +63,13 @@ SECTIONS = (
 def report(folder=FOLDER):
     """Write README.md and the figures into a folder of results; returns the paths. FileNotFoundError names what is missing."""
     folder = Path(folder)
-    drawn = []
+    text, drawn = page(folder), []  # first, because to draw takes seconds, and what is missing is found at once
     for name, figure in FIGURES.items():
         if is_there(folder, f"{name}.json"):
             drawn.append(folder / f"{name}.png")
             save_figure(drawn[-1], figure(read(folder, f"{name}.json")))
     drawn += figures.draw(folder)
-    write_atomically(folder / "README.md", page(folder))
+    write_atomically(folder / "README.md", text)
     return [folder / "README.md", *drawn]
 
 

@@ -1,12 +1,12 @@
-"""python run_lesson.py NOTEBOOK: run all code cells in order; each picture must be legible; then run each cell again.
+"""Run all code cells of a lesson in order; each picture must be legible; then run each cell again.
 
-Again means from the last to the first: what a reader does who goes back. One namespace, no kernel. What is wrong is
-written to stderr, with the exit code 1.
+Again means from the last to the first: what a reader does who goes back. One namespace, no kernel.
 """
 
-import sys
+import contextlib
+import io
+import os
 import traceback
-from pathlib import Path
 
 import nbformat
 from figures import style
@@ -14,7 +14,8 @@ from IPython.display import display
 from legible import faults
 
 
-def main(path):
+def wrong_in(path):
+    """What is wrong with a lesson, a text each; it changes the process that it runs in."""
     drawn = []
 
     class Kept(style.Picture):
@@ -23,12 +24,14 @@ def main(path):
             drawn.append(self)
 
     style.Picture = Kept
+    os.chdir(path.parent)
     names = {"__name__": "__main__", "display": display}
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    found = list(run(cells, names, "in order"))
-    found += [fault for picture in drawn for fault in faults(picture)]
-    found += run(reversed(cells), names, "again")
-    sys.exit("\n".join(dict.fromkeys(found)) or 0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = list(run(cells, names, "in order"))
+        found += [fault for picture in drawn for fault in faults(picture)]
+        found += run(reversed(cells), names, "again")
+    return list(dict.fromkeys(found))
 
 
 def run(cells, names, when):
@@ -38,7 +41,3 @@ def run(cells, names, when):
             exec(compile(cell.source, cell.id, "exec"), names)
         except Exception:
             yield f"{cell.id}, run {when}: {traceback.format_exc(limit=-1)}"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -662,7 +662,8 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     search, launched = searches[shape], []
 
     def milliseconds(calls, **_):
-        calls[""]()
+        if not launched:  # the others have run as well, to be compared
+            calls[""]()
         launched.append(calls)
         return {"": {"median": 1 / len(launched)}}  # the later the faster
 

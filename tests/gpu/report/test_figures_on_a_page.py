@@ -16,7 +16,7 @@ DRAW = {page.FOLDER / f"{section}.json": draw for section, draw in figures.FIGUR
 DRAW |= {page.FOLDER / "compare.json": page.curves, ROOT / "refimpl" / "results" / "cpu.json": forms_figure}
 
 
-@pytest.fixture(params=DRAW, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=DRAW, ids=lambda path: path.stem)
 def drawn(request):
     found = DRAW[request.param](json.loads(request.param.read_text(encoding="utf-8")))
     FigureCanvasAgg(found).draw()

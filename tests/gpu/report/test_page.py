@@ -91,6 +91,7 @@ def test_a_file_that_is_missing_is_named(folder, name):
     (folder / f"{name}.json").unlink()
     with pytest.raises(FileNotFoundError, match=rf"report: there is no {name}\.json in "):
         page.report(folder)
+    assert not list(folder.glob("*.png")), "drawn before the rest was read"
 
 
 def test_sections_without_a_file_are_left_out(folder):

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from processes import forked_runs
 from runs import QUIET
 from typer.testing import CliRunner
 
@@ -52,13 +53,16 @@ def file(tmp_path, corpus):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus):
-    """Folder and output of the program with all of the study, run in a folder that holds one called gpu."""
+    """Folder and output of the program with all of the study, run in a folder that holds one called gpu.
+
+    The first run is a process as users have it, which must not import that folder.
+    """
     folder = tmp_path_factory.mktemp("study")
     (folder / "gpu").mkdir()
     (folder / "gpu" / "__init__.py").touch()
     (folder / "small.toml").write_text(STUDY.format(corpus=corpus))
     arguments = ["study", f"{folder / 'small.toml'}", "--out", f"{folder / 'out'}", *TWO_CPUS]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_runs(real=1):
         patch.chdir(folder)
         result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
@@ -152,7 +156,8 @@ def test_finished_runs_of_other_settings_are_replaced_on_demand_alone(file, fini
             "out must be a folder that no other run works in"
             in f"{CliRunner().invoke(app, [*command, '--fresh']).exception}"
         )
-    assert CliRunner().invoke(app, [*command, "--fresh"], catch_exceptions=False).exit_code == 0
+    with forked_runs():
+        assert CliRunner().invoke(app, [*command, "--fresh"], catch_exceptions=False).exit_code == 0
     assert json.loads((out / "RetNet_3" / "result.json").read_text())["config"]["steps"] == 2
 
 
@@ -161,7 +166,8 @@ def test_a_failed_run_does_not_affect_the_others(file, finished, tmp_path):
     file.write_text(text)
     shutil.copytree(finished[0], tmp_path / "out")  # RetNet is the same there, the other variant has other settings
     command = ["study", f"{file}", "--out", f"{tmp_path / 'out'}", "--fresh", *TWO_CPUS]
-    result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
+    with forked_runs():
+        result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
     assert result.exit_code == 1  # for a run is missing
     assert "no-gate_3 failed: stopped: the " in result.output
     rows = json.loads((tmp_path / "out" / "study.json").read_text())["rows"]

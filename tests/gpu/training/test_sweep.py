@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from processes import forked_runs
 from runs import QUIET
 from typer.testing import CliRunner
 
@@ -36,7 +37,7 @@ def swept(corpus, tmp_path_factory):
     arguments = ["sweep", f"{path}", "--steps", f"{SMALL['steps']}", "--out", f"{folder / 'out'}"]
     arguments += [word for model in MODELS for word in ("--model", model)]
     arguments += [word for rate in RATES for word in ("--learning-rate", f"{rate}")]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_runs():
         patch.setattr(sys, "argv", ["gpu", *arguments])
         result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--device", "cpu"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output

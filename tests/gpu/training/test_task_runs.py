@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from paths import ROOT
-from processes import in_processes
+from processes import forked_runs, in_processes
 from runs import QUIET, at_step, log_lines
 
 from gpu.models.baseline import parameters, retnet_parameters
@@ -76,7 +76,9 @@ def test_parts_of_a_batch_add_up_to_it():
 def test_studies_and_sweeps_have_accuracy(tmp_path):
     keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in SMALL.items())
     (tmp_path / "small.toml").write_text(keys + "seeds = [3, 4]\n[variants.RetNet]\n")
-    rows = run_study(read_study(tmp_path / "small.toml"), tmp_path / "study", ["cpu"], QUIET)
+    with forked_runs():
+        rows = run_study(read_study(tmp_path / "small.toml"), tmp_path / "study", ["cpu"], QUIET)
+        (row,) = sweep(CONFIG, [1e-3], ["gru"], tmp_path / "sweep", console=QUIET)
     results = [json.loads((tmp_path / "study" / f"RetNet_{seed}" / "result.json").read_text()) for seed in (3, 4)]
     for name in ("accuracy", "accuracy_by_pairs"):
         assert rows[0][name] == [result[name] for result in results]
@@ -84,7 +86,6 @@ def test_studies_and_sweeps_have_accuracy(tmp_path):
     headings, (line,) = study_table(rows)
     assert headings[2:] == ("bits per answer", "accuracy")
     assert f"{results[0]['accuracy']:.1%}" in line[-1]
-    (row,) = sweep(CONFIG, [1e-3], ["gru"], tmp_path / "sweep", console=QUIET)
     assert 0 <= row["accuracy"] <= 1
     assert "right" in sweep_table([row])[1][0][2]
 
