@@ -40,7 +40,7 @@ export function compute({ n, m, gamma, size, pulls }, { q, k, v, pull }) {
 }
 
 export function describe({ share, said, nudged, kept, ends }, { n, m, pulls }) {
-  const far = n === m ? "not faded" : `faded ${n - m === 1 ? "once" : `${n - m} times`} by γ, to ${format(share)} of it`;
+  const far = n === m ? "whole" : `faded ${n - m === 1 ? "once" : `${n - m} times`} by γ, to ${format(share)} of it`;
   const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first.`
     : m > n ? `Token ${m} comes after output ${n}, which does not depend on it, so its gradient is zero.`
       : `The pull at output ${n} reaches token ${m} ${far}.`;
@@ -54,7 +54,7 @@ function layout({ width, narrow }, K) {
   const left = narrow ? 30 : 64, column = (width - left - 8) / TIME, cell = narrow ? 13 : 17, low = narrow ? 13 : 16;
   const across = (count) => Math.min(narrow ? 11 : 20, (column - 12) / count);
   const rows = {}, heights = { o: low, S: K * cell, k: low, v: low, do: low, dS: K * cell, dk: low, dv: low, dq: low };
-  const gaps = { o: 62, S: 18, k: 10, v: 6, do: 62, dS: 18, dk: 18, dv: 6, dq: 6 };
+  const gaps = { o: 62, S: 18, k: 10, v: 6, do: 62, dS: 18, dk: 18, dv: 9, dq: 9 };
   let y = 0;
   for (const [name, height] of Object.entries(heights)) {
     rows[name] = y + gaps[name];
@@ -83,10 +83,12 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
   const steps = Array.from({ length: TIME - 1 }, (_, i) => i + 1).map((t) => {
     const edge = wide(V) / 2 + 2, from = middle(t) + edge, to = middle(t + 1) - edge;
     const on = m <= n && t >= m && t < n, y = rows.S + (K * cell) / 2, z = rows.dS + (K * cell) / 2, lit = reached(t + 1);
-    const words = narrow ? "" : label((from + to) / 2, y - 12, "×γ", quiet) + label((from + to) / 2, z - 12, "×γ", quiet);
     return arrow([from, y], [to, y], on ? colours.blue : colours.muted, { width: on ? 3 : 1.3, head: narrow ? 6 : 8 }) +
-      arrow([to, z], [from, z], lit ? colours.purple : colours.line, { width: lit && (t >= m || pulls === "all") ? 3 : 1.3, head: narrow ? 6 : 8 }) + words;
+      arrow([to, z], [from, z], lit ? colours.purple : colours.line, { width: lit && (t >= m || pulls === "all") ? 3 : 1.3, head: narrow ? 6 : 8 });
   });
+  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
+  const fades = narrow ? "" : steps.map((_, i) => [rows.S, rows.dS].map((y) =>
+    label((middle(i + 1) + middle(i + 2)) / 2, y + (K * cell) / 2 - 12, "×γ", { ...quiet, ...halo })));
   const tokens = Array.from({ length: TIME }, (_, i) => i + 1);
   const ups = tokens.map((t) => {
     const x = middle(t), lit = pulled(t), asked = t === m;
@@ -122,7 +124,7 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     headings, names, numbered, floor, tables.map(([name, table]) => row(name, table)),
     numbers.states.map((state, i) => tile(state, i + 1, rows.S, most(numbers.states), cell)),
     numbers.grad_states.map((state, i) => tile(state, i + 1, rows.dS, most(numbers.grad_states), cell)),
-    steps, ups, cuts, kept, marks, foot,
+    cuts, steps, fades, ups, kept, marks, foot,
   ];
   return { height: bottom + 24 + 22 * lines.length, drawn: h("g", {}, drawn) };
 }
