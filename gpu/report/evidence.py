@@ -31,19 +31,27 @@ def scaling(folder):
 def scaling_values(results):
     """The values of the section."""
     by = {against: analysis(results, against) for against in AGAINST}
-    gaps = by["parameters"]["gaps"]
-    (_, first, first_error), (_, last, last_error) = gaps[0], gaps[-1]
-    change, change_error = last - first, float(np.hypot(first_error, last_error))
+    gaps, (change, around) = by["parameters"]["gaps"], by["parameters"]["change"]
+    _, gap, last = gaps[-1]
+    missed = [abs(value) for model in by["parameters"]["models"].values() for value in model["missed"].values()]
     return {
         "results": results,
         "by": by,
         "gaps": gaps,
         "change": change,
-        "change_error": change_error,
-        "settled": abs(last) > TWICE * last_error,
-        "moves": abs(change) > TWICE * change_error,
+        "around": around,
+        "missed": max(missed, default=None),
+        "trusted": bool(missed) and max(missed) < abs(gap) / 2,
+        "settled": _apart(last),
+        "moves": _apart(around),
         "gpu_seconds": sum(each["seconds"] or 0 for each in [*results["rows"], *results["trials"]]),
     }
+
+
+def _apart(quantiles):
+    """True if zero is outside an interval, (low, middle, high)."""
+    low, _, high = quantiles
+    return low * high > 0
 
 
 @on_a_page
@@ -86,30 +94,57 @@ def context(folder):
 
 def context_values(results):
     """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen."""
-    rows = []
+    rows, kinds = [], [(row["model"], row["window"]) for row in results["rows"]]
     for row in results["rows"]:
         label = f"{MODELS[row['model']].label}, trained at {row['window']:,}"
+        label += f" ({row['run']})" if kinds.count((row["model"], row["window"])) > 1 else ""
         beyond = [each for each in row["lengths"] if each["length"] > row["window"]]
         at = next((each for each in row["lengths"] if each["length"] == row["window"]), None)
-        rows.append(row | {"label": label, "at": at, "beyond": beyond, "reach": _reach(row.get("forgets"))})
-    return {"results": results, "rows": rows}
+        over = [each["whole"][0] - at["whole"][0] for each in beyond] if at else []
+        rows.append(
+            row | {"label": label, "at": at, "beyond": beyond, "over": over, "reach": _reach(row.get("forgets"))}
+        )
+    judged = [row for row in rows if row["over"]]
+    return {
+        "results": results,
+        "rows": rows,
+        "states": [row for row in judged if row["model"] == "retnet"],
+        "caches": [row for row in judged if row["model"] == "transformer"],
+        "reaches": [row["reach"][None] for row in rows if row["reach"] and row["reach"][None]],
+        "longer": _longer(rows),
+    }
+
+
+def _longer(rows):
+    """For each model trained on windows of two lengths, the first run of each, in windows of the shorter length: (the shorter
+    one's row, the longer one's row, the loss of the longer one over it)."""
+    found, first = [], {}
+    for row in rows:
+        first.setdefault(row["model"], {}).setdefault(row["window"], row)
+    for runs in (runs for runs in first.values() if len(runs) > 1):
+        short, long = runs[min(runs)], runs[max(runs)]
+        there = [each["whole"][0] for each in long["lengths"] if each["length"] == short["window"]]
+        if short["at"] and there:
+            found.append((short, long, there[0] - short["at"]["whole"][0]))
+    return found
 
 
 def _reach(forgets):
-    """{head or None: the least lag at which forgetting costs no more than twice its error}; None without a measurement."""
+    """{head or None: the least lag from which on forgetting costs no more than twice its error}; None without a measurement."""
     if not forgets:
         return None
     found = {}
-    for row in forgets["rows"]:
+    for row in sorted(forgets["rows"], key=lambda row: -row["lag"]):
         harmless = row["error"] is not None and row["over"] <= TWICE * row["error"]
-        found[row["head"]] = found.get(row["head"]) or (row["lag"] if harmless else None)
-    return found
+        lags = found.setdefault(row["head"], [])
+        lags.append(row["lag"] if harmless and None not in lags else None)
+    return {head: min((lag for lag in lags if lag is not None), default=None) for head, lags in found.items()}
 
 
 @on_a_page
 def context_figure(results):
     """Loss by position in the longest window of each run, and what forgetting at a lag costs each RetNet."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     named, lags = [], []
     for number, row in enumerate(context_values(results)["rows"]):
@@ -121,16 +156,23 @@ def context_figure(results):
             named.append((row["label"], left.errorbar(middles, longest["mean"], errors, **look)[0]))
         if row.get("forgets"):
             every = [each for each in row["forgets"]["rows"] if each["head"] is None]
+            every = [each for each in every if each["over"] > 0]  # on a scale of logarithms
             values = [[each[name] or 0 for each in every] for name in ("lag", "over", "error")]
             lags.append((row["label"], right.errorbar(*values, **look)[0]))
     left.set(xscale="log", xlabel="position in the window, tokens", ylabel="bits per byte, held-out text")
     right.set(
-        xscale="log", xlabel="lag at which the state forgets, tokens", ylabel="bits per byte above the whole past"
+        xscale="log",
+        yscale="log",
+        ylim=(5e-5, None),
+        xlabel="lag at which the state forgets, tokens",
+        ylabel="bits per byte above the whole past",
     )
     for panel in (left, right):
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid()
-    left.legend([line for _, line in named], [name for name, _ in named], fontsize=8)
+    figure.legend(
+        *zip(*((line, name) for name, line in named), strict=True), loc="outside lower center", ncols=2, fontsize=8
+    )
     return figure
 
 
