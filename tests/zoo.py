@@ -50,7 +50,7 @@ RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS + RIG
 FORGE = """
 import json, os, struct
 def forged(outputs, numbers, **fields):
-    header = {"outputs": outputs, "inputs": {}, "failure": "", "where": "", "written": True}
+    header = {"outputs": outputs, "inputs": {}, "failure": "", "where": "", "written": True, "calls": []}
     header = json.dumps(header | fields).encode()
     return struct.pack(">II", len(header), len(numbers)) + header + numbers
 """
