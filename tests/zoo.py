@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 
-STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 7
+STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 9
 FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS
 KEPT = 1  # for a step that gives numbers, whichever, and leaves its arguments as they were
 
