@@ -349,6 +349,13 @@ REPLACING_MISTAKES = {
         _scales_by(lambda k: k.max(), writes=lambda k, size: k.any()),
         "you divide by the largest entry, which may be 0 where others are negative: take np.abs(k).max()",
     ),
+    "takes the largest entry and squares first": (
+        _scales_by(
+            lambda k: k.max(),
+            lambda k, unit, v, size, faded: np.outer(unit, (v / size - unit @ faded) / (unit @ unit)),
+        ),
+        "you divided k by one of its entries, such as k.max() or k[0]: the largest size of any sign is np.abs(k).max()",
+    ),
     "asks for zeros by the sum": (
         _scales_by(_size, writes=lambda k, size: k.sum() != 0),
         "you asked whether the entries of k sum to 0: entries of either sign may cancel, so ask whether all of them are 0",
@@ -386,10 +393,6 @@ REPLACING_MISTAKES = {
 
 
 STEP_MISTAKES = {
-    "reads the faded state before writing": (
-        lambda q, k, v, gamma, state: (q @ (gamma * state), gamma * state + k[:, None] * v),
-        "you read after the fade and before the write: o_n = q_n S_n also takes the new token, k_n^T v_n",
-    ),
     "reads before writing": (
         lambda q, k, v, gamma, state: (q @ state, gamma * state + k[:, None] * v),
         "you read the state before writing the new token: o_n = q_n S_n takes the new state S_n, not S_(n-1)",
@@ -397,6 +400,10 @@ STEP_MISTAKES = {
     "forgets the decay": (
         lambda q, k, v, gamma, state: retention_step(q, k, v, 1.0, state),
         "you forgot the decay: multiply the old state by gamma, then add the new token",
+    ),
+    "reads the faded state before writing": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state), gamma * state + k[:, None] * v),
+        "you read after the fade and before the write: o_n = q_n S_n also takes the new token, k_n^T v_n",
     ),
     "decays the new token": (
         lambda q, k, v, gamma, state: retention_step(q, gamma * k, v, gamma, state),
