@@ -307,7 +307,7 @@ def zoo(course):
             LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS,
         ),
         "right-among-failing-cells": Animal(
-            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS, "import os\nos._exit(0)"),
+            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING, "import os\nos._exit(0)"),
             "",
             FULL,
             ".ipynb",
