@@ -238,7 +238,13 @@ def _to_float32(array):
 
 
 def _kind(failure):
-    """Return the failure with only the set of shapes in NumPy's message: a + b, b + a and a += b are one mistake."""
+    """Return the failure without what depends on how the mistake is written.
+
+    Of shapes that do not fit only their set is kept, because a + b, b + a and a += b are one mistake; of an array too large
+    nothing, because its type tells nothing about the mistake.
+    """
+    if failure.startswith("MemoryError: Unable to allocate "):
+        return "MemoryError", set()
     kind, _, shapes = failure.partition("could not be broadcast together with shapes ")
     return kind, set(shapes.split())
 
