@@ -7,7 +7,7 @@ import builtins
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,6 +111,24 @@ def judge(check, answers, got, likely=None):
     # How to leave arguments alone helps nobody whose function gave no answer.
     fits = not (check.keeps_inputs and _no_answer(check, answers.returns, got))
     return Result(check, reason, check.hint if fits else "")
+
+
+def mend_first(result, got, earlier, function):
+    """Return the `Result`, with another reason if the check failed and `function` calls an earlier one that fails its own.
+
+    got: the `Run`. earlier: the results of the problems before, by function. No other diagnosis is given then, because the
+    error may be in either. What a visible check is told does not depend on a hidden one.
+    """
+    for name, results in earlier.items():
+        judged = [one for one in results if one.check.hidden <= result.check.hidden]
+        if result.passed or name not in got.calls or all(one.passed for one in judged):
+            continue
+        if any(one.written for one in judged):
+            reason = f"mend {name} first: {function} calls it, and its own checks fail"
+        else:
+            reason = f"write {name} first: {function} calls it"
+        return replace(result, reason=reason, hint="", mistake=f"calls {name}")
+    return result
 
 
 def likelihoods(judged):

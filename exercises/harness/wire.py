@@ -18,11 +18,12 @@ MOST_PAYLOAD = 64 * 1024 * 1024
 MOST_ARRAYS = 32  # in one answer, outputs and arguments together
 MOST_AXES = 8
 LONGEST_AXIS = 100_000_000  # an array without numbers may have a long axis, and takes no memory
+MOST_CALLS = 64  # names of functions in one answer
 PLAIN = "<f8"
 KINDS = ("<f2", "<f4", "<f8")  # of the arrays a check may pass in
 
 # The fields of an answer and their types.
-FIELDS = {"outputs": list, "inputs": dict, "failure": str, "where": str, "written": bool}
+FIELDS = {"outputs": list, "inputs": dict, "failure": str, "where": str, "written": bool, "calls": list}
 
 
 class MalformedError(Exception):
@@ -88,6 +89,7 @@ def run_to_bytes(run):
         "failure": run.failure,
         "where": run.where,
         "written": run.written,
+        "calls": run.calls,
     }
     return frame(header, b"".join(np.ascontiguousarray(array, dtype=PLAIN).tobytes() for array in arrays))
 
@@ -104,6 +106,8 @@ def run_from_bytes(data):
     header = _object(data[LENGTHS.size : LENGTHS.size + header_length])
     if set(header) != set(FIELDS) or any(type(header[name]) is not kind for name, kind in FIELDS.items()):
         raise MalformedError("its fields are not those of an answer")
+    if len(header["calls"]) > MOST_CALLS or any(type(name) is not str for name in header["calls"]):
+        raise MalformedError("its calls are not a list of names")
     shapes = [*header["outputs"], *header["inputs"].values()]
     if len(shapes) > MOST_ARRAYS:
         raise MalformedError(f"it holds {len(shapes)} arrays")
@@ -121,6 +125,7 @@ def run_from_bytes(data):
         header["failure"],
         header["where"],
         header["written"],
+        calls=tuple(header["calls"]),
     )
 
 

@@ -394,6 +394,67 @@ def test_of_two_mistakes_that_agree_in_a_check_the_one_that_explains_more_is_nam
     assert [result.mistake for result in results] == ["", ""], "it agrees with each mistake in one check only"
 
 
+WRONG_STEP = """
+def retention_step(q, k, v, gamma, state):
+    state = state + k[:, None] * v
+    return q @ state, state
+"""
+NO_STEP = """
+def retention_step(q, k, v, gamma, state):
+    raise NotImplementedError("ex01: see Eq. 6")
+"""
+CALLS_STEP = """
+def advance(*arguments):
+    return retention_step(*arguments)
+
+def retention_loop(q, k, v, gamma, state):
+    state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        out[n], state = advance(q[n], k[n], v[n], gamma, state)
+    return out, state
+"""
+
+
+def of_loop(source, **more):
+    names = {"np": np, "LOOP": LOOP}
+    exec(source, names)
+    return grade(EX01, names, **more).results[LOOP.function]
+
+
+@pytest.mark.parametrize("only", [None, LOOP.function])
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (WRONG_STEP, "mend retention_step first: retention_loop calls it, and its own checks fail"),
+        (NO_STEP, "write retention_step first: retention_loop calls it"),
+        ("", "write retention_step first: retention_loop calls it"),
+    ],
+)
+def test_a_function_that_calls_a_failing_one_is_told_to_mend_that_first(step, reason, only):
+    failed = [one for one in of_loop(step + CALLS_STEP, only=only) if not one.passed]
+    assert len(failed) >= 4
+    assert {(one.reason, one.hint) for one in failed} == {(reason, "")}
+
+
+def test_only_a_function_that_is_called_and_fails_is_blamed():
+    inlined = CALLS_STEP.replace("return retention_step(*arguments)", "return LOOP.solution(*arguments)")
+    right = WRONG_STEP.replace("= state +", "= gamma * state +")
+    assert all("retention_step" not in one.reason for one in of_loop(WRONG_STEP + inlined))
+    assert all(one.passed for one in of_loop(right + CALLS_STEP))
+    wrong = CALLS_STEP.replace("return out, state", "return state, out")
+    failed = [one for one in of_loop(right + wrong) if not one.passed]
+    assert {one.mistake for one in failed} == {"swaps what it returns"}
+
+
+def test_a_hidden_failure_of_a_called_function_is_not_told_in_a_visible_check():
+    vanishing = "if gamma < 1e-6: raise ValueError\n    state = gamma * state +"  # which only a hidden check asks for
+    wrong = CALLS_STEP.replace("return out, state", "return state, out")
+    results = of_loop(WRONG_STEP.replace("state = state +", vanishing) + wrong)
+    assert {one.reason.startswith("mend") for one in results if not one.check.hidden} == {False}
+    assert {one.reason.startswith("mend") for one in results if one.check.hidden} == {True}
+
+
 # The tables.
 
 
