@@ -17,6 +17,7 @@ MOST_HEADER = 64 * 1024  # bytes of JSON in a frame
 MOST_PAYLOAD = 64 * 1024 * 1024
 MOST_ARRAYS = 32  # in one answer, outputs and arguments together
 MOST_AXES = 8
+LONGEST_AXIS = 100_000_000  # an array without numbers may have a long axis, and takes no memory
 MOST_CALLS = 64  # names of functions in one answer
 PLAIN = "<f8"
 KINDS = ("<f2", "<f4", "<f8")  # of the arrays a check may pass in
@@ -142,6 +143,6 @@ def _size(shape):
     """Return how many numbers an array of `shape` holds; MalformedError if it is not a shape."""
     if type(shape) is not list or len(shape) > MOST_AXES:
         raise MalformedError("a shape in it is not a list of at most 8 integers")
-    if any(type(n) is not int or not 0 <= n <= MOST_NUMBERS for n in shape) or math.prod(shape) > MOST_NUMBERS:
+    if any(type(n) is not int or not 0 <= n <= LONGEST_AXIS for n in shape) or math.prod(shape) > MOST_NUMBERS:
         raise MalformedError("an array in it claims a shape beyond all bounds")
     return math.prod(shape)

@@ -25,6 +25,39 @@ def results_of(exercise, problem, function):
     return grade(exercise, {problem.function: function}, only=problem.function).results[problem.function]
 
 
+# What float32 costs has a name, whatever is written in it.
+
+SQUARE = Problem(
+    "square",
+    ("y", "z"),
+    lambda x: (x * x, x + 1),
+    (Check("three numbers", {"x": np.array([0.1, 0.7, 3.3])}, "multiply"),),
+    (),
+)
+
+
+def in_float32(x):
+    return tuple(y.astype(np.float32) for y in SQUARE.solution(x.astype(np.float32)))
+
+
+FLOAT32 = {
+    "everything": (in_float32, True),
+    "one output": (lambda x: (SQUARE.solution(x)[0].astype(np.float32), x + 1), True),
+    "one output, and another made with it": (lambda x: (in_float32(x)[0], x.astype(np.float32) + np.float64(1)), True),
+    "another mistake": (lambda x: (in_float32(x)[0], x + 2), False),
+    "a larger error": (lambda x: ((x * x).astype(np.float16), x + 1), False),
+    "a small error in float64": (lambda x: (x * x * (1 + 1e-8), x + 1), False),
+}
+
+
+@pytest.mark.parametrize(("function", "named"), FLOAT32.values(), ids=FLOAT32)
+def test_the_error_of_float32_is_named(function, named):
+    (result,) = results_of(Exercise("ex99", "Squares", (SQUARE,)), SQUARE, function)
+    assert not result.passed
+    assert ("your numbers are float32" in result.reason) == named
+    assert (result.hint == "") == named
+
+
 # What comes back from a student's function can be anything.
 
 

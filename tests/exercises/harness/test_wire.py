@@ -9,7 +9,7 @@ from exercises.harness.wire import MalformedError, call_from_bytes, call_to_byte
 
 def test_arrays_cross_the_wire_exactly():
     run = Run(
-        (np.array([[1.5, np.nan], [np.inf, -0.0]]), np.zeros((0, 3)), np.array(2.0)),
+        (np.array([[1.5, np.nan], [np.inf, -0.0]]), np.zeros((0, 3)), np.zeros((0, 12_000_000)), np.array(2.0)),
         {"x": np.arange(3.0)},
         "",
         "",
