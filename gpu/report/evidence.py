@@ -56,9 +56,13 @@ def _apart(quantiles):
 
 @on_a_page
 def scaling_figure(results):
-    """Loss against parameters and against FLOPs: a point a run, and the band of each model's law."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    """Loss against parameters and against FLOPs, a point a run, with the band of each model's law; and every run's curve."""
+    figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2)
+    first = figure.add_subplot(grid[0, 0])
+    panels = [first, figure.add_subplot(grid[0, 1], sharey=first)]
+    panels[1].tick_params(labelleft=False)
+    _draw_curves(figure.add_subplot(grid[1, :]), results["rows"])
     for panel, against in zip(panels, ("parameters", "flops"), strict=True):
         found, named = analysis(results, against), []
         for marker, (model, values) in zip("osD^", found["models"].items(), strict=False):
@@ -87,13 +91,26 @@ def scaling_figure(results):
     return figure
 
 
+def _draw_curves(axes, rows):
+    """Held-out loss against tokens read, a line a run of scaling.json."""
+    for row in rows:
+        steps, losses = np.array(row["evaluations"]).T
+        axes.plot(steps * row["tokens"] / steps[-1], losses, color=COLOURS.get(row["model"]), linewidth=0.8)
+    axes.set(xscale="log", xlabel="tokens read", ylabel="bits per byte, held-out text")
+    axes.grid()
+
+
 def context(folder):
     """Loss by position and by lag of trained models; None if none was measured."""
-    return context_values(read(folder, "context.json")) if is_there(folder, "context.json") else None
+    found = is_there(folder, "context.json")
+    return context_values(read(folder, "context.json"), is_there(folder, "long.json")) if found else None
 
 
-def context_values(results):
-    """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen."""
+def context_values(results, curves=False):
+    """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen.
+
+    curves: whether the losses of models of long windows are drawn too.
+    """
     rows, kinds = [], [(row["model"], row["window"]) for row in results["rows"]]
     for row in results["rows"]:
         label = f"{MODELS[row['model']].label}, trained at {row['window']:,}"
@@ -112,6 +129,7 @@ def context_values(results):
         "caches": [row for row in judged if row["model"] == "transformer"],
         "reaches": [row["reach"][None] for row in rows if row["reach"] and row["reach"][None]],
         "longer": _longer(rows),
+        "curves": curves,
     }
 
 
@@ -208,20 +226,25 @@ def recall_values(study):
 
 @on_a_page
 def recall_figure(study):
-    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined."""
+    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined; and every run's loss."""
     values = recall_values(study)
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    axes, named = figure.subplots(), []
+    figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=[4, 3])
+    named = []
     for number, row in enumerate(values["rows"]):
         look = {"color": f"C{number % 10}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
         shares = [each for each in row["accuracy_by_pairs"] if each is not None]
         for each in shares:
             axes.plot(values["pairs"], each, ".", color=look["color"], markersize=4)
         named.append((row["variant"], *axes.plot(values["pairs"], np.mean(shares, axis=0), **look)))
+        for evaluations in filter(None, row["evaluations"]):
+            below.plot(*zip(*evaluations, strict=True), **look | {"linewidth": 0.8})
     axes.set_xscale("log", base=2)
     axes.set_xticks(values["pairs"], [str(n) for n in values["pairs"]])
     axes.set(xlabel="pairs to remember", ylabel="share of answers that are right", ylim=(0, 1.03))
-    axes.grid()
+    below.set(xlabel="step", ylabel="bits an answer")
+    for panel in (axes, below):
+        panel.grid()
     name_lines(axes, named, fontsize=8)
     return figure
 

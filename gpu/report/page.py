@@ -142,6 +142,7 @@ def curves(study):
 FIGURES = {
     "scaling": scaling_figure,
     "context": context_figure,
+    "long": curves,
     "recall": recall_figure,
     "ablations_once": ablations_once_figure,
     "recipe": recipe_figure,

@@ -99,7 +99,8 @@ def test_context_says_how_far_back_a_model_gains():
 
 def test_figures_show_every_run(tmp_path):
     figure = evidence.scaling_figure(made_up())
-    left, right = figure.axes
+    left, right, curves = figure.axes
+    assert len(curves.lines) == len(made_up()["rows"])
     points = [tuple(line.get_ydata()) for line in left.lines if line.get_linestyle() == "None"]
     assert sorted(y for ys in points for y in ys) == sorted(row["held_out"] for row in made_up()["rows"])
     assert right.get_xlabel() == "FLOPs of training"
@@ -116,11 +117,24 @@ def recall_results():
         {
             "variant": "RetNet",
             "accuracy_by_pairs": [[1.0, 0.5], [0.9, 0.6]],
+            "evaluations": [[[1, 3.0], [2, 1.0]], [[1, 3.0], [2, 1.1]]],
             "numbers_kept": 128,
             "quoted": {"most": 0.61},
         },
-        {"variant": "attention", "accuracy_by_pairs": [[1.0, 1.0], None], "numbers_kept": 4096, "quoted": {}},
-        {"variant": "linear", "accuracy_by_pairs": [None, None], "numbers_kept": None, "quoted": {}},
+        {
+            "variant": "attention",
+            "accuracy_by_pairs": [[1.0, 1.0], None],
+            "evaluations": [[[2, 0.1]], None],
+            "numbers_kept": 4096,
+            "quoted": {},
+        },
+        {
+            "variant": "linear",
+            "accuracy_by_pairs": [None, None],
+            "evaluations": [None, None],
+            "numbers_kept": None,
+            "quoted": {},
+        },
     ]
     settings = {"pairs": [4, 8]}
     return {"rows": rows, "settings": settings, "seeds": [0, 1], "device": "a device", "versions": {"torch": "2"}, "command": "as typed"}  # fmt: skip

@@ -13,7 +13,16 @@ import pytest
 from gpu.report import costs, page, studies
 from gpu.report.results import read
 
-PICTURES = {"scaling.png", "context.png", "recall.png", "compare.png", "training.png", "decoding.png", "kernels.png"}
+PICTURES = {
+    "scaling.png",
+    "context.png",
+    "long.png",
+    "recall.png",
+    "compare.png",
+    "training.png",
+    "decoding.png",
+    "kernels.png",
+}
 
 
 @pytest.fixture
