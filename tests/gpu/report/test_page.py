@@ -401,7 +401,7 @@ def test_how_far_measurements_of_one_gpu_are_apart(folder):
 
 
 def test_what_the_page_says_of_every_file_is_true_of_every_file(folder):
-    for path in folder.glob("*.json"):
+    for path in {*folder.glob("*.json")} - {folder / "corpus.json"}:  # which holds no measurement
         results = read(folder, path.name)
         assert results["device"]
         assert results.get("torch") or results["versions"]["torch"]
