@@ -802,7 +802,7 @@ STEPS = problem(
     hidden={
         "lag 64": (_search(0.9, 0.99, 40, 64, -1, -3, -5, -7, -9, -11), "try lag = 64"),
         "gammas far apart": (
-            _search(0.05, 1.0, 60, 3, -10, -2, -6, -12, -4, -8),
+            _search(0.05, 1.0, 60, 3, -10, -6, -2, -12, -4, -14, -8),
             "try gammas from 0.05 to 1: the best step for one gamma is proportional to it",
         ),
     },
