@@ -8,6 +8,7 @@ from .chunks import Chunks
 from .clocks import Clocks
 from .explorable import Explorable
 from .forms import Forms
+from .gradient import Gradient
 from .heads import Heads
 from .layer import LayerDiagram
 from .mask import DecayMask
@@ -30,6 +31,7 @@ EXPLORABLES = (
     LayerDiagram,
     ModelDiagram,
     Heads,
+    Gradient,
     CacheRace,
     Prompt,
 )  # in the order of the lessons
@@ -42,6 +44,7 @@ __all__ = [
     "DecayMask",
     "Explorable",
     "Forms",
+    "Gradient",
     "Heads",
     "LayerDiagram",
     "ModelDiagram",
