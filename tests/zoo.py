@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 
-STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 7
+STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 9
 FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS
 KEPT = 1  # for a step that gives numbers, whichever, and leaves its arguments as they were
 
@@ -50,7 +50,7 @@ RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS + RIG
 FORGE = """
 import json, os, struct
 def forged(outputs, numbers, **fields):
-    header = {"outputs": outputs, "inputs": {}, "failure": "", "where": "", "written": True}
+    header = {"outputs": outputs, "inputs": {}, "failure": "", "where": "", "written": True, "calls": []}
     header = json.dumps(header | fields).encode()
     return struct.pack(">II", len(header), len(numbers)) + header + numbers
 """
@@ -307,7 +307,7 @@ def zoo(course):
             LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS,
         ),
         "right-among-failing-cells": Animal(
-            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS, "import os\nos._exit(0)"),
+            notebook("%matplotlib inline\nimport numpy as np", "1 / 0", "this is no Python", "!ls", RIGHT_STEP, "while True: pass", RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING, "import os\nos._exit(0)"),
             "",
             FULL,
             ".ipynb",

@@ -158,6 +158,10 @@ def _documents_with(
     return documents
 
 
+def _begins_anew_at_row_0(q, k, v, gamma, state, first):
+    return retention_documents(q, k, v, gamma, state, np.append(1.0, first[1:])[: len(first)])
+
+
 def _clears_the_new_token(q, k, v, gamma, state, first):
     return retention_documents(q, k * (1 - first[:, None]), v, gamma, state, first)
 
@@ -238,6 +242,30 @@ def _forms_u(square, guard=lambda k, square: square > 0):
     return step
 
 
+def _scales_by(size, table=None, writes=lambda k, size: size != 0):
+    """The replacing step with another number for the largest size of an entry, another table, or another test for zeros."""
+
+    def right_table(k, unit, v, longest, faded):
+        return unit[:, None] * (v / longest - unit @ faded) / (unit @ unit)
+
+    def step(q, k, v, gamma, state):
+        state, longest = gamma * state, size(k)
+        if writes(k, longest):
+            state = state + (table or right_table)(k, k / longest, v, longest, state)
+        return q @ state, state
+
+    return step
+
+
+def _size(k):
+    return np.abs(k).max()
+
+
+def _adds_to_the_divisor(k, unit, v, longest, faded):
+    unit = k / (longest + 1e-8)
+    return unit[:, None] * (v / longest - unit @ faded) / (unit @ unit)
+
+
 def _replaces_in_place(q, k, v, gamma, state):
     state[...] = replacing_step(q, k, v, gamma, state)[1]
     return q @ state, state
@@ -313,6 +341,49 @@ REPLACING_MISTAKES = {
         _forms_u(lambda k: k @ k, guard=lambda k, square: k.any()),
         "you excluded a key of zeros, but k k^T is 0 as a float for a short one too: divide k by its largest entry first",
     ),
+    "takes the largest entry": (
+        _scales_by(lambda k: k.max()),
+        "you divided k by one entry, such as k.max() or k[0]: the largest size, whatever its sign, is np.abs(k).max()",
+    ),
+    "takes the largest entry of a key that is not zeros": (
+        _scales_by(lambda k: k.max(), writes=lambda k, size: k.any()),
+        "you divide by the largest entry, which may be 0 where others are negative: take np.abs(k).max()",
+    ),
+    "takes the largest entry and squares first": (
+        _scales_by(
+            lambda k: k.max(),
+            lambda k, unit, v, size, faded: np.outer(unit, (v / size - unit @ faded) / (unit @ unit)),
+        ),
+        "you divided k by one of its entries, such as k.max() or k[0]: the largest size of any sign is np.abs(k).max()",
+    ),
+    "asks for zeros by the sum": (
+        _scales_by(_size, writes=lambda k, size: k.sum() != 0),
+        "you asked whether the entries of k sum to 0: entries of either sign may cancel, so ask whether all of them are 0",
+    ),
+    "takes short keys for zeros": (
+        _scales_by(_size, writes=lambda k, size: size > 1e-12),
+        "you wrote nothing for a short key: only a key of zeros writes nothing, so compare with 0 itself",
+    ),
+    "loses the scale": (
+        _scales_by(_size, lambda k, unit, v, size, faded: unit[:, None] * (v - unit @ faded) / (unit @ unit)),
+        "your k, divided by s, reads v now, so k itself reads s times v: v needs a division by s, what k reads does not",
+    ),
+    "loses the scale in u alone": (
+        _scales_by(_size, lambda k, unit, v, size, faded: k[:, None] * (v - unit @ faded) / (unit @ unit)),
+        "your u is made with k / s and written with k: write k / s in all places, and work out where s is left",
+    ),
+    "divides both by the scale": (
+        _scales_by(_size, lambda k, unit, v, size, faded: unit[:, None] * (v - unit @ faded) / size / (unit @ unit)),
+        "you divided what is taken away by s too: k / s reads it, and k / s writes it back, so only v / s is left",
+    ),
+    "adds a small number to the scale": (
+        _scales_by(lambda k: np.abs(k).max() + 1e-8),
+        "you added a small number to s: a key of zeros still gives 0/0, and short keys come out wrong; ask if s is 0",
+    ),
+    "adds a small number to one divisor": (
+        _scales_by(_size, _adds_to_the_divisor, writes=lambda k, size: True),
+        "you divided k by s and a small number more, which makes each table a little wrong: ask if s is 0 instead",
+    ),
     "writes in place": (
         _replaces_in_place,
         "you changed the caller's state in place (as *= and += do): make a new array",
@@ -329,6 +400,10 @@ STEP_MISTAKES = {
     "forgets the decay": (
         lambda q, k, v, gamma, state: retention_step(q, k, v, 1.0, state),
         "you forgot the decay: multiply the old state by gamma, then add the new token",
+    ),
+    "reads the faded state before writing": (
+        lambda q, k, v, gamma, state: (q @ (gamma * state), gamma * state + k[:, None] * v),
+        "you read after the fade and before the write: o_n = q_n S_n also takes the new token, k_n^T v_n",
     ),
     "decays the new token": (
         lambda q, k, v, gamma, state: retention_step(q, gamma * k, v, gamma, state),
@@ -416,7 +491,7 @@ STEP = problem(
     visible={
         "one token into an empty memory": (
             one_head(2, 2, gamma=0.75) | {"state": np.zeros((2, 2))},
-            "with a zero state before it, the new state is k^T v: state[i, j] = k[i] v[j]",
+            "with a zero state before it, the new state is k^T v, state[i, j] = k[i] v[j], and out[j] sums q[i] state[i, j]",
         ),
         "one token into a memory that holds something": (
             one_head(2, 2, gamma=0.75),
@@ -424,7 +499,7 @@ STEP = problem(
         ),
         "values wider than keys (K = 2, V = 3)": (
             one_head(2, 3, gamma=0.75),
-            "state has a row for each entry of k and a column for each entry of v",
+            "if only this check fails: state has a row for each entry of k and a column for each entry of v",
         ),
         "a memory that never fades (gamma = 1)": (
             one_head(3, 2, gamma=1.0),
@@ -477,7 +552,7 @@ LOOP = problem(
     hidden={
         "a long sequence that fades fast": (
             one_head(2, 2, 400, gamma=1e-3),
-            "gamma^-n overflows: fade step by step, which needs no such power",
+            "if you use gamma^-n, it overflows: fade step by step, which needs no such power",
         ),
         "a sequence of a single token": (
             one_head(3, 2, 1),
@@ -603,6 +678,10 @@ DOCUMENTS = problem(
             lambda q, k, v, gamma, state, first: retention_documents(q, k, v, gamma, None, first),
             "you ignored the state passed in: it belongs to the rows before the first flag",
         ),
+        "begins a document at row 0 in any case": (
+            _begins_anew_at_row_0,
+            "you begin from zeros at row 0 whatever first[0] is: where it is 0, row 0 goes on from the state passed in",
+        ),
         "hands the state to row 0 in any case": (
             lambda q, k, v, gamma, state, first: retention_documents(
                 q, k, v, gamma, state, np.append(0.0, first[1:])[: len(first)]
@@ -662,14 +741,23 @@ REPLACING = problem(
             one_head(2, 3, gamma=0.75) | {"k": np.zeros(2)},
             "nothing is written, and the state fades as always",
         ),
+        "a key without a positive entry, (0, -3)": (
+            one_head(2, 3, gamma=0.5) | {"k": np.array([0.0, -3.0])},
+            "only a key of zeros writes nothing: if yours writes nothing here, look at how you ask for zeros",
+        ),
+        "a key with a long negative entry, (1, -1e200)": (
+            one_head(2, 3, gamma=0.5) | {"k": np.array([1.0, -1e200])},
+            "if you divide k by one of its entries: the divisor must be the largest size of all, whatever its sign",
+            {"tolerance": 1e-9},
+        ),
         "a key of entries near 1e-200": (
             one_head(2, 3, gamma=0.5) | {"k": np.array([3e-200, -1e-200])},
-            "k k^T is 0 as a float, and u is too large for one; the table k^T u is neither",
+            "if you form k k^T or u: k k^T is 0 as a float, u too large for one; the table k^T u is neither",
             {"tolerance": 1e-9},
         ),
         "a key of entries near 1e200": (
-            one_head(2, 3, gamma=0.5) | {"k": np.array([2e200, 1e200])},
-            "k k^T is too large for a float, and u is 0 as one; the table k^T u is neither",
+            one_head(2, 3, gamma=0.5) | {"k": np.array([2e200, -2e200])},
+            "if you form k k^T or u: k k^T is too large for a float, u is 0 as one; the table k^T u is neither",
             {"tolerance": 1e-9},
         ),
         **keeps_arguments(

@@ -100,6 +100,11 @@ def _rounds_the_angles(x, theta, offset):
     return position[:, None] * theta.astype(x.dtype)
 
 
+def _angles_of_float32_theta(x, theta, offset):
+    """Angles as positions in float32 give them: float64 where theta is."""
+    return (offset + np.arange(len(x))).astype(np.float32)[:, None] * theta
+
+
 def _rotates_in_place(x, theta, offset):
     x[...] = rotate(x, theta, offset)
     return x
@@ -122,6 +127,20 @@ ROTATE_MISTAKES = {
     "ignores the offset": (
         _rotate_by(angles=lambda x, theta, _: _angles(x, theta, 0)),
         "you ignored offset: row n is at position offset + n",
+    ),
+    "takes positions without their sign": (
+        _rotate_by(
+            angles=lambda x, theta, offset: np.abs(offset + np.arange(len(x)))[:, None] * theta.astype(np.float64)
+        ),
+        "you took positions without their sign: a row before position 0 turns the other way",
+    ),
+    "takes the offset without its sign": (
+        _rotate_by(angles=lambda x, theta, offset: _angles(x, theta, abs(offset))),
+        "you took offset without its sign: it may be negative, row n then stands at offset + n all the same",
+    ),
+    "starts at position 0 at the earliest": (
+        _rotate_by(angles=lambda x, theta, offset: _angles(x, theta, max(offset, 0))),
+        "you took a negative offset for 0: row n stands at position offset + n, also before position 0",
     ),
     "adds the offset to the angle": (
         _rotate_by(angles=lambda x, theta, offset: offset + _angles(x, theta, 0)),
@@ -166,11 +185,15 @@ ROTATE_MISTAKES = {
     ),
     "computes in float32": (
         _rotate_by(angles=lambda x, theta, offset: _rounds_the_angles(x.astype(np.float32), theta, offset)),
-        "you made theta or the positions float32: leave theta as it is and the positions integers, float64 is needed",
+        "you made theta or the positions float32: make theta float64 and leave the positions integers",
     ),
     "rounds the angles to float32": (
         _rotate_by(angles=_rounds_the_angles),
         "you computed position * theta in float32, which is off by a visible angle far from 0: compute it in float64",
+    ),
+    "leaves theta in float32": (
+        _rotate_by(angles=_angles_of_float32_theta),
+        "your position * theta is right where theta is float64, and float32 where theta is: theta.astype(np.float64) first",
     ),
     "returns complex pairs": (
         lambda x, theta, offset: (x[:, 0::2] + 1j * x[:, 1::2]) * np.exp(1j * _angles(x, theta, offset)),
@@ -217,7 +240,7 @@ SCORE_MISTAKES = {
     **mapped(_score_with, {name: ROTATE_MISTAKES[name] for name in _OF_BOTH}),
     "turns the wrong way": (
         _score_by(lambda q, k, phase: (phase.conj() @ (q * k.conj())).real),
-        "your query turns backwards: it is the later one, turned further than the key; look at the lag's sign, or at rotate",
+        "your query turns backwards: it is the later one, turned further than the key; look at the sign of lag",
     ),
     "turns both": (
         _score_by(lambda q, k, phase: ((phase * q * (phase * k).conj()).sum(axis=1)).real),
@@ -322,12 +345,32 @@ def _joins_state_in_place(q, out, first, second, gamma, theta, start):
     return joined, second
 
 
+def _turns_the_first_state(first, theta, start):
+    return _turn_rows(first, start * theta)
+
+
+def _join_states(state):
+    """`join` with another last state, made of both states, gamma^T, theta in float64 and start."""
+
+    def function(q, out, first, second, gamma, theta, start):
+        end = state(first, second, gamma ** len(q), theta.astype(np.float64), start)
+        return join(q, out, first, second, gamma, theta, start)[0], end
+
+    return function
+
+
+def _rotates_queries_in_float32(q, out, first, second, gamma, theta, start):
+    query = _rotate_by(angles=_angles_of_float32_theta)(q, theta, start)
+    faded = gamma ** np.arange(1.0, len(q) + 1.0)[:, None]
+    return out + faded * (query @ first), join(q, out, first, second, gamma, theta, start)[1]
+
+
 def _rotates_rows_as_tokens(second, theta, start):
     return rotate(second.T, theta, start).T
 
 
-def _rounds(theta, start):
-    return np.float32(start) * theta.astype(np.float32)
+def _in_its_dtype(theta, start):
+    return np.float32(start) * theta
 
 
 JOIN_MISTAKES = {
@@ -345,6 +388,28 @@ JOIN_MISTAKES = {
             _turn_rows(gamma ** len(q) * first + second, start * theta.astype(np.float64)),
         ),
         "you turned the first state too: its keys stand where they stood, only those of the second half move on",
+    ),
+    "turns the first state instead": (
+        _join_states(
+            lambda first, second, left, theta, start: left * _turns_the_first_state(first, theta, start) + second
+        ),
+        "you turned the first state and not the second: keys of the first half stand where they stood, the others move on",
+    ),
+    "turns the first state as tokens": (
+        _join_states(lambda first, second, left, theta, start: left * rotate(first.T, theta, start).T + second),
+        "you gave the first state to rotate: its keys stand where they stood; the second turns, all its columns alike",
+    ),
+    "turns both states as tokens": (
+        _join_states(lambda first, second, left, theta, start: rotate((left * first + second).T, theta, start).T),
+        "you gave the sum of both states to rotate: only the second turns, and all its columns alike, by start * theta",
+    ),
+    "turns the first state as tokens, and the second": (
+        _join_states(
+            lambda first, second, left, theta, start: (
+                left * rotate(first.T, theta, start).T + _turn_rows(second, start * theta)
+            )
+        ),
+        "you turned the first state by rotate beside the second: keys of the first half stand where they stood",
     ),
     "turns the second state by one token": (
         _join_with(new=lambda second, theta, start: _turn_rows(second, theta)),
@@ -372,6 +437,20 @@ JOIN_MISTAKES = {
     "rotates the state itself": (
         _join_with(new=rotate),
         "rotate turns pairs of columns, each row further: here pairs of rows turn, all columns alike, by start * theta",
+    ),
+    "fades the outputs of the second half": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, gamma ** len(q) * out, first, second, gamma, theta, start)[0],
+            join(q, out, first, second, gamma, theta, start)[1],
+        ),
+        "you faded out: what the queries read of their own half is right already, only what they read of the first fades",
+    ),
+    "fades the outputs of the second half by token": (
+        lambda q, out, first, second, gamma, theta, start: (
+            join(q, gamma ** np.arange(1.0, len(q) + 1.0)[:, None] * out, first, second, gamma, theta, start)[0],
+            join(q, out, first, second, gamma, theta, start)[1],
+        ),
+        "you faded out by gamma^(n + 1): what a query reads of its own half has faded already, only the first state fades",
     ),
     "adds nothing to the outputs": (
         _join_with(read=lambda out, term: out),
@@ -405,6 +484,10 @@ JOIN_MISTAKES = {
         _join_with(faded=lambda gamma, time: gamma ** np.arange(float(time))[:, None]),
         "your decay is off by one: the first token of the second half has faded the first state once already when it reads",
     ),
+    "fades the first state alike in all outputs": (
+        _join_with(faded=lambda gamma, time: gamma**time),
+        "you faded the first state by gamma^T for all queries: by query n, counted from 0, gamma^(n + 1) of it is left",
+    ),
     "fades by position": (
         lambda q, out, first, second, gamma, theta, start: (
             out + gamma ** (start + np.arange(1.0, len(q) + 1.0))[:, None] * (rotate(q, theta, start) @ first),
@@ -437,9 +520,13 @@ JOIN_MISTAKES = {
     "rounds the angles to float32": (
         lambda q, out, first, second, gamma, theta, start: (
             join(q, out, first, second, gamma, theta, start)[0],
-            gamma ** len(q) * first + _turn_rows(second, _rounds(theta, start).astype(np.float64)),
+            gamma ** len(q) * first + _turn_rows(second, _in_its_dtype(theta, start).astype(np.float64)),
         ),
-        "you computed start * theta in float32, which is off by a visible angle far from 0: compute it in float64",
+        "your start * theta is float32 where theta is, off by a visible angle far from 0: make theta float64 first",
+    ),
+    "rounds the angles of the queries to float32": (
+        _rotates_queries_in_float32,
+        "your angles of queries are float32 where theta is, off by a visible angle far from 0: make theta float64 first",
     ),
     "writes outputs in place": (
         _joins_in_place,
@@ -523,10 +610,10 @@ REPAIR_MISTAKES = {
 # Checks.
 
 
-def _rows(time, theta, offset, *, dtype=np.float64):
+def _rows(time, theta, offset, *, dtype=np.float64, theta_dtype=np.float64):
     random = np.random.default_rng([time, len(theta)])
     x = small_numbers(random, time, 2 * len(theta), dtype=dtype)
-    return {"x": x, "theta": np.array(theta), "offset": offset}
+    return {"x": x, "theta": np.array(theta, dtype=theta_dtype), "offset": offset}
 
 
 def _two(theta, lag, *, dtype=np.float64):
@@ -551,9 +638,18 @@ ROTATE = problem(
             _rows(3, [0.5, 0.1], 5),
             "the first row is at position 5, the last at position 7",
         ),
-        "float32 arrays a million tokens on": (
+        "from position -2 on": (
+            _rows(4, [0.5, 0.1], -2),
+            "positions are -2, -1, 0, 1: before 0 a row turns the other way, by a negative angle",
+        ),
+        "x in float32, a million tokens on": (
             _rows(2, [0.7, 0.03], 1_000_000, dtype=np.float32),
-            "near 700,000 float32 numbers are 1/16 apart: compute position * theta in float64",
+            "if only this fails: near 700,000 float32 numbers are 1/16 apart, so compute position * theta in float64",
+            {"tolerance": 1e-4},
+        ),
+        "x and theta in float32, a million tokens on": (
+            _rows(2, [0.7, 0.03], 1_000_000, dtype=np.float32, theta_dtype=np.float32),
+            "if only this fails: positions in float32 times theta in float32 are float32, so make theta float64 first",
             {"tolerance": 1e-4},
         ),
         "no token at all (T = 0)": (_rows(0, [0.5, 0.1], 3), "with T = 0 out has shape (0, K)"),
@@ -565,7 +661,7 @@ ROTATE = problem(
             "offset may be negative: rows at positions -7, -6 and so on, here with K = 16 and T = 40",
         ),
         "float32 arrays near 0": (
-            _rows(5, [0.5, 0.1], 0, dtype=np.float32),
+            _rows(5, [0.5, 0.1], 0, dtype=np.float32, theta_dtype=np.float32),
             "try x made with dtype=np.float32: the answer must be right to float32 precision",
             {"tolerance": 1e-5},
         ),
@@ -597,7 +693,7 @@ SCORE = problem(
     hidden={
         "a million tokens apart": (
             _two([1.0, 0.01, 0.0001], [999_999, 1_000_000]),
-            "any lag costs the same: no loop over positions is needed",
+            "if you loop over positions: any lag costs the same, no such loop is needed",
             {"tolerance": 1e-8},
         ),
         "many pairs": (_two([0.8**i for i in range(16)], range(-5, 20)), "try K = 32"),
@@ -632,7 +728,7 @@ JOIN = problem(
         ),
         "as many values as channels": (
             _halves_of_a_text(4, 2, [0.5, 0.1], 0.75, 4),
-            "rows of a state belong to channels of keys, columns to values",
+            "if only this fails: rows of a state belong to channels of keys, columns to values",
         ),
         "a second half without tokens (T = 0)": (
             _halves_of_a_text(2, 0, [0.5, 0.1], 0.5, 3),
@@ -640,7 +736,7 @@ JOIN = problem(
         ),
         "float32 arrays after a million tokens": (
             _halves_of_a_text(2, 2, [0.7, 0.03], 0.75, 1_000_000, dtype=np.float32),
-            "near 700,000 float32 numbers are 1/16 apart: compute start * theta in float64",
+            "if only this fails: near 700,000 float32 numbers are 1/16 apart, so compute all angles in float64",
             {"tolerance": 1e-4},
         ),
         **keeps_arguments(_halves_of_a_text(3, 4, [1.0, 0.1, 0.01], 0.9, 6)),
@@ -648,7 +744,7 @@ JOIN = problem(
     hidden={
         "a first half without tokens": (
             _halves_of_a_text(3, 4, [0.5, 0.1], 0.9, 0) | {"first": np.zeros((4, 3))},
-            "with start = 0 nothing moves: out and the second state are right already",
+            "with start = 0 and no first state nothing moves: out and the second state are right already",
         ),
         "a head that never fades": (
             _halves_of_a_text(2, 5, [0.9**i for i in range(6)], 1.0, 11),

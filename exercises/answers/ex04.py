@@ -130,6 +130,14 @@ WEIGHT_MISTAKES = {
         _times(lambda gamma: np.tril(np.ones((len(gamma), len(gamma)))) * _quotients(gamma)),
         "your quotients are infinite above the diagonal, and infinity times 0 is NaN: form no quotients, and choose by np.where",
     ),
+    "leaves ones above the diagonal": (
+        _times(lambda gamma: np.where(np.tri(len(gamma)) > 0, _mask(gamma), 1.0)),
+        "you left ones above the diagonal: there m > n, a later token, and D is 0; begin from np.zeros or np.eye",
+    ),
+    "puts a small decay in place of 0": (
+        _times(lambda gamma: _mask(np.maximum(gamma, 1e-12))),
+        "you put 1e-12 in place of smaller decays, or added it: a decay of 0 forgets all, also a long key",
+    ),
     "grows with age": (
         _times(lambda gamma: np.tril(_quotients(gamma).T)),
         "you turned the quotient round: older tokens count less; and decays of 0 cannot be divided by",
@@ -191,6 +199,28 @@ def _parallel_with(
     return function
 
 
+def _end_with(end):
+    """`parallel_retention` with another state at the end, made of k, v, gamma and S_0 or zeros."""
+
+    def function(q, k, v, gamma, state):
+        before = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+        return parallel_retention(q, k, v, gamma, state)[0], end(k, v, gamma, before)
+
+    return function
+
+
+def _reads_with_the_keys(q, k, v, gamma, state):
+    out, end = parallel_retention(q, k, v, gamma, state)
+    if state is None:
+        return out, end
+    return out + ((k - q) @ state) * np.cumprod(gamma)[:, None], end
+
+
+def _logarithms_of_later(gamma):
+    logs = np.cumsum(np.log(gamma))
+    return np.exp(np.log(gamma).sum() - logs)
+
+
 def _before(gamma):
     """The products of the decays before each token, its own left out (T,)."""
     return np.cumprod(np.append(1.0, gamma[:-1]))[: len(gamma)]
@@ -211,6 +241,14 @@ RETENTION_MISTAKES = {
     "leaves the state out of the outputs": (
         lambda *arguments: (parallel_retention(*arguments[:-1], None)[0], parallel_retention(*arguments)[1]),
         "your outputs leave out the state passed in: query n reads what is left of it, q_n S_0 times gamma_1 to gamma_n",
+    ),
+    "puts a small decay in place of 0 everywhere": (
+        lambda q, k, v, gamma, state: parallel_retention(q, k, v, np.maximum(gamma, 1e-12), state),
+        "you put 1e-12 in place of smaller decays, or added it, in outputs and state: a decay of 0 leaves nothing of them",
+    ),
+    "reads the state with the keys": (
+        _reads_with_the_keys,
+        "you read S_0 with the keys: queries read, so it is Q S_0, each row times its xi",
     ),
     "reads the state unfaded": (
         _parallel_with(faded=lambda gamma: 1.0),
@@ -260,6 +298,22 @@ RETENTION_MISTAKES = {
         _parallel_with(left=lambda gamma: _column(np.cumprod(gamma))),
         "you used xi for the new state: token m has faded by the decays after it, the last token not at all (zeta)",
     ),
+    "turns xi round for zeta": (
+        _parallel_with(left=lambda gamma: _column(np.cumprod(gamma)[::-1])),
+        "your zeta is xi turned round: token m is faded by gamma_(m+1) to gamma_T, so multiply from the end, without its own",
+    ),
+    "fades the products of k and v, with zeta a column": (
+        _end_with(lambda k, v, gamma, before: k.T @ v * _column(_later(gamma)) + np.prod(gamma) * before),
+        "k.T @ v has summed the tokens already, so zeta (T, 1) comes too late: scale the rows of v by it first",
+    ),
+    "fades the products of k and v, with zeta a row": (
+        _end_with(lambda k, v, gamma, before: k.T @ v * _later(gamma) + np.prod(gamma) * before),
+        "k.T @ v has summed the tokens already, so zeta (T,) comes too late: scale the rows of v by it first, as (T, 1)",
+    ),
+    "subtracts logarithms for zeta": (
+        _parallel_with(left=lambda gamma: _column(_logarithms_of_later(gamma))),
+        "your zeta subtracts sums of logarithms: that of a decay of 0 is minus infinity, and the difference of two is NaN",
+    ),
     "divides all decays by those so far": (
         _parallel_with(left=lambda gamma: _column(np.prod(gamma) / np.cumprod(gamma))),
         "you divided the product of all decays by xi: where a decay is 0 that is 0/0; multiply from the end, step by step",
@@ -287,6 +341,14 @@ RETENTION_MISTAKES = {
     "fades the state before one token too few": (
         _parallel_with(whole=lambda gamma: np.prod(gamma[:-1])),
         "you left gamma_T out of the share of S_0 in the new state: each of the T tokens has faded it",
+    ),
+    "leaves the first decay out of the share at the end": (
+        _parallel_with(whole=lambda gamma: np.prod(gamma[1:])),
+        "you left gamma_1 out of the share of S_0 in the new state: token 1 fades S_0 before it is added",
+    ),
+    "takes a power of the last decay": (
+        _parallel_with(whole=lambda gamma: gamma[-1] ** len(gamma)),
+        "you took gamma_T to the power T: each token brings its own decay, the product of all is left of S_0",
     ),
     **asks_whether_true(parallel_retention),
     "computes with None": (
@@ -403,6 +465,18 @@ RISING_MISTAKES = {
         _rising_with(step=lambda gamma, rising, before, after, new: 2 * gamma * rising + new),
         "your D is (2 gamma)^(n-m): the factor n - m + 1 goes 1, 2, 3, not 1, 2, 4, and needs the other state",
     ),
+    "reads S": (
+        _rising_with(read=lambda plain, rising: plain),
+        "your query reads S, that of Eq. 6: it reads S', your second state",
+    ),
+    "begins both states from S_0": (
+        lambda q, k, v, gamma, state: rising_retention(q, k, v, gamma, None if state is None else state[[0, 0]]),
+        "you begin S' from S_0: it begins from S'_0, which is state[1]",
+    ),
+    "begins both states from S'_0": (
+        lambda q, k, v, gamma, state: rising_retention(q, k, v, gamma, None if state is None else state[[1, 1]]),
+        "you begin S from S'_0: it begins from S_0, which is state[0]",
+    ),
     "reads both states": (
         _rising_with(
             step=lambda gamma, rising, before, after, new: gamma * (rising + before),
@@ -425,6 +499,14 @@ RISING_MISTAKES = {
     "takes the old state for a token": (
         _rising_from(lambda gamma, n: (n + 1) * gamma**n),
         "you give S_0 the share (n + 1) gamma^n in S'_n: n tokens have fed it, what was in S' before is S'_0",
+    ),
+    "adds the old state once more": (
+        _rising_from(lambda gamma, n: np.where(n > 0, n + 1, 0.0) * gamma**n),
+        "you count S_0 once too often in S'_n: token 1 adds S_1, which holds gamma S_0, and nothing is added before it",
+    ),
+    "adds the old state once more in the outputs": (
+        _rising_from(lambda gamma, n: (n + 1) * gamma**n, at_end=False),
+        "your outputs count S_0 once too often: S'_n holds n gamma^n of it, beside gamma^n of S'_0",
     ),
     "counts tokens from 0": (
         _rising_from(lambda gamma, n: (n - 1) * gamma ** (n - 1), lambda gamma, n: gamma ** (n - 1), at_end=False),
@@ -468,6 +550,7 @@ RISING_MISTAKES = {
 # Checks.
 
 
+LONG = 1e300  # a key so long that 1e-300 of it is 1, for a decay that only looks like 0
 TINY = [0.5, 1e-100, 1e-150, 0.5, 1e-200, 0.5]  # products of a few are 0 as floats
 
 
@@ -479,6 +562,12 @@ def _two(key_dim, gamma, *, dtype=np.float64):
 def _head(key_dim, value_dim, gamma, *, state=True, dtype=np.float64):
     head = one_head(key_dim, value_dim, len(gamma), state=state, dtype=dtype)
     return head | {"gamma": np.array(gamma, dtype=dtype)}
+
+
+def _long_before_a_decay_of_0():
+    """Three tokens from a state; the second forgets a key and a state that any other decay would leave visible."""
+    q, k, v = np.array([[1 / LONG], [1.0], [2.0]]), np.array([[LONG], [3.0], [1.0]]), np.array([[1.0], [2.0], [0.5]])
+    return {"q": q, "k": k, "v": v, "gamma": np.array([0.5, 0.0, 0.5]), "state": np.array([[LONG]])}
 
 
 WEIGHTS = problem(
@@ -496,9 +585,16 @@ WEIGHTS = problem(
         ),
         "two tokens that forget all before them (gamma = 0)": (
             _two(2, [0.5, 0.75, 0.0, 0.5, 0.0, 0.5]),
-            "a product with a 0 in it is 0, the others are what they were: nothing may be divided by a decay",
+            "if only this fails: a product with a 0 in it is 0, the others stay, and nothing may be divided by a decay",
         ),
-        "decays near 1e-100": (_two(3, TINY), "a running product is soon 0 as a float: multiply along each column"),
+        "a decay of 0 after a key of 1e300": (
+            {name: one for name, one in _long_before_a_decay_of_0().items() if name in ("q", "k", "gamma")},
+            "if you put a small number in place of 0: it leaves something of the long key, and 0 leaves nothing",
+        ),
+        "decays down to 1e-200": (
+            _two(3, TINY),
+            "if only this fails: a running product is soon 0 as a float, so multiply along each column",
+        ),
         **keeps_arguments(_two(3, [0.75, 0.5, 0.25, 1.0, 0.5]), "build new arrays"),
     },
     hidden={
@@ -524,7 +620,7 @@ RETENTION = problem(
         ),
         "as many tokens as values (T = V = 3)": (
             _head(2, 3, [0.75, 0.5, 0.25]),
-            "the weights of tokens go down the rows: make them columns of shape (T, 1)",
+            "if only this fails: you may have given xi or zeta to columns; they go down the rows, shape (T, 1)",
         ),
         "no token at all, from a state (T = 0)": (
             _head(3, 2, []),
@@ -532,15 +628,19 @@ RETENTION = problem(
         ),
         "two tokens that forget all before them (gamma = 0)": (
             _head(2, 4, [0.5, 0.75, 0.0, 0.5, 0.0, 0.5]),
-            "S_0 and the tokens before a decay of 0 are gone at the end, and nothing may be divided by it",
+            "if only this fails: S_0 and tokens before a decay of 0 are gone at the end, and nothing is divided by it",
+        ),
+        "a decay of 0 after a key and a state of 1e300": (
+            _long_before_a_decay_of_0(),
+            "if you put a small number in place of 0: it leaves something of what was before, and 0 leaves nothing",
+        ),
+        "decays down to 1e-200": (
+            _head(3, 2, TINY),
+            "if only this fails: running products are soon 0 as floats, so no quotient of them is right",
         ),
         **keeps_arguments(_head(3, 3, [0.9, 0.5, 0.8, 0.7, 0.6])),
     },
     hidden={
-        "decays near 1e-100": (
-            _head(3, 2, TINY),
-            "running products are soon 0 as floats: no quotient of them is right",
-        ),
         "a single token, from None": (
             _head(3, 2, [0.5], state=False),
             "T = 1 must give one step of the loop",

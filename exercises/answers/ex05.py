@@ -163,6 +163,19 @@ def _same_document(begins, start, stop, side="right"):
     return np.equal.outer(document[start:], document)
 
 
+def _rows_apart(lag=lambda start: start, document=lambda start: start):
+    """Rows that are numbered from another token in their lag, or for their document; each a function of start."""
+
+    def rows(gamma, begins, start, stop):
+        tokens, of_token = np.arange(stop), np.searchsorted(begins, np.arange(stop), side="right")
+        steps = np.subtract.outer(np.arange(stop - start) + lag(start), tokens)
+        own = of_token[document(start) : document(start) + stop - start]
+        visible = (steps >= 0) & np.equal.outer(own, of_token)
+        return np.where(visible, gamma ** np.where(visible, steps, 0), 0.0)
+
+    return rows
+
+
 def _split_rows(split):
     """Rows that take gamma^n and gamma^m apart, put together by `split`."""
 
@@ -240,6 +253,25 @@ ROW_MISTAKES = {
     "numbers the rows from 1": (
         lambda gamma, begins, start, stop: mask_rows(gamma, begins, start + 1, stop + 1)[:, :stop],
         "your rows are those of tokens start + 1 to stop: like the columns, they are counted from 0",
+    ),
+    "numbers the rows from 0 in the lag": (
+        _rows_apart(lag=lambda start: 0),
+        "in n - m you numbered the rows from 0: the first row of the block is that of token n = start, in the lag too",
+    ),
+    "numbers the rows from 0 for their documents": (
+        _rows_apart(document=lambda start: 0),
+        "you took the documents of rows numbered from 0: the first row of the block is that of token n = start",
+    ),
+    "sees the future of its document": (
+        lambda gamma, begins, start, stop: (
+            gamma ** np.abs(np.subtract.outer(np.arange(start, stop), np.arange(stop)))
+            * _same_document(begins, start, stop)
+        ),
+        "inside a document your mask fades towards the future as towards the past: where m > n it is 0",
+    ),
+    "makes the whole mask": (
+        lambda gamma, begins, start, stop: mask_rows(gamma, begins, 0, stop)[start:],
+        "you made more than your rows, such as the whole (stop, stop) mask: make n of the rows alone, start ... stop - 1",
     ),
     "numbers the rows from 0": (
         lambda gamma, begins, start, stop: mask_rows(gamma, begins, 0, stop)[: stop - start],
@@ -321,6 +353,12 @@ def _life_by_log1p(forgotten, eps, time):
     return np.log1p((1 - eps) * np.expm1(time * log_gamma)) / log_gamma
 
 
+def _life_of_the_newest(forgotten, eps, time):
+    log_gamma = np.log1p(-forgotten)
+    left = (1 - eps) + eps * np.exp(time * log_gamma)
+    return np.where(left < 0.5, np.log(left), np.log1p(eps * np.expm1(time * log_gamma))) / log_gamma
+
+
 LIFETIME_MISTAKES = {
     "one logarithm of a number near 1": (
         _life_of_left(lambda eps, last: eps + (1 - eps) * last),
@@ -339,8 +377,12 @@ LIFETIME_MISTAKES = {
         "you solved gamma^j = eps, as for an endless past: here only T tokens were read, so gamma^T is left at their end",
     ),
     "the share of the newest": (
-        _life_of_left(lambda eps, last: 1 - eps * (1 - last)),
+        _life_of_the_newest,
         "your j newest tokens carry the share eps: they carry all but that, 1 - eps",
+    ),
+    "the share of the newest, in one logarithm": (
+        _life_of_left(lambda eps, last: 1 - eps * (1 - last)),
+        "two mistakes: your j newest carry the share eps, not 1 - eps; and a logarithm of a number near 1 has lost digits",
     ),
     "the share of the oldest": (
         lambda forgotten, eps, time: time - lifetime(forgotten, eps, time),
@@ -434,6 +476,10 @@ def _masked_exponentials(gamma):
     return np.tril(np.exp(np.tril(np.subtract.outer(logs, logs))))
 
 
+def _exponentials_of_a_floor(gamma, least=1e-300):
+    return _masked_exponentials(np.maximum(gamma, least))
+
+
 def _quotients(gamma, least=0.0):
     products = np.cumprod(gamma)
     return np.tril(np.divide.outer(products, np.maximum(products, least)))
@@ -503,6 +549,10 @@ TOKEN_MISTAKES = {
     "an infinity less an infinity": (
         _masked_exponentials,
         "the logarithm of a decay of 0 is -inf, and -inf less -inf is NaN: multiply the decays, row by row",
+    ),
+    "a floor under the logarithm": (
+        _exponentials_of_a_floor,
+        "your sum of logarithms grows with each decay near 0, and a difference of two sums loses digits: multiply the decays",
     ),
     "logarithms, and exponentials before the mask": (
         _strict(_exponentials),
@@ -595,6 +645,10 @@ ROWS = problem(
             "1e-12 ** -29 overflows: set n - m to 0 where n < m, then take the power",
         ),
         "no rows (start = stop)": (_block(0.5, [0, 2], 3, 3), "with start = stop = 3 the shape is (0, 3)"),
+        "no rows of 12,000,000 tokens": (
+            _block(1.0, [0, 7], 12_000_000, 12_000_000),
+            "an array of shape (stop, stop) fits into no memory here, and your rows hold nothing: never make the rest",
+        ),
     },
     hidden={
         "an empty sequence": (_block(0.5, [0], 0, 0), "try start = stop = 0: the shape is (0, 0)"),
@@ -676,6 +730,11 @@ TOKENS = problem(
         "24 tokens with small decays": (
             {"gamma": np.tile([0.5, 5e-324, 0.25], 8)},
             "the product of all gammas is 0 in float64, and 0 / 0 is NaN: multiply only the gammas between m and n",
+        ),
+        "60 tokens, 20 of them with the decay 0": (
+            {"gamma": np.tile([0.0, 0.93, 0.81], 20)},
+            "errors may not grow with the text, as those of a running sum of logarithms do: multiply the decays",
+            {"tolerance": 1e-14},
         ),
         "no token at all (T = 0)": ({"gamma": np.zeros(0)}, "with T = 0 mask has shape (0, 0)"),
         **keeps_arguments({"gamma": np.array([0.9, 0.5, 0.75, 0.25])}, "build a new array"),

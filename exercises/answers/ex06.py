@@ -101,6 +101,20 @@ def _drops_the_tail(q, k, v, gamma, state, chunk_size):
     return out, state
 
 
+def _from_zeros(q, k, v, gamma, state, chunk_size):
+    zeros = np.zeros((q.shape[1], v.shape[1]))
+    out, after = _loop_with(hand_on=False)(q, k, v, gamma, zeros, chunk_size)
+    return out, after if len(q) or state is None else state
+
+
+def _range_to_the_last_token(q, k, v, gamma, state, chunk_size):
+    missing = len(q) % chunk_size == 1 % chunk_size  # the last chunk is a single token
+    read = len(q) - 1 if missing and len(q) else len(q)
+    out = np.zeros(v.shape)
+    out[:read], after = retention_chunks(q[:read], k[:read], v[:read], gamma, state, chunk_size)
+    return out, after
+
+
 def _loses_the_new_state(q, k, v, gamma, state, chunk_size):
     start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
     return _loop_with(hand_on=False)(q, k, v, gamma, state, chunk_size)[0], start
@@ -122,6 +136,11 @@ def _joins_with(*, lengths=lambda lengths: lengths, add=lambda faded, own, lengt
         return np.array(seen[shift : len(states) + shift]).reshape(states.shape), np.array(seen[-1])
 
     return join
+
+
+def _joins_backwards(states, lengths, gamma, state):
+    before, after = join_pieces(states[::-1], lengths[::-1], gamma, state)
+    return before[::-1].copy(), after
 
 
 def _keeps_one_array(states, lengths, gamma, state):
@@ -273,6 +292,14 @@ CHUNK_MISTAKES = {
         _chunk_with(xi=lambda gamma, j: gamma ** (j + 1)),
         "your xi is one step too far: the first token of the chunk sees the state faded once, xi_1 = gamma",
     ),
+    "the mask transposed": (
+        _chunk_with(mask=lambda gamma, lag: np.triu(gamma ** abs(lag))),
+        "your mask is transposed: rows are queries j, columns keys m, and with j a column the lag j - m is j - j.T",
+    ),
+    "zeta twice": (
+        _chunk_with(zeta=lambda gamma, j, c: gamma ** (2 * (c - j))),
+        "you faded keys and values by zeta, so each write by its square: multiply only one of them",
+    ),
     "a mask one step too old": (
         _chunk_with(mask=lambda gamma, lag: np.where(lag >= 0, gamma ** (abs(lag) + 1), 0.0)),
         "your mask is one step too old: a token sees itself with the weight gamma^0 = 1",
@@ -288,6 +315,10 @@ CHUNK_MISTAKES = {
     "gamma for gamma^c": (
         _chunk_with(whole=lambda gamma, c: gamma),
         "you faded the old state by gamma: c tokens pass in a chunk, so it fades by gamma^c",
+    ),
+    "gamma^(c-1) for gamma^c": (
+        _chunk_with(whole=lambda gamma, c: gamma ** (c - 1)),
+        "you faded the old state one step too little, by gamma^(c-1): c tokens pass in a chunk, so it fades by gamma^c",
     ),
     "the old state does not fade": (
         _chunk_with(whole=lambda gamma, c: 1.0),
@@ -359,7 +390,7 @@ CHUNK = problem(
             "Q S adds gamma^j of itself to row j of out; k_j^T v_j adds gamma^(c-j) of itself to the state",
         ),
         "four tokens after a state (K = 2, V = 3)": (
-            one_head(2, 3, 4),
+            one_head(2, 3, 4, gamma=0.75),
             "out needs D and xi, state needs zeta and gamma^c; all four are powers of gamma",
         ),
         "110 empty tokens at gamma = 1e-3": (
@@ -389,7 +420,7 @@ CHUNKS = problem(
             "by hand, token by token: out is 1, 5/2, 17/4, 49/8, 129/16, 321/32, and the state is 321/32",
         ),
         "five tokens in chunks of two, after a state": (
-            one_head(2, 3, 5, chunk_size=2),
+            one_head(2, 3, 5, gamma=0.75, chunk_size=2),  # not 1/2, where one step too little is twice the state
             "the last chunk holds one token: it fades by its own length, c = 1",
         ),
         "a chunk longer than the sequence, after a state": (
@@ -457,6 +488,14 @@ CHUNKS = problem(
         "never hands the state on": (
             _loop_with(hand_on=False),
             "you start every chunk from the same state: hand the state of each chunk on to the next",
+        ),
+        "starts every chunk from zeros": (
+            _from_zeros,
+            "you start every chunk from zeros: hand the state of each chunk on to the next, and the caller's to the first",
+        ),
+        "a range that ends at T - 1": (
+            _range_to_the_last_token,
+            "your range ends at T - 1, so a chunk that begins with the last token is missing: range(0, T, chunk_size)",
         ),
         "loses the new state": (
             _loses_the_new_state,
@@ -662,6 +701,18 @@ PIECES = problem(
         "the last of an empty list": (
             _takes_piece(-1, of=list),
             "with no piece your list is empty and has no last entry: N may be 0, and after is then the state passed in",
+        ),
+        "the length of all pieces so far": (
+            _joins_with(lengths=np.cumsum),
+            "you faded by the lengths of all pieces so far: what piece i starts from fades by lengths[i] alone",
+        ),
+        "one token too few in a piece": (
+            _joins_with(lengths=lambda lengths: lengths - 1.0),
+            "you faded one step too little: a piece of c tokens fades what it starts from by gamma^c, not gamma^(c-1)",
+        ),
+        "the last piece first": (
+            _joins_backwards,
+            "your loop begins with the last piece: the text begins with the first, which starts from the state passed in",
         ),
         "gamma for gamma^length": (
             _joins_with(lengths=lambda lengths: np.ones(len(lengths))),

@@ -152,6 +152,21 @@ def _signal_of_full_strength(gamma, lag, strength, keys, values):
     return predicted, measured(gamma, lag, strength, keys, values)[1]
 
 
+def _power_left(gamma, strength):
+    return _left(gamma, strength) ** 2
+
+
+def _noise_of(power, own=None):
+    """Both ratios with another power of each write in the noise alone; own: that of the one asked for, taken off the sum."""
+
+    def snr(gamma, lag, strength, keys, values):
+        right, asked = recall_snr(gamma, lag, strength, keys, values), len(strength) - 1 - lag.astype(int)
+        noise = np.sum(power(gamma, strength)) - (own or power)(gamma, strength)[asked]
+        return np.sqrt(keys.shape[2] * _power_left(gamma, strength)[asked] / noise), right[1]
+
+    return snr
+
+
 def _noise_newest_first(gamma, lag, strength, keys, values):
     own = _left(gamma, strength)[len(strength) - 1 - lag.astype(int)] ** 2
     noise = np.sum(_newest_most(gamma, strength) ** 2) - own
@@ -234,6 +249,10 @@ GAMMAS = problem(
         "starts at h = 1": (
             _gammas_with(released=lambda num_heads: head_gammas(num_heads + 1)[0][1:]),
             "your released schedule starts at h = 1: heads count from 0, and head 0 has 1 - 2^-5 = 31/32",
+        ),
+        "a negative power of the integer 2": (
+            _gammas_with(released=lambda num_heads: 1 - 2 ** (-5 - np.arange(num_heads))),
+            "NumPy refuses negative powers of integers: write 2.0 ** (-5 - h)",
         ),
         "the exponent grows": (
             _gammas_with(released=lambda num_heads: 1 - 2.0 ** (-5 + np.arange(num_heads))),
@@ -404,6 +423,10 @@ SHARES = problem(
             lambda half_life: -np.expm1(-1 / half_life),
             "your weight falls to 1/e: after a half-life it is 1/2",
         ),
+        "a half-life twice as long": (
+            lambda half_life: -np.expm1(-np.log(2) / (2 * half_life)),
+            "your half-life is twice as long: the weight itself is 1/2, gamma^half_life; no square of it is asked for here",
+        ),
         "half of it shared out": (
             lambda half_life: 0.5 / half_life,
             "you spread the loss of 1/2 evenly: each token takes a share of what is left, so gamma^half_life = 1/2",
@@ -470,6 +493,10 @@ RECALL = problem(
             _recall_with(token=lambda gamma, lag: gamma**lag),
             "you added weights: independent tokens add in power, the square of the weight, gamma^(2 lag)",
         ),
+        "a weight in a sum of powers": (
+            _recall_with(share=lambda token, everything: np.sqrt(token) / everything),
+            "your sum adds powers, but what you divide by it is the weight gamma^lag: its power is gamma^(2 lag)",
+        ),
         "an endless past": (
             _recall_with(everything=lambda gamma, time: 1 / np.maximum(1 - gamma**2, 1e-300)),
             "you summed over an endless past, 1 / (1 - gamma^2): only T tokens were read, at lags 0 to T - 1",
@@ -532,6 +559,14 @@ RECALL = problem(
         "the largest weight": (
             _recall_with(best=lambda gamma, lag, share: gamma[np.argmax(gamma ** lag[:, None], axis=1)]),
             "best is the gamma with the largest weight: a slow head keeps the noise too, take the largest share",
+        ),
+        "the gamma nearest to the ideal": (
+            _recall_with(
+                best=lambda gamma, lag, share: gamma[
+                    np.argmin(np.abs(gamma - np.sqrt(lag / (lag + 1))[:, None]), axis=1)
+                ]
+            ),
+            "best is the gamma nearest to sqrt(L / (L + 1)), the ideal of an endless past: take the one with the largest share",
         ),
         "the smallest share": (
             _recall_with(best=lambda gamma, lag, share: gamma[np.argmin(share, axis=1)]),
@@ -619,6 +654,14 @@ SNR = problem(
                 assumed=lambda gamma, strength: np.sqrt(strength) * _left(gamma, np.ones(len(strength))),
             ),
             "predicted does not square the strength: random writes add in power, the square of strength times gamma^lag",
+        ),
+        "the strength not squared in the noise": (
+            _noise_of(lambda gamma, strength: strength * _left(gamma, np.ones(len(strength))) ** 2),
+            "predicted does not square the strength in its noise: noise adds in power, the square of strength times gamma^lag",
+        ),
+        "the strength not squared in the sum": (
+            _noise_of(lambda gamma, strength: strength * _left(gamma, np.ones(len(strength))) ** 2, own=_power_left),
+            "predicted sums strength times gamma^(2 lag): noise adds in power, so the strength is squared there too",
         ),
         "the strength as if newest first": (
             _both(lambda gamma, strength: _left(gamma, strength[::-1])),
@@ -734,6 +777,14 @@ SNR = problem(
         "one row too late": (
             _snr_with(asked=lambda lag, time: time - lag),
             "you took row T - L for lag L: rows count from 0, so the newest token, lag 0, is row T - 1",
+        ),
+        "the oldest for the newest": (
+            _snr_with(asked=lambda lag, time: (time - lag) % time),
+            "your lag is off by one, and wraps round to the oldest token at lag 0: lag L is row T - 1 - L, which is -1 - L",
+        ),
+        "a mean over lags and entries": (
+            _snr_with(noise_size=lambda noise: np.sqrt(np.mean(noise**2, axis=(1, 2)))),
+            "measured takes its mean over lags and entries: noise is (R, N, V), texts and entries are the axes 0 and 2",
         ),
         "squares of both": (
             lambda *arguments: tuple(ratio**2 for ratio in recall_snr(*arguments)),

@@ -19,7 +19,8 @@ def group_norm(y, eps):
 def norm_change(y, divisor, eps):
     """c with group_norm(y / divisor) = (1 + c) group_norm(y): y (H, T, V), divisor (H, T) -> c (H, T)."""
     mean_square = np.mean(y * y, axis=-1)
-    ratio_less_one = eps * (1 - divisor**2) / (mean_square + eps * divisor**2)
+    # 1 - d^2 in two factors: the square of a divisor near 1 is rounded, and 1 less it has lost digits.
+    ratio_less_one = eps * (1 - divisor) * (1 + divisor) / (mean_square + eps * divisor**2)
     return np.expm1(np.log1p(ratio_less_one) / 2)
 
 
@@ -44,8 +45,8 @@ def normalised_chunk(q, k, v, gamma, state, row_sum):
 # Wrong answers, each one change away from the solution.
 
 
-def _norm_over(axis):
-    return lambda y, eps: y / np.sqrt(np.mean(y * y, axis=axis, keepdims=True) + eps)
+def _norm_over(axis, *, keepdims=True):
+    return lambda y, eps: y / np.sqrt(np.mean(y * y, axis=axis, keepdims=keepdims) + eps)
 
 
 def _norm_by(divide):
@@ -64,7 +65,7 @@ def _change_with(change):
 
 
 def _ratio_less_one(mean_square, divisor, eps):
-    return eps * (1 - divisor**2) / (mean_square + eps * divisor**2)
+    return eps * (1 - divisor) * (1 + divisor) / (mean_square + eps * divisor**2)
 
 
 def _change_of(ratio_less_one):
@@ -136,6 +137,20 @@ def _writes_across_the_heads(q, k, v, gamma, state, row_sum):
     return (q[:, None, :] @ after)[:, 0] / np.sqrt(row_sum)[:, None], after, row_sum
 
 
+def _with_state(after, q, gamma, row_sum):
+    """The answer of the step with another new state."""
+    row_sum = gamma * row_sum + 1
+    return (q[:, None, :] @ after)[:, 0] / np.sqrt(row_sum)[:, None], after, row_sum
+
+
+def _fades_the_write(q, k, v, gamma, state, row_sum):
+    return _with_state(gamma[:, None, None] * (state + k[:, :, None] * v[:, None, :]), q, gamma, row_sum)
+
+
+def _adds_all_heads(q, k, v, gamma, state, row_sum):
+    return _with_state(gamma[:, None, None] * state + k.T @ v, q, gamma, row_sum)
+
+
 def _reads_across_the_heads(q, k, v, gamma, state, row_sum):
     _, after, row_sum = normalised_step(q, k, v, gamma, state, row_sum)
     return q @ after / np.sqrt(row_sum)[:, None], after, row_sum
@@ -176,6 +191,23 @@ def _chunk_with(
         changed = sums(gamma, np.arange(1, len(q) + 1), row_sum) + 0.0 * right
         out = divide(inside, before[0] * root - inside, changed[:, None])
         return out, keep(before[1], changed[-1]), changed
+
+    return chunk
+
+
+def _replace_state(answer, change):
+    out, state, sums = answer
+    return out, change(state), sums
+
+
+def _reads_by(xi):
+    """The chunk that reads the old state by another xi, a function of gamma, j and c."""
+
+    def chunk(q, k, v, gamma, state, row_sum):
+        out, after, sums = normalised_chunk(q, k, v, gamma, state, row_sum)
+        place = np.arange(1.0, len(q) + 1.0)
+        other = (xi(gamma, place, len(q)) - gamma**place)[:, None] * (q @ state)
+        return out + other / np.sqrt(sums)[:, None], after, sums
 
     return chunk
 
@@ -385,6 +417,18 @@ NORM = problem(
             lambda y, eps: y / np.sqrt(np.mean(y * y, axis=-1) + eps),
             "your mean squares have shape (H, T) and meet the wrong axes of y: keep them as (H, T, 1), with keepdims",
         ),
+        "all tokens together, without their axis": (
+            _norm_over((1, 2), keepdims=False),
+            "two mistakes: you took one mean over all tokens; and it lost its axes: average over the last axis, with keepdims",
+        ),
+        "all heads together, without their axis": (
+            _norm_over((0, 2), keepdims=False),
+            "two mistakes: you took one mean over all heads; and it lost its axes: average over the last axis, with keepdims",
+        ),
+        "over time, without the axis": (
+            _norm_over(1, keepdims=False),
+            "two mistakes: you averaged over the tokens, axis 1; and the axis is lost: average over the last, with keepdims",
+        ),
         "all heads together": (_norm_over((0, 2)), "you took one mean over all heads: each head is a group of its own"),
         "all tokens together": (
             _norm_over((1, 2)),
@@ -421,6 +465,10 @@ NORM = problem(
     },
 )
 
+# A divisor for which all ways to round the ratio give the same number, and so the same mistake the same name.
+NEAR_ONE = 1 + 75_026_894 * 2.0**-52
+
+
 CHANGE = problem(
     norm_change,
     ("change",),
@@ -440,6 +488,10 @@ CHANGE = problem(
         "a small change, to ten digits": (
             {"y": np.full((1, 2, 4), 8.0), "divisor": np.array([[2.0, 4.0]]), "eps": 1e-7},
             "1 subtracted from a ratio so close to 1 leaves eight digits: find the ratio less 1 first, by hand",
+        ),
+        "a divisor near 1, to ten digits": (
+            {"y": np.ones((1, 1, 4)), "divisor": np.array([[NEAR_ONE]]), "eps": 1.0},
+            "the square of a number near 1 is rounded, and 1 less it has lost digits: what are the two factors of 1 - d^2?",
         ),
         "no eps": (
             {"y": _values(2, 2, 3), "divisor": np.array([[2.0, 4.0], [1.5, 3.0]]), "eps": 0.0},
@@ -484,8 +536,28 @@ CHANGE = problem(
             _change_with(lambda *arguments: _change_of(_root_ratio(*arguments) ** 2 - 1)),
             "you subtracted 1 from the ratio to get x, which loses digits: work x out by hand, as one fraction",
         ),
+        "squares a divisor near 1": (
+            _change_with(
+                lambda mean_square, divisor, eps: _change_of(eps * (1 - divisor**2) / (mean_square + eps * divisor**2))
+            ),
+            "1 - d^2 loses digits where d is near 1, because d^2 is rounded: write it as (1 - d)(1 + d)",
+        ),
+        "divides the ratio by the divisor": (
+            _change_with(
+                lambda mean_square, divisor, eps: np.sqrt(1 + _ratio_less_one(mean_square, divisor, eps)) / divisor - 1
+            ),
+            "you divided by the divisor once more: sqrt(1 + x) is the ratio of the norms already, y / d is in it",
+        ),
+        "one mean for all heads": (
+            lambda y, divisor, eps: _change_of(
+                _ratio_less_one(np.mean(y * y, axis=(0, 2), keepdims=True)[..., 0], divisor, eps)
+            ),
+            "you took one mean over all heads: each row has a mean square of its own, over the last axis",
+        ),
         "the denominator of the other norm": (
-            _change_with(lambda mean_square, divisor, eps: _change_of(eps * (1 - divisor**2) / (mean_square + eps))),
+            _change_with(
+                lambda mean_square, divisor, eps: _change_of(eps * (1 - divisor) * (1 + divisor) / (mean_square + eps))
+            ),
             "the denominator of your x is mean square + eps: with the divisor there it is mean square + eps d^2",
         ),
         "eps outside the root": (
@@ -624,6 +696,14 @@ STEP = problem(
             _reads_across_the_heads,
             "q @ state lets each query read each head, (H, H, V): give q an axis, q[:, None, :] @ state, and drop it again",
         ),
+        "fades the new token's write": (
+            _fades_the_write,
+            "your state fades the new token too: S_n = gamma S_(n-1) + k^T v adds the write in full",
+        ),
+        "adds the writes of all heads": (
+            _adds_all_heads,
+            "you sum the writes over the heads, as einsum does with an index that is not kept: write hk,hv->hkv",
+        ),
         "adds gamma": (
             _step_with(sums=lambda gamma, before: before + gamma),
             "you added gamma to the row sum: gamma multiplies what was there, r_n = gamma r_(n-1) + 1",
@@ -758,6 +838,31 @@ CHUNK = problem(
                 *normalised_chunk(q, k, v, gamma, state, row_sum)[1:],
             ),
             "in out you multiplied the old state by its root: no state was divided, so read it as it comes",
+        ),
+        "xi one step too near": (
+            _reads_by(lambda gamma, j, c: gamma ** (j - 1)),
+            "in out your xi is one step too near: the first token finds gamma times the old state, so it is gamma^j, j from 1",
+        ),
+        "hands on a state times the last root": (
+            _chunk_with(keep=lambda state, last: state * np.sqrt(last)),
+            "you hand on the state times the last root: no state was divided, only out, so hand it on as it is",
+        ),
+        "hands on a state times the old root": (
+            lambda q, k, v, gamma, state, row_sum: _replace_state(
+                normalised_chunk(q, k, v, gamma, state, row_sum), lambda after: after * np.sqrt(row_sum)
+            ),
+            "you hand on the state times the old root: no state was divided, only out, so hand it on as it is",
+        ),
+        "undoes a division in the state alone": (
+            lambda q, k, v, gamma, state, row_sum: (
+                normalised_chunk(q, k, v, gamma, state, row_sum)[0],
+                *normalised_chunk(q, k, v, gamma, state * np.sqrt(row_sum), row_sum)[1:],
+            ),
+            "in the state you multiplied the old one by its root: no state was divided, only out, so take it as it comes",
+        ),
+        "the old row sum in reverse": (
+            _chunk_with(sums=lambda gamma, j, before: gamma ** (len(j) - j) * before + _fresh_sums(gamma, len(j))),
+            "you faded the old row sum by zeta, gamma^(c-j): token j finds gamma^j of it, like xi",
         ),
         "its own one alone": (
             _chunk_with(sums=lambda gamma, j, before: gamma**j * before + 1),

@@ -7,7 +7,7 @@ import builtins
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,13 @@ from .core import Check
 
 # Bound at import, so a submission that replaces NumPy's functions does not affect the verdict. The comparison itself
 # uses Python floats.
-_ndarray, _float64, _unravel_index = np.ndarray, np.float64, np.unravel_index
+_ndarray, _float32, _float64 = np.ndarray, np.float32, np.float64
+_errstate, _unravel_index = np.errstate, np.unravel_index
+
+FLOAT32 = (
+    "your numbers are float32, which has seven digits: make arrays with the default dtype, float64, and compute in it"
+)
+FLOAT32_ERROR = 1e-5  # more than the rounding of float32 adds up to in any check
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +106,29 @@ def judge(check, answers, got, likely=None):
     if made:
         name, message, _ = max(made, key=lambda one: likely[one[0]])
         return Result(check, message, mistake=name)
+    if _rounded_to_float32(check, answers, got):
+        return Result(check, FLOAT32, mistake="float32")
     # How to leave arguments alone helps nobody whose function gave no answer.
     fits = not (check.keeps_inputs and _no_answer(check, answers.returns, got))
     return Result(check, reason, check.hint if fits else "")
+
+
+def mend_first(result, got, earlier, function):
+    """Return the `Result`, with another reason if the check failed and `function` calls an earlier one that fails its own.
+
+    got: the `Run`. earlier: the results of the problems before, by function. No other diagnosis is given then, because the
+    error may be in either. What a visible check is told does not depend on a hidden one.
+    """
+    for name, results in earlier.items():
+        judged = [one for one in results if one.check.hidden <= result.check.hidden]
+        if result.passed or name not in got.calls or all(one.passed for one in judged):
+            continue
+        if any(one.written for one in judged):
+            reason = f"mend {name} first: {function} calls it, and its own checks fail"
+        else:
+            reason = f"write {name} first: {function} calls it"
+        return replace(result, reason=reason, hint="", mistake=f"calls {name}")
+    return result
 
 
 def likelihoods(judged):
@@ -213,8 +239,30 @@ def _same(check, wrong, got):
     return all(_agree(a, b, check.tolerance) for a, b in pairs)
 
 
+def _rounded_to_float32(check, answers, got):
+    """Return whether the error is that of float32: everything is near, and one wrong output holds float32 numbers."""
+    if check.keeps_inputs or _no_answer(check, answers.returns, got):
+        return False
+    pairs = list(zip(got.outputs, answers.wanted.outputs, strict=True))
+    if not all(_agree(came, wanted, FLOAT32_ERROR) for came, wanted in pairs):
+        return False
+    wrong = [came for came, wanted in pairs if not _agree(came, wanted, check.tolerance)]
+    return any(_agree(came, _to_float32(came), 0.0) for came in wrong)
+
+
+def _to_float32(array):
+    with _errstate(all="ignore"):
+        return array.astype(_float32).astype(_float64)
+
+
 def _kind(failure):
-    """Return the failure with only the set of shapes in NumPy's message: a + b, b + a and a += b are one mistake."""
+    """Return the failure without what depends on how the mistake is written.
+
+    Of shapes that do not fit only their set is kept, because a + b, b + a and a += b are one mistake; of an array too large
+    nothing, because its type tells nothing about the mistake.
+    """
+    if failure.startswith("MemoryError: Unable to allocate "):
+        return "MemoryError", set()
     kind, _, shapes = failure.partition("could not be broadcast together with shapes ")
     return kind, set(shapes.split())
 

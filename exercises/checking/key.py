@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..harness.runner import Run, find_and_run, run
+from ..harness.runner import Run, called, find_and_run, run
 from .core import Check
-from .judge import Answers, Report, difference, judge, likelihoods
+from .judge import Answers, Report, difference, judge, likelihoods, mend_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,11 @@ class AnswerKey:
         choose("problem", function, [problem.function for problem in self.problems])
         return replace(self, problems=tuple(one for one in self.problems if one.function == function))
 
-    def report(self, runs):
-        """Judge `runs`, which maps (function, check name) to a `Run`, and return the `Report`."""
+    def report(self, runs, only=None):
+        """Judge `runs`, which maps (function, check name) to a `Run`, and return the `Report`.
+
+        only: report this function alone; the others are then judged only for what they break in it.
+        """
         results = {}
         for problem in self.problems:
             judged = [
@@ -64,8 +67,16 @@ class AnswerKey:
                 for check, answers in zip(problem.checks, problem.answers, strict=True)
             ]
             likely = likelihoods(judged)
-            results[problem.function] = tuple(judge(*one, likely) for one in judged)
-        return Report(self.name, results, sum(problem.points_left_out for problem in self.problems))
+            results[problem.function] = tuple(
+                mend_first(judge(check, answers, got, likely), got, results, problem.function)
+                for check, answers, got in judged
+            )
+        shown = [problem for problem in self.problems if only in (None, problem.function)]
+        return Report(
+            self.name,
+            {problem.function: results[problem.function] for problem in shown},
+            sum(problem.points_left_out for problem in shown),
+        )
 
     def failed_runs(self, reason):
         """Return a failed `Run` for every check, the grader's `reason` in each, for `report`."""
@@ -102,14 +113,18 @@ def grade(exercise, namespace, *, hidden=True, only=None):
     """
     key = answer_key(exercise)
     key = key if hidden else key.visible()
-    key = key if only is None else key.only(only)
-    return key.report(
-        {
-            (problem.function, check.name): find_and_run(namespace, problem.function, check.inputs, problem.returns)
-            for problem in key.problems
-            for check in problem.checks
-        }
-    )
+    functions = [problem.function for problem in key.problems]
+    if only is not None:
+        needed = {choose("problem", only, functions), *called(namespace, only, functions)}
+        key = replace(key, problems=tuple(problem for problem in key.problems if problem.function in needed))
+    runs = {
+        (problem.function, check.name): find_and_run(
+            namespace, problem.function, check.inputs, problem.returns, functions
+        )
+        for problem in key.problems
+        for check in problem.checks
+    }
+    return key.report(runs, only)
 
 
 def choose(name, value, choices):
@@ -159,4 +174,4 @@ def _read_problem(data):
 
 
 def _read_run(data):
-    return Run(**data | {"outputs": tuple(data["outputs"])})
+    return Run(**data | {"outputs": tuple(data["outputs"]), "calls": tuple(data["calls"])})

@@ -333,4 +333,4 @@ def _look_from_bytes(data):
 
 def _clean(run):
     """Return the `Run` with its texts, which come from the submission, printable and short."""
-    return Run(run.outputs, run.inputs, one_line(run.failure), one_line(run.where), run.written)
+    return replace(run, failure=one_line(run.failure), where=one_line(run.where))

@@ -149,7 +149,9 @@ def _answer(header, payload, confinement, writer, set_up):
     else:
         arguments = call_from_bytes(header["arguments"], call)
         namespace = submission.namespace if submission else {}
-        message = run_to_bytes(find_and_run(namespace, header["function"], arguments, header["returns"]))
+        message = run_to_bytes(
+            find_and_run(namespace, header["function"], arguments, header["returns"], header["functions"])
+        )
     _write(3, message)
     os._exit(0)
 

@@ -7,9 +7,10 @@ and knows no answer.
 import contextlib
 import io
 import re
+import types
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Run:
     outputs: float64 arrays, as many as were returned. inputs: the arrays passed in, as they were after the call.
     failure: why there are no outputs, one line, and where: the line of the student's code, if known.
     written: False if the function is still the stub. by_grader: the grader wrote the failure's text.
+    calls: which functions of the exercise the code mentions, itself or through others of the submission.
     """
 
     outputs: tuple[np.ndarray, ...] = ()
@@ -36,13 +38,41 @@ class Run:
     where: str = ""
     written: bool = True
     by_grader: bool = False
+    calls: tuple[str, ...] = ()
 
 
-def find_and_run(namespace, function, inputs, returns):
-    """Return the `Run` of the function that `namespace` (a dict) holds under the name `function`."""
+def find_and_run(namespace, function, inputs, returns, functions=()):
+    """Return the `Run` of the function that `namespace` (a dict) holds under the name `function`.
+
+    functions: the names of the exercise's functions, of which `Run.calls` says which this one uses.
+    """
     if function not in namespace:
         return missing(function)
-    return run(namespace[function], inputs, returns)
+    calls = called(namespace, function, functions)
+    return replace(run(namespace[function], inputs, returns), calls=calls)
+
+
+def called(namespace, function, functions):
+    """Return which of `functions` (names) the code of `function` mentions, itself or through others; also one not defined.
+
+    >>> names = {}
+    >>> exec("one = lambda: two(); two = lambda: three() + four()", names)
+    >>> called(names, "one", ["one", "two", "three"])
+    ('two', 'three')
+    """
+    first = namespace.get(function)
+    if type(first) is not types.FunctionType:
+        return ()
+    own, mentioned, codes = first.__globals__, set(), [first.__code__]
+    while codes:
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if type(constant) is types.CodeType]
+        new = set(code.co_names) - mentioned
+        mentioned |= new
+        helpers = [own[name] for name in new if type(own.get(name)) is types.FunctionType]
+        codes += [helper.__code__ for helper in helpers if helper.__globals__ is own]
+    # The same object under the same name: a helper that only shares its name is not the one that is checked.
+    return tuple(name for name in functions if name in mentioned - {function} and own.get(name) is namespace.get(name))
 
 
 def missing(function):

@@ -17,11 +17,13 @@ MOST_HEADER = 64 * 1024  # bytes of JSON in a frame
 MOST_PAYLOAD = 64 * 1024 * 1024
 MOST_ARRAYS = 32  # in one answer, outputs and arguments together
 MOST_AXES = 8
+LONGEST_AXIS = 100_000_000  # an array without numbers may have a long axis, and takes no memory
+MOST_CALLS = 64  # names of functions in one answer
 PLAIN = "<f8"
 KINDS = ("<f2", "<f4", "<f8")  # of the arrays a check may pass in
 
 # The fields of an answer and their types.
-FIELDS = {"outputs": list, "inputs": dict, "failure": str, "where": str, "written": bool}
+FIELDS = {"outputs": list, "inputs": dict, "failure": str, "where": str, "written": bool, "calls": list}
 
 
 class MalformedError(Exception):
@@ -87,6 +89,7 @@ def run_to_bytes(run):
         "failure": run.failure,
         "where": run.where,
         "written": run.written,
+        "calls": run.calls,
     }
     return frame(header, b"".join(np.ascontiguousarray(array, dtype=PLAIN).tobytes() for array in arrays))
 
@@ -103,6 +106,8 @@ def run_from_bytes(data):
     header = _object(data[LENGTHS.size : LENGTHS.size + header_length])
     if set(header) != set(FIELDS) or any(type(header[name]) is not kind for name, kind in FIELDS.items()):
         raise MalformedError("its fields are not those of an answer")
+    if len(header["calls"]) > MOST_CALLS or any(type(name) is not str for name in header["calls"]):
+        raise MalformedError("its calls are not a list of names")
     shapes = [*header["outputs"], *header["inputs"].values()]
     if len(shapes) > MOST_ARRAYS:
         raise MalformedError(f"it holds {len(shapes)} arrays")
@@ -120,6 +125,7 @@ def run_from_bytes(data):
         header["failure"],
         header["where"],
         header["written"],
+        calls=tuple(header["calls"]),
     )
 
 
@@ -137,6 +143,6 @@ def _size(shape):
     """Return how many numbers an array of `shape` holds; MalformedError if it is not a shape."""
     if type(shape) is not list or len(shape) > MOST_AXES:
         raise MalformedError("a shape in it is not a list of at most 8 integers")
-    if any(type(n) is not int or not 0 <= n <= MOST_NUMBERS for n in shape) or math.prod(shape) > MOST_NUMBERS:
+    if any(type(n) is not int or not 0 <= n <= LONGEST_AXIS for n in shape) or math.prod(shape) > MOST_NUMBERS:
         raise MalformedError("an array in it claims a shape beyond all bounds")
     return math.prod(shape)

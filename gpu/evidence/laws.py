@@ -28,12 +28,13 @@ class PowerLaw(NamedTuple):
         return losses if x.ndim else losses[..., 0]
 
 
-def fit(x, losses, *, floor=True):
+def fit(x, losses, *, weights=None, floor=True):
     """The `PowerLaw` with the least squared error; it never rises with x, and its floor is never negative.
 
     Args:
         x: (N,) positive, at least two different numbers, three with a floor.
         losses: (..., N), of which each row gets a law of its own.
+        weights: (N,) of the squared errors, positive; by default all are alike.
         floor: whether there is one; without, the law is a line in logarithms of x and of the loss, but fitted to losses.
 
     Raises:
@@ -49,27 +50,31 @@ def fit(x, losses, *, floor=True):
         raise ValueError(f"x must hold at least {needed} different positive numbers, got {x}")
     if losses.shape[-1:] != x.shape:
         raise ValueError(f"losses must have {len(x)} numbers in the last axis, as x has, got shape {losses.shape}")
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weights.shape != x.shape or not (weights > 0).all():
+        raise ValueError(f"weights must hold {len(x)} positive numbers, one for each x, got {weights}")
+    weights = weights / weights.sum()
     shape = losses.shape[:-1]
     rows = losses.reshape(-1, len(x))
     unit = np.exp(np.log(x).mean())  # x^-exponent then stays near 1
     errors, floors, scales = (np.empty((len(EXPONENTS), len(rows))) for _ in range(3))
     for i, exponent in enumerate(EXPONENTS):
-        floors[i], scales[i] = _linear((x / unit) ** -exponent, rows, floor)
-        errors[i] = ((floors[i, :, None] + scales[i, :, None] * (x / unit) ** -exponent - rows) ** 2).sum(axis=-1)
+        floors[i], scales[i] = _linear((x / unit) ** -exponent, rows, weights, floor)
+        errors[i] = ((floors[i, :, None] + scales[i, :, None] * (x / unit) ** -exponent - rows) ** 2) @ weights
     best = errors.argmin(axis=0), np.arange(len(rows))
     exponent = EXPONENTS[best[0]]
     parts = floors[best], scales[best] * unit**exponent, exponent
     return PowerLaw(*(part.reshape(shape) for part in parts))
 
 
-def _linear(powers, rows, floor):
+def _linear(powers, rows, weights, floor):
     """The floor and the scale, neither negative, with which floor + scale * powers is nearest to each row."""
-    without = np.maximum(rows @ powers / (powers @ powers), 0.0)
+    without = np.maximum(rows @ (weights * powers) / (weights @ powers**2), 0.0)
     if not floor:
         return np.zeros(len(rows)), without
-    centred = powers - powers.mean()
-    scale = np.maximum(rows @ centred / max(centred @ centred, 1e-300), 0.0)
-    base = rows.mean(axis=-1) - scale * powers.mean()
+    centred = powers - weights @ powers
+    scale = np.maximum(rows @ (weights * centred) / max(weights @ centred**2, 1e-300), 0.0)
+    base = rows @ weights - scale * (weights @ powers)
     return np.maximum(base, 0.0), np.where(base < 0, without, scale)
 
 
@@ -92,19 +97,32 @@ def seed_deviation(losses):
     return float(np.sqrt(squares / freedom)), freedom
 
 
-def draws(losses, count=DRAWS, seed=0):
+def drawn_deviations(groups, count=DRAWS, seed=0):
+    """The deviation of a seed's loss at each x, drawn as often as laws are: (count, N).
+
+    A deviation of a few seeds is itself uncertain, so it is drawn by its degrees of freedom, and a mean that is drawn with it
+    follows Student's t. Each x has its own: near a jump of the loss, seeds differ far more than elsewhere.
+
+    Args:
+        groups: for each x the lists of losses, one a model, whose spread is pooled.
+
+    Raises:
+        ValueError: at some x no model has two seeds.
+    """
+    rng = np.random.default_rng(seed)
+    known = np.array([seed_deviation(each) for each in groups])
+    return known[:, 0] * np.sqrt(known[:, 1] / rng.chisquare(known[:, 1], (count, len(known))))
+
+
+def draws(losses, deviations, seed=0):
     """Means over seeds, drawn again by the spread of seeds: (count, N) for lists of N groups.
 
-    Each is the mean that was measured plus a deviation times normal noise over the root of the group's size. The deviation is
-    drawn too, for one of a few seeds is itself uncertain: once a draw, because all groups share it. So each mean follows
-    Student's t, and so does every sum of them.
+    deviations: (count, N) or (count, 1), as of `drawn_deviations`.
     """
-    deviation, freedom = seed_deviation(losses)
     means = np.array([np.mean(group) for group in losses])
     sizes = np.array([len(group) for group in losses])
-    rng = np.random.default_rng(seed)
-    deviations = deviation * np.sqrt(freedom / rng.chisquare(freedom, (count, 1)))
-    return means + deviations * rng.standard_normal((count, len(means))) / np.sqrt(sizes)
+    noise = np.random.default_rng(seed).standard_normal((len(deviations), len(means)))
+    return means + deviations * noise / np.sqrt(sizes)
 
 
 def crossing(one, two, low, high, points=400):

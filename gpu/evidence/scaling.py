@@ -283,24 +283,28 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
     Returns:
         models: {name: {"x": of each size, "losses": of its seeds, "laws": {"floor" and "line": {"exponent" and "floor":
         quantiles, "curve": quantiles at `x_drawn`}}, "missed": the loss of the largest size over what the law through the
-        others says of it, with and without a floor}}; gaps: first less other at each size of both, mean and standard error;
-        crossing: {"floor" and "line": {"share": of draws in which there is one between the smallest size and a thousand
-        times the largest, "quantiles": of where}}; x_drawn.
+        others says of it, with and without a floor}}; gaps: first less other at each size of both, its mean and quantiles;
+        change: the same of the last gap less the first; crossing: {"floor" and "line": {"share": of draws in which there is
+        one between the smallest size and a thousand times the largest, "quantiles": of where}}; x_drawn.
+
+    A size counts in a law by how little its seeds differ; its spread is pooled over the models.
     """
     by_model = {}
     for row in results["rows"]:
-        by_model.setdefault(row["model"], {}).setdefault(row[against], []).append(row["held_out"])
+        by_model.setdefault(row["model"], {}).setdefault(float(row[against]), []).append(row["held_out"])
     every = [x for sizes in by_model.values() for x in sizes]
+    again = _draws(results["rows"])
     drawn = np.geomspace(min(every), 1000 * max(every), 61)
     found, fits = {}, {}
-    for number, (model, sizes) in enumerate(by_model.items()):
+    for model, sizes in by_model.items():
         x, losses = sorted(sizes), [sizes[size] for size in sorted(sizes)]
-        means, again = np.array([np.mean(group) for group in losses]), laws.draws(losses, seed=number)
+        means = np.array([np.mean(group) for group in losses])
+        rows, weights = again[model]
         kinds = {"floor": len(x) > 3, "line": len(x) > 2}  # as many numbers as points would fit anything
         found[model] = {"x": x, "losses": losses, "laws": {}, "missed": {}}
         for kind in (kind for kind, enough in kinds.items() if enough):
-            law = fits[model, kind] = laws.fit(x, again, floor=kind == "floor")
-            short = laws.fit(x[:-1], means[:-1], floor=kind == "floor")
+            law = fits[model, kind] = laws.fit(x, rows, weights=weights, floor=kind == "floor")
+            short = laws.fit(x[:-1], means[:-1], weights=weights[:-1], floor=kind == "floor")
             found[model]["laws"][kind] = {
                 "exponent": laws.quantiles(law.exponent),
                 "floor": laws.quantiles(law.floor),
@@ -312,22 +316,59 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
         if (first, kind) in fits and (other, kind) in fits:
             where = laws.crossing(fits[first, kind], fits[other, kind], drawn[0], drawn[-1])
             crossings[kind] = {"share": float(np.isfinite(where).mean()), "quantiles": laws.quantiles(where)}
-    return {"against": against, "models": found, "gaps": _gaps(results["rows"], against, first, other), "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
+    gaps, change = _gaps(results["rows"], again, against, first, other)
+    return {"against": against, "models": found, "gaps": gaps, "change": change, "crossing": crossings, "x_drawn": drawn.tolist()}  # fmt: skip
 
 
-def _gaps(rows, against, first, other):
-    """The loss of one model less that of another at each size that both have: (x of the first, mean, standard error)."""
-    losses, places = {first: {}, other: {}}, {}
-    for row in (row for row in rows if row["model"] in losses):
+def _sizes(rows):
+    """The names of the sizes of rows, from the smallest on."""
+    return list(dict.fromkeys(row["size"] for row in sorted(rows, key=lambda row: row["parameters"])))
+
+
+def _draws(rows):
+    """{model: drawn means at each of its sizes (count, N), and their weights (N,) in a law}."""
+    sizes = _sizes(rows)
+    losses = {model: {} for model in dict.fromkeys(row["model"] for row in rows)}
+    for row in rows:
         losses[row["model"]].setdefault(row["size"], []).append(row["held_out"])
-        if row["model"] == first:
-            places[row["size"]] = row[against]
-    if not all(losses.values()):
-        return []
-    deviations = {name: laws.seed_deviation(list(sizes.values()))[0] for name, sizes in losses.items()}
-    gaps = []
-    for size in sorted(losses[first].keys() & losses[other].keys(), key=places.get):
-        ours, theirs = losses[first][size], losses[other][size]
-        error = math.hypot(deviations[first] / math.sqrt(len(ours)), deviations[other] / math.sqrt(len(theirs)))
-        gaps.append([places[size], float(np.mean(ours) - np.mean(theirs)), error])
-    return gaps
+    every = [group for each in losses.values() for group in each.values()]
+    groups = [[each[size] for each in losses.values() if size in each] for size in sizes]
+    groups = [
+        own if max(map(len, own)) > 1 else every for own in groups
+    ]  # single seeds: as uncertain as all sizes together
+    deviations = laws.drawn_deviations(groups)
+    known = np.array([laws.seed_deviation(each)[0] for each in groups])
+    least = max(1e-4, 0.1 * np.median(known))  # seeds that happen to agree do not make a size count without bound
+    found = {}
+    for number, (model, own) in enumerate(losses.items()):
+        places, groups = [sizes.index(size) for size in own], list(own.values())
+        order = np.argsort(places)
+        places, groups = [places[i] for i in order], [groups[i] for i in order]
+        counts = np.array([len(group) for group in groups])
+        weights = counts / np.maximum(known[places], least) ** 2
+        found[model] = laws.draws(groups, deviations[:, places], seed=number + 1), weights
+    return found
+
+
+def _gaps(rows, again, against, first, other):
+    """The loss of one model less that of another at each size that both have, (x of the first, mean, quantiles), and the
+    change from the first such size to the last, (mean, quantiles); nothing and None without such a size."""
+    losses = {
+        model: {
+            size: [row["held_out"] for row in rows if (row["model"], row["size"]) == (model, size)]
+            for size in _sizes(rows)
+        }
+        for model in (first, other)
+    }
+    own = {model: [size for size, group in sizes.items() if group] for model, sizes in losses.items()}
+    both = [size for size in own[first] if size in own[other]]
+    if not both:
+        return [], None
+    means = [float(np.mean(losses[first][size]) - np.mean(losses[other][size])) for size in both]
+    columns = {model: again[model][0][:, [own[model].index(size) for size in both]] for model in (first, other)}
+    drawn = columns[first] - columns[other]
+    places = {row["size"]: float(row[against]) for row in rows if row["model"] == first}
+    gaps = [
+        [places[size], mean, laws.quantiles(column)] for size, mean, column in zip(both, means, drawn.T, strict=True)
+    ]
+    return gaps, [means[-1] - means[0], laws.quantiles(drawn[:, -1] - drawn[:, 0])]

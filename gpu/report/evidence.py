@@ -31,26 +31,38 @@ def scaling(folder):
 def scaling_values(results):
     """The values of the section."""
     by = {against: analysis(results, against) for against in AGAINST}
-    gaps = by["parameters"]["gaps"]
-    (_, first, first_error), (_, last, last_error) = gaps[0], gaps[-1]
-    change, change_error = last - first, float(np.hypot(first_error, last_error))
+    gaps, (change, around) = by["parameters"]["gaps"], by["parameters"]["change"]
+    _, gap, last = gaps[-1]
+    missed = [abs(value) for model in by["parameters"]["models"].values() for value in model["missed"].values()]
     return {
         "results": results,
         "by": by,
         "gaps": gaps,
         "change": change,
-        "change_error": change_error,
-        "settled": abs(last) > TWICE * last_error,
-        "moves": abs(change) > TWICE * change_error,
+        "around": around,
+        "missed": max(missed, default=None),
+        "trusted": bool(missed) and max(missed) < abs(gap) / 2,
+        "settled": _apart(last),
+        "moves": _apart(around),
         "gpu_seconds": sum(each["seconds"] or 0 for each in [*results["rows"], *results["trials"]]),
     }
 
 
+def _apart(quantiles):
+    """True if zero is outside an interval, (low, middle, high)."""
+    low, _, high = quantiles
+    return low * high > 0
+
+
 @on_a_page
 def scaling_figure(results):
-    """Loss against parameters and against FLOPs: a point a run, and the band of each model's law."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    """Loss against parameters and against FLOPs, a point a run, with the band of each model's law; and every run's curve."""
+    figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2)
+    first = figure.add_subplot(grid[0, 0])
+    panels = [first, figure.add_subplot(grid[0, 1], sharey=first)]
+    panels[1].tick_params(labelleft=False)
+    _draw_curves(figure.add_subplot(grid[1, :]), results["rows"])
     for panel, against in zip(panels, ("parameters", "flops"), strict=True):
         found, named = analysis(results, against), []
         for marker, (model, values) in zip("osD^", found["models"].items(), strict=False):
@@ -79,37 +91,78 @@ def scaling_figure(results):
     return figure
 
 
+def _draw_curves(axes, rows):
+    """Held-out loss against tokens read, a line a run of scaling.json."""
+    for row in rows:
+        steps, losses = np.array(row["evaluations"]).T
+        axes.plot(steps * row["tokens"] / steps[-1], losses, color=COLOURS.get(row["model"]), linewidth=0.8)
+    axes.set(xscale="log", xlabel="tokens read", ylabel="bits per byte, held-out text")
+    axes.grid()
+
+
 def context(folder):
     """Loss by position and by lag of trained models; None if none was measured."""
-    return context_values(read(folder, "context.json")) if is_there(folder, "context.json") else None
+    found = is_there(folder, "context.json")
+    return context_values(read(folder, "context.json"), is_there(folder, "long.json")) if found else None
 
 
-def context_values(results):
-    """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen."""
-    rows = []
+def context_values(results, curves=False):
+    """The values of the section: a row a run, its labels, and the lag beyond which forgetting costs nothing that is seen.
+
+    curves: whether the losses of models of long windows are drawn too.
+    """
+    rows, kinds = [], [(row["model"], row["window"]) for row in results["rows"]]
     for row in results["rows"]:
         label = f"{MODELS[row['model']].label}, trained at {row['window']:,}"
+        label += f" ({row['run']})" if kinds.count((row["model"], row["window"])) > 1 else ""
         beyond = [each for each in row["lengths"] if each["length"] > row["window"]]
         at = next((each for each in row["lengths"] if each["length"] == row["window"]), None)
-        rows.append(row | {"label": label, "at": at, "beyond": beyond, "reach": _reach(row.get("forgets"))})
-    return {"results": results, "rows": rows}
+        over = [each["whole"][0] - at["whole"][0] for each in beyond] if at else []
+        rows.append(
+            row | {"label": label, "at": at, "beyond": beyond, "over": over, "reach": _reach(row.get("forgets"))}
+        )
+    judged = [row for row in rows if row["over"]]
+    return {
+        "results": results,
+        "rows": rows,
+        "states": [row for row in judged if row["model"] == "retnet"],
+        "caches": [row for row in judged if row["model"] == "transformer"],
+        "reaches": [row["reach"][None] for row in rows if row["reach"] and row["reach"][None]],
+        "longer": _longer(rows),
+        "curves": curves,
+    }
+
+
+def _longer(rows):
+    """For each model trained on windows of two lengths, the first run of each, in windows of the shorter length: (the shorter
+    one's row, the longer one's row, the loss of the longer one over it)."""
+    found, first = [], {}
+    for row in rows:
+        first.setdefault(row["model"], {}).setdefault(row["window"], row)
+    for runs in (runs for runs in first.values() if len(runs) > 1):
+        short, long = runs[min(runs)], runs[max(runs)]
+        there = [each["whole"][0] for each in long["lengths"] if each["length"] == short["window"]]
+        if short["at"] and there:
+            found.append((short, long, there[0] - short["at"]["whole"][0]))
+    return found
 
 
 def _reach(forgets):
-    """{head or None: the least lag at which forgetting costs no more than twice its error}; None without a measurement."""
+    """{head or None: the least lag from which on forgetting costs no more than twice its error}; None without a measurement."""
     if not forgets:
         return None
     found = {}
-    for row in forgets["rows"]:
+    for row in sorted(forgets["rows"], key=lambda row: -row["lag"]):
         harmless = row["error"] is not None and row["over"] <= TWICE * row["error"]
-        found[row["head"]] = found.get(row["head"]) or (row["lag"] if harmless else None)
-    return found
+        lags = found.setdefault(row["head"], [])
+        lags.append(row["lag"] if harmless and None not in lags else None)
+    return {head: min((lag for lag in lags if lag is not None), default=None) for head, lags in found.items()}
 
 
 @on_a_page
 def context_figure(results):
     """Loss by position in the longest window of each run, and what forgetting at a lag costs each RetNet."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     named, lags = [], []
     for number, row in enumerate(context_values(results)["rows"]):
@@ -121,16 +174,23 @@ def context_figure(results):
             named.append((row["label"], left.errorbar(middles, longest["mean"], errors, **look)[0]))
         if row.get("forgets"):
             every = [each for each in row["forgets"]["rows"] if each["head"] is None]
+            every = [each for each in every if each["over"] > 0]  # on a scale of logarithms
             values = [[each[name] or 0 for each in every] for name in ("lag", "over", "error")]
             lags.append((row["label"], right.errorbar(*values, **look)[0]))
     left.set(xscale="log", xlabel="position in the window, tokens", ylabel="bits per byte, held-out text")
     right.set(
-        xscale="log", xlabel="lag at which the state forgets, tokens", ylabel="bits per byte above the whole past"
+        xscale="log",
+        yscale="log",
+        ylim=(5e-5, None),
+        xlabel="lag at which the state forgets, tokens",
+        ylabel="bits per byte above the whole past",
     )
     for panel in (left, right):
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid()
-    left.legend([line for _, line in named], [name for name, _ in named], fontsize=8)
+    figure.legend(
+        *zip(*((line, name) for name, line in named), strict=True), loc="outside lower center", ncols=2, fontsize=8
+    )
     return figure
 
 
@@ -166,20 +226,25 @@ def recall_values(study):
 
 @on_a_page
 def recall_figure(study):
-    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined."""
+    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined; and every run's loss."""
     values = recall_values(study)
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    axes, named = figure.subplots(), []
+    figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
+    axes, below = figure.subplots(2, 1, height_ratios=[4, 3])
+    named = []
     for number, row in enumerate(values["rows"]):
         look = {"color": f"C{number % 10}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
         shares = [each for each in row["accuracy_by_pairs"] if each is not None]
         for each in shares:
             axes.plot(values["pairs"], each, ".", color=look["color"], markersize=4)
         named.append((row["variant"], *axes.plot(values["pairs"], np.mean(shares, axis=0), **look)))
+        for evaluations in filter(None, row["evaluations"]):
+            below.plot(*zip(*evaluations, strict=True), **look | {"linewidth": 0.8})
     axes.set_xscale("log", base=2)
     axes.set_xticks(values["pairs"], [str(n) for n in values["pairs"]])
     axes.set(xlabel="pairs to remember", ylabel="share of answers that are right", ylim=(0, 1.03))
-    axes.grid()
+    below.set(xlabel="step", ylabel="bits an answer")
+    for panel in (axes, below):
+        panel.grid()
     name_lines(axes, named, fontsize=8)
     return figure
 

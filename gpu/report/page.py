@@ -35,7 +35,7 @@ from .evidence import (
 )
 from .figures import COLOURS
 from .paper import paper
-from .parts import ablations_once, ablations_once_figure, passages
+from .parts import ablations_once, ablations_once_figure, corpus, passages
 from .results import is_there, read
 from .studies import ablations, comparison, learning_rates
 
@@ -48,6 +48,7 @@ SECTIONS = (
     ablations_once,
     passages,
     recipe,
+    corpus,
     comparison,
     ablations,
     learning_rates,
@@ -142,6 +143,7 @@ def curves(study):
 FIGURES = {
     "scaling": scaling_figure,
     "context": context_figure,
+    "long": curves,
     "recall": recall_figure,
     "ablations_once": ablations_once_figure,
     "recipe": recipe_figure,

@@ -1,4 +1,4 @@
-"""Values and figures of the sections on parts: what each part of RetNet is worth, and what a cut between chunks costs."""
+"""Values and figures of the sections on parts: of the corpus, of RetNet and what each is worth, and of texts joined."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from refimpl.bench.drawing import WIDTH
+from refimpl.corpus.shards import PARTS, digest_of_index
 from refimpl.training.passages import load_passages
 
 from .evidence import TWICE, on_a_page
@@ -90,3 +91,15 @@ def passages_values(found):
     pairs = {name: list(zip(each.mean(axis=0), errors[name], strict=True)) for name, each in costs.items()}
     (gap, error), *_ = pairs["line"]
     return {"found": found, "count": count, "costs": pairs, "gap": gap, "error": error, "twice": TWICE}
+
+
+def corpus(folder):
+    """What the models of the studies read; None if no index is there."""
+    return corpus_values(read(folder, "corpus.json")) if is_there(folder, "corpus.json") else None
+
+
+def corpus_values(index):
+    """The values of the section: the index, its digest, and what each part holds."""
+    kept = {name: sum(each["kept_bytes"][name] for each in index["sources"]) for name in PARTS}
+    dropped = sum(sum(each["dropped"].values()) + sum(each["duplicates"].values()) for each in index["sources"])
+    return {"index": index, "digest": digest_of_index(index), "kept": kept, "dropped": dropped}

@@ -35,6 +35,12 @@ ExportFolder = optional(
 StudyFolder = optional(Path, "folder of the runs and of study.json; by default runs/ and FILE's name", parser=path)
 FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs of other settings in that folder")]
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
+Scored = optional(
+    list[Path],
+    "folder of byte shards (python -m refimpl corpus recode) on which the card scores the weights too; may be given again",
+    "--score",
+    parser=path,
+)
 Corpus = optional(str, "where the run's corpus is now; by default where it was")
 
 
@@ -142,6 +148,7 @@ def export(
     weights: Annotated[str, typer.Option(help="which weights of the run: best or last")] = "best",
     prompt: Prompt = None,
     corpus: Corpus = None,
+    score: Scored = None,
     device: Device = None,
 ):
     """Round the weights of a RUN to float16, and write them with a card that says how the rounded weights do."""
@@ -150,7 +157,7 @@ def export(
     from .export_onnx import export_onnx
 
     if onnx:
-        for name, value in (("prompt", prompt), ("corpus", corpus), ("device", device)):
+        for name, value in (("prompt", prompt), ("corpus", corpus), ("score", score), ("device", device)):
             if value is not None:
                 raise ValueError(f"{name} must be left out with --onnx, which reads weights alone, got {value!r}")
         beside = run_folder.parent if run_folder.is_file() else run_folder
@@ -159,7 +166,7 @@ def export(
         return
     out = PRETRAINED_FOLDER if out is None else out
     device = check_device(device)
-    card = export_run(run_folder, out, weights=weights, prompt=prompt, corpus=corpus, device=device)
+    card = export_run(run_folder, out, weights=weights, prompt=prompt, corpus=corpus, scored=score or (), device=device)
     losses, text = card["bits_per_byte"], card["text"]
     say(
         f"{card['parameters']:,} parameters in {card['bytes']:,} bytes; held-out text {losses['float32']:.4f} bits per "

@@ -51,7 +51,7 @@ class Greedy(NamedTuple):
     margins: np.ndarray
 
 
-def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
+def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), device="cpu"):
     """Write `out`/retnet.safetensors and `out`/retnet.json of a finished run; returns the card.
 
     Args:
@@ -60,6 +60,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
         weights: "best" or "last".
         prompt: what the greedy text continues; by default the run's own prompt.
         corpus: where the run's corpus is now; by default where it was.
+        scored: folders of byte shards (`refimpl.corpus`), on whose held-out and domain parts the card says how the weights do.
         device: a torch device to evaluate on.
 
     Raises:
@@ -86,6 +87,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
             f"corpus must be the text of the run, on which its weights have {recorded['held_out']:.3f} bits per byte; on "
             f"{corpus or config.corpus!r} they have {losses['float32']:.3f}"
         )
+    scores = {Path(folder).name: _scores(params, shape, folder, config, device) for folder in scored}
     greedy = robust_greedy(params, shape, prompt or config.prompt)
     passage = _passage(text.held_out)
     logits, _ = forward(params, passage[None, :-1], shape, retention=retention_chunkwise)
@@ -105,6 +107,8 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, device="cpu"):
         "step": recorded["step"],
         "corpus_bytes": {"training": len(text.training), "held_out": len(text.held_out)},
         "bits_per_byte": {name: round(loss, 4) for name, loss in losses.items()},
+        **({"scores": scores} if scores else {}),
+        **({"before": before} if (before := _before(config)) else {}),
         "device": result["device"],
         "seconds": result["seconds"],
         "versions": result["versions"],
@@ -236,6 +240,26 @@ def _held_out(params, shape, text, config, device):
         compile=False, recompute=False,
     )  # fmt: skip
     return evaluate(Trainer(_module(params, shape, device), plain).loss, text, plain)
+
+
+def _scores(params, shape, folder, config, device):
+    """Bits per byte of rounded weights on the held-out part of byte shards, and on their domain, if they have one."""
+    text = load_text(dataclasses.replace(config, corpus=str(folder), from_weights=None))
+    parts = {"held_out": text} | ({} if text.domain is None else {"domain": text._replace(held_out=text.domain)})
+    return {name: round(_held_out(params, shape, part, config, device), 4) for name, part in parts.items()}
+
+
+def _before(config):
+    """What the card says of the run whose weights this one began with; nothing if its folder is gone."""
+    if config.from_weights is None or not (Path(config.from_weights) / "result.json").exists():
+        return None
+    result, _ = _read_run(Path(config.from_weights), "best", {})
+    began = dataclasses.replace(RunConfig(**result["config"]), corpus=Path(result["config"]["corpus"]).name)
+    return {
+        "command": command(began),
+        "bits_per_byte": round(last_losses(result)["held_out"], 4),
+        **{name: result[name] for name in ("device", "seconds", "versions")},
+    }
 
 
 def _passage(held_out):

@@ -13,6 +13,7 @@ from .build import build as build_corpus
 from .describe import lines_of_parts, passages_of, table_of_sources
 from .pack import pack as pack_corpus
 from .pack import unpack as unpack_parts
+from .recode import as_bytes
 from .shards import damaged, load_shards, read_index
 from .sources import DOMAIN, SHIPPED, located, read_sources
 from .sources import fetch as fetch_packages
@@ -124,4 +125,16 @@ def unpack(
     )
 
 
-corpus = program("Build a large corpus of token shards, and carry it.", (fetch, build, show, pack, unpack))
+def recode(
+    folder: Folder = CORPUS,
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the byte shards", parser=path)] = Path("data/corpus-bytes"),
+    processes: Processes = 2,
+):
+    """Write the shards as bytes, for models that read bytes: the same texts in the same order."""
+    command = f"python -m refimpl corpus recode {shlex.quote(folder.name)}"
+    as_bytes(folder, out, processes=processes, command=command, report=_report())
+    _report()(f"bytes: {out}")
+
+
+corpus = program("Build a large corpus of token shards, and carry it.", (fetch, build, show, pack, unpack, recode))

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from .shards import PARTS
+from .shards import PARTS, digest_of_index
 
 
 def table_of_sources(index):
@@ -18,10 +18,11 @@ def table_of_sources(index):
 
 
 def lines_of_parts(index):
-    """A line a part: how many tokens, bytes and shards it has."""
+    """A line a part: how many tokens, bytes and shards it has; and the digest of all of them."""
     for name, part in index["parts"].items():
         rate = f", {part['bytes'] / part['tokens']:.2f} bytes a token" if part["tokens"] else ""
         yield f"{name}: {part['tokens']:,} tokens of {part['bytes']:,} bytes in {len(part['shards'])} shards{rate}"
+    yield f"digest: {digest_of_index(index)}"
 
 
 def passages_of(shards, count, length=256):

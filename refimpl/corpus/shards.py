@@ -78,13 +78,13 @@ def load_shards(folder):
         raise ValueError(f"corpus: {str(folder / TOKENIZER)!r} is damaged: it is not the tokeniser of the index")
     parts = {name: [_mapped(folder, shard) for shard in index["parts"][name]["shards"]] for name in PARTS}
     held_out, domain = (np.concatenate(parts[name]) if parts[name] else None for name in PARTS[1:])
-    sums = [
-        index["tokenizer"]["sha256"],
-        *(shard["sha256"] for name in PARTS for shard in index["parts"][name]["shards"]),
-    ]
-    return Shards(
-        Joined(parts["training"]), held_out, domain, tokenizer, hashlib.sha256(" ".join(sums).encode()).hexdigest()
-    )
+    return Shards(Joined(parts["training"]), held_out, domain, tokenizer, digest_of_index(index))
+
+
+def digest_of_index(index):
+    """A digest of all that an index names: shards and tokeniser; two builds with the same one are the same to the byte."""
+    sums = [index["tokenizer"]["sha256"], *(shard["sha256"] for shard in shards_of(index))]
+    return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
 def read_index(folder):

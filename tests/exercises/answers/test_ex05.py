@@ -176,6 +176,21 @@ CLOSED = {
         lambda x, eps, T: np.log(eps + (1 - eps) * (1 - x) ** T) / np.log(1 - x),
         ["where gamma^j is near 1 its logarithm has lost digits", "you formed 1 - forgotten"],
     ),
+    "the newest": (
+        lambda x, eps, T: (
+            np.where(
+                eps * -np.expm1(T * np.log1p(-x)) > 0.5,
+                np.log((1 - eps) + eps * np.exp(T * np.log1p(-x))),
+                np.log1p(eps * np.expm1(T * np.log1p(-x))),
+            )
+            / np.log1p(-x)
+        ),
+        ["your j newest tokens carry the share eps"],
+    ),
+    "the newest, one logarithm": (
+        lambda x, eps, T: np.log(1 - eps * (1 - np.exp(T * np.log1p(-x)))) / np.log1p(-x),
+        ["two mistakes: your j newest carry the share eps"],
+    ),
     "endless": (lambda x, eps, T: np.log(eps) / np.log1p(-x), ["you solved gamma^j = eps, as for an endless past"]),
 }
 
@@ -199,6 +214,88 @@ def test_a_floor_under_the_quotient_is_named(ones, combine, least, capsys):
 
     report = report_of("token_mask", token_mask, capsys)
     assert ("you mended the diagonal" if ones else "you put a floor under the quotient") in report
+    assert "wanted" not in report
+
+
+@pytest.mark.parametrize("least", [5e-324, 1e-300, 1e-100, 1e-30, 1e-15])
+def test_a_floor_under_the_logarithm_fails_a_visible_check(least, capsys):
+    def token_mask(gamma):
+        sums = np.cumsum(np.log(np.maximum(gamma, least)))
+        return np.tril(np.exp(np.tril(sums[:, None] - sums)))
+
+    report = report_of("token_mask", token_mask, capsys)
+    assert report.count("FAIL") == 1
+    assert "FAIL 60 tokens, 20 of them with the decay 0" in report
+    assert ("your sum of logarithms grows" in report) or "those of a running sum of logarithms do" in report
+
+
+def test_sums_of_logarithms_between_zeros_are_right(capsys):
+    def token_mask(gamma):
+        zeros, sums = np.cumsum(gamma == 0), np.cumsum(np.log(np.where(gamma == 0, 1.0, gamma)))
+        return np.where(zeros[:, None] == zeros, np.tril(np.exp(np.tril(sums[:, None] - sums))), 0.0)
+
+    assert "FAIL" not in report_of("token_mask", token_mask, capsys)
+
+
+def _seen_by(n, m, begins):
+    document = np.searchsorted(begins, m, side="right")
+    return (n[:, None] >= m) & (np.searchsorted(begins, n, side="right")[:, None] == document)
+
+
+def _whole_mask_first(gamma, begins, start, stop):
+    m = np.arange(stop)
+    visible = _seen_by(m, m, begins)
+    return np.where(visible, gamma ** np.where(visible, m[:, None] - m, 0), 0.0)[start:]
+
+
+def _whole_lag_first(gamma, begins, start, stop):
+    m = np.arange(stop)
+    lag, visible = (m[:, None] - m)[start:], _seen_by(m[start:], m, begins)
+    return np.where(visible, gamma ** np.where(visible, lag, 0), 0.0)
+
+
+def _lag_from_0(gamma, begins, start, stop):
+    n, m, document = np.arange(stop - start), np.arange(stop), np.searchsorted(begins, np.arange(stop), side="right")
+    visible = (n[:, None] >= m) & (document[start:, None] == document)
+    return np.where(visible, gamma ** np.where(visible, n[:, None] - m, 0), 0.0)
+
+
+def _document_from_0(gamma, begins, start, stop):
+    n, m = np.arange(start, stop), np.arange(stop)
+    document = [np.searchsorted(begins, one, side="right") for one in (n - start, m)]
+    visible = (n[:, None] >= m) & (document[0][:, None] == document[1])
+    return np.where(visible, gamma ** np.where(visible, n[:, None] - m, 0), 0.0)
+
+
+def _not_causal(gamma, begins, start, stop):
+    n, m = np.arange(start, stop), np.arange(stop)
+    document = [np.searchsorted(begins, one, side="right") for one in (n, m)]
+    return np.where(document[0][:, None] == document[1], gamma ** abs(n[:, None] - m), 0.0)
+
+
+ROWS = {
+    "the whole mask": (_whole_mask_first, "you made more than your rows, such as the whole (stop, stop) mask"),
+    "the whole table of lags": (_whole_lag_first, "you made more than your rows, such as the whole (stop, stop) mask"),
+    "a lag from 0": (_lag_from_0, "in n - m you numbered the rows from 0"),
+    "documents from 0": (_document_from_0, "you took the documents of rows numbered from 0"),
+    "not causal": (_not_causal, "inside a document your mask fades towards the future"),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), ROWS.values(), ids=ROWS)
+def test_wrong_rows_are_named(function, told, capsys):
+    report = report_of("mask_rows", function, capsys)
+    assert told in report
+    assert not any(word in report for word in ("wanted", "raised", "Hint", "np.tril"))
+
+
+def test_a_float32_mask_is_named(capsys):
+    def mask(gamma, time):
+        lag = np.maximum(_table(time), 0).astype(np.float32)
+        return np.tril(np.exp(np.log(gamma.astype(np.float32))[:, None, None] * lag))
+
+    report = report_of("decay_mask", mask, capsys)
+    assert "your numbers are float32" in report
     assert "wanted" not in report
 
 

@@ -106,6 +106,89 @@ def test_values_times_keys_are_named_also_where_shapes_cannot_tell(add, capsys):
         assert not any(word in report for word in ("Hint", "raised", "wanted")), "every failure has the same name"
 
 
+def _loop(q, k, v, gamma, state, chunk_size, *, chunk=retention_chunk, starts=None, begins_with=lambda state: state):
+    state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for start in range(0, len(q), chunk_size) if starts is None else starts(len(q), chunk_size):
+        one = slice(start, start + chunk_size)
+        out[one], state = chunk(q[one], k[one], v[one], gamma, begins_with(state))
+    return out, state
+
+
+def _chunk(lag=lambda j: j - j.T, keys=lambda zeta: 1.0, whole=lambda c: c):
+    def chunk(q, k, v, gamma, state):
+        j = np.arange(1, len(q) + 1)[:, None]
+        mask = np.where(lag(j) >= 0, gamma ** np.maximum(lag(j), 0), 0.0)
+        zeta = gamma ** (len(q) - j)
+        out = (q @ k.T * mask) @ v + gamma**j * (q @ state)
+        return out, (k * keys(zeta)).T @ (v * zeta) + gamma ** whole(len(q)) * state
+
+    return chunk
+
+
+CHUNKS_WRONG = {
+    "gamma^(c-1)": (_chunk(whole=lambda c: c - 1), "you faded the old state one step too little"),
+    "j.T - j": (_chunk(lag=lambda j: j.T - j), "your mask is transposed"),
+    "zeta twice": (_chunk(keys=lambda zeta: zeta), "you faded keys and values by zeta"),
+}
+
+
+@pytest.mark.parametrize(("chunk", "told"), CHUNKS_WRONG.values(), ids=CHUNKS_WRONG)
+def test_a_wrong_chunk_is_named_alone_and_in_a_loop(chunk, told, capsys):
+    for name, function in ("retention_chunk", chunk), ("retention_chunks", lambda *a: _loop(*a, chunk=chunk)):
+        report = report_of(name, function, capsys)
+        assert told in report
+        assert not any(word in report for word in ("wanted", "Hint"))
+
+
+LOOPS = {
+    "zeros for every chunk": (
+        lambda *a: _loop(*a, begins_with=np.zeros_like),
+        "you start every chunk from zeros",
+    ),
+    "range(0, T - 1, chunk_size)": (
+        lambda *a: _loop(*a, starts=lambda time, size: range(0, time - 1, size)),
+        "your range ends at T - 1",
+    ),
+    "float32": (
+        lambda q, k, v, *more: retention_chunks(q, k, v.astype(np.float32), *more),
+        "your numbers are float32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), LOOPS.values(), ids=LOOPS)
+def test_a_wrong_loop_is_named(function, told, capsys):
+    report = report_of("retention_chunks", function, capsys)
+    assert told in report
+    assert not any(word in report for word in ("wanted", "Hint", "raised"))
+
+
+def _joined(length=lambda lengths, i: lengths[i], order=range):
+    def join(states, lengths, gamma, state):
+        before = np.zeros(states.shape)
+        for i in order(len(states)):
+            before[i] = state
+            state = gamma ** length(lengths, i) * state + states[i]
+        return before, state
+
+    return join
+
+
+PIECES_WRONG = {
+    "all so far": (_joined(lambda lengths, i: lengths[: i + 1].sum()), "you faded by the lengths of all pieces so far"),
+    "one too few": (_joined(lambda lengths, i: lengths[i] - 1), "you faded one step too little"),
+    "reversed": (_joined(order=lambda n: reversed(range(n))), "your loop begins with the last piece"),
+}
+
+
+@pytest.mark.parametrize(("function", "told"), PIECES_WRONG.values(), ids=PIECES_WRONG)
+def test_pieces_joined_wrongly_are_named(function, told, capsys):
+    report = report_of("join_pieces", function, capsys)
+    assert told in report
+    assert "wanted" not in report
+
+
 def _appended(states, lengths, gamma, state):
     before = []
     for own, length in zip(states, lengths, strict=True):

@@ -170,3 +170,67 @@ def test_keys_transposed_with_their_texts_are_named(state_of, told, capsys):
     assert "FAIL" in report
     assert told in report
     assert not any(word in report for word in ("raised", "wanted", "Hint"))
+
+
+def _shares(power_of_one, best=None):
+    def recall_shares_of_student(gamma, lag, time):
+        share = gamma ** (power_of_one * lag[:, None]) / np.sum(gamma ** (2 * np.arange(time)[:, None]), axis=0)
+        return share, best(gamma, lag) if best else gamma[share.argmax(axis=1)]
+
+    return recall_shares_of_student
+
+
+def _nearest(gamma, lag):
+    return gamma[np.argmin(np.abs(gamma - np.sqrt(lag / (lag + 1))[:, None]), axis=1)]
+
+
+def _ratios(index=lambda lag, time: time - 1 - lag, noise_of=None, axes=(0, 2)):
+    def ratios(gamma, lag, strength, keys, values):
+        time, key_dim = keys.shape[1:]
+        age = np.arange(time)[::-1]
+        left, asked = strength * gamma**age, index(lag.astype(int), time)
+        signal = left[asked]
+        others = noise_of(strength, gamma ** (2 * age), signal, asked) if noise_of else (left**2).sum() - signal**2
+        noise = (
+            keys[:, asked] @ (np.swapaxes(keys, 1, 2) @ (values * left[:, None])) - signal[:, None] * values[:, asked]
+        )
+        return signal * np.sqrt(key_dim / others), signal / np.sqrt(np.mean(noise**2, axis=axes))
+
+    return ratios
+
+
+WRONG = {
+    "2 ** (-5 - h)": (
+        "head_gammas",
+        lambda H: (1 - 2 ** (-5 - np.arange(H)), head_gammas(H)[1]),
+        "NumPy refuses negative powers of integers",
+    ),
+    "half the exponent": (
+        "forgotten_shares",
+        lambda half_life: -np.expm1(np.log(0.5) / (2 * half_life)),
+        "your half-life is twice as long",
+    ),
+    "a numerator that is not squared": ("recall_shares", _shares(1), "what you divide by it is the weight gamma^lag"),
+    "the nearest gamma": ("recall_shares", _shares(2, _nearest), "best is the gamma nearest to sqrt(L / (L + 1))"),
+    "(T - L) % T": ("recall_snr", _ratios(lambda lag, time: (time - lag) % time), "wraps round to the oldest token"),
+    "-L": ("recall_snr", _ratios(lambda lag, time: -lag), "wraps round to the oldest token"),
+    "a strength not squared": (
+        "recall_snr",
+        _ratios(noise_of=lambda a, power, signal, asked: (a * power).sum() - (a * power)[asked]),
+        "predicted does not square the strength in its noise",
+    ),
+    "a strength not squared in the sum": (
+        "recall_snr",
+        _ratios(noise_of=lambda a, power, signal, asked: (a * power).sum() - signal**2),
+        "predicted sums strength times gamma^(2 lag)",
+    ),
+    "axes 1 and 2": ("recall_snr", _ratios(axes=(1, 2)), "measured takes its mean over lags and entries"),
+}
+
+
+@pytest.mark.parametrize(("name", "function", "told"), WRONG.values(), ids=WRONG)
+def test_a_mistake_of_students_is_named(name, function, told, capsys):
+    exec(f"check('ex07', '{name}')", {"check": check, name: function})
+    report = " ".join(capsys.readouterr().out.split())
+    assert told in report
+    assert not any(word in report for word in ("raised", "wanted", "Hint"))

@@ -10,7 +10,7 @@ import pytest
 
 import exercises
 from exercises import check
-from exercises.answers.ex08 import CHUNK, group_norm, norm_change, normalised_chunk, normalised_step
+from exercises.answers.ex08 import CHUNK, NEAR_ONE, group_norm, norm_change, normalised_chunk, normalised_step
 from refimpl import decay_mask, head_decays, retention_parallel
 from refimpl.layers import rms_norm
 from refimpl.score_norm import row_sums
@@ -32,11 +32,13 @@ def test_the_change_is_that_of_the_norm_of_the_package(eps):
     np.testing.assert_allclose(after, (1 + change) * before, rtol=1e-12)
 
 
-def test_a_small_change_is_right_to_the_last_digits():
-    y, divisor, eps = np.full((1, 1, 4), 8.0), np.array([[3.0]]), 2.0**-40
+@pytest.mark.parametrize("by", [3.0, NEAR_ONE, 1 + 1e-8, 1 - 1e-12])
+@pytest.mark.parametrize("eps", [2.0**-40, 1.0])
+def test_a_small_change_is_right_to_the_last_digits(eps, by):
+    y, divisor = np.full((1, 1, 4), 8.0), np.array([[by]])
     with localcontext(prec=50):
         mean_square, exact = Decimal(64), Decimal(eps)
-        wanted = ((mean_square + exact) / (mean_square + 9 * exact)).sqrt() - 1
+        wanted = ((mean_square + exact) / (mean_square + Decimal(by) ** 2 * exact)).sqrt() - 1
     np.testing.assert_allclose(norm_change(y, divisor, eps), [[float(wanted)]], rtol=1e-14)
 
 
@@ -79,8 +81,27 @@ ROUNDED = {
 @pytest.mark.parametrize("change", ROUNDED.values(), ids=ROUNDED)
 def test_a_rounded_change_fails_a_visible_check_by_name(change, capsys):
     report = report_of("norm_change", lambda y, d, eps: change(np.mean(y * y, axis=-1), d, eps), capsys)
-    assert report.count("FAIL") == 1
+    assert report.count("FAIL") == 2
     assert "FAIL a small change, to ten digits you subtracted 1 from a ratio close to 1" in report
+    assert "FAIL a divisor near 1, to ten digits the same mistake" in report
+
+
+NEAR = {
+    "expm1": (lambda x: np.expm1(0.5 * np.log1p(x)), "write it as (1 - d)(1 + d)"),
+    "a quotient": (lambda x: x / (np.sqrt(1 + x) + 1), "write it as (1 - d)(1 + d)"),
+    "a root": (lambda x: np.sqrt(1 + x) - 1, "sqrt(1 + x) - 1 loses its digits again"),
+}
+
+
+@pytest.mark.parametrize(("root", "told"), NEAR.values(), ids=NEAR)
+@pytest.mark.parametrize("power", [lambda d: d**2, lambda d: d * d])
+def test_the_square_of_a_divisor_near_1_is_named(power, root, told, capsys):
+    def change(y, d, eps):
+        return root(eps * (1 - power(d)) / (np.mean(y * y, axis=-1) + eps * power(d)))
+
+    report = report_of("norm_change", change, capsys)
+    assert told in report
+    assert "wanted" not in report
 
 
 def test_dividing_by_the_old_row_sum_is_named(capsys):
@@ -219,3 +240,68 @@ def test_a_state_times_the_old_root_is_named(capsys):
     )
     assert "you multiplied the old state by its root" in report
     assert "wanted" not in report
+
+
+def _norm(axis, dtype=np.float64, **more):
+    return lambda y, eps: y.astype(dtype) / np.sqrt(np.mean(y.astype(dtype) ** 2, axis=axis, **more) + eps)
+
+
+def _divides_again(y, d, eps):
+    x = eps * (1 - d**2) / (np.mean(y * y, axis=-1) + eps * d**2)
+    return np.sqrt(1 + x) / d - 1
+
+
+def _step(state_of):
+    def step(q, k, v, gamma, state, row_sum):
+        after, row_sum = state_of(gamma[:, None, None], state, k, v), gamma * row_sum + 1
+        return np.einsum("hk,hkv->hv", q, after) / np.sqrt(row_sum)[:, None], after, row_sum
+
+    return step
+
+
+def _chunk(xi=lambda gamma, j: gamma**j, hand_on=lambda state, root, old: state, old_sum=lambda gamma, j: gamma**j):
+    def chunk(q, k, v, gamma, state, row_sum):
+        j = np.arange(1, len(q) + 1)
+        mask = np.tril(gamma ** np.abs(j[:, None] - j))
+        sums = old_sum(gamma, j) * row_sum + mask.sum(axis=1)
+        out = (mask * (q @ k.T)) @ v + xi(gamma, j)[:, None] * (q @ state)
+        after = (k * mask[-1][:, None]).T @ v + gamma ** len(q) * state
+        return out / np.sqrt(sums)[:, None], hand_on(after, np.sqrt(sums[-1]), np.sqrt(row_sum)), sums
+
+    return chunk
+
+
+WRONG = {
+    "no keepdims": ("group_norm", _norm(-1), "keep them as (H, T, 1), with keepdims"),
+    "tokens, no keepdims": ("group_norm", _norm((1, 2)), "two mistakes: you took one mean over all tokens"),
+    "heads, no keepdims": ("group_norm", _norm((0, 2)), "two mistakes: you took one mean over all heads"),
+    "time, no keepdims": ("group_norm", _norm(1), "two mistakes: you averaged over the tokens, axis 1"),
+    "float32": ("group_norm", _norm(-1, np.float32, keepdims=True), "your numbers are float32"),
+    "the divisor again": ("norm_change", _divides_again, "by the divisor once more"),
+    "a mean over heads": (
+        "norm_change",
+        lambda y, d, eps: norm_change(np.broadcast_to(np.mean(y * y, (0, 2))[:, None] ** 0.5, y.shape), d, eps),
+        "you took one mean over all heads",
+    ),
+    "gamma times both": (
+        "normalised_step",
+        _step(lambda g, s, k, v: g * (s + k[:, :, None] * v[:, None])),
+        "fades the new",
+    ),
+    "einsum to kv": ("normalised_step", _step(lambda g, s, k, v: g * s + np.einsum("hk,hv->kv", k, v)), "hk,hv->hkv"),
+    "gamma^(j-1)": ("normalised_chunk", _chunk(xi=lambda gamma, j: gamma ** (j - 1)), "in out your xi is one step"),
+    "the last root": (
+        "normalised_chunk",
+        _chunk(hand_on=lambda s, root, old: s * root),
+        "the state times the last root",
+    ),
+    "the old root": ("normalised_chunk", _chunk(hand_on=lambda s, root, old: s * old), "the state times the old root"),
+    "zeta": ("normalised_chunk", _chunk(old_sum=lambda gamma, j: gamma ** (len(j) - j)), "the old row sum by zeta"),
+}
+
+
+@pytest.mark.parametrize(("name", "function", "told"), WRONG.values(), ids=WRONG)
+def test_a_mistake_of_students_is_named(name, function, told, capsys):
+    report = report_of(name, function, capsys)
+    assert told in report
+    assert not any(word in report for word in ("wanted", "raised", "Hint"))

@@ -81,11 +81,23 @@ def test_problem_is_well_formed(exercise, problem):
         assert line.strip() == line != ""
         assert "\n" not in line
         assert len(line) <= 120
+    assert all(list(one.inputs) == list(inspect.signature(problem.solution).parameters) for one in problem.checks)
     for one in problem.checks:  # data that can be sent to another process
         for value in one.inputs.values():
             assert (
                 value is None or type(value) in (float, int) or (type(value) is np.ndarray and value.dtype.kind == "f")
             )
+
+
+# In the visible checks these loops raise the same error as those with the mistake on the right.
+AGREE = {"keeps the state transposed": "transposes the outer product"}
+
+
+@pytest.mark.parametrize(("exercise", "problem", "wrong"), MISTAKES)
+def test_visible_checks_alone_tell_the_same_mistake(exercise, problem, wrong):
+    report = grade(exercise, {problem.function: wrong.function}, hidden=False, only=problem.function)
+    told = {result.mistake for result in report.results[problem.function] if not result.passed}
+    assert told in ({wrong.name}, {AGREE.get(wrong.name)})
 
 
 @pytest.mark.parametrize(("exercise", "problem", "wrong"), MISTAKES)

@@ -25,6 +25,39 @@ def results_of(exercise, problem, function):
     return grade(exercise, {problem.function: function}, only=problem.function).results[problem.function]
 
 
+# What float32 costs has a name, whatever is written in it.
+
+SQUARE = Problem(
+    "square",
+    ("y", "z"),
+    lambda x: (x * x, x + 1),
+    (Check("three numbers", {"x": np.array([0.1, 0.7, 3.3])}, "multiply"),),
+    (),
+)
+
+
+def in_float32(x):
+    return tuple(y.astype(np.float32) for y in SQUARE.solution(x.astype(np.float32)))
+
+
+FLOAT32 = {
+    "everything": (in_float32, True),
+    "one output": (lambda x: (SQUARE.solution(x)[0].astype(np.float32), x + 1), True),
+    "one output, and another made with it": (lambda x: (in_float32(x)[0], x.astype(np.float32) + np.float64(1)), True),
+    "another mistake": (lambda x: (in_float32(x)[0], x + 2), False),
+    "a larger error": (lambda x: ((x * x).astype(np.float16), x + 1), False),
+    "a small error in float64": (lambda x: (x * x * (1 + 1e-8), x + 1), False),
+}
+
+
+@pytest.mark.parametrize(("function", "named"), FLOAT32.values(), ids=FLOAT32)
+def test_the_error_of_float32_is_named(function, named):
+    (result,) = results_of(Exercise("ex99", "Squares", (SQUARE,)), SQUARE, function)
+    assert not result.passed
+    assert ("your numbers are float32" in result.reason) == named
+    assert (result.hint == "") == named
+
+
 # What comes back from a student's function can be anything.
 
 
@@ -359,6 +392,67 @@ def test_of_two_mistakes_that_agree_in_a_check_the_one_that_explains_more_is_nam
     assert [result.mistake for result in results] == ["takes it from 5", "takes it from 5"]
     results = grade(exercise, {"double": lambda x: 3.0 + 0 * x}).results["double"]
     assert [result.mistake for result in results] == ["", ""], "it agrees with each mistake in one check only"
+
+
+WRONG_STEP = """
+def retention_step(q, k, v, gamma, state):
+    state = state + k[:, None] * v
+    return q @ state, state
+"""
+NO_STEP = """
+def retention_step(q, k, v, gamma, state):
+    raise NotImplementedError("ex01: see Eq. 6")
+"""
+CALLS_STEP = """
+def advance(*arguments):
+    return retention_step(*arguments)
+
+def retention_loop(q, k, v, gamma, state):
+    state = np.zeros((q.shape[1], v.shape[1])) if state is None else state
+    out = np.zeros(v.shape)
+    for n in range(len(q)):
+        out[n], state = advance(q[n], k[n], v[n], gamma, state)
+    return out, state
+"""
+
+
+def of_loop(source, **more):
+    names = {"np": np, "LOOP": LOOP}
+    exec(source, names)
+    return grade(EX01, names, **more).results[LOOP.function]
+
+
+@pytest.mark.parametrize("only", [None, LOOP.function])
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (WRONG_STEP, "mend retention_step first: retention_loop calls it, and its own checks fail"),
+        (NO_STEP, "write retention_step first: retention_loop calls it"),
+        ("", "write retention_step first: retention_loop calls it"),
+    ],
+)
+def test_a_function_that_calls_a_failing_one_is_told_to_mend_that_first(step, reason, only):
+    failed = [one for one in of_loop(step + CALLS_STEP, only=only) if not one.passed]
+    assert len(failed) >= 4
+    assert {(one.reason, one.hint) for one in failed} == {(reason, "")}
+
+
+def test_only_a_function_that_is_called_and_fails_is_blamed():
+    inlined = CALLS_STEP.replace("return retention_step(*arguments)", "return LOOP.solution(*arguments)")
+    right = WRONG_STEP.replace("= state +", "= gamma * state +")
+    assert all("retention_step" not in one.reason for one in of_loop(WRONG_STEP + inlined))
+    assert all(one.passed for one in of_loop(right + CALLS_STEP))
+    wrong = CALLS_STEP.replace("return out, state", "return state, out")
+    failed = [one for one in of_loop(right + wrong) if not one.passed]
+    assert {one.mistake for one in failed} == {"swaps what it returns"}
+
+
+def test_a_hidden_failure_of_a_called_function_is_not_told_in_a_visible_check():
+    vanishing = "if gamma < 1e-6: raise ValueError\n    state = gamma * state +"  # which only a hidden check asks for
+    wrong = CALLS_STEP.replace("return out, state", "return state, out")
+    results = of_loop(WRONG_STEP.replace("state = state +", vanishing) + wrong)
+    assert {one.reason.startswith("mend") for one in results if not one.check.hidden} == {False}
+    assert {one.reason.startswith("mend") for one in results if one.check.hidden} == {True}
 
 
 # The tables.

@@ -169,7 +169,7 @@ def test_the_prompt_in_the_release(release, tmp_path):
     result = in_release(release, start, "check", file)
     assert result.returncode == 0, result.stderr
     assert (
-        "20 of 20 points in the visible checks of ex01. 8 points more are in hidden checks: in the whole course"
+        "22 of 22 points in the visible checks of ex01. 8 points more are in hidden checks: in the whole course"
         in result.stdout
     )
     file.write_text(RIGHT.replace("gamma * state + k[:, None]", "state + k[:, None]"))

@@ -72,7 +72,7 @@ def test_command_line_passes_a_solved_script(tmp_path):
     file.write_text(SOLVED, encoding="utf-8")
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
-    assert "28 of 28 points in ex01." in result.output
+    assert "30 of 30 points in ex01." in result.output
     assert "not run" not in result.output
     assert "Note:" not in result.output  # the failing import and the exit are not needed, so not run
 
@@ -102,7 +102,7 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
     file.write_bytes(content)
     result = invoke("check", file)
     assert result.exit_code == 0, result.output
-    assert "28 of 28 points" in result.output
+    assert "30 of 30 points" in result.output
     assert "Note: skipped code cell 4, line 1: invalid syntax" in result.output
     assert "Note: code cell 5, line 1: ZeroDivisionError: division by zero" in result.output
 
@@ -124,7 +124,7 @@ def test_command_line_checks_the_student_notebook_as_it_is():
     result = invoke("check", path)
     assert result.exit_code == 1
     assert result.output.count("not written yet: see Eq. 6") == 4
-    assert "0 of 28 points" in result.output
+    assert "0 of 30 points" in result.output
 
 
 def test_a_missing_function_does_not_hinder_the_other(tmp_path):
@@ -265,7 +265,7 @@ def test_list_and_help():
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == len(exercise_names())
     assert (
-        "ex01  Retention, one token at a time (retention_step, retention_loop, retention_documents, replacing_step; 28 points)"
+        "ex01  Retention, one token at a time (retention_step, retention_loop, retention_documents, replacing_step; 30 points)"
         in result.output
     )
     text = " ".join(invoke("check", "--help").output.split())

@@ -9,11 +9,12 @@ from exercises.harness.wire import MalformedError, call_from_bytes, call_to_byte
 
 def test_arrays_cross_the_wire_exactly():
     run = Run(
-        (np.array([[1.5, np.nan], [np.inf, -0.0]]), np.zeros((0, 3)), np.array(2.0)),
+        (np.array([[1.5, np.nan], [np.inf, -0.0]]), np.zeros((0, 3)), np.zeros((0, 12_000_000)), np.array(2.0)),
         {"x": np.arange(3.0)},
         "",
         "",
         True,
+        calls=("rotate",),
     )
     back = run_from_bytes(run_to_bytes(run))
     for one, other in zip((*run.outputs, *run.inputs.values()), (*back.outputs, *back.inputs.values()), strict=True):
@@ -21,6 +22,7 @@ def test_arrays_cross_the_wire_exactly():
         assert one.shape == other.shape
         assert other.dtype == np.float64
         assert other.flags.writeable
+    assert back.calls == run.calls
     inputs = {"a": np.ones((2, 0, 3), np.float32), "b": 0.1, "c": 3, "d": None, "e": np.array([1.0, 2.0], np.float16)}
     inputs["f"] = np.arange(6.0).reshape(2, 3).T
     back = call_from_bytes(*call_to_bytes(inputs))
@@ -31,7 +33,7 @@ def test_arrays_cross_the_wire_exactly():
         assert getattr(back[name], "dtype", None) == getattr(value, "dtype", None)
 
 
-RUN = {"outputs": [[2]], "inputs": {}, "failure": "", "where": "", "written": True}
+RUN = {"outputs": [[2]], "inputs": {}, "failure": "", "where": "", "written": True, "calls": []}
 MALFORMED = {
     "nothing": b"",
     "one byte": b"x",
@@ -54,6 +56,8 @@ MALFORMED = {
     "a text as shape": frame(RUN | {"outputs": ["ab"]}),
     "a number as failure": frame(RUN | {"failure": 3}, bytes(16)),
     "a null as written": frame(RUN | {"written": None}, bytes(16)),
+    "a number as a call": frame(RUN | {"calls": [3]}, bytes(16)),
+    "many calls": frame(RUN | {"calls": ["a"] * 65}, bytes(16)),
     "a long claim": b"\xff" * 8,
     "deep JSON": b"\0\0\xea\x60\0\0\0\0" + b"[" * 60000,
     "a huge integer": frame(RUN)[:0] + b"\0\0\x27\x10\0\0\0\0" + b"9" * 10000,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpu.evidence.laws import PowerLaw, crossing, draws, fit, quantiles, seed_deviation
+from gpu.evidence.laws import PowerLaw, crossing, drawn_deviations, draws, fit, quantiles, seed_deviation
 
 SIZES = np.array([2e6, 4.6e6, 10e6, 20e6, 45e6])
 
@@ -33,6 +33,11 @@ def test_many_rows_are_fitted_as_each_alone():
             assert part[i] == pytest.approx(float(alone))
 
 
+def drawn(losses, count, seed=0):
+    """Means drawn again, where all sizes share one deviation."""
+    return draws(losses, drawn_deviations([losses], count, seed), seed + 1)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Two hundred studies of known law and noise: the 90 % interval of the loss at 40 M parameters holds it in most."""
     law, noise, rng, held = PowerLaw(0.0, 8.0, 0.12), 0.01, np.random.default_rng(5), 0
@@ -40,18 +45,34 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         losses = [
             (law(x) + noise * rng.standard_normal(n)).tolist() for x, n in zip(SIZES, (3, 3, 2, 2, 2), strict=True)
         ]
-        laws = fit(SIZES, draws(losses, 200, seed=study), floor=False)
+        laws = fit(SIZES, drawn(losses, 200, seed=study), floor=False)
         low, _, high = quantiles(laws(4e7))
         held += low <= law(4e7) <= high
     assert 0.83 < held / 200 < 0.97
+
+
+def test_intervals_hold_the_truth_where_small_models_differ_most():
+    """The gap of two models at the last size, whose seeds differ fifty times less than those of the first size."""
+    noise, rng, held, widths = (0.2, 0.03, 0.01, 0.004), np.random.default_rng(6), 0, []
+    for study in range(400):
+        pair = [
+            [(x * rng.standard_normal(n)).tolist() for x, n in zip(noise, (3, 3, 2, 2), strict=True)] for _ in range(2)
+        ]
+        deviations = drawn_deviations(list(zip(*pair, strict=True)), 400, seed=study)
+        one, two = (draws(losses, deviations, seed) for seed, losses in enumerate(pair))
+        low, _, high = quantiles((one - two)[:, -1])
+        held += low <= 0 <= high
+        widths.append(high - low)
+    assert 0.86 < held / 400 < 0.94
+    assert np.median(widths) < 0.03  # one deviation for all sizes gave 0.3
 
 
 def test_the_spread_of_seeds_is_pooled():
     assert seed_deviation([[1.0, 3.0], [5.0], [2.0, 2.0]]) == (1.0, 2)
     with pytest.raises(ValueError, match="losses must have two seeds or more at one size at least"):
         seed_deviation([[1.0], [2.0]])
-    found = draws([[1.0, 1.2], [3.0]], 20000)
-    np.testing.assert_allclose(found.mean(axis=0), [1.1, 3.0], atol=0.2)  # t of one degree of freedom has no mean
+    found = drawn([[1.0, 1.2], [3.0]], 20000)
+    np.testing.assert_allclose(np.median(found, axis=0), [1.1, 3.0], atol=0.01)
     assert np.median(np.abs(found[:, 1] - 3.0)) == pytest.approx(np.sqrt(0.02), rel=0.05)  # its median is 1
 
 
@@ -60,9 +81,18 @@ def test_intervals_from_a_single_pair_of_seeds_hold_the_truth_as_often_as_they_s
     rng, held = np.random.default_rng(7), 0
     for study in range(600):
         losses = [rng.standard_normal(n).tolist() for n in (2, 1, 1, 1, 1, 1)]
-        low, _, high = quantiles(draws(losses, 400, seed=study) @ [1, 1, 1, -1, -1, -1])
+        low, _, high = quantiles(drawn(losses, 400, seed=study) @ [1, 1, 1, -1, -1, -1])
         held += low <= 0 <= high
     assert 0.86 < held / 600 < 0.94
+
+
+def test_a_point_of_great_weight_is_met():
+    law, weights = PowerLaw(0.6, 30.0, 0.3), np.array([1.0, 1.0, 1.0, 1e4, 1e4])
+    losses = law(SIZES) + np.array([0.1, -0.1, 0.05, 0.0, 0.0])
+    for floor in (True, False):
+        off = np.abs(fit(SIZES, losses, weights=weights, floor=floor)(SIZES) - losses)
+        assert off[3:].max() < 0.005 < off[:3].max()
+    assert fit(SIZES, losses, weights=np.full(5, 7.0)) == fit(SIZES, losses)
 
 
 def test_the_last_crossing_within_the_range_is_found():
@@ -91,3 +121,6 @@ def test_the_last_crossing_within_the_range_is_found():
 def test_what_cannot_be_fitted_is_refused(x, losses, message):
     with pytest.raises(ValueError, match=message):
         fit(x, losses)
+    for weights in ([1.0, 1.0], [1.0, 0.0, 1.0]):
+        with pytest.raises(ValueError, match="weights must hold 3 positive numbers, one for each x, got "):
+            fit([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], weights=weights)

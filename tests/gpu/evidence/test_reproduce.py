@@ -57,7 +57,7 @@ def test_runs_of_a_plan_take_what_was_chosen(tmp_path):
 def test_other_files_are_refused(tmp_path, results):
     with pytest.raises(ValueError, match=r"^file: '.*other.json' (is not what a study writes|holds no finished run)"):
         reproduce.recorded(write(tmp_path / "other.json", results))
-    with pytest.raises(FileNotFoundError, match="there is no 'nothing.json'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no 'nothing\.json'"):
         reproduce.recorded("nothing.json")
 
 

@@ -181,6 +181,8 @@ def test_the_analysis_finds_the_laws_and_their_crossing(plan, made_up, tmp_path)
     gaps = {x: gap for x, gap, _ in found["gaps"]}
     first, last = min(gaps), max(gaps)
     assert gaps[first] > 0 > gaps[last]
+    assert found["change"][0] == pytest.approx(gaps[last] - gaps[first])
+    assert found["change"][1][2] < 0
     others = scaling.analysis(scaling.run_plan(plan, tmp_path, ["cpu"]), against="flops")
     assert min(others["models"]["RetNet"]["x"]) > 1e9
 
@@ -191,6 +193,7 @@ def test_gaps_are_of_one_size_where_a_model_lacks_runs_of_another(plan, made_up,
     rows = [row for row in results["rows"] if (row["model"], row["size"]) != ("Transformer", "a")]
     some = scaling.analysis(results | {"rows": rows})["gaps"]
     assert [gap[:2] for gap in some] == [gap[:2] for gap in whole[1:]]
+    assert scaling.analysis(results | {"rows": [row for row in rows if row["model"] == "RetNet"]})["change"] is None
 
 
 def test_more_tokens_or_wider_heads_cost_more():

@@ -4,6 +4,7 @@ import jinja2.meta
 import pytest
 
 from gpu.report import page, parts
+from gpu.report.results import read
 
 
 def study(overs, spread=0.01):
@@ -85,3 +86,15 @@ def test_a_cut_at_a_line_against_one_within(line, said):
     text = page.render("passages", parts.passages_values(found))
     assert said in text
     assert "| first passage forgotten | +1.000 ± 0.000 |" in text
+
+
+def test_the_corpus_on_record_is_what_the_runs_on_record_read():
+    found = parts.corpus(page.FOLDER)
+    assert found["kept"]["training"] > 400e6
+    assert (
+        sum(shard["tokens"] for shard in found["index"]["parts"]["training"]["shards"])
+        == found["index"]["parts"]["training"]["tokens"]
+    )
+    largest = max(row["tokens"] for row in read(page.FOLDER, "scaling.json")["rows"])
+    assert largest < found["index"]["parts"]["training"]["tokens"]  # so no token was read twice
+    assert all(each["version"] and each["licence"] and len(each["sha256"]) == 64 for each in found["index"]["sources"])

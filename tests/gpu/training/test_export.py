@@ -17,6 +17,8 @@ from gpu.training.config import RunConfig
 from gpu.training.export import MARGIN, command, export, greedy_text, robust_greedy
 from gpu.training.run import train
 from refimpl import RetNetConfig, forward, init_params
+from refimpl.corpus.build import CorpusConfig, build
+from refimpl.corpus.sources import DOMAIN, local
 from refimpl.training import train as numpy_run
 from refimpl.training.text import decode, encode
 from refimpl.tree import flatten, map_tree
@@ -206,3 +208,24 @@ def test_the_command_exports_and_reports(run, tmp_path):
     card = json.loads((tmp_path / "out" / "retnet.json").read_text(encoding="utf-8"))
     assert f"{card['parameters']:,} parameters in {card['bytes']:,} bytes" in result.output
     assert f"{card['bits_per_byte']['float16']:.4f} as rounded" in result.output
+
+
+def test_the_card_scores_other_texts_and_names_the_run_before(run, tmp_path):
+    pytest.importorskip("rensa")
+    for name, line in (("like", "abba abc abc\n"), ("unlike", "zyxw vuts\n")):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            (tmp_path / name / f"{i}.txt").write_text(f"{i}\n" + line * 40)
+    sources = [local(tmp_path / "like"), local(tmp_path / "unlike", DOMAIN)]
+    build(sources, tmp_path / "bytes", CorpusConfig(vocab_size=256, min_bytes=16, similarity=1.0), processes=1)
+    config = dataclasses.replace(run[1], steps=1, from_weights=str(run[0]), learning_rate=1e-6)
+    train(config, tmp_path / "more", console=Console(quiet=True))
+    card = export(tmp_path / "more", tmp_path / "out", scored=[tmp_path / "bytes"])
+    assert list(card["scores"]["bytes"]) == ["held_out", "domain"]
+    assert (
+        card["bits_per_byte"]["float16"] < card["scores"]["bytes"]["held_out"] + 0.5 < card["scores"]["bytes"]["domain"]
+    )
+    result = json.loads((run[0] / "result.json").read_text())
+    assert card["before"]["command"].startswith("python -m gpu train --corpus abc.txt --dim 8 ")
+    assert card["before"]["bits_per_byte"] == pytest.approx(result["bits_per_byte"]["held_out"], abs=1e-4)
+    assert "scores" not in export(*run[:1], tmp_path / "plain")

@@ -16,6 +16,7 @@ import refimpl.__main__
 from refimpl.corpus import build as building
 from refimpl.corpus import texts as text_files
 from refimpl.corpus.build import CorpusConfig, build
+from refimpl.corpus.recode import as_bytes
 from refimpl.corpus.shards import PARTS, damaged, load_shards, read_index
 from refimpl.corpus.sources import local
 
@@ -198,3 +199,16 @@ def test_the_commands_build_show_pack_and_unpack(texts, tmp_path):
     assert "1 parts" in retnet("pack", out, "--out", tmp_path / "packed", "--processes", 1)
     assert "complete" in retnet("unpack", tmp_path / "packed", "--out", tmp_path / "again", "--processes", 1)
     assert read_index(tmp_path / "again") == index
+    assert "bytes" in retnet("recode", out, "--out", tmp_path / "bytes", "--processes", 1)
+    assert "every shard has its checksum" in retnet("show", tmp_path / "bytes", "--check")
+
+
+def test_shards_as_bytes_are_those_of_a_build_of_bytes(texts, tmp_path):
+    build(texts, tmp_path / "tokens", CONFIG, processes=1)
+    found = as_bytes(tmp_path / "tokens", tmp_path / "bytes", processes=1)
+    wanted = build(texts, tmp_path / "built", dataclasses.replace(CONFIG, vocab_size=256), processes=1)
+    assert found["parts"] == wanted["parts"]
+    assert found["tokenizer"]["sha256"] == wanted["tokenizer"]["sha256"]
+    assert load_shards(tmp_path / "bytes").digest == load_shards(tmp_path / "built").digest
+    with pytest.raises(ValueError, match="out must be a folder without shards, "):
+        as_bytes(tmp_path / "tokens", tmp_path / "bytes", processes=1)
