@@ -73,7 +73,7 @@ def graded(way, tmp_path_factory):
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
     entries, ignored = find_entries(folder)
     out = tmp_path_factory.mktemp("graded")
-    batch = Batch(entries, out, way, Limits(cpu_seconds=1, seconds=1.5, total_seconds=5.0))
+    batch = Batch(entries, out, way, Limits(cpu_seconds=1, seconds=1.5, total_seconds=8.0))
     list(batch.run())
     assert {path: path.read_bytes() for path in COURSE.rglob("*.py")} == before
     return animals, rows_of(out), out, ignored
