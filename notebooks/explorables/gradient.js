@@ -114,8 +114,8 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
   ];
   const list = (values) => values.map((x) => format(x)).join("  ");
   const lines = [
-    [`dv_{${m}} = k_{${m}} dS_{${m}} = ( ${list(numbers.dv[m - 1])} )`, colours.purple],
-    [`value ${m}, channel 1, plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
+    [`dv_{${m}} =${narrow ? "" : ` k_{${m}} dS_{${m}} =`} ( ${list(numbers.dv[m - 1])} )`, colours.purple],
+    [`${narrow ? "its channel 1" : `value ${m}, channel 1,`} plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
     [narrow ? `orange: ${numbers.ends.length - 1} kept` : `orange frames: states kept between chunks of ${size}`, colours.orange],
   ];
   const foot = lines.map(([text, colour], i) => label(width / 2, bottom + 24 + 22 * i, text, { colour, size: narrow ? 13 : 14, weight: 600 }));
