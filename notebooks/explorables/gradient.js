@@ -53,8 +53,8 @@ export function describe({ share, said, nudged, kept, ends }, { n, m, pulls }) {
 function layout({ width, narrow }, K) {
   const left = narrow ? 30 : 64, column = (width - left - 8) / TIME, cell = narrow ? 13 : 17, low = narrow ? 13 : 16;
   const across = (count) => Math.min(narrow ? 11 : 20, (column - 12) / count);
-  const rows = {}, heights = { o: low, S: K * cell, k: low, v: low, do: low, dS: K * cell, dk: low, dv: low, dq: low };
-  const gaps = { o: 62, S: 18, k: 10, v: 6, do: 62, dS: 18, dk: 18, dv: 9, dq: 9 };
+  const rows = {}, heights = { o: low, S: K * cell, k: low, v: low, do: low, q: low, dS: K * cell, dk: low, dv: low, dq: low };
+  const gaps = { o: 62, S: 18, k: 10, v: 6, do: 62, q: 6, dS: 18, dk: 18, dv: 9, dq: 9 };
   let y = 0;
   for (const [name, height] of Object.entries(heights)) {
     rows[name] = y + gaps[name];
@@ -74,7 +74,7 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
   const frame = (t, y, count, height, colour, more = {}) =>
     box(middle(t) - wide(count) / 2 - 2, y - 2, wide(count) + 4, height + 4, "none", { stroke: colours[colour], "stroke-width": 2.5, ...more });
   const row = (name, table) => table.map((values, t) => tile([values], t + 1, rows[name], most(table), low));
-  const tables = [["o", numbers.out], ["k", k], ["v", v], ["do", numbers.grad_out], ["dk", numbers.dk], ["dv", numbers.dv], ["dq", numbers.dq]];
+  const tables = [["o", numbers.out], ["k", k], ["v", v], ["do", numbers.grad_out], ["q", q], ["dk", numbers.dk], ["dv", numbers.dv], ["dq", numbers.dq]];
   const names = [...tables.map(([name]) => [name, rows[name] + low / 2]), ...["S", "dS"].map((name) => [name, rows[name] + (K * cell) / 2])]
     .map(([name, y]) => label(left - 6, y, name, { colour: colours.ink, at: "end", size: 14, weight: 600 }));
   const pulled = (t) => pulls === "all" || t === n;
@@ -94,7 +94,7 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     const x = middle(t), lit = pulled(t), asked = t === m;
     return arrow([x, rows.S - 3], [x, rows.o + low + 3], lit ? colours.blue : colours.line, { width: lit ? 2.5 : 1.2, head: 6 }) +
       arrow([x, rows.k - 1], [x, rows.S + K * cell + 2], asked ? colours.blue : colours.line, { width: asked ? 2.5 : 1.2, head: 5 }) +
-      arrow([x, rows.do + low + 3], [x, rows.dS - 3], lit ? colours.purple : colours.line, { width: lit ? 2.5 : 1.2, head: 6 }) +
+      arrow([x, rows.q + low + 3], [x, rows.dS - 3], lit ? colours.purple : colours.line, { width: lit ? 2.5 : 1.2, head: 6 }) +
       arrow([x, rows.dS + K * cell + 3], [x, rows.dk - 3], asked ? colours.purple : colours.line, { width: asked ? 2.5 : 1.2, head: 6 });
   });
   const numbered = [rows.o, rows.do].map((y) => tokens.map((t) =>
@@ -104,7 +104,7 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     line([[left + end * column, rows.dS - 8], [left + end * column, rows.dS + K * cell + 8]], colours.orange, { "stroke-dasharray": "4 3" }));
   const kept = numbers.ends.slice(0, -1).map((end) => frame(end, rows.S, V, K * cell, "orange"));
   const marks = [
-    pulls === "one" ? frame(n, rows.do, V, low, "purple") : "", frame(m, rows.dv, V, low, "ink"), frame(m, rows.dk, K, low, "ink"),
+    pulls === "one" ? frame(n, rows.do, V, low, "purple") + frame(n, rows.q, K, low, "purple") : "", frame(m, rows.dv, V, low, "ink"), frame(m, rows.dk, K, low, "ink"),
   ];
   const heading = (y, name, formula) =>
     label(4, y, narrow ? name : `${name}: ${formula}`, { colour: colours.ink, at: "start", size: 15, weight: 600 });
@@ -113,7 +113,9 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     heading(rows.do - 38, "Backwards", "dS_{n} = γ dS_{n+1} + qᵀ do,  dv = k dS,  dk = v dSᵀ"),
   ];
   const list = (values) => values.map((x) => format(x)).join("  ");
+  const written = q[n - 1].map((x) => list(numbers.grad_out[n - 1].map((y) => x * y))).join(" | ");
   const lines = [
+    ...(narrow ? [] : [[`output ${n} adds q_{${n}}ᵀ do_{${n}} = ( ${written} ) to dS_{${n}}`, colours.purple]]),
     [`dv_{${m}} =${narrow ? "" : ` k_{${m}} dS_{${m}} =`} ( ${list(numbers.dv[m - 1])} )`, colours.purple],
     [`${narrow ? "its channel 1" : `value ${m}, channel 1,`} plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
     [narrow ? `orange: ${numbers.ends.length - 1} kept` : `orange frames: states kept between chunks of ${size}`, colours.orange],
