@@ -1,6 +1,7 @@
 """Functions in several processes at once, joined by gloo as torchrun would join them; and the runs of a study, forked."""
 
 import contextlib
+import io
 import multiprocessing
 import os
 import runpy
@@ -13,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+
+from refimpl.training.stopping import HELD
 
 # A process that has imported what is slow once and forks the others: they start in a moment, and no thread is forked.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -72,7 +75,9 @@ def _work(answers, rank, size, port, join, function, arguments):
 def forked_runs(real=0):
     """Studies and sweeps fork their runs, which saves the seconds of importing torch; the first `real` are started as ever."""
     first = iter([subprocess.Popen] * real)
-    start = SimpleNamespace(Popen=lambda *args, **how: next(first, _Forked)(*args, **how), STDOUT=subprocess.STDOUT)
+    start = SimpleNamespace(
+        Popen=lambda *args, **how: next(first, _Forked)(*args, **how), PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpu.training.study.subprocess", start)
         yield
@@ -81,10 +86,13 @@ def forked_runs(real=0):
 class _Forked:
     """A program as `subprocess.Popen` would start it, as far as a study uses that."""
 
-    def __init__(self, command, stdout, stderr, process_group, env):
-        assert (stderr, process_group) == (subprocess.STDOUT, 0)
+    def __init__(self, command, stdin, stdout, stderr, process_group, env):
+        assert (stdin, stderr, process_group) == (subprocess.PIPE, subprocess.STDOUT, 0)
         words = command[command.index("-m") + 1 :]
-        self.process = CONTEXT.Process(target=_program, args=(words, stdout.name, env), daemon=True)
+        self.stdin = io.BytesIO()  # a daemon ends with the tests anyway, so nothing watches this one
+        self.process = CONTEXT.Process(
+            target=_program, args=(words, stdout.name, {name: env[name] for name in env.keys() - {HELD}}), daemon=True
+        )
         self.process.start()
 
     def poll(self):
