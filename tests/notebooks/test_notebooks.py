@@ -273,7 +273,7 @@ def test_the_start_page_maps_every_lesson_and_exercise():
 @pytest.mark.parametrize("path", [START, *LESSONS], ids=lambda path: path.stem[:2])
 def test_its_pictures_are_legible_and_any_cell_runs_again(path):
     """In a light theme and in a dark one; after a whole run, each cell again, from the last to the first."""
-    assert in_processes(1, wrong_in, path, join=False, seconds=300) == [[]]
+    assert in_processes(1, wrong_in, path, join=False, seconds=600) == [[]]
 
 
 def test_there_are_lessons_numbered_from_one():
