@@ -37,7 +37,7 @@ FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs 
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
 Scored = optional(
     list[Path],
-    "folder of byte shards (python -m refimpl corpus recode) on which the card scores the weights too; may be given again",
+    "folder of byte shards (python -m refimpl corpus recode) on which the card scores the weights too; may be given again; by default none",
     "--score",
     parser=path,
 )

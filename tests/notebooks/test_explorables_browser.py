@@ -184,6 +184,6 @@ def test_the_same_in_a_cell_of_jupyterlab(browser, tmp_path, theme):
             assert picture.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
             keep(picture, f"{cls.module}-lab-{theme}")
         assert violations(page, ".explorable") == []
-        for number in range(len(EXPLORABLES)):
+        for number in range(len(EXPLORABLES) if theme == THEMES[0] else 0):  # keys do not depend on colours
             keys_move(page, page.locator(".explorable").nth(number))
         page.close()
