@@ -61,14 +61,14 @@ def row_program(q, k, v, gamma, time, key_dim, value_dim, head, row, tile, least
     return out
 
 
-def state_distance(every, tile, tokens, heads, key_dim, value_dim, columns, beta, pi):
+def state_distance(every, tile, tokens, heads, key_dim, value_dim, columns, bandwidth, peak):
     """Bytes and operations with a state every so many tokens, every (N,) -> moved (N,), flops (N,), best (1,)."""
     numbers = 3 * (key_dim + value_dim) + 2 * key_dim * value_dim / every
     seen = (every / tile + 1) / 2  # tiles of scores for each row of tiles, on the average
     programs = -(-value_dim // columns)
     flops = 2 * seen * tile * (programs * key_dim + value_dim) + 4 * key_dim * value_dim
     moved, flops = 2.0 * tokens * heads * numbers, tokens * heads * flops
-    return moved, flops, every[[np.argmin(np.maximum(moved / beta, flops / pi))]]
+    return moved, flops, every[[np.argmin(np.maximum(moved / bandwidth, flops / peak))]]
 
 
 # Wrong answers, each one change away from the solution.
@@ -191,23 +191,23 @@ def _distance_with(
     scale=lambda tokens, heads: tokens * heads,
     fold=np.maximum,
     pick=np.argmin,
-    times=lambda moved, flops, beta, pi: (moved / beta, flops / pi),
+    times=lambda moved, flops, bandwidth, peak: (moved / bandwidth, flops / peak),
 ):
     """The costs with another term. wide: the side of what is counted by `seen`. fold: of both times."""
 
-    def distance(every, tile, tokens, heads, key_dim, value_dim, columns, beta, pi):
+    def distance(every, tile, tokens, heads, key_dim, value_dim, columns, bandwidth, peak):
         moved = size * scale(tokens, heads) * (inputs(key_dim, value_dim) + kept(key_dim, value_dim, every, tile))
         of_tiles = (
             2 * seen(every, tile) * wide(every, tile) * of_scores(programs(value_dim, columns), key_dim, value_dim)
         )
         flops = scale(tokens, heads) * (of_tiles + of_states(key_dim, value_dim)) + 0.0 * every
-        return moved + 0.0 * every, flops, every[[pick(fold(*times(moved, flops, beta, pi)))]]
+        return moved + 0.0 * every, flops, every[[pick(fold(*times(moved, flops, bandwidth, peak)))]]
 
     return distance
 
 
 def _best(change):
-    """The right costs with another best distance: change(every, moved / beta, flops / pi)."""
+    """The right costs with another best distance: change(every, moved / bandwidth, flops / peak)."""
 
     def distance(*arguments):
         moved, flops, _ = state_distance(*arguments)
@@ -268,10 +268,12 @@ BY_HAND = {
 }  # fmt: skip
 
 
-def _distance(*every, tile=128, tokens=16384, heads=16, key_dim=256, value_dim=512, columns=256, beta=4e12, pi=5e14):
+def _distance(
+    *every, tile=128, tokens=16384, heads=16, key_dim=256, value_dim=512, columns=256, bandwidth=4e12, peak=5e14
+):
     return {
         "every": np.array(every, dtype=float), "tile": tile, "tokens": tokens, "heads": heads, "key_dim": key_dim,
-        "value_dim": value_dim, "columns": columns, "beta": beta, "pi": pi,
+        "value_dim": value_dim, "columns": columns, "bandwidth": bandwidth, "peak": peak,
     }  # fmt: skip
 
 
@@ -632,11 +634,11 @@ DISTANCE = problem(
             "with m tiles between two states, m (m + 1) / 2 tiles of scores lie on or below the diagonal",
         ),
         "fast memory": (
-            _distance(64.0, 128.0, 256.0, 512.0, tile=64, columns=100, beta=4e13),
+            _distance(64.0, 128.0, 256.0, 512.0, tile=64, columns=100, bandwidth=4e13),
             "512 columns in parts of 100 are 6 programs; with fast memory the operations decide",
         ),
         "slow memory": (
-            _distance(2048.0, 256.0, 512.0, 1024.0, tile=64, key_dim=64, value_dim=128, columns=128, beta=2e11),
+            _distance(2048.0, 256.0, 512.0, 1024.0, tile=64, key_dim=64, value_dim=128, columns=128, bandwidth=2e11),
             "with slow memory the bytes decide, and best is an entry of every, not its place",
         ),
         **keeps_arguments(_distance(128.0, 256.0), hint="build new arrays; *= and sort() write into the caller's"),
@@ -649,7 +651,7 @@ DISTANCE = problem(
             "try K = 96, V = 160 and parts of 64 columns",
         ),
         "in any order": (
-            _distance(4096.0, 128.0, 1024.0, 256.0, 512.0, 2048.0, beta=2e12),
+            _distance(4096.0, 128.0, 1024.0, 256.0, 512.0, 2048.0, bandwidth=2e12),
             "every may be in any order",
         ),
     },
