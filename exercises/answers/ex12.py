@@ -120,6 +120,7 @@ def _chunk_with(
     start=lambda begin: begin,
     across=lambda column, value_dim: column < value_dim,
     stride=lambda key_dim, value_dim: value_dim,
+    state_stride=lambda key_dim, value_dim: value_dim,
     dtype=lambda x: np.float64,
 ):
     """The chunk with another step; see the names of `chunk_program`."""
@@ -131,7 +132,7 @@ def _chunk_with(
         keep, wide = inside(j, c), dtype(v)
         queries, keys = (_soft(x, n * key_dim + row, keep).astype(wide) for x in (q, k))
         values = _soft(v, n * stride(key_dim, value_dim) + column, keep & across(column, value_dim)).astype(wide)
-        place = (state_head(head) * key_dim + row[:, None]) * value_dim + of_state
+        place = state_head(head) * key_dim * value_dim + row[:, None] * state_stride(key_dim, value_dim) + of_state
         before, decay = _soft(state, place, across(of_state, value_dim)).astype(wide), gamma_of(gamma, head)
         with np.errstate(all="ignore"):
             left = zeta(decay, of_zeta(c, chunk), j)
@@ -506,6 +507,10 @@ CHUNK = problem(
             _chunk_with(stride=lambda key_dim, value_dim: key_dim),
             "your rows of v are key_dim numbers apart: a row of v has value_dim numbers",
         ),
+        "a state as wide as keys": (
+            _chunk_with(state_stride=lambda key_dim, value_dim: key_dim),
+            "your rows of the state are key_dim numbers apart: the state is (K, V), so a row has value_dim numbers",
+        ),
         "sums in the format of v": (
             _chunk_with(dtype=lambda x: x.dtype),
             "you add up in float16: widen the tiles with .astype(np.float32) first, sums need more digits than inputs",
@@ -521,36 +526,43 @@ ROW = problem(
         "the first row of tiles": (
             _row(1, 6, 2, 3, 0.5, row=0, tile=2),
             "row 0 sees its own tile alone; later keys and values are NaN here, as memory may be that nobody wrote",
+            FLOAT32,
         ),
         "the third row of tiles of the second head": (
             _row(2, 8, 3, 2, 0.5, 0.75, head=1, row=2, tile=2),
             "three tiles of keys: lags run from 0 to 5, so a tile's decays depend on how far it is from the row",
+            FLOAT32,
         ),
         "a ragged last row": (
             _row(2, 7, 2, 2, 0.9, 0.8, row=2, tile=3),
             "token 7 is the only one in the row: rows beyond are zeros",
+            FLOAT32,
         ),
         "a faint tile is skipped": (
             _row(1, 16, 2, 2, 0.5, row=3, tile=4, least=0.02, never=(0,)),
             "the nearest lags of tiles 0, 1, 2 are 9, 5, 1: 1/2^9 is less than 0.02, and tile 0 holds NaN; 1/2^5 is not",
+            FLOAT32,
         ),
         "two faint tiles that hold numbers": (
             _row(1, 16, 2, 2, 0.5, row=3, tile=4, least=0.2, poison=False),
             "1/2^9 and 1/2^5 are less than 0.2: tiles 0 and 1 are left out whatever stands in them",
+            FLOAT32,
         ),
-        "a tile that is just not too faint": (
-            _row(1, 16, 2, 2, 0.5, row=3, tile=4, least=2.0**-5, never=(0,)),
-            "1/2^5 is not less than 1/2^5: tile 1 counts with all its tokens, those at the far side too",
+        "tiles of five tokens": (
+            _row(1, 15, 2, 2, 0.75, row=2, tile=5, least=0.3, never=(0,)),
+            "the nearest lags are 6 and 1: 0.75^6 is less than 0.3 and 0.75 is not, so tile 1 counts with all its tokens",
+            FLOAT32,
         ),
         **keeps_arguments(_row(1, 4, 2, 2, 0.5, row=1, tile=2)),
     },
     hidden={
-        "nothing fades": (_row(1, 9, 2, 2, 1.0, row=2, tile=3, least=0.5), "gamma = 1: no tile before the row is faint"),
+        "nothing fades": (_row(1, 9, 2, 2, 1.0, row=2, tile=3, least=0.5), "gamma = 1: no tile before the row is faint", FLOAT32),
         "tiles of one token": (
             _row(2, 6, 2, 3, 0.5, 0.6, head=1, row=4, tile=1, least=0.2, never=(0,)),
             "with tiles of one token the nearest lag of a tile is row - other",
+            FLOAT32,
         ),
-        "a tile longer than the text": (_row(2, 5, 2, 3, 0.9, 0.8, head=1, row=0, tile=8), "try one tile for all tokens"),
+        "a tile longer than the text": (_row(2, 5, 2, 3, 0.9, 0.8, head=1, row=0, tile=8), "try one tile for all tokens", FLOAT32),
     },
     wrong_answers={
         "all tiles": (
@@ -580,10 +592,6 @@ ROW = problem(
         "skips by the number of tiles": (
             _row_with(far=lambda decay, row, other, tile, least: decay ** (row - other) < least),
             "you skip by how many tiles lie between: gamma is the decay of a token, so count the lag in tokens",
-        ),
-        "skips what is equal": (
-            _row_with(far=lambda d, row, other, tile, least: d ** max((row - other - 1) * tile + 1, 0) <= least and other < row),
-            "you skip a tile whose nearest weight equals least: only less than least is too faint",
         ),
         "single weights dropped": (
             _row_with(single=True),
