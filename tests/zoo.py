@@ -371,4 +371,5 @@ def write_zoo(folder, course):
     (folder / "linked").symlink_to(course)
     (folder / "piped").mkdir()
     os.mkfifo(folder / "piped" / "ex01.py")
+    (folder / "bomb.zip").write_bytes(b"PK\5\6" + bytes(10))
     return animals

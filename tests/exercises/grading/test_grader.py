@@ -20,7 +20,8 @@ import exercises
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
 from exercises.grading import isolation
-from exercises.grading.batch import Batch, Entry, find_entries, key_version
+from exercises.grading.batch import Batch, key_version
+from exercises.grading.intake import Entry, find_entries
 from exercises.grading.isolation import CHILD_MODULES, EXERCISES, HARNESS, Isolation, IsolationError, Limits
 from exercises.grading.sandbox import Sandbox, candidates, choose_isolation, put_questions, why_not
 
@@ -64,19 +65,21 @@ def results_of(out, row):
 
 @pytest.fixture(scope="module")
 def graded(way, tmp_path_factory):
-    """The zoo after one batch: (animals, rows, output folder, files ignored)."""
+    """The zoo after one batch: (animals, their rows, output folder, the rows of whom nothing can be graded)."""
     with Sandbox(way, Limits()) as sandbox:
         if way.name != "bubblewrap" and not any("Landlock" in one for one in sandbox.in_force):
             pytest.skip("the zoo is not let loose: without Landlock, limits do not protect the course's files")
     folder = tmp_path_factory.mktemp("zoo")
     animals = write_zoo(folder, COURSE)
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
-    entries, ignored = find_entries(folder)
+    entries, _ = find_entries(folder)
     out = tmp_path_factory.mktemp("graded")
     batch = Batch(entries, out, way, Limits(cpu_seconds=1, seconds=1.5, total_seconds=8.0))
     list(batch.run())
     assert {path: path.read_bytes() for path in COURSE.rglob("*.py")} == before
-    return animals, rows_of(out), out, ignored
+    rows = rows_of(out)
+    nothing = {name: rows.pop(name) for name, row in [*rows.items()] if row["status"] == "nothing gradable"}
+    return animals, rows, out, nothing
 
 
 def test_the_zoo_earns_what_it_did_and_no_more(graded):
@@ -147,15 +150,16 @@ def test_pages_and_tables_are_safe(graded):
         assert re.fullmatch(r"results/[A-Za-z0-9_-]+/ex01/feedback\.html", row["feedback"])
 
 
-def test_what_is_no_submission_is_listed(graded):
-    ignored = {path.name if path.parent.name != "right" else f"right/{path.name}": reason for path, reason in graded[3]}
-    assert ignored == {
-        "notes.txt": "its name is not that of a submission",
-        "right/ex99.py": "there is no exercise ex99",
-        "right/ex01_mine_old.py": "it is a link",
-        "linked": "it is a link",
-        "ex01.py": "it is not a plain file",
+def test_whoever_handed_in_nothing_that_can_be_graded_has_a_row(graded):
+    _, rows, _, nothing = graded
+    assert {name: row["note"] for name, row in nothing.items()} == {
+        "notes.txt": "notes.txt: it is no notebook and no script",
+        "linked": "linked: it is a link",
+        "piped": "ex01.py: it is not a plain file",
+        "bomb": "bomb.zip: the archive cannot be read: File is not a zip file",
     }
+    assert {row["points"] for row in nothing.values()} <= {"", "0"}
+    assert rows["right"]["note"] == "not graded: ex99.py, ex01_mine_old.py"
 
 
 def test_nothing_stays_behind(graded):
@@ -288,7 +292,8 @@ def test_several_files_of_one_student(tmp_path):
     assert ignored == []
     assert [(entry.student, entry.path.name) for entry in entries] == [("ann", "ex01_v9.py"), ("ben", "ben_ex01.py")]
     assert entries[0].others == ("ann_ex01_v2.py", "ann_ex01_v10.ipynb")
-    assert [entry.path.name for entry in find_entries(tmp_path / "ann")[0]] == []
+    (alone,) = find_entries(tmp_path / "ann")[0]  # nobody's name is there
+    assert (alone.student, alone.notes) == ("ex01_v9.py", ("the name of the file does not say whose it is",))
 
 
 def test_names_of_files_as_they_come(tmp_path):
@@ -312,17 +317,17 @@ def test_a_folder_that_cannot_be_read_stops_no_batch(tmp_path, monkeypatch):
     for student in ("ann", "ben"):
         (tmp_path / student).mkdir()
         (tmp_path / student / "ex01.py").write_text("")
-    listed = Path.iterdir
+    listed = os.scandir
 
-    def iterdir(path):
-        if path.name == "ann":
+    def scandir(path):
+        if Path(path).name == "ann":
             raise PermissionError(13, "Permission denied")
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    entries, ignored = find_entries(tmp_path)
-    assert [entry.student for entry in entries] == ["ben"]
-    assert ignored == [(tmp_path / "ann", "it cannot be read: Permission denied")]
+    monkeypatch.setattr("os.scandir", scandir)
+    entries, _ = find_entries(tmp_path)
+    reasons = {entry.student: entry.reason for entry in entries}
+    assert reasons == {"ann": "ann: it cannot be read: Permission denied", "ben": ""}
 
 
 def test_result_folders_are_safe_and_differ():
