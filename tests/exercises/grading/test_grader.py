@@ -159,7 +159,7 @@ def test_whoever_handed_in_nothing_that_can_be_graded_has_a_row(graded):
         "bomb": "bomb.zip: the archive cannot be read: File is not a zip file",
     }
     assert {row["points"] for row in nothing.values()} <= {"", "0"}
-    assert rows["right"]["note"] == "not graded: ex99.py, ex01_mine_old.py"
+    assert rows["right"]["note"] == "not graded: ex01_mine_old.py, ex99.py"
 
 
 def test_nothing_stays_behind(graded):
