@@ -44,13 +44,13 @@ def check_output(out, submissions=1):
         probe.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(probe, bytes(BYTES_EACH))  # the system says only then that a disk or a quota is full
         probe.unlink()
-        free, needed = shutil.disk_usage(out).free, BYTES_EACH * submissions
+        disk, needed = shutil.disk_usage(out), BYTES_EACH * submissions
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
         raise OutputError(f"{out} cannot be written to: {error.strerror or error}") from None
-    if free < needed:
-        raise OutputError(f"{out} has {free / 1e6:.0f} MB free, and the results may need {needed / 1e6:.0f} MB")
+    if disk.total and disk.free < needed:  # some shares of other machines do not say how large they are
+        raise OutputError(f"{out} has {disk.free / 1e6:.0f} MB free, and the results may need {needed / 1e6:.0f} MB")
     grades = out / "grades.csv"
     if grades.exists() and _earlier_rows(grades) is None:
         raise OutputError(f"{grades} is no table of grades: move it away")
@@ -147,9 +147,13 @@ class Batch:
     def _write(self, path, text):
         try:
             write_atomically(path, text)
-        except OSError as error:
-            self._stop.set()  # what is graded from now on would be graded in vain
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
+        except OSError:
+            try:
+                check_output(self.out)
+            except OutputError:
+                self._stop.set()  # what is graded from now on would be graded in vain
+                raise
+            raise  # it is this file alone
 
     def _results_of(self, entry):
         """Return the content of the entry's results.json; grade unless it is there for this file and key."""

@@ -203,10 +203,9 @@ def _is_class(place, depth=0):
     owners = {_before_exercise(item.name) for item in files}
     if "" in owners:  # a file that is not named after anybody: it belongs to the owner of the folder
         return False
-    inner = [opened(item) if isinstance(item, File) and item.is_archive else item for item in items[:MOST_FILES]]
-    own = [
-        one for one in inner if isinstance(one, Folder) and not (PART.fullmatch(one.name) or EXERCISE.search(one.name))
-    ]
+    packed = [item for item in items if isinstance(item, File) and item.is_archive][:MOST_ARCHIVES]
+    inner = [item for item in [*items, *map(opened, packed)] if isinstance(item, Folder)][:MOST_FILES]
+    own = [one for one in inner if not (PART.fullmatch(one.name) or EXERCISE.search(one.name))]
     if EXERCISE.fullmatch(re.sub(r"\.zip$", "", place.name)) or CLASS.search(place.name):
         return bool(own or owners)
     if own and not files and depth < MOST_CLASSES and all(_is_class(one, depth + 1) for one in own):

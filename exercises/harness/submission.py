@@ -218,6 +218,7 @@ def _execute(name, statements, notes):
     module = sys.modules[MODULE] = types.ModuleType(MODULE)  # dataclasses, for example, look for it there
     namespace = vars(module)
     namespace["__file__"] = name
+    namespace["display"] = lambda *objects, **_: print(*objects)  # which every notebook has
     left, last, bound = list(statements), None, Counter(name for one in statements for name in one.binds)
     while left != last:
         last, left, late = left, [], []

@@ -407,7 +407,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_grading(tmp_p
     assert "out cannot be written to: No space left on device" in run(folder, tmp_path / "out").output
     monkeypatch.undo()
     monkeypatch.setattr("exercises.grading.batch.put_questions", lambda *_: pytest.fail("it was graded"))
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10, "total": 100}))
     assert "has 0 MB free, and the results may need" in run(folder, tmp_path / "out").output
 
 
@@ -429,3 +429,12 @@ def test_a_disk_that_fills_up_stops_the_batch_in_one_line(tmp_path, monkeypatch)
     monkeypatch.undo()
     assert run(folder, tmp_path / "out").exit_code == 0
     assert len(rows(tmp_path / "out")) == 8
+
+
+def test_a_file_in_place_of_a_student_s_results_costs_nobody_else(tmp_path):
+    folder = write(tmp_path / "in", {"ann_ex01.py": RIGHT, "ben_ex01.py": RIGHT + "# mine"})
+    (tmp_path / "out" / "results").mkdir(parents=True)
+    (tmp_path / "out" / "results" / "ann").write_text("")
+    assert run(folder, tmp_path / "out").exit_code == 1
+    status = {student: (row["status"], row["points"]) for (student, _), row in rows(tmp_path / "out").items()}
+    assert status == {"ann": ("grader error", ""), "ben": ("graded", str(FULL))}

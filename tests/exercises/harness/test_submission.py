@@ -252,6 +252,7 @@ ODD = {
     "the import is below": ("a.ipynb", cells(SOLVED.replace("import numpy as np", ""), "import numpy as np")),
     "a very long number": ("a.ipynb", cells(scaled(f"LONG = 0x{'f' * 50_000}\n", "float(LONG > 1)").decode())),
     "a very long sum": ("a.ipynb", cells(SOLVED, "TOTAL = " + " + ".join(["1"] * 1500))),
+    "what a notebook displays": ("a.ipynb", cells(scaled("", "(display(q, state), 1.0)[1]").decode())),
     "2000 cells": ("a.ipynb", cells(*["x = 1"] * 1999, SOLVED)),
     "a dataclass": (
         "a.py",
