@@ -13,7 +13,7 @@ from rich.text import Text
 from ..checking.commands import Names, chosen_exercises, refuse
 from ..checking.key import choose
 from .batch import Batch, OutputError
-from .intake import find_entries, some
+from .intake import find_entries, printable, some
 from .isolation import IsolationError, Limits
 from .sandbox import CHOICES, choose_isolation
 
@@ -63,7 +63,7 @@ def grade(
     if ignored:
         say(console, f"Ignored, because hidden: {some([str(path.relative_to(folder)) for path, _ in ignored])}")
     for entry in entries:
-        counts = [f"{entry.file} counts, not {some(entry.others)}"] if entry.others else []
+        counts = [f"{printable(entry.file)} counts, not {some(entry.others)}"] if entry.others else []
         for line in (*counts, *entry.notes, *filter(None, [entry.warning])):
             say(console, f"{entry.shown}, {entry.exercise}: {line}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

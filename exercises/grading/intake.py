@@ -37,7 +37,10 @@ CLASS = re.compile(
     r"(?<![a-z])(?:submi(?:ssions?|tted)|hand-?ins?|uploads?|downloads?|export|abgaben?)(?![a-z])", re.IGNORECASE
 )
 PART = re.compile(r"(?:src|code|v\d+|old|new|final|drafts?|backup|notebooks?|week[ _-]?\d+)", re.IGNORECASE)
-HIDDEN_FOLDER = re.compile(r"\..*|__macosx|__pycache__|node_modules|site-packages", re.IGNORECASE)
+HIDDEN_FOLDER = re.compile(
+    r"\.(?:git.*|ipynb_checkpoints|venv|vscode|idea|trash.*|.*cache)|__macosx|__pycache__|node_modules|site-packages",
+    re.IGNORECASE,
+)
 HIDDEN_FILE = re.compile(r"\._.*|\.ds_store|thumbs\.db|desktop\.ini", re.IGNORECASE)  # ._NAME is what a Mac adds
 # Letters and digits that look like a Latin letter, and that letter.
 ALIKE = str.maketrans("аеорсухіјѕһԁԛԝкмтнвαορνικτυ01|ı", "aeopcyxijshdqwkmthbaopviktuolli")  # noqa: RUF001

@@ -233,6 +233,35 @@ def test_names_that_are_the_same_or_look_so(tmp_path):
         assert entry.notes == ()  # a student is not told another's name
 
 
+def test_names_that_mean_something_to_a_system(tmp_path):
+    names = [
+        b"\xff\xfe",
+        b"a\nb",
+        b"x" * 255,
+        b"x" * 254 + b"y",
+        b"results",
+        b"-rf",
+        b"=1+1",
+        b"a;b,c\"d'",
+        b"...",
+        b".ann",
+        b"%s{0}",
+    ]
+    for name in names:
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, b"ex01.py"))).write_text(RIGHT)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".DS_Store").write_text("")
+    packed = {f"{'a' * 5000}/ex01.py": OLD, f"{'b/' * 20_000}ex01.py": OLD, f"{'/' * 3000}ex01 (2).py": RIGHT}
+    write(tmp_path, {"packed.zip": packed})
+    entries, ignored = find_entries(tmp_path)
+    assert {os.fsencode(entry.student) for entry in entries} == {*names, b"packed"}
+    assert len({entry.shown for entry in entries}) == len(entries)
+    assert all(entry.read() == (RIGHT.encode(), "") for entry in entries)
+    assert all(len(line) < 2000 and line.isprintable() for entry in entries for line in (entry.shown, *entry.notes))
+    assert {path.name for path, _ in ignored} == {".git", ".DS_Store"}
+
+
 def test_one_student_s_numbers_and_sizes_do_not_end_the_others_record(tmp_path):
     write(tmp_path, {"ann": {"ex01.py": RIGHT}})
     many, deep = tmp_path / "many", tmp_path / "deep"
