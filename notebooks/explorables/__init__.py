@@ -16,6 +16,7 @@ from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .roofline import Roofline
 from .scales import Scales
 from .state import StateMovie
 
@@ -32,6 +33,7 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Roofline,
     CacheRace,
     Prompt,
 )  # in the order of the lessons
@@ -51,6 +53,7 @@ __all__ = [
     "Overflow",
     "Powers",
     "Prompt",
+    "Roofline",
     "Scales",
     "StateMovie",
 ]
