@@ -1,14 +1,8 @@
 """Lesson 11: the three forms under the roof of one core."""
 
-import json
-from pathlib import Path
-
-import refimpl
-from refimpl.bench.roof import CACHE
+from refimpl.bench.roof import CACHE, recorded
 
 from .explorable import Explorable
-
-RECORDED = Path(refimpl.__file__).parent / "results" / "roof.json"
 
 
 class Roofline(Explorable):
@@ -23,7 +17,7 @@ class Roofline(Explorable):
     @classmethod
     def course_data(cls):
         """The roof of the machine on record: what a page without a kernel shows."""
-        return {"roof": json.loads(RECORDED.read_text(encoding="utf-8"))["roof"], "cache": CACHE}
+        return {"roof": recorded()["roof"], "cache": CACHE}
 
     @classmethod
     def under(cls, roof, **values):

@@ -50,12 +50,12 @@ def candidates(time, peers=(), heads=HEADS, more_chunks=()):
         add("NumPy", "parallel", retention_parallel, *inputs)
     if time <= LONGEST_RECURRENT:
         add("NumPy", "recurrent", retention_recurrent, *inputs)
-    for size in (64, 128, 256, *more_chunks):
+    for size in dict.fromkeys((64, 128, 256, *more_chunks)):
         add("NumPy", "chunkwise", retention_chunkwise, *inputs, chunk_size=size)
     add("NumPy", "backward", retention_chunkwise_backward, *inputs, grad, chunk_size=128)
     if kernels := numba_kernels():
         add("Numba", "recurrent", kernels.retention_recurrent_numba, *inputs)
-        for size in (64, 128, *more_chunks):
+        for size in dict.fromkeys((64, 128, *more_chunks)):
             add("Numba", "chunkwise", kernels.retention_chunkwise_numba, *inputs, chunk_size=size)
         add("Numba", "backward", kernels.retention_chunkwise_backward_numba, *inputs, grad, chunk_size=64)
     return found + [each for peer in peers for each in peer.forms(q, k, v, gamma)]

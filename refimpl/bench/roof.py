@@ -5,7 +5,9 @@ beside the core ("cache"). With them go the seconds that NumPy's recurrent and c
 computes ("recurrent", "chunkwise"): Python's own time.
 """
 
+import json
 import os
+from importlib.resources import files
 from multiprocessing import get_context
 
 import numpy as np
@@ -20,7 +22,7 @@ from .run import machine, versions
 from .timing import time_calls
 
 TIME = 512  # tokens: a call then takes a few milliseconds at most, and other programs seldom interrupt it
-MORE_CHUNKS = 8, 16, 32, 512
+MORE_CHUNKS = 8, 16, 32, 256, 512
 CACHE = 2**20  # bytes that a core is taken to hold beside it
 SPREAD = "seconds", "median_seconds", "slowest_seconds"
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -68,6 +70,11 @@ def predict(form, roof, time, key_dim, value_dim, chunk_size=None, *, cached=Tru
     moving = (tokens + inner - near) / roof["memory"], near / roof["cache"]
     steps = -(-time // side) * roof["recurrent" if form == "recurrent" else "chunkwise"] if python else 0.0
     return max(useful_flops(form, *sizes) / roof["peak"], *moving) + steps
+
+
+def recorded():
+    """The results on record, as `measure` gave them on one machine: refimpl/results/roof.json."""
+    return json.loads((files("refimpl") / "results" / "roof.json").read_text(encoding="utf-8"))
 
 
 def measure(rounds=15, peers=()):

@@ -1,15 +1,12 @@
 """What one core can do, what that predicts, and the file on record."""
 
-import json
-
 import numpy as np
 import pytest
-from paths import ROOT
 
 from refimpl.bench.flops import useful_flops
-from refimpl.bench.roof import CACHE, KEY_DIM, SPREAD, TIME, VALUE_DIM, measure, predict, probes, roof_of
+from refimpl.bench.roof import CACHE, KEY_DIM, SPREAD, TIME, VALUE_DIM, measure, predict, probes, recorded, roof_of
 
-RECORDED = json.loads((ROOT / "refimpl" / "results" / "roof.json").read_text())
+RECORDED = recorded()
 ROOF = {"peak": 1e9, "memory": 1e8, "cache": 1e9, "recurrent": 1e-3, "chunkwise": 2e-3}
 
 
