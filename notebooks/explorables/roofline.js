@@ -59,7 +59,7 @@ const BOTTOM = 1e8, TOP = 1e12;
 const LOOKS = { recurrent: "orange", parallel: "green", chunkwise: "blue" };
 
 export function draw(stage, { forms, ridge, fastest, least }, _, { roof }) {
-  const { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 78 : 96), height: narrow ? 220 : 260 };
+  const { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
   const right = frame.left + frame.width, bottom = frame.top + frame.height, halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const x = scale([LOW, HIGH], [frame.left, right], { log: true }), y = scale([BOTTOM, TOP], [bottom, frame.top], { log: true });
   const inside = (value, from, to) => Math.min(Math.max(value, from), to);
