@@ -16,6 +16,7 @@ from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
 from .scales import Scales
 from .state import StateMovie
 
@@ -34,6 +35,7 @@ EXPLORABLES = (
     Gradient,
     CacheRace,
     Prompt,
+    DecodingRace,
 )  # in the order of the lessons
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Chunks",
     "Clocks",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",
