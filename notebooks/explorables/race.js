@@ -9,7 +9,7 @@ const NAMES = { transformer: "Transformer", retnet: "RetNet" };
 
 export const controls = [
   slider("context", "tokens of each text", { value: 13 * STEPS, min: 0, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
-  slider("batch", "texts at once", { value: 3, min: 0, max: 9, words: (x) => count(2 ** x, "text") }),
+  slider("batch", "texts at once", { value: 3, min: 0, max: 8, words: (x) => count(2 ** x, "text") }),
   choice("share", "cached keys, values", { 1: "of each head", 4: "shared by 4 heads", 8: "shared by 8 heads" }),
   choice("wide", "a number of the state", { 2: "16 bits", 4: "32 bits" }, "4"),
   choice("every", "the state is written", { 1: "at every token", 16: "every 16 tokens" }),
@@ -21,16 +21,16 @@ export const controls = [
 export function compute({ context, batch, share, wide, every }, { sizes, weights, bandwidth, memory, measured }) {
   const { dim, layers, heads, key_dim, value_dim } = sizes, texts = 2 ** batch, tokens = tokensAt(context), period = Number(every);
   const a_token = (layers * 2 * dim * 2) / Number(share), state = layers * heads * key_dim * value_dim * Number(wide);
-  // Between two writes of the state, keys and values of 16 bits are kept: 0 to L − 1 tokens, (L − 1) / 2 in the mean.
-  const kept = layers * heads * (key_dim + value_dim) * 2;
-  const ours = { read: state + (kept * (period - 1)) / 2, written: (state + kept * (period - 1)) / period };
+  // Between two writes of the state, keys and values of 16 bits are kept: 1 to P tokens are read, (P + 1) / 2 in the mean.
+  const token = period > 1 ? layers * heads * (key_dim + value_dim) * 2 : 0;
+  const ours = { read: state + (token * (period + 1)) / 2, written: state / period + token };
   const movedAt = (t) => ({
     transformer: { weights: weights.transformer, read: texts * a_token * (t - 1), written: texts * a_token },
     retnet: { weights: weights.retnet, read: texts * ours.read, written: texts * ours.written },
   });
   const each = (f) => Object.fromEntries(Object.keys(NAMES).map((name) => [name, f(name)]));
   const sum = (parts) => parts.weights + parts.read + parts.written;
-  const moved = movedAt(tokens), past = { transformer: a_token * tokens, retnet: state + kept * (period - 1) };
+  const moved = movedAt(tokens), past = { transformer: a_token * tokens, retnet: state + token * period };
   const places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17].map((power) => 2 ** power);
   return {
     tokens, texts, moved, past, seconds: each((name) => sum(moved[name]) / bandwidth),

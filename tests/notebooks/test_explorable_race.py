@@ -14,13 +14,12 @@ ROWS = [row for row in PAPER["rows"] if row["section"] == "decoding" and row["st
 SETTINGS = [
     {},
     {"context": 0, "batch": 0},
-    {"context": 68, "batch": 9},
+    {"context": 68, "batch": 8},
     {"share": "8", "wide": "2"},
     {"share": "4", "batch": 5, "context": 37},
     {"every": "16", "batch": 6},
     {"every": "16", "wide": "2", "share": "4", "context": 41},
 ]
-
 
 
 def of_zeros(shape, bits):
@@ -29,18 +28,21 @@ def of_zeros(shape, bits):
 
 
 def moves(tokens, texts, share, bits, every, sizes):
-    """(read, written, kept) of the pasts of both models, counted over `every` steps one after another."""
+    """(read, written, kept) of the pasts of both models, counted over `every` steps one after another.
+
+    The first of these steps finds `every` tokens kept, writes them into the state and keeps its own.
+    """
     layers, heads, dim = sizes["layers"], sizes["heads"], sizes["dim"]
     key = of_zeros((texts, layers, dim // share), 16)
     state = of_zeros((texts, layers, heads, sizes["key_dim"], sizes["value_dim"]), bits)
     row = of_zeros((texts, layers, heads, sizes["key_dim"] + sizes["value_dim"]), 16)
     read = written = 0
-    for step in range(every):
-        read += state + step * row  # the state of some tokens ago, and what came since
-        written += state if step == every - 1 else row
+    for kept in (every, *range(1, every)):
+        read += state + (kept * row if every > 1 else 0)
+        written += (state if kept == every else 0) + (row if every > 1 else 0)
     return {
         "transformer": (2 * key * (tokens - 1), 2 * key, 2 * key * tokens // texts),
-        "retnet": (read / every, written / every, (state + (every - 1) * row) // texts),
+        "retnet": (read / every, written / every, (state + (every * row if every > 1 else 0)) // texts),
     }
 
 
