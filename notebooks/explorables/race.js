@@ -2,13 +2,13 @@
 
 import { axes, box, bytes, choice, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
 
-const STEPS = 4, MOST = 17; // the slider has 4 steps for each doubling, up to 2^17 tokens
+const STEPS = 4, LEAST = 4, MOST = 17; // the slider has 4 steps for each doubling, from 2^4 to 2^17 tokens
 const tokensAt = (step) => Math.round(2 ** (step / STEPS));
 const whole = (n) => n.toLocaleString("en", { maximumFractionDigits: 0 });
 const NAMES = { transformer: "Transformer", retnet: "RetNet" };
 
 export const controls = [
-  slider("context", "tokens of each text", { value: 13 * STEPS, min: 0, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
+  slider("context", "tokens of each text", { value: 13 * STEPS, min: LEAST * STEPS, max: MOST * STEPS, words: (x) => whole(tokensAt(x)) }),
   slider("batch", "texts at once", { value: 3, min: 0, max: 8, words: (x) => count(2 ** x, "text") }),
   choice("share", "cached keys, values", { 1: "of each head", 4: "shared by 4 heads", 8: "shared by 8 heads" }),
   choice("wide", "a number of the state", { 2: "16 bits", 4: "32 bits" }, "4"),
@@ -31,7 +31,7 @@ export function compute({ context, batch, share, wide, every }, { sizes, weights
   const each = (f) => Object.fromEntries(Object.keys(NAMES).map((name) => [name, f(name)]));
   const sum = (parts) => parts.weights + parts.read + parts.written;
   const moved = movedAt(tokens), past = { transformer: a_token * tokens, retnet: state + token * period };
-  const places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17].map((power) => 2 ** power);
+  const places = Array.from({ length: MOST - LEAST + 1 }, (_, i) => 2 ** (LEAST + i));
   return {
     tokens, texts, moved, past, seconds: each((name) => sum(moved[name]) / bandwidth),
     fit: each((name) => Math.floor((memory - weights[name]) / past[name])),
@@ -57,7 +57,7 @@ export function describe({ tokens, texts, moved, seconds, fit, equal }, values, 
 const frameOf = ({ width, narrow }) =>
   ({ left: 58, top: 172, width: width - (narrow ? 76 : 86), height: narrow ? 230 : 270 });
 const scales = (frame) => ({
-  x: scale([1, 2 ** MOST], [frame.left, frame.left + frame.width], { log: true }),
+  x: scale([2 ** LEAST, 2 ** MOST], [frame.left, frame.left + frame.width], { log: true }),
   y: scale([2, 500], [frame.top + frame.height, frame.top], { log: true }),
 });
 
@@ -81,15 +81,15 @@ export function draw(stage, { tokens, moved, seconds, fit, equal, lines, last, d
     return label(4, top - 11, said, { ...ink, colour: looks[name], at: "start" }) + drawn.join("");
   });
   const key = label(4, 130, narrow ? "grey weights, full read, pale written" : "grey: weights, full colour: what is read of the past, pale: what is written", { ...quiet, at: "start" });
-  const chart = axes(colours, frame, x, y, "tokens of each text", narrow ? "ms a step" : "ms a step, at least; dots: measured", {
-    xticks: narrow ? [1, 64, 4096] : [1, 8, 64, 512, 4096, 32768, 131072], yticks: [2, 5, 10, 20, 50, 100, 200, 500], xtick: whole,
+  const chart = axes(colours, frame, x, y, "tokens of each text", narrow ? "ms a step" : "ms a step, at least; rings: measured; dotted: more than fit", {
+    xticks: narrow ? [64, 1024, 16384] : [16, 128, 1024, 8192, 65536], yticks: [2, 5, 10, 20, 50, 100, 200, 500], xtick: whole,
   });
   const inside = (points) => points.map(([t, s]) => [x(t), y(1000 * s)]).filter(([, place]) => place > frame.top);
-  const path = (name, more) => line(inside(lines[name].filter(([t]) => name === "retnet" || t <= Math.max(last, 1))), looks[name], { "stroke-width": 3, ...more });
+  const path = (name, more) => line(inside(lines[name].filter(([t]) => name === "retnet" || t <= Math.max(last, 2 ** LEAST))), looks[name], { "stroke-width": 3, ...more });
   const over = lines.transformer.filter(([t]) => t > last / 2);
   const full = last < 2 ** MOST ? line(inside(over), looks.transformer, { "stroke-width": 1.5, "stroke-dasharray": "2 4" }) : "";
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
-  const note = (t, place, text) => t >= 1 && t <= 2 ** MOST
+  const note = (t, place, text) => t >= 2 ** LEAST && t <= 2 ** MOST
     ? line([[x(t), frame.top + 8], [x(t), bottom]], colours.ink, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
       label(x(t) + (t > 2000 ? -6 : 6), place, text, { ...quiet, ...halo, colour: colours.ink, at: t > 2000 ? "end" : "start" }) : "";
   const crossing = note(equal.moved, frame.top + 14, `${narrow ? "" : "as many bytes "}moved: ${whole(equal.moved)}`) +
@@ -104,7 +104,8 @@ export function draw(stage, { tokens, moved, seconds, fit, equal, lines, last, d
 export function point({ x, y, pressed }, stage) {
   const frame = frameOf(stage);
   if (!pressed || y < frame.top - 10) return null;
-  return { context: Math.min(Math.max(Math.round(((x - frame.left) / frame.width) * MOST * STEPS), 0), MOST * STEPS) };
+  const step = Math.round(STEPS * Math.log2(scales(frame).x.invert(x)));
+  return { context: Math.min(Math.max(step, LEAST * STEPS), MOST * STEPS) };
 }
 
 export default explorable({

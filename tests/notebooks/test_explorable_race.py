@@ -13,7 +13,7 @@ PAPER = json.loads((ROOT / "gpu" / "results" / "paper.json").read_text(encoding=
 ROWS = [row for row in PAPER["rows"] if row["section"] == "decoding" and row["status"] == "measured"]
 SETTINGS = [
     {},
-    {"context": 0, "batch": 0},
+    {"context": 16, "batch": 0},
     {"context": 68, "batch": 8},
     {"share": "8", "wide": "2"},
     {"share": "4", "batch": 5, "context": 37},
