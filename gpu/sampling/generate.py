@@ -15,6 +15,8 @@ from refimpl.libraries import values_trusted
 from refimpl.sampling import check_sampling, draw
 from refimpl.training.text import VOCAB_SIZE
 
+from ..numerics import record
+
 PIECE = 4096  # tokens of a prompt that are read at once, and draws that are made at once, which bounds the memory
 
 
@@ -181,21 +183,6 @@ class GraphedStep:
         logits = self.step(self.tokens)
         _map_state(torch.Tensor.copy_, self.buffers, self.step.state)
         return logits
-
-
-def record(call, device):
-    """Record `call` as a CUDA graph; returns the graph and the result of `call`, which each replay overwrites."""
-    with torch.cuda.device(device):  # streams and graphs are those of the current device
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate at their first calls, which is not allowed while recording
-            for _ in range(3):
-                call()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = call()
-    return graph, result
 
 
 def _in_place(retention):

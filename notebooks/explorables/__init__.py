@@ -10,6 +10,7 @@ from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
 from .heads import Heads
+from .ladder import Ladder
 from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
@@ -33,6 +34,7 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Ladder,
     CacheRace,
     Prompt,
     DecodingRace,
@@ -49,6 +51,7 @@ __all__ = [
     "Forms",
     "Gradient",
     "Heads",
+    "Ladder",
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
