@@ -18,7 +18,7 @@ export const controls = [
 // moved: bytes of a step, by model; past: bytes that one text keeps; seconds: the time of moving them at the bandwidth of a
 // copy; fit: the texts that memory holds beside the weights; equal: tokens at which both pasts take as many bytes, kept and
 // moved; lines: [tokens, seconds] along the chart; dots: what was measured with these settings.
-export function compute({ context, batch, share, wide, every }, { sizes, weights, bandwidth, memory, measured }) {
+export function compute({ context, batch, share, wide, every }, { sizes, weights, held, bandwidth, memory, measured }) {
   const { dim, layers, heads, key_dim, value_dim } = sizes, texts = 2 ** batch, tokens = tokensAt(context), period = Number(every);
   const a_token = (layers * 2 * dim * 2) / Number(share), state = layers * heads * key_dim * value_dim * Number(wide);
   // Between two writes of the state, keys and values of 16 bits are kept: 1 to P tokens are read, (P + 1) / 2 in the mean.
@@ -34,10 +34,10 @@ export function compute({ context, batch, share, wide, every }, { sizes, weights
   const places = Array.from({ length: MOST - LEAST + 1 }, (_, i) => 2 ** (LEAST + i));
   return {
     tokens, texts, moved, past, seconds: each((name) => sum(moved[name]) / bandwidth),
-    fit: each((name) => Math.floor((memory - weights[name]) / past[name])),
+    fit: each((name) => Math.floor((memory - held[name]) / past[name])),
     equal: { kept: past.retnet / a_token, moved: (ours.read + ours.written) / a_token },
     lines: each((name) => places.map((t) => [t, sum(movedAt(t)[name]) / bandwidth])),
-    last: (memory - weights.transformer) / (texts * a_token), // tokens at which the caches fill the memory
+    last: (memory - held.transformer) / (texts * a_token), // tokens at which the caches fill the memory
     dots: measured.filter((row) => row.texts === texts &&
       (row.model === "transformer" ? row.share === Number(share) : wide === "4" && period === 1)),
   };

@@ -12,7 +12,7 @@ class DecodingRace(Explorable):
     """For one more token a model reads its weights and its past; RetNet also writes its state back. The bars are these bytes,
     the lines how long they take at least, by the tokens behind a text. Move the tokens and the texts, and see what helps whom.
 
-    data: sizes of both models, bytes of their weights, the bandwidth of a copy, memory, and measured steps, all from one file.
+    data: sizes of both models, bytes of their weights, read and held, the bandwidth of a copy, memory, and measured steps, all from one file.
     """
 
     module = "race"
@@ -30,7 +30,8 @@ class DecodingRace(Explorable):
             "device": results["device"],
             "bandwidth": results["ceilings"]["copy"]["bytes_per_second"],
             "memory": MOST * min(row["free_bytes"] for row in rows if row["largest"]),
-            "weights": weights,
+            "weights": weights,  # what a step reads, without the embedding
+            "held": {row["model"]: row["weight_bytes"] for row in rows},
             "sizes": {
                 "dim": config["dim"],
                 "layers": config["num_layers"],
