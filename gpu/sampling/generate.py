@@ -41,7 +41,7 @@ class Sample(NamedTuple):
     logits: torch.Tensor
 
 
-def generate(model, prompt, new_tokens, *, past=None, **sampling):
+def generate(model, prompt, new_tokens, *, past=None, draft=None, **sampling):
     """Continue a batch of prompts.
 
     Args:
@@ -49,7 +49,7 @@ def generate(model, prompt, new_tokens, *, past=None, **sampling):
         prompt: (B, T) int64 on the model's device, or a list of (T_i,); T at least 1 unless there is a past.
         new_tokens: N, how many to draw, at least 1.
         past: as for `prefill`.
-        sampling: temperature, top_k, top_p, seed, replay, draft: as for `draw_tokens`.
+        draft; sampling: temperature, top_k, top_p, seed, replay: as for `draw_tokens`.
 
     Returns:
         A `Sample`.
@@ -58,9 +58,9 @@ def generate(model, prompt, new_tokens, *, past=None, **sampling):
         TypeError, ValueError: an argument is not as above.
     """
     check_integer("new_tokens", new_tokens, minimum=1)
-    _checked(new_tokens, **sampling)
+    check_drawing(new_tokens, **sampling, drafted=draft and draft.count)
     past = prefill(model, prompt, past)
-    drawn = draw_tokens(model, past, new_tokens, **sampling)
+    drawn = draw_tokens(model, past, new_tokens, draft=draft, **sampling)
     tokens, logits = (torch.stack(each, dim=1) for each in zip(*drawn, strict=True))
     if isinstance(prompt, torch.Tensor):
         return Sample(torch.cat([prompt.expand(len(tokens), -1), tokens], dim=1), logits)
@@ -114,8 +114,8 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
-    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    replay = _checked(new_tokens, **how, replay=replay, draft=draft)
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "replay": replay}
+    replay = check_drawing(new_tokens, **how, drafted=draft and draft.count)
     rows, vocab_size = past.logits.shape
     generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
     if draft is not None:
@@ -124,16 +124,12 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
     return _drawn(model, past, new_tokens, replay, generators, temperature, top_k, top_p)
 
 
-def _checked(new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, replay=None, draft=None):
-    """Check what `draw_tokens` takes, and return the L of its replay decoding, or None."""
+def check_drawing(new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, replay=None, drafted=None):
+    """Check what `draw_tokens` takes, drafted being its draft's count, and return the L of its replay decoding, or None."""
     check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    if replay is not None:
-        check_integer("replay", replay, minimum=1)
-    if draft is None:
-        return replay
-    if replay is not None and replay <= draft.count:
-        raise ValueError(f"replay must be at least {draft.count + 1}, one more than the drafted tokens, got {replay}")
-    return replay or max(LENGTH, draft.count + 1)
+    if replay is not None and check_integer("replay", replay, minimum=1) <= (drafted or 0):
+        raise ValueError(f"replay must be at least {drafted + 1}, one more than the drafted tokens, got {replay}")
+    return replay if drafted is None else replay or max(LENGTH, drafted + 1)
 
 
 @torch.no_grad()

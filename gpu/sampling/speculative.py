@@ -106,10 +106,7 @@ class ModelDraft:
         """One text a row, and the same tokens."""
         if rows != len(self.state.position):
             raise ValueError(f"draft must be of {rows} prompts, as the past is, got {len(self.state.position)}")
-        if self.model.config.vocab_size != vocab_size:
-            raise ValueError(
-                f"draft must be a model over {vocab_size} tokens, as the model is, got {self.model.config.vocab_size}"
-            )
+        check_vocabulary(self.model, vocab_size)
 
     def propose(self, last, uniform, *sampling):
         """A step for each token; the state is left as it was, for `accept`."""
@@ -125,6 +122,14 @@ class ModelDraft:
         """Read what stands, all at once."""
         _, state = self.model(self.read, state=self.state, retention=self.retention)
         self.state = _taken_back(state, self.count, counts, accepted)
+
+
+def check_vocabulary(model, vocab_size):
+    """Require a drafting model over the same number of tokens."""
+    if model.config.vocab_size != vocab_size:
+        raise ValueError(
+            f"draft must be a model over {vocab_size} tokens, as the model is, got {model.config.vocab_size}"
+        )
 
 
 @torch.no_grad()

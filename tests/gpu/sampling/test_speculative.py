@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import gpu.__main__ as program
 import refimpl.sampling
 from gpu.models.retnet import RetNet
 from gpu.sampling.generate import draw_tokens, generate, prefill
@@ -188,3 +190,66 @@ def test_a_draft_over_other_tokens_is_refused():
         draw_tokens(MODEL, prefill(MODEL, PROMPTS), 3, draft=ModelDraft(other, prefill(other, PROMPTS)))
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         NgramDraft(PROMPTS, 0)
+
+
+# ---------------------------------------------------------------- the command
+
+LETTERS = RetNetConfig(vocab_size=256, dim=16, num_layers=2, num_heads=2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Weights of two models over bytes, and of one over other tokens."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name, model in (("large", RetNet(LETTERS, seed=3)), ("small", RetNet(LETTERS, seed=4)), ("other", MODEL)):
+        model.save(folder / name)
+    return folder
+
+
+def command(files, *arguments):
+    options = ["--weights", f"{files / 'large'}", "--device", "cpu", "--tokens", "30", "--seed", "2"]
+    return CliRunner().invoke(program.app, ["generate", *options, *arguments])
+
+
+def test_the_command_drafts_and_says_what_it_was_worth(files):
+    small = f"{files / 'small'}"
+    want = command(files, "In the", "A", "--temperature", "0").stdout
+    for options in (
+        ["--replay", "5"],
+        ["--draft", "ngram"],
+        ["--draft", small, "--draft-tokens", "7", "--replay", "8"],
+    ):
+        done = command(files, "In the", "A", "--temperature", "0", *options)
+        assert (done.exit_code, done.stdout) == (0, want)
+        said = r"draft: \d+ % of [\d,]+ drafted tokens accepted, \d\.\d\d tokens a call of the model\n"
+        assert re.fullmatch(said if "--draft" in options else "", done.stderr)
+    once, again, other = (command(files, "In", "--draft", small, "--seed", seed).stdout for seed in ("2", "2", "3"))
+    assert once == again != other
+    assert command(files, "In", "--draft", small, "--stream").stdout == once
+    assert command(files, "In", "--draft", "ngram", "--tokens", "0").stderr == ""
+
+
+def test_the_command_drafts_after_a_state(files, tmp_path):
+    state, greedy = str(tmp_path / "state"), ("--temperature", "0", "--draft", "ngram")
+    command(files, "In the", "--save-state", state, "--tokens", "0")
+    whole = command(files, "In the beginning", *greedy).stdout
+    assert command(files, " beginning", "--state", state, *greedy).stdout == whole.removeprefix("In the")
+    assert command(files, "--state", state, *greedy).stdout == command(files, "In the", *greedy).stdout.removeprefix(
+        "In the"
+    )
+    done = command(files, "a", "--state", state, "--draft", str(files / "small"))
+    assert f"{done.exception}".startswith("draft must be ngram with --state, which is of one model, got ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--draft", "nowhere"], "draft: there is no file 'nowhere'; python -m gpu train writes one"),
+        (["--draft", "ngram", "--replay", "4"], "replay must be at least 5, one more than the drafted tokens, got 4"),
+        (["--draft", "{}/other"], "draft must be a model over 256 tokens, as the model is, got 5"),
+    ],
+)
+def test_the_command_refuses(options, message, files):
+    """Before it prints a word."""
+    done = command(files, "a", "--stream", *(option.format(files) for option in options))
+    assert (f"{done.exception}", done.stdout) == (message, "")
