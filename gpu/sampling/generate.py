@@ -219,12 +219,13 @@ class GraphedReplay:
     """`Step` by `retention_replay` as CUDA graphs, one for each number of kept tokens.
 
     Each works on its part of the same buffers: the states, and L keys and values. Only the one that finds all L kept writes
-    states. length: L. how: further arguments of the model.
+    states. length: L. step: what computes a token on such buffers, like `replay_step`. how: further arguments of the model.
     """
 
     @torch.no_grad()
-    def __init__(self, model, state, *, length=LENGTH, **how):
+    def __init__(self, model, state, *, length=LENGTH, step=None, **how):
         self.length, self.slots, self.how = length, 0, how
+        self.compute = step or replay_step
         self.model, self.tokens = model, torch.zeros_like(state.position)
         self.buffers = _map_state(lambda x: x.clone() if x.ndim == 1 else self._buffers(model, x), state)
         self.graphs = []
@@ -256,14 +257,21 @@ class GraphedReplay:
         return logits
 
     def _retention(self, slots, q, k, v, gamma, buffers):
-        """One more token after the given number of kept ones, written into the buffers."""
-        before = ReplayState(buffers.state, buffers.k[:, :, :slots], buffers.v[:, :, :slots])
-        out, after = retention_replay(q, k, v, gamma, before, length=self.length)
-        if after.state is not before.state:
-            buffers.state.copy_(after.state)
-        place = slice(after.k.shape[2] - 1, after.k.shape[2])
-        buffers.k[:, :, place], buffers.v[:, :, place] = k, v
-        return out, buffers
+        return self.compute(q, k, v, gamma, buffers, slots), buffers
+
+
+def replay_step(q, k, v, gamma, buffers, slots):
+    """The out of one token by `retention_replay`, on a `ReplayState` of which the first `slots` of L places are kept tokens.
+
+    The token is written to the next place; where all are kept, they are written into the state, and it comes first.
+    """
+    before = ReplayState(buffers.state, buffers.k[:, :, :slots], buffers.v[:, :, :slots])
+    out, after = retention_replay(q, k, v, gamma, before, length=buffers.k.shape[2])
+    if after.state is not before.state:
+        buffers.state.copy_(after.state)
+    place = slice(after.k.shape[2] - 1, after.k.shape[2])
+    buffers.k[:, :, place], buffers.v[:, :, place] = k, v
+    return out
 
 
 def record(call, device):
