@@ -18,6 +18,7 @@ from refimpl.replay import LENGTH, ReplayState, retention_replay
 from refimpl.sampling import check_sampling, draw
 from refimpl.training.text import VOCAB_SIZE
 
+from ..numerics import record
 from .speculative import speculated
 
 PIECE = 4096  # tokens of a prompt that are read at once, and draws that are made at once, which bounds the memory
@@ -272,21 +273,6 @@ def replay_step(q, k, v, gamma, buffers, slots):
     place = slice(after.k.shape[2] - 1, after.k.shape[2])
     buffers.k[:, :, place], buffers.v[:, :, place] = k, v
     return out
-
-
-def record(call, device):
-    """Record `call` as a CUDA graph; returns the graph and the result of `call`, which each replay overwrites."""
-    with torch.cuda.device(device):  # streams and graphs are those of the current device
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate at their first calls, which is not allowed while recording
-            for _ in range(3):
-                call()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = call()
-    return graph, result
 
 
 def _in_place(retention):
