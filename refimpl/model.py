@@ -208,9 +208,7 @@ def forward(
         tokens = xp.where(sequences.real, tokens, xp.zeros_like(tokens))
         retention = functools.partial(each_alone, retention=retention, sequences=sequences, keep_values=True)
     _check_vocabulary(tokens, config)
-    x = config.embedding_scale * xp.reshape(
-        xp.take(params["embedding"], xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, config.dim)
-    )
+    x = config.embedding_scale * operations.embed(params["embedding"], tokens)
     options = {"retention": retention, "position": position, "record": record, "operations": operations}
     after = []
     for layer_params, before in zip(params["layers"], state.layers, strict=True):
