@@ -10,12 +10,14 @@ from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
 from .heads import Heads
+from .ladder import Ladder
 from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
 from .roofline import Roofline
 from .scales import Scales
 from .state import StateMovie
@@ -34,8 +36,10 @@ EXPLORABLES = (
     Heads,
     Gradient,
     Roofline,
+    Ladder,
     CacheRace,
     Prompt,
+    DecodingRace,
 )  # in the order of the lessons
 
 __all__ = [
@@ -44,10 +48,12 @@ __all__ = [
     "Chunks",
     "Clocks",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",
     "Heads",
+    "Ladder",
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
