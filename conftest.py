@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 # Triton has no packages for every system.
-NEED_TRITON = ["gpu/triton_retention.py", "gpu/kernels/triton_*.py", "gpu/kernel_ladder/*"]
+NEED_TRITON = ["gpu/triton_retention.py", "gpu/kernels/triton_*.py", "gpu/kernel_ladder/*", "notebooks/12_*.ipynb"]
 collect_ignore_glob = [] if find_spec("triton") else NEED_TRITON
 
 

@@ -1,4 +1,4 @@
-"""How a run computes: its precision, its reproducibility, and what happens around each layer."""
+"""How a run computes: its precision, its reproducibility, what happens around each layer, and CUDA graphs."""
 
 import functools
 import operator
@@ -96,3 +96,18 @@ def layer_caller(config, backend="inductor"):
 
 def _call(layer, *args, **kwargs):
     return layer(*args, **kwargs)  # the compiler needs a Python function, which operator.call is not
+
+
+def record(call, device):
+    """Record `call` as a CUDA graph; returns the graph and the result of `call`, which each replay overwrites."""
+    with torch.cuda.device(device):  # streams and graphs are those of the current device
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries allocate at their first calls, which is not allowed while recording
+            for _ in range(3):
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = call()
+    return graph, result

@@ -1,6 +1,6 @@
 """A call as a CUDA graph."""
 
-from ..sampling.generate import record
+from ..numerics import record
 
 
 class Recorded:

@@ -35,6 +35,9 @@ class RunConfig(TrainConfig):
     precision: Annotated[str, "of matrix products: float32 or bfloat16; everything else stays float32"] = "float32"
     accumulation: Annotated[int, "number of parts that a batch is computed in, to save memory"] = 1
     compile: Annotated[bool, "compile each layer with torch.compile"] = False
+    graph: Annotated[
+        bool, "record forward and backward pass as a CUDA graph, which small models gain most by; one process, one part"
+    ] = False
     recompute: Annotated[bool, "compute each layer again in the backward pass, to save memory"] = False
     deterministic: Annotated[bool, "give the same losses, to the bit, in every run on the same device"] = True
     parallelism: Annotated[
@@ -55,6 +58,8 @@ class RunConfig(TrainConfig):
             check_integer(name, getattr(self, name), minimum=1)
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation must divide batch_size = {self.batch_size}, got {self.accumulation}")
+        if self.graph and self.accumulation > 1:
+            raise ValueError(f"accumulation must be 1 with graph, which records one part, got {self.accumulation}")
         if self.kv_heads is not None:
             check_integer("kv_heads", self.kv_heads, minimum=1)
             if not MODELS[self.model].grouped:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from refimpl.training.tasks import IGNORED
 
 from ..kernels.registry import RETENTIONS
-from ..numerics import autocast, layer_caller
+from ..numerics import autocast, layer_caller, record
 from ..parallel.strategies import OneProcess
 
 
@@ -18,7 +18,7 @@ class Trainer:
 
     They take whole batches, and their results are those of whole batches. device: where to train, by default where the model
     is. parallelism: what `gpu.parallel.strategies.parallelism` returned; every process then calls each function with the
-    same arguments.
+    same arguments. ValueError: config.graph asks for what this device, or several processes, can't do.
     """
 
     def __init__(self, model, config, device=None, parallelism=None):
@@ -33,19 +33,19 @@ class Trainer:
         if config.model == "retnet":
             self.how["retention"] = self.parallelism.retention(RETENTIONS[config.retention](config.chunk_size))
         self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
+        self.passes = self._passes
+        if config.graph:
+            if self.device.type != "cuda" or self.parallelism.size > 1:
+                raise ValueError(
+                    f"graph must be False on {self.device} with {self.parallelism.size} processes: one process on an NVIDIA GPU "
+                    "is wanted"
+                )
+            self.passes = Recorded(self._passes, self.device)
 
     def step(self, inputs, targets, learning_rate):
         """One update, skipped if loss or gradient is not finite; returns the loss before it and the norm of the gradient."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad()
-        value, parts = 0.0, list(self._parts(inputs, targets))
-        for number, part in enumerate(parts, 1):
-            with self.parallelism.accumulating(self.called, last=number == len(parts)):
-                bits = self._bits(*part) / self.config.accumulation
-                bits.backward()
-            value = value + bits.detach()
-        value = self.parallelism.mean(value)
-        norms = self.parallelism.norms([weight.grad for weight in self.parameters.values()])
+        value, norms = self.passes(inputs, targets)
         total = torch.linalg.vector_norm(norms)
         # The only time that a step waits for the GPU.
         value, norm = torch.stack((value, total.to(value.dtype))).tolist()
@@ -55,6 +55,19 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip, total)
             self.optimizer.step()
         return value, norm
+
+    def _passes(self, inputs, targets):
+        """Loss of a batch, and the norm of each gradient, which is left in the parameters."""
+        self.optimizer.zero_grad()
+        value, parts = 0.0, list(self._parts(inputs, targets))
+        for number, part in enumerate(parts, 1):
+            with self.parallelism.accumulating(self.called, last=number == len(parts)):
+                bits = self._bits(*part) / self.config.accumulation
+                bits.backward()
+            value = value + bits.detach()
+        return self.parallelism.mean(value), self.parallelism.norms(
+            [weight.grad for weight in self.parameters.values()]
+        )
 
     @torch.no_grad()
     def loss(self, inputs, targets):
@@ -82,14 +95,34 @@ class Trainer:
 
     def _parts(self, inputs, targets):
         count = min(self.config.accumulation, len(inputs))
+        if count == 1:  # also tensors, which a recorded step has
+            return [(inputs, targets)]
         return zip(np.array_split(inputs, count), np.array_split(targets, count), strict=True)
 
     def _bits(self, inputs, targets):
         """Bits a token of one part of a batch; with several processes, the mean over them is."""
         own = self.parallelism.own(inputs, targets, self.config)
         with autocast(self.config, self.device):
-            logits, _ = self.called(torch.from_numpy(own.inputs).to(self.device), **self.how, **own.how)
+            logits, _ = self.called(torch.as_tensor(own.inputs, device=self.device), **self.how, **own.how)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        targets = torch.from_numpy(own.targets).to(self.device)
+        targets = torch.as_tensor(own.targets, device=self.device)
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
         return nats * own.weight / math.log(2)
+
+
+class Recorded:
+    """`Trainer._passes` as a CUDA graph, recorded at the first batch: one launch replaces those of all its kernels."""
+
+    def __init__(self, passes, device):
+        self.passes, self.device, self.graph = passes, device, None
+
+    def __call__(self, inputs, targets):
+        """As `Trainer._passes`; every batch must have the shape of the first."""
+        batch = [torch.from_numpy(tokens) for tokens in (inputs, targets)]
+        if self.graph is None:
+            self.batch = [tokens.to(self.device) for tokens in batch]
+            self.graph, self.results = record(lambda: self.passes(*self.batch), self.device)
+        for kept, tokens in zip(self.batch, batch, strict=True):
+            kept.copy_(tokens)
+        self.graph.replay()
+        return tuple(result.clone() for result in self.results)  # the next replay writes there

@@ -10,6 +10,7 @@ from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
 from .heads import Heads
+from .ladder import Ladder
 from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
@@ -32,6 +33,7 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Ladder,
     CacheRace,
     Prompt,
 )  # in the order of the lessons
@@ -46,6 +48,7 @@ __all__ = [
     "Forms",
     "Gradient",
     "Heads",
+    "Ladder",
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",

@@ -84,6 +84,7 @@ WRONG = [
     ("accumulation", 3, ValueError, "accumulation must divide batch_size = 16, got 3"),
     ("chunk_size", 0, ValueError, "chunk_size must be at least 1, got 0"),
     ("compile", 1, TypeError, "compile must be a bool, got 1"),
+    ("graph", "yes", TypeError, "graph must be a bool, got 'yes'"),
     ("recompute", "no", TypeError, "recompute must be a bool, got 'no'"),
     ("corpus", 3, TypeError, "corpus must be a str, got 3"),
     ("prompt", "", ValueError, "prompt must hold at least one character, got ''"),
