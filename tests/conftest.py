@@ -1,6 +1,5 @@
 """Hypothesis, Triton's kernels and interrupts the same everywhere, an order, texts for a corpus, the mutants at the end."""
 
-import gc
 import os
 import signal
 
@@ -32,11 +31,6 @@ FIRST = (
 def pytest_collection_modifyitems(items):
     rank = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(FIRST) + (item.path.suffix != ".ipynb")))
-
-
-def pytest_collection_finish():
-    """What was imported and collected stays: each collection of garbage would go through all of it."""
-    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
