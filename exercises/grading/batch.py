@@ -23,9 +23,11 @@ from ..checking.catalog import load
 from ..checking.key import answer_key, to_json
 from ..harness.runner import describe_error
 from .feedback import COLUMNS, Outcome, feedback_html, grades_csv, results_json, row
-from .intake import printable, some
+from .intake import Entry, find_entries, printable, some
 from .isolation import EXERCISES
 from .sandbox import StoppedError, put_questions
+
+__all__ = ["Batch", "Entry", "OutputError", "check_output", "find_entries", "key_version"]  # two of them of intake.py
 
 SECONDS_BETWEEN_CSV = 10.0
 BYTES_EACH = 100_000  # of a graded submission's files: twice what they take
