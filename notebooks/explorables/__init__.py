@@ -10,12 +10,14 @@ from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
 from .heads import Heads
+from .ladder import Ladder
 from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
 from .scales import Scales
 from .state import StateMovie
 
@@ -32,8 +34,10 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Ladder,
     CacheRace,
     Prompt,
+    DecodingRace,
 )  # in the order of the lessons
 
 __all__ = [
@@ -42,10 +46,12 @@ __all__ = [
     "Chunks",
     "Clocks",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",
     "Heads",
+    "Ladder",
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
