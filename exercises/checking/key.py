@@ -100,11 +100,9 @@ def _problem_key(problem):
     for check in problem.checks:
         wanted = run(problem.solution, check.inputs, problem.returns)
         right = Answers(problem.returns, wanted)
-        failure = difference(
-            check, right, wanted
-        )  # of the solution from itself: that of integers gives no answer at all
-        if failure:
-            answers.append(Answers(problem.returns, replace(wanted, failure=failure)))
+        failure = difference(check, right, wanted)
+        if failure:  # the solution differs from itself, as one of integers does: there is nothing to compare with
+            answers.append(Answers(problem.returns, replace(wanted, failure=wanted.failure or failure)))
             continue
         runs = [(one, run(one.function, check.inputs, problem.returns)) for one in problem.wrong_answers]
         mistakes = tuple((one.name, one.message, gave) for one, gave in runs if difference(check, right, gave))
