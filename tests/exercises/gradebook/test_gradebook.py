@@ -169,7 +169,7 @@ def test_strangers_and_the_missing_keep_a_row(tmp_path):
     ("hours", "points", "remark"),
     [
         (-1, 20, ""), (0.1, 20, ""), (1, 17, "1 day late; -3 points"), (24, 17, "1 day late; -3 points"),
-        (25, 14, "2 days late; -6 points"), (24 * 3 + 1, 0, "4 days late; too late to count"),
+        (25, 14, "2 days late; -6 points"), (24 * 3, 11, "3 days late; -9 points"), (24 * 3 + 1, 0, "4 days late; too late to count"),
     ],
 )  # fmt: skip
 def test_a_late_day_costs_a_share_of_the_points_possible(tmp_path, hours, points, remark):
@@ -230,6 +230,7 @@ def test_decisions_and_comments_survive_grading_again(tmp_path):
         assert [line.total for line in book.lines] == [85.0, None]
     assert [row["ex01"] for row in cells(tables(book)["canvas.csv"])] == ["30", "25.5", "EX"]
     assert [row["ex01"] for row in cells(tables(book)["moodle.csv"])] == ["25.5", "-"]
+    assert [row["Total"] for row in cells(tables(book)["moodle.csv"])] == ["85", "-"]
 
 
 def test_weights_drops_and_what_is_not_graded_yet(tmp_path):
@@ -243,6 +244,27 @@ def test_weights_drops_and_what_is_not_graded_yet(tmp_path):
     assert (one(book, exercise="ex04").points, one(book, exercise="ex04").status) == (None, "not graded yet")
     assert [one(book, "ben", name).remarks() for name in ("ex01", "ex02", "ex03")].count("missing; dropped") == 1
     assert book.lines[1].total == 0
+
+
+def test_the_weakest_is_the_one_of_the_smallest_share_and_one_stays(tmp_path):
+    exercises = "[exercises.ex01]\n[exercises.ex02]\n"
+    rows = [graded_row("ada", 9, most=10), graded_row("ada", 15, "ex02")]
+    book = book_of(tmp_path, rows, settings=f"drop = 1\n{exercises}")
+    assert (book.lines[0].total, one(book, exercise="ex02").dropped) == (90.0, True)
+    assert book_of(tmp_path, rows, settings=f"drop = 5\n{exercises}").lines[0].total == 90.0
+
+
+def test_times_without_a_zone_are_the_course_s(tmp_path):
+    times = [
+        ("ada", "ex01", "2026-10-05T13:59"),
+        ("ben", "ex01", "2026-10-05T13:59"),
+        ("ben", "ex01", "2026-10-05T12:30Z"),
+    ]
+    rows = [graded_row("ada", 30), graded_row("ben", 30)]
+    for zone, late in (("Europe/Berlin", [0, 1]), ("UTC", [1, 1])):
+        book = book_of(tmp_path, rows, settings=f'timezone = "{zone}"\n{DUE}', times=times)
+        assert [one(book, student).late for student in ("ada", "ben")] == late
+    assert one(book_of(tmp_path, rows, settings=DUE, times=[times[2], times[1]]), "ben").submitted.hour == 13
 
 
 def test_what_the_grader_could_not_do_is_said_and_does_not_count(tmp_path):
@@ -266,6 +288,18 @@ def test_rows_and_columns_that_are_new_do_not_disturb(tmp_path):
     )
     book = make_book(graded, read_course(course))
     assert (one(book).earned, one(book).late, one(book, "ben").status) == (21, 1, "missing")
+    (tmp_path / "times.csv").write_text("student,exercise,submitted\nada,ex01,2026-10-01\n")
+    assert one(make_book(graded, read_course(course))).late == 0
+    rows = [graded_row("ada", 0), graded_row("ADA", 0, status="unusable")]
+    assert one(book_of(tmp_path, rows)).status == "graded"
+
+
+def test_results_are_read_in_the_folder_alone(tmp_path):
+    row = write_results(tmp_path / "elsewhere", "ada", {})
+    book = book_of(tmp_path, [row | {"feedback": f"../elsewhere/{row['feedback']}"}])
+    assert "what to change" not in student_pages(book)["ada.html"]
+    row = write_results(tmp_path / "out", "ada", {})
+    assert "what to change" in student_pages(book_of(tmp_path, [row]))["ada.html"]
 
 
 def test_submissions_without_a_time_are_told(tmp_path):
@@ -359,6 +393,8 @@ def test_systems_get_their_columns(tmp_path):
         f"Name,SID,Email,Sections,{head},{head} - Max Points,{head} - Submission Time,{head} - Lateness (H:M:S),Total Lateness (H:M:S)",
         "Ada,ada,ada@x.org,A,7.5,30,2026-10-05 13:30:05 +0000,01:30:05,01:30:05",
     ]
+    early = book_of(tmp_path, [graded_row("ada", 7.5)], settings=DUE, times=[("ada", "ex01", "2026-10-04")])
+    assert cells(tables(early)["gradescope.csv"])[0]["ex01 - Lateness (H:M:S)"] == "00:00:00"
     assert files["gradescope_roster.csv"][1] == "Ada,ada@x.org,ada,A"
 
 
@@ -400,7 +436,9 @@ def test_the_class_page_counts_checks_and_mistakes(mistaken):
     assert mistakes == {("ex01", "retention_step", name): 2, ("ex01", "retention_step", other): 1}
     loop = next(one for one in ranked if one.name.startswith("retention_documents: "))
     assert (loop.failed, loop.unwritten) == (0, 1)
+    assert (ranked[-1].graded, max(one.unwritten for one in ranked)) == (5, 1)
     page = class_page(book)
+    assert re.search(r"<!-- *3 of 5 *-->", page), "the figure says how many of how many"
     assert page.count("<svg ") == page.count("</svg>") == 1
     assert f"{name} (2)" in page
     assert not re.search(r"<script|<!DOCTYPE svg|href=\"http", page.replace('"http://www.w3.org', ""))
