@@ -9,8 +9,8 @@ import zipfile
 from datetime import UTC, datetime
 
 import pytest
-from graded import graded_row, write_class, write_results
 from typer.testing import CliRunner
+from written_class import graded_row, write_class, write_results
 
 from exercises import load
 from exercises.__main__ import app
