@@ -85,7 +85,11 @@ def of_solution(exercise, problem):
             yield f"{where}: the solution gives another answer the second time"
         if not all(np.isfinite(one).all() for one in again.outputs):
             yield f"{where}: the solution gives NaN or infinity, which no student's answer can agree with"
-        changed = [name for name, value in again.inputs.items() if not np.array_equal(value, check.inputs[name], equal_nan=True)]
+        changed = [
+            name
+            for name, value in again.inputs.items()
+            if not np.array_equal(value, check.inputs[name], equal_nan=True)
+        ]
         if changed:
             yield f"{where}: the solution changes its arguments {', '.join(changed)}"
 

@@ -245,7 +245,10 @@ def test_an_exercise_from_new_to_the_students_release(tmp_path):
     assert "ex42  Sums that fade (fading_sums; 6 points)" in listed.stdout
     assert "hw1.py is left out: its name must be ex and two digits, such as ex42.py" in listed.stderr
     assert exercises("validate", "--exercise", "ex42").returncode == 1
-    for text, told in (("x = [", "cannot be loaded: SyntaxError"), ("EXERCISE = 3", "must be an Exercise with a problem")):
+    for text, told in (
+        ("x = [", "cannot be loaded: SyntaxError"),
+        ("EXERCISE = 3", "must be an Exercise with a problem"),
+    ):
         (tmp_path / "exercises" / "answers" / "ex43.py").write_text(text)
         assert told in exercises("validate", "--exercise", "ex43").stdout
     assert exercises("release", str(tmp_path / "out"), "--exercise", "ex42").returncode == 0
