@@ -59,10 +59,14 @@ class Cell:
 
 @dataclass
 class Line:
-    """A student, a `Cell` for each exercise, and the total in percent, None if nothing counts yet."""
+    """A student, a `Cell` for each exercise, and the total in percent, None if nothing counts yet.
+
+    note: what grades.csv says of files that belong to no exercise.
+    """
 
     student: Student
     cells: dict
+    note: str = ""
     total: float | None = None
     on_roster: bool = True
 
@@ -93,11 +97,12 @@ def make_book(graded, course):
         place.setdefault(student or Student(row["student"]), {}).setdefault(row["exercise"].lower(), []).append(row)
     everything = [row for by in (rows, strangers) for one in by.values() for each in one.items() for row in each[1]]
     most = {name: _most(name, everything) for name in course.exercises}
-    begun = {row["exercise"].lower() for row in everything}
+    begun = {row["exercise"].lower() for row in everything} - {""}
     book = Book(course, {name: most[name] for name in course.exercises}, [])
     for student in [*roster.students, *strangers]:
         found = rows.get(student) or strangers.get(student) or {}
-        line = Line(student, {}, on_roster=student not in strangers)
+        stray = "; ".join(f"{row['status']}: {row.get('note', '')}" for row in found.get("", ()))
+        line = Line(student, {}, stray, on_roster=student not in strangers)
         for name in course.exercises:
             cell = line.cells[name] = _cell(name, most[name], found.get(name, []), Path(graded), course)
             if name not in begun and cell.status == "missing":

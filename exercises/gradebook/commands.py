@@ -1,5 +1,6 @@
 """The commands `python -m exercises course` and `gradebook`."""
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -86,12 +87,13 @@ def gradebook(
 
 
 def times_of(folder):
-    """Return the rows of times.csv: when the file of each submission was changed last, in UTC."""
-    return [
-        {"student": entry.student, "exercise": entry.exercise}
-        | {"submitted": datetime.fromtimestamp(entry.path.stat().st_mtime, UTC).isoformat(timespec="seconds")}
-        for entry in find_entries(folder)[0]
-    ]
+    """Return the rows of times.csv: when the file of each submission was changed last, in UTC; none where it is not known."""
+    rows = []
+    for entry in find_entries(folder)[0]:
+        with contextlib.suppress(OSError):
+            changed = datetime.fromtimestamp(entry.path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            rows.append({"student": entry.student, "exercise": entry.exercise, "submitted": changed})
+    return [row for row in rows if row["exercise"]]
 
 
 def _class_page(book):

@@ -38,7 +38,7 @@ def gradebook(book):
 def remarks(line):
     """Return what happened to a student's points, in one cell."""
     words = [f"{name}: {one}" for name, cell in line.cells.items() if (one := told(cell))]
-    return " | ".join([*words, *([] if line.on_roster else ["not on the roster"])])
+    return " | ".join(filter(None, [*words, line.note, "" if line.on_roster else "not on the roster"]))
 
 
 def told(cell):

@@ -54,7 +54,7 @@ def _student_page(book, line):
         (name, "" if cell.points is None else f"{tidy(cell.points)} of {tidy(cell.most)}", told(cell))
         for name, cell in line.cells.items()
     ]
-    parts.append(_table(("exercise", "points", "remarks"), rows))
+    parts += [_table(("exercise", "points", "remarks"), rows), f"<p>{escape(line.note)}</p>"]
     for name, cell in line.cells.items():
         results = read_results(cell)
         if results is None:

@@ -67,9 +67,14 @@ class Roster:
                 self._names[same_name(name)].add(one)
 
     def find(self, name):
-        """Return the student with this id or, if there is but one, this address, login or name; else None."""
+        """Return the student with this id or, if there is but one, this address, login or name; else None.
+
+        Canvas names what it downloads after the student and Canvas's own number: lovelaceada_1234.
+        """
         key = same_name(name)
         found = self._names.get(key, ()) if key else ()
+        if not found and (number := re.search(r"_(\d+)$", name)):
+            found = {one for one in self.students if one.canvas == number[1]}
         return self._ids.get(key) or (next(iter(found)) if len(found) == 1 else None)
 
 

@@ -294,6 +294,16 @@ def test_rows_and_columns_that_are_new_do_not_disturb(tmp_path):
     assert one(book_of(tmp_path, rows)).status == "graded"
 
 
+def test_files_of_no_exercise_are_told_and_names_of_canvas_fit(tmp_path):
+    rows = [graded_row("ada", 0, "", "nothing gradable", note="an empty zip"), graded_row("benben_77", 20)]
+    book = book_of(tmp_path, rows, roster=[ADA | {"canvas": "7"}, BEN | {"canvas": "77"}])
+    assert [line.total for line in book.lines] == [0.0, 66.67]
+    assert book.warnings == []
+    told = [row["remarks"] for row in cells(tables(book)["gradebook.csv"])]
+    assert told == ["ex01: missing | nothing gradable: an empty zip", ""]
+    assert "an empty zip" in student_pages(book)["ada.html"]
+
+
 def test_results_are_read_in_the_folder_alone(tmp_path):
     row = write_results(tmp_path / "elsewhere", "ada", {})
     book = book_of(tmp_path, [row | {"feedback": f"../elsewhere/{row['feedback']}"}])
