@@ -6,6 +6,7 @@
 from .cache import CacheRace
 from .chunks import Chunks
 from .clocks import Clocks
+from .crossing import Crossing
 from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
@@ -14,6 +15,7 @@ from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
 from .overflow import Overflow
+from .pairs import Pairs
 from .powers import Powers
 from .prompt import Prompt
 from .scales import Scales
@@ -34,6 +36,8 @@ EXPLORABLES = (
     Gradient,
     CacheRace,
     Prompt,
+    Pairs,
+    Crossing,
 )  # in the order of the lessons
 
 __all__ = [
@@ -41,6 +45,7 @@ __all__ = [
     "CacheRace",
     "Chunks",
     "Clocks",
+    "Crossing",
     "DecayMask",
     "Explorable",
     "Forms",
@@ -49,6 +54,7 @@ __all__ = [
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
+    "Pairs",
     "Powers",
     "Prompt",
     "Scales",
