@@ -31,7 +31,9 @@ def test_numbers_are_those_of_the_laws():
         here = [PowerLaw(*(part[now["seeds"]] for part in law)) for law in laws]
         for law, shown in zip(here, got["laws"], strict=True):
             np.testing.assert_allclose(list(shown.values()), law, rtol=1e-9, err_msg=str(values))
-        np.testing.assert_allclose(got["here"], crossing(*(PowerLaw(*map(np.array, law)) for law in here), low, high)[0])
+        np.testing.assert_allclose(
+            got["here"], crossing(*(PowerLaw(*map(np.array, law)) for law in here), low, high)[0]
+        )
         found = crossing(*rows, low, high)
         kept = np.sort(found[~np.isnan(found)])
         np.testing.assert_allclose(got["crossings"], kept, rtol=1e-9)
@@ -41,7 +43,9 @@ def test_numbers_are_those_of_the_laws():
         for law, band in zip(rows, got["bands"], strict=True):
             np.testing.assert_allclose(band, np.quantile(law(np.geomspace(low, high, 61)), LEVELS, axis=0).T, rtol=1e-9)
         np.testing.assert_allclose(got["ahead"], np.mean(rows[0](2e9) < rows[1](2e9)), rtol=1e-12)
-        missed = [model["means"][now["seeds"]][-1] - law(model["x"][-1]) for model, law in zip(models, here, strict=True)]
+        missed = [
+            model["means"][now["seeds"]][-1] - law(model["x"][-1]) for model, law in zip(models, here, strict=True)
+        ]
         np.testing.assert_allclose(got["missed"], missed, rtol=1e-6, atol=1e-9)
 
 

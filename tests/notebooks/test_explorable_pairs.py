@@ -46,7 +46,9 @@ def test_numbers_are_those_of_the_formulas_and_of_the_record(study):
 
 def test_every_trained_model_is_drawn(study):
     models = Pairs.course_data()["models"]
-    assert [model["name"] for model in models] == [row["variant"] for row in study["rows"] if any(row["accuracy_by_pairs"])]
+    assert [model["name"] for model in models] == [
+        row["variant"] for row in study["rows"] if any(row["accuracy_by_pairs"])
+    ]
     for model in models:
         assert len(model["shares"]) == len(study["settings"]["pairs"])
         assert all(0 <= share <= 1 for share in model["shares"])
