@@ -90,10 +90,21 @@ def erf(x: ArrayT) -> ArrayT:
     return xp.astype((2.0 / math.sqrt(math.pi)) * xp.exp(-wide * wide) * total, x.dtype, copy=False)
 
 
+def embed(weight: ArrayT, tokens: Array) -> ArrayT:
+    """The row of weight (N, d) of each token: integers (...) below N -> (..., d).
+
+    >>> embed(np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([1, 0]))
+    array([[3., 4.],
+           [1., 2.]])
+    """
+    xp = array_namespace(weight)
+    return xp.reshape(xp.take(weight, xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, weight.shape[1]))
+
+
 class Operations(NamedTuple):
     """What an array library may compute in its own way: with fewer kernels, or keeping less for its gradients.
 
-    rms_norm, swish, gelu: like the functions of these names here, without the checks.
+    rms_norm, swish, gelu, embed: like the functions of these names here, without the checks.
     stop_gradient: x -> x, a constant for automatic differentiation.
     recomputed: function, *arrays -> function(*arrays); automatic differentiation may keep only the arrays and compute
         the rest again.
@@ -102,6 +113,7 @@ class Operations(NamedTuple):
     rms_norm: Callable[..., Any]
     swish: Callable[[Any], Any]
     gelu: Callable[[Any], Any]
+    embed: Callable[[Any, Any], Any]
     stop_gradient: Callable[[Any], Any]
     recomputed: Callable[..., Any]
 
@@ -111,6 +123,7 @@ REFERENCE = Operations(
     rms_norm=rms_norm,
     swish=swish,
     gelu=gelu,
+    embed=embed,
     stop_gradient=lambda x: x,
     recomputed=lambda function, *arrays: function(*arrays),
 )

@@ -7,6 +7,7 @@ The floor is the least time that any version can take on this machine: that of t
 import json
 import shlex
 import sys
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -93,7 +94,8 @@ def main(
     for name in calls:
         rows.setdefault(name, {}).update(times[name], share_of_roofline=least / times[name]["median"])
     result = {
-        "command": shlex.join(["python", "-m", "gpu.kernel_ladder", *sys.argv[1:]]), "device": torch.cuda.get_device_name(),
+        "command": shlex.join(["python", "-m", "gpu.kernel_ladder", *sys.argv[1:]]), "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name(),
         "torch": torch.__version__, "triton": triton.__version__, "heads": heads, "key_dim": key_dim,
         "value_dim": value_dim, "time": time, "tokens": tokens, "copy_bytes_per_s": copy, "product_flop_per_s": product,
         "floor_ms": least, "versions": rows,

@@ -52,6 +52,7 @@ TORCH = Operations(
     rms_norm=rms_norm,
     swish=F.silu,  # keeps only x for the gradient
     gelu=gelu,
+    embed=lambda weight, tokens: F.embedding(tokens, weight),  # index_select adds gradients of one token row by row
     stop_gradient=torch.Tensor.detach,
     recomputed=recomputed,
 )

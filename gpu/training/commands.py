@@ -36,10 +36,10 @@ StudyFolder = optional(Path, "folder of the runs and of study.json; by default r
 FreshRuns = Annotated[bool, typer.Option("--fresh", help="replace finished runs of other settings in that folder")]
 Prompt = optional(str, "text that the greedy sample continues; by default the run's")
 Scored = optional(
-    list[Path],
-    "folder of byte shards (python -m refimpl corpus recode) on which the card scores the weights too; may be given again; by default none",
+    list[str],
+    "other text, as --corpus, or folder of byte shards on which the card scores the weights too; may be given again; by default "
+    "none",
     "--score",
-    parser=path,
 )
 Corpus = optional(str, "where the run's corpus is now; by default where it was")
 

@@ -60,7 +60,8 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), dev
         weights: "best" or "last".
         prompt: what the greedy text continues; by default the run's own prompt.
         corpus: where the run's corpus is now; by default where it was.
-        scored: folders of byte shards (`refimpl.corpus`), on whose held-out and domain parts the card says how the weights do.
+        scored: other texts, as corpus of a run or folders of byte shards (`refimpl.corpus`), on whose held-out and domain parts
+            the card says how the weights do.
         device: a torch device to evaluate on.
 
     Raises:
@@ -87,15 +88,14 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), dev
             f"corpus must be the text of the run, on which its weights have {recorded['held_out']:.3f} bits per byte; on "
             f"{corpus or config.corpus!r} they have {losses['float32']:.3f}"
         )
-    scores = {Path(folder).name: _scores(params, shape, folder, config, device) for folder in scored}
+    scores = {_shown(name): _scores(params, shape, name, config, device) for name in scored}
     greedy = robust_greedy(params, shape, prompt or config.prompt)
     passage = _passage(text.held_out)
     logits, _ = forward(params, passage[None, :-1], shape, retention=retention_chunkwise)
     _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
-    sources = [Path(part).name if Path(part).is_absolute() else part for part in config.corpus.split(" + ")]
     start = config.from_weights and Path(config.from_weights).name
     shown = dataclasses.replace(
-        config, corpus=" + ".join(sources), from_weights=start
+        config, corpus=_shown(config.corpus), from_weights=start
     )  # without this machine's folders
     card = {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -242,9 +242,14 @@ def _held_out(params, shape, text, config, device):
     return evaluate(Trainer(_module(params, shape, device), plain).loss, text, plain)
 
 
-def _scores(params, shape, folder, config, device):
-    """Bits per byte of rounded weights on the held-out part of byte shards, and on their domain, if they have one."""
-    text = load_text(dataclasses.replace(config, corpus=str(folder), from_weights=None))
+def _shown(corpus):
+    """The name of a corpus without the folders of this machine."""
+    return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in corpus.split(" + "))
+
+
+def _scores(params, shape, corpus, config, device):
+    """Bits per byte of rounded weights on the held-out part of a text, and on its domain, if it has one."""
+    text = load_text(dataclasses.replace(config, corpus=corpus, from_weights=None, once=False))
     parts = {"held_out": text} | ({} if text.domain is None else {"domain": text._replace(held_out=text.domain)})
     return {name: round(_held_out(params, shape, part, config, device), 4) for name, part in parts.items()}
 

@@ -11,6 +11,7 @@ from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
 from .heads import Heads
+from .ladder import Ladder
 from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
@@ -18,6 +19,7 @@ from .overflow import Overflow
 from .pairs import Pairs
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
 from .scales import Scales
 from .state import StateMovie
 
@@ -34,8 +36,10 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Ladder,
     CacheRace,
     Prompt,
+    DecodingRace,
     Pairs,
     Crossing,
 )  # in the order of the lessons
@@ -47,10 +51,12 @@ __all__ = [
     "Clocks",
     "Crossing",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",
     "Heads",
+    "Ladder",
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",

@@ -13,7 +13,7 @@ from .build import build as build_corpus
 from .describe import lines_of_parts, passages_of, table_of_sources
 from .pack import pack as pack_corpus
 from .pack import unpack as unpack_parts
-from .recode import as_bytes
+from .recode import as_bytes, mixed
 from .shards import damaged, load_shards, read_index
 from .sources import DOMAIN, SHIPPED, located, read_sources
 from .sources import fetch as fetch_packages
@@ -137,4 +137,19 @@ def recode(
     _report()(f"bytes: {out}")
 
 
-corpus = program("Build a large corpus of token shards, and carry it.", (fetch, build, show, pack, unpack, recode))
+def mix(
+    corpus: Annotated[str, typer.Argument(help="kjv, a text file or folder, or several joined by ' + '")],
+    folder: Annotated[Path, typer.Argument(help="folder of byte shards", parser=path)] = Path("data/corpus-bytes"),
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the mixed shards", parser=path)] = Path("data/mixed"),
+    times: Annotated[int, typer.Option(help="how often the corpus stands there", min=1)] = 1,
+    shards: Annotated[int | None, typer.Option(help="training shards of FOLDER to take; by default all", min=1)] = None,
+):
+    """Write byte shards that hold another corpus beside FOLDER's, to be read together."""
+    command = f"python -m refimpl corpus mix {shlex.quote(corpus)} {shlex.quote(folder.name)} --times {times}"
+    command += f" --shards {shards}" if shards else ""
+    mixed(folder, corpus, out, times=times, shards=shards, command=command, report=_report())
+    _report()(f"bytes: {out}")
+
+
+corpus = program("Build a large corpus of token shards, and carry it.", (fetch, build, show, pack, unpack, recode, mix))

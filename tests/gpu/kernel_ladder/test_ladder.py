@@ -1,6 +1,7 @@
 """The ladder's results file: a version that fails does not affect the others, and shares are of the floor of the run."""
 
 import json
+from datetime import date
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ def on_a_gpu(monkeypatch):
 def test_the_file_holds_every_version_and_its_share_of_the_floor(on_a_gpu, tmp_path, capsys):
     ladder.main(tmp_path / "ladder.json", shape="small", time=64, tokens=128, rounds=3)
     result = json.loads((tmp_path / "ladder.json").read_text())
+    assert abs(date.fromisoformat(result["date"]) - date.today()).days <= 1
     case = FORWARD, 2, SHAPES["small"].heads, 64, SHAPES["small"].key_dim, SHAPES["small"].value_dim
     floor = 1e3 * max(least_bytes(*case) / 1e9, least_flops(*case) / 1e12)
     assert result["floor_ms"] == pytest.approx(floor)

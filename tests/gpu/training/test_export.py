@@ -220,8 +220,9 @@ def test_the_card_scores_other_texts_and_names_the_run_before(run, tmp_path):
     build(sources, tmp_path / "bytes", CorpusConfig(vocab_size=256, min_bytes=16, similarity=1.0), processes=1)
     config = dataclasses.replace(run[1], steps=1, from_weights=str(run[0]), learning_rate=1e-6)
     train(config, tmp_path / "more", console=Console(quiet=True))
-    card = export(tmp_path / "more", tmp_path / "out", scored=[tmp_path / "bytes"])
+    card = export(tmp_path / "more", tmp_path / "out", scored=[str(tmp_path / "bytes"), run[1].corpus])
     assert list(card["scores"]["bytes"]) == ["held_out", "domain"]
+    assert card["scores"]["abc.txt"] == {"held_out": card["bits_per_byte"]["float16"]}
     assert (
         card["bits_per_byte"]["float16"] < card["scores"]["bytes"]["held_out"] + 0.5 < card["scores"]["bytes"]["domain"]
     )

@@ -16,9 +16,10 @@ import refimpl.__main__
 from refimpl.corpus import build as building
 from refimpl.corpus import texts as text_files
 from refimpl.corpus.build import CorpusConfig, build
-from refimpl.corpus.recode import as_bytes
+from refimpl.corpus.recode import as_bytes, mixed
 from refimpl.corpus.shards import PARTS, damaged, load_shards, read_index
 from refimpl.corpus.sources import local
+from refimpl.training.text import load_corpus, split_by_book
 
 pytest.importorskip("rensa")
 CONFIG = CorpusConfig(vocab_size=300, seed=1)
@@ -201,6 +202,33 @@ def test_the_commands_build_show_pack_and_unpack(texts, tmp_path):
     assert read_index(tmp_path / "again") == index
     assert "bytes" in retnet("recode", out, "--out", tmp_path / "bytes", "--processes", 1)
     assert "every shard has its checksum" in retnet("show", tmp_path / "bytes", "--check")
+    (tmp_path / "added.txt").write_text("abba abc\n\n" * 99)
+    assert "mixed" in retnet(
+        "mix", tmp_path / "added.txt", tmp_path / "bytes", "--out", tmp_path / "mixed", "--times", 2
+    )
+    assert read_index(tmp_path / "mixed")["settings"]["times"] == 2
+
+
+def test_mixed_shards_hold_a_corpus_beside_those_of_a_folder(texts, tmp_path):
+    for name, line in (("a", "abba abc\n"), ("b", "xyz xyz\n")):
+        (tmp_path / f"{name}.txt").write_text(line * 40)
+    corpus = f"{tmp_path / 'a.txt'} + {tmp_path / 'b.txt'}"
+    training, held_out = (
+        np.frombuffer(part.text.encode(), np.uint8) for part in split_by_book(load_corpus(corpus), 0.1)
+    )
+    build(texts, tmp_path / "bytes", dataclasses.replace(CONFIG, vocab_size=256), processes=1)
+    mixed(tmp_path / "bytes", corpus, tmp_path / "mixed", times=2, shards=1)
+    old, new, index = (load_shards(tmp_path / "bytes"), load_shards(tmp_path / "mixed"), read_index(tmp_path / "mixed"))
+    assert np.array_equal(new.training, np.concatenate((training, training, old.training.arrays[0])))
+    assert np.array_equal(new.held_out, np.concatenate((held_out, old.held_out)))
+    assert np.array_equal(new.domain, old.domain)
+    assert index["parts"]["training"]["tokens"] == len(new.training)
+    assert not list(damaged(tmp_path / "mixed", index))
+    with pytest.raises(ValueError, match="out must be a folder without shards, "):
+        mixed(tmp_path / "bytes", corpus, tmp_path / "mixed")
+    build(texts, tmp_path / "tokens", CONFIG, processes=1)
+    with pytest.raises(ValueError, match=r"folder must hold bytes, .* has 300 tokens; recode it"):
+        mixed(tmp_path / "tokens", corpus, tmp_path / "more")
 
 
 def test_shards_as_bytes_are_those_of_a_build_of_bytes(texts, tmp_path):

@@ -1,0 +1,165 @@
+// Lesson 12: the plan of a kernel decides what it moves and what it keeps; beside it the times of the kernel ladder on record.
+
+import { arrow, box, bytes, choice, explorable, format, h, label, line, scale, slider } from "./shared.js";
+
+const TILES = 6; // chunks in the matrix of the picture
+const PLANS = {
+  operators: "one operator after another",
+  token: "one token after another",
+  states: "two kernels, states in memory",
+  chip: "one kernel, state on the chip",
+};
+const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
+
+export const controls = [
+  choice("plan", "plan", PLANS, "operators"),
+  slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
+  slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: (power) => `${2 ** power} tokens` }),
+  slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: (power) => `${2 ** power} of 512` }),
+];
+
+// Of a token and head: bytes that must come from memory or go there, each array once a kernel; bytes that all programs ask for,
+// of which a cache serves what was read before; and operations, a multiply-add counted as two.
+function costs(plan, C, columns, K, V) {
+  const inputs = HALF * (2 * K + 2 * V), state = (K * V) / C, tiles = Math.ceil(V / columns), rows = Math.min(columns, 128, K);
+  const scores = 2 * C * K, values = 2 * C * V;
+  if (plan === "operators") {
+    const moved = FULL * (4 * K + 5 * C + 11 * V + 12 * state) + 12 * K + 20 * V;
+    return { moved, asked: moved, flops: scores + values + 4 * K * V };
+  }
+  if (plan === "token") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: 5 * K * V };
+  if (plan === "chip") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: scores * tiles + values + 4 * K * V };
+  const again = HALF * (K + V), kept = 2 * HALF * state; // the first kernel reads k and v; a state is written and read
+  const asked = HALF * (K * tiles + V * Math.ceil(K / rows) + 2 * K * tiles + 2 * V) + kept;
+  return { moved: inputs + again + kept, asked, flops: scores * tiles + values + 4 * K * V };
+}
+
+// One step of one program: [name, bytes] that it loads, holds on the chip and stores.
+function walk(plan, C, columns, K, V) {
+  const token = plan === "token", n = token ? 1 : C, w = Math.min(columns, V), S = FULL * K * w;
+  const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
+  const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["sum of o", FULL * n * w];
+  if (plan === "operators") {
+    const all = costs(plan, C, columns, K, V).moved * C, table = FULL * C * C;
+    return { loads: [["q, k, v, o, S: in and out", all - 5 * table], ["scores and D: 3 reads", 3 * table]], holds: [], stores: [["scores: 2 writes", 2 * table]] };
+  }
+  if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
+  if (plan === "chip") return { loads: tiles, holds: [["state S", S], scores, sum], stores: [out] };
+  return { loads: [...tiles, ["S, from memory", HALF * K * w]], holds: [scores, sum], stores: [out] };
+}
+
+// How many programs may work at the same time; none of them waits for another.
+const programs = (plan, C, columns, { tokens, heads, time, value_dim }) =>
+  plan === "operators" ? null : heads * (tokens / time) * Math.ceil(value_dim / columns) * (plan === "states" ? Math.ceil(time / C) : 1);
+
+const within = ({ tokens, heads, key_dim, value_dim, copy, product }, plan, C, columns) => {
+  const each = costs(plan, C, columns, key_dim, value_dim), times = tokens * heads;
+  const moved = each.moved * times, flops = each.flops * times;
+  return { moved, asked: each.asked * times, flops, memory_ms: (1e3 * moved) / copy, product_ms: (1e3 * flops) / product };
+};
+
+// loads, holds, stores: of one step; held: bytes on the chip, in all, and share of the registers. moved, asked: bytes of the whole
+// task; flops: its operations; at_once: programs; memory_ms, product_ms: what they take at the rates of a copy and of a product. floor: the bytes that
+// every plan moves. rungs: the same of the rungs on record, with the ms measured; null where the plan of a rung is not known.
+export function compute({ plan, chunk, columns }, data) {
+  const C = 2 ** chunk, wide = 2 ** columns, { key_dim: K, value_dim: V, tokens, heads, copy } = data;
+  const step = walk(plan, C, wide, K, V), held = step.holds.reduce((sum, [, size]) => sum + size, 0);
+  const floor = HALF * (2 * K + 2 * V) * tokens * heads;
+  const rungs = data.rungs.map(({ name, ms, plan: its }) => ({ name, ms, ...(its ? within(data, ...its) : { memory_ms: null, product_ms: null }) }));
+  return { ...step, held, share: held / data.registers, at_once: programs(plan, C, wide, data), ...within(data, plan, C, wide), floor, floor_ms: (1e3 * floor) / copy, rungs };
+}
+
+export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
+  const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
+    : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
+      (share > 1 ? ": too much, so this plan cannot run" : `; ${format(at_once, 6)} programs may work at once`);
+  const units = { token: " None of it is a matrix product.", operators: " They are float32 products, without the fast units for bfloat16." }[plan] ?? "";
+  const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
+  const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
+  return `${kept}. In all ${bytes(moved)} pass between memory and chip, ${times} what every plan must move${cached}. At the rate of a copy that takes ${format(memory_ms, 2)} ms. ` +
+    `The ${format(flops / 1e12, 2)} TFLOP take ${format(product_ms, 2)} ms at the rate of a large bfloat16 product.${units}`;
+}
+
+const layout = ({ width, narrow }, rungs) => {
+  const side = narrow ? 150 : 204, panel = narrow ? { x: 8, y: side + 66 } : { x: side + 44, y: 18 };
+  const chart = { left: narrow ? 92 : 160, top: narrow ? side + 276 : 284, row: 26 };
+  return { side, panel, chart, right: width - 14, count: rungs.length + 1 };
+};
+
+const COLOURS = { loads: "blue", holds: "green", stores: "orange" };
+
+export function draw(stage, numbers, { plan, step }, { registers }) {
+  const { colours, width, narrow } = stage, { rungs, share, floor_ms, at_once } = numbers, place = layout(stage, rungs);
+  const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
+  const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
+  // The tiles of scores: in work, done, still to come, and those above the diagonal, which nobody loads.
+  const matrix = Array.from({ length: TILES * TILES }, (_, i) => [Math.floor(i / TILES), i % TILES]).map(([row, column]) => {
+    const x = corner[0] + column * cell, y = corner[1] + row * cell, now = row === step - 1 && column === row;
+    const fill = column > row ? "none" : now ? colours.green : column < row && row === step - 1 ? colours.line : colours.faint;
+    return box(x + 1, y + 1, cell - 2, cell - 2, fill, { stroke: colours.line, "stroke-width": 1 }) +
+      (column > row ? line([[x + 8, y + cell - 8], [x + cell - 8, y + 8]], colours.line, { "stroke-width": 1 }) : "");
+  });
+  const row = corner[1] + (step - 0.5) * cell;
+  const state = step > 1 ? label(corner[0] + ((step - 1) * cell) / 2, row, step > 2 ? "in S" : "S", { colour: colours.ink, size: 13, weight: 600 }) : "";
+  const named = plan === "token" ? "tokens" : "tiles of C tokens";
+  const titles = label(corner[0], 12, `scores, ${named}`, { ...ink, weight: 600 }) +
+    label(corner[0], corner[1] + side + 12, "crossed out: never computed", { ...quiet, at: "start" });
+  // What one program loads, holds and stores in this step.
+  let y = panel.y;
+  const lists = ["loads", "holds", "stores"].map((kind) => {
+    const items = numbers[kind], top = y, head = { loads: "loads from memory", holds: "keeps on the chip", stores: "stores to memory" }[kind];
+    const lines = items.length ? items.map(([name, size]) => `${name}: ${bytes(size)}`) : ["nothing, between two operators"];
+    y += 22 + 19 * lines.length;
+    return box(panel.x, top - 9, 4, 12 + 19 * lines.length, colours[COLOURS[kind]]) +
+      label(panel.x + 12, top, head, { ...ink, colour: colours[COLOURS[kind]], weight: 600 }) +
+      lines.map((text, i) => label(panel.x + 12, top + 19 * (i + 1), text, ink)).join("");
+  });
+  const room = narrow ? null : { x: panel.x + 248, width: right - panel.x - 262 };
+  const full = Math.min(share, 1), gauge = room && room.width > 60
+    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, room.width, 20, colours.faint, { stroke: colours.line }) +
+      box(room.x, panel.y + 12, Math.max(room.width * full, 1), 20, share > 1 ? colours.red : colours.green) +
+      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share > 1 ? colours.red : colours.ink }) +
+      (share > 1 ? label(room.x, panel.y + 68, "does not fit", { ...ink, colour: colours.red, weight: 600 })
+        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} programs may work at once`, ink) : "") : "";
+  // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
+  const rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
+  const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);
+  const x = scale([0.05, Math.max(30, 1.2 * Math.max(...times))], [chart.left, right], { log: true });
+  const ticks = [0.1, 1, 10, 100].filter((t) => x(t) < right).map((t) =>
+    line([[x(t), chart.top - 6], [x(t), bottom]], colours.line, { "stroke-width": 0.7 }) + label(x(t), bottom + 12, `${format(t)} ms`, quiet));
+  const floor = line([[x(floor_ms), chart.top - 8], [x(floor_ms), bottom]], colours.ink, { "stroke-width": 1.3, "stroke-dasharray": "4 3" }) +
+    label(x(floor_ms), chart.top - 16, "floor of bytes", { ...quiet, colour: colours.ink });
+  const circle = (at, y) => h("circle", { cx: x(at), cy: y, r: 5, fill: colours.blue });
+  const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
+  const drawn = rows.map(({ name, ms, memory_ms, product_ms }, i) => {
+    const middle = chart.top + chart.row * (i + 0.5);
+    return (i ? "" : box(2, middle - 12, width - 4, 24, colours.faint)) + label(chart.left - 8, middle, name, { ...ink, at: "end", weight: i ? 400 : 600 }) +
+      (ms ? line([[x(0.05), middle], [x(ms), middle]], colours.orange, { "stroke-width": 5 }) : "") +
+      (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
+  });
+  const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;
+  const key = [["orange", "measured"], ["blue", "its bytes, as a copy"], ["purple", "its products, as bf16"]].map(([colour, text], i) => {
+    const left = narrow ? 10 : 10 + i * third, y = narrow ? foot + 20 * i : foot;
+    const sign = i === 0 ? line([[left, y], [left + 18, y]], colours.orange, { "stroke-width": 5 })
+      : i === 1 ? h("circle", { cx: left + 9, cy: y, r: 5, fill: colours.blue })
+        : box(left + 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
+    return sign + label(left + 26, y, text, { ...ink, colour: colours[colour] });
+  });
+  const to = narrow ? "" : arrow([panel.x - 30, row], [panel.x - 6, row], colours.muted, { width: 1.3, head: 7 });
+  return { height: foot + (narrow ? 60 : 16), drawn: h("g", {}, titles, matrix, state, to, lists, gauge, ticks, floor, drawn, key) };
+}
+
+// Over the matrix the pointer walks; a click on a rung takes over its plan.
+export function point({ x, y, pressed }, stage, { rungs }, values, data) {
+  const { side, chart } = layout(stage, rungs), step = Math.floor((y - 26) / (side / TILES)) + 1;
+  if (x < side + 8 && step >= 1 && step <= TILES) return { step };
+  const rung = data.rungs[Math.floor((y - chart.top) / chart.row) - 1];
+  if (!pressed || !rung?.plan) return null;
+  const [plan, chunk, columns] = rung.plan, power = (n) => Math.min(Math.max(Math.round(Math.log2(n)), 4), 9);
+  return { plan, chunk: power(chunk), columns: power(columns) };
+}
+
+export default explorable({
+  title: "What a kernel moves, what it keeps, and what it takes",
+  controls, compute, describe, draw, point, play: { control: "step", seconds: 0.8 },
+});

@@ -1,0 +1,37 @@
+"""Lesson 12: the plan of a kernel decides what it moves and keeps, beside the times of the kernel ladder on record."""
+
+import json
+import re
+from importlib.resources import files
+
+from .explorable import Explorable
+
+REGISTERS = 65536 * 4  # bytes of a multiprocessor's registers: NVIDIA's Hopper tuning guide, "Occupancy"
+# The plan of each rung in gpu/kernel_ladder: how it works, tokens a chunk, columns of V a program. One without is shown by its time.
+PLANS = {
+    "v0_torch": ("operators", 256, 512),
+    "v1_naive": ("token", 16, 16),  # it has no chunks
+    "v2_chunks": ("states", 64, 64),
+    "v3_fused": ("chip", 64, 128),
+    "v4_tuned": ("states", 128, 256),
+}
+
+
+class Ladder(Explorable):
+    """One retention on a GPU, by four plans. Choose a plan and walk through its tiles: what does a program load, what does it
+    keep on the chip, what does it store? Then make the columns of a program wider, until its state no longer fits."""
+
+    module = "ladder"
+
+    @classmethod
+    def course_data(cls):
+        """The sizes, the rates and the rungs of gpu/results/ladder.json: name, ms measured, and the plan if it is known."""
+        record = json.loads((files("gpu") / "results" / "ladder.json").read_text(encoding="utf-8"))
+        rungs = [
+            {"name": name, "ms": row["median"], "plan": PLANS.get(name)}
+            for name, row in record["versions"].items()
+            if re.match(r"v\d", name) and "median" in row
+        ]
+        sizes = {name: record[name] for name in ("time", "tokens", "heads", "key_dim", "value_dim")}
+        rates = {"copy": record["copy_bytes_per_s"], "product": record["product_flop_per_s"]}
+        return sizes | rates | {"registers": REGISTERS, "rungs": rungs}

@@ -1,0 +1,184 @@
+"""What kernels move and keep: every byte and product is counted by walking the tiles, or by torch's own operators."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explorables import Ladder
+from explorables.ladder import PLANS, REGISTERS
+from explorables.node import compute
+from paths import ROOT
+
+from gpu.bench.kernel_floor import least_bytes
+from refimpl import retention_chunkwise
+from refimpl.bench.flops import useful_flops
+from refimpl.libraries import values_trusted
+
+DATA = Ladder.course_data()
+TIME, TOKENS, H, K, V = (DATA[name] for name in ("time", "tokens", "heads", "key_dim", "value_dim"))
+START = {"plan": "operators", "step": 3, "chunk": 6, "columns": 7}
+SETTINGS = [
+    {"plan": plan, "chunk": chunk, "columns": columns}
+    for plan in ("token", "states", "chip") for chunk, columns in ((4, 9), (6, 6), (6, 7), (7, 8), (9, 4))
+]  # fmt: skip
+
+
+class Walk:
+    """The accesses of kernels that walk the tiles of one head: each array once a kernel, all that is asked for, products."""
+
+    def __init__(self):
+        self.places, self.asked, self.flops = {}, 0, 0
+
+    def access(self, kernel, array, place, rows, columns, size=2):
+        self.places[kernel, array, place] = rows * columns * size
+        self.asked += rows * columns * size
+
+    @property
+    def moved(self):
+        return sum(self.places.values())
+
+    def product(self, rows, inner, columns):
+        self.flops += 2 * rows * inner * columns
+
+
+def walked(plan, C, columns, time):
+    """A `Walk` through one head of `time` tokens, a multiple of C."""
+    seen, tiles = Walk(), range(-(-V // columns))
+    for j in tiles:
+        if plan == "states":
+            rows = min(columns, 128, K)
+            for i in range(-(-K // rows)):
+                for c in range(time // C):
+                    seen.access("states", "k", (c, i), C, rows)
+                    seen.access("states", "v", (c, j), C, min(columns, V))
+                    seen.access("states", "S", (c, i, j), rows, min(columns, V))
+                    seen.product(rows, C, min(columns, V))
+        for c in range(time // (1 if plan == "token" else C)):
+            n, wide = (1 if plan == "token" else C), min(columns, V)
+            for name in "qk":
+                seen.access("outputs", name, c, n, K)
+            for name in "vo":
+                seen.access("outputs", name, (c, j), n, wide)
+            if plan == "token":
+                seen.flops += 5 * K * wide  # decay, multiply and add, multiply and add
+                continue
+            seen.product(n, K, n)
+            seen.product(n, n, wide)
+            seen.product(n, K, wide)
+            if plan == "states":
+                seen.access("outputs", "S", (c, j), K, wide)
+            else:
+                seen.product(K, n, wide)
+    return seen
+
+
+def test_bytes_and_products_are_those_of_a_walk_through_the_tiles():
+    time = 512  # the costs are in proportion to the tokens
+    for values, got in zip(SETTINGS, compute(Ladder, *SETTINGS), strict=True):
+        C, columns = 2 ** values["chunk"], 2 ** values["columns"]
+        seen, heads = walked(values["plan"], C, columns, time), H * TOKENS // time
+        for name in ("moved", "asked", "flops"):
+            assert got[name] == pytest.approx(heads * getattr(seen, name), rel=1e-12), (values, name)
+        assert got["memory_ms"] == pytest.approx(1e3 * got["moved"] / DATA["copy"])
+        assert got["product_ms"] == pytest.approx(1e3 * got["flops"] / DATA["product"])
+
+
+def moved_by_torch(C):
+    """Bytes that the operators of the reference on torch read and write at the size of the record; nothing is computed."""
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten
+
+    class Moved(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            out = operator(*args, **(kwargs or {}))
+            if not operator.is_view and "_unsafe_view" not in str(operator):
+                arrays = [x for x in tree_flatten((args, kwargs, out))[0] if isinstance(x, torch.Tensor)]
+                self.total += sum(x.numel() * x.itemsize for x in arrays)
+            return out
+
+    shape = TOKENS // TIME, H, TIME
+    q, k, v = (torch.empty((*shape, width), dtype=torch.bfloat16, device="meta") for width in (K, K, V))
+    with Moved() as moved, values_trusted():
+        retention_chunkwise(q, k, v, torch.empty(H, dtype=torch.float64, device="meta"), chunk_size=C)
+    return moved.total
+
+
+@pytest.mark.parametrize("chunk", [6, 8, 9])
+def test_operators_move_what_torch_moves(chunk):
+    """Up to the decay tables, which batches share."""
+    (got,) = compute(Ladder, {"plan": "operators", "chunk": chunk})
+    assert got["moved"] == got["asked"] == pytest.approx(moved_by_torch(2**chunk), rel=0.04)
+    C = 2**chunk
+    causal = useful_flops("chunkwise", H, TOKENS, K, V, C)
+    assert got["flops"] == pytest.approx(causal + H * TOKENS * (C - 1) * (K + V))  # both halves of the scores
+
+
+def test_a_step_loads_keeps_and_stores_what_a_program_needs():
+    (chip, token, states, operators, wide) = compute(
+        Ladder, *({"plan": p} for p in ("chip", "token", "states", "operators")), {"plan": "chip", "columns": 9}
+    )
+    C, w = 64, 128
+    assert chip["loads"] == [["tiles of q, k", 2 * 2 * C * K], ["tile of v", 2 * C * w]]
+    assert chip["holds"] == [["state S", 4 * K * w], ["scores", 4 * C * C], ["sum of o", 4 * C * w]]
+    assert chip["stores"] == states["stores"] == [["tile of o", 2 * C * w]]
+    assert token["loads"] == [["q, k of a token", 2 * 2 * K], ["v, its columns", 2 * w]]
+    assert token["holds"] == [["state S", 4 * K * w]]
+    assert token["stores"] == [["o, its columns", 2 * w]]
+    assert states["loads"] == [*chip["loads"], ["S, from memory", 2 * K * w]]
+    assert states["holds"] == chip["holds"][1:]
+    assert operators["holds"] == []
+    whole = sum(size for _, size in operators["loads"] + operators["stores"])
+    assert operators["moved"] == whole * H * TOKENS // C
+    for got in (chip, token, states, operators, wide):
+        assert got["held"] == sum(size for _, size in got["holds"])
+        assert got["share"] == got["held"] / REGISTERS
+    assert chip["share"] < 1 < wide["share"]
+    rows = H * TOKENS // TIME
+    assert [x["at_once"] for x in (chip, token, states, operators)] == [4 * rows, 4 * rows, 4 * rows * TIME // C, None]
+
+
+def test_rungs_are_those_of_the_record_with_their_own_plans():
+    record = json.loads((ROOT / "gpu" / "results" / "ladder.json").read_text())
+    (got,) = compute(Ladder, {})
+    names = [name for name, row in record["versions"].items() if re.match(r"v\d", name) and "median" in row]
+    assert [rung["name"] for rung in got["rungs"]] == names
+    assert set(PLANS) <= set(names)
+    floor = least_bytes("forward", TOKENS // TIME, H, TIME, K, V)
+    assert got["floor"] == floor
+    assert got["floor_ms"] == pytest.approx(1e3 * floor / record["copy_bytes_per_s"])
+    for rung in got["rungs"]:
+        assert rung["ms"] == record["versions"][rung["name"]]["median"]
+        if rung["name"] not in PLANS:
+            assert rung["memory_ms"] is rung["product_ms"] is None
+            continue
+        plan, C, columns = PLANS[rung["name"]]
+        values = {"plan": plan, "chunk": int(np.log2(C)), "columns": int(np.log2(columns))}
+        (same,) = compute(Ladder, values)
+        for name in ("moved", "asked", "flops", "memory_ms", "product_ms"):
+            assert rung[name] == same[name]
+        assert rung["ms"] > rung["memory_ms"]
+
+
+def test_the_plans_are_those_of_the_ladder():
+    """Chunks and columns stand in the sources of the rungs; the last takes its tiles from the table."""
+    folder = Path(ROOT / "gpu" / "kernel_ladder")
+    text = {name: (folder / f"{name}.py").read_text() for name in PLANS}
+    assert f"chunk_size={PLANS['v0_torch'][1]}" in text["v0_torch"]
+    assert f"BV={PLANS['v1_naive'][2]}" in text["v1_naive"]
+    assert f"C = {PLANS['v2_chunks'][1]} " in text["v2_chunks"]
+    assert f"TILE = {PLANS['v2_chunks'][2]}\n" in text["v2_chunks"]
+    assert "C={1}, BV={2}".format(*PLANS["v3_fused"]) in text["v3_fused"]
+
+
+def test_a_rung_whose_plan_is_not_known_is_shown_by_its_time():
+    from explorables.node import ask
+
+    data = DATA | {"rungs": [*DATA["rungs"], {"name": "v9_new", "ms": 0.3, "plan": None}]}
+    (drawn,) = ask("ladder", [{"what": "picture", "values": START, "data": data}])
+    assert "v9_new" in drawn["svg"]
+    assert "NaN" not in drawn["svg"]
