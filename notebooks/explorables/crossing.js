@@ -105,8 +105,8 @@ export function draw(stage, numbers, { seeds, sizes }, { models }) {
   const names = models.map(({ name }, i) => line([[right - 132, frame.top + 14 + 20 * i], [right - 104, frame.top + 14 + 20 * i]], colours[LOOKS[i]], { "stroke-width": 2.5, ...(i && { "stroke-dasharray": "8 4" }) }) +
     label(right - 98, frame.top + 14 + 20 * i, name, { colour: colours[LOOKS[i]], at: "start", weight: 600 }));
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
-  const paper = line([[x(PAPER), frame.top + 56], [x(PAPER), strip + 22]], colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
-    label(x(PAPER), bottom - 14, "paper: 2 G †", { colour: colours.muted, size: 12, ...halo });
+  const paper = line([[x(PAPER), frame.top + 68], [x(PAPER), strip + 22]], colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
+    label(x(PAPER), frame.top + 58, "paper: 2 G †", { colour: colours.muted, size: 12, ...halo });
   const now = Number.isNaN(here) ? "" : line([[x(here), frame.top], [x(here), strip + 22]], colours.ink, { "stroke-width": 1.5 }) +
     label(x(here) + 6, frame.top + 96, brief(here), { colour: colours.ink, at: "start", weight: 600, ...halo });
   const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.purple, { "fill-opacity": 0.45 }));

@@ -7,7 +7,7 @@ export const controls = [
   slider("pairs", "pairs to remember", { value: 3, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
 ];
 
-// key_width, asked_for: K and the number of pairs, no more than the curves have; numbers: in the states of a layer; cache: in
+// key_width, asked_for: K and the number of pairs, no more than the curves have, as limited says; numbers: in the states of a layer; cache: in
 // the cache of a layer when all pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read
 // without any interference; least, most: what is predicted for the pairs; measured: the RetNet of this K at the nearest number
 // of pairs that was asked, or null.
@@ -15,21 +15,21 @@ export function compute({ width, pairs }, { sizes, widths, pairs: listed, exact,
   const wanted = Math.min(2 ** pairs, listed.at(-1)), place = listed.indexOf(wanted), K = widths[width];
   const numbers = sizes.heads * K * 2 * K, row = models.find((model) => model.width === K), at = asked.indexOf(wanted);
   return {
-    key_width: K, asked_for: wanted, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
+    key_width: K, asked_for: wanted, limited: wanted < 2 ** pairs, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
     least: least[width][place], most: most[width][place], measured: row && at >= 0 ? row.shares[at] : null,
   };
 }
 
 const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
-export function describe({ key_width, asked_for, numbers, cache, exact, least, most, measured }) {
+export function describe({ key_width, asked_for, limited, numbers, cache, exact, least, most, measured }) {
   const low = percent(Math.min(least, most)), high = percent(Math.max(least, most));
   const was = measured === null ? "No RetNet of this width was asked for so many" : `The trained RetNet answers ${percent(measured)}`;
   return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
-    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers. ${was}.`;
+    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers. ${was}.${limited ? " This vocabulary has no keys for more pairs." : ""}`;
 }
 
-const frameOf = ({ width, narrow }) => ({ left: 46, top: 40, width: width - (narrow ? 62 : 250), height: narrow ? 230 : 280 });
+const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 280), height: narrow ? 230 : 280 });
 
 export function draw(stage, { asked_for, exact, least, most, measured }, { width }, { widths, pairs, least: lows, most: highs, asked, models }) {
   const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;

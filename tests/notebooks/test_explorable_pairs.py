@@ -34,7 +34,7 @@ def test_numbers_are_those_of_the_formulas_and_of_the_record(study):
         shares = [np.mean([each for each in row["accuracy_by_pairs"] if each], axis=0) for row in rows]
         measured = [each[settings["pairs"].index(pairs)] for each in shares if pairs in settings["pairs"]]
         want = {
-            "key_width": key_dim, "asked_for": pairs, "numbers": heads * key_dim * 2 * key_dim,
+            "key_width": key_dim, "asked_for": pairs, "limited": pairs < 2 ** values["pairs"], "numbers": heads * key_dim * 2 * key_dim,
             "cache": 2 * settings["dim"] * 2 * pairs, "equal": heads * key_dim * 2 * key_dim / (4 * settings["dim"]),
             "exact": exact_pairs(key_dim, heads), "least": predicted(room, pairs, False), "most": predicted(room, pairs),
             "measured": measured[0] if measured else None,
