@@ -20,6 +20,7 @@ from .pairs import Pairs
 from .powers import Powers
 from .prompt import Prompt
 from .race import DecodingRace
+from .roofline import Roofline
 from .scales import Scales
 from .state import StateMovie
 
@@ -36,6 +37,7 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Roofline,
     Ladder,
     CacheRace,
     Prompt,
@@ -63,6 +65,7 @@ __all__ = [
     "Pairs",
     "Powers",
     "Prompt",
+    "Roofline",
     "Scales",
     "StateMovie",
 ]
