@@ -5,11 +5,9 @@ from importlib.resources import files
 
 import numpy as np
 
-from gpu.evidence.scaling import drawn_means
-
 from .explorable import Explorable
 
-DRAWS = 200  # of those of the analysis, which takes more
+DRAWS, OF = 200, 2000  # the first draws of those of the analysis, gpu.evidence.scaling; a test compares them
 
 
 class Crossing(Explorable):
@@ -20,16 +18,28 @@ class Crossing(Explorable):
 
     @classmethod
     def course_data(cls):
-        """names, and for each model: its sizes x, its weights in a law, and its means, the measured ones first.
+        """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, and means, the measured ones first.
 
-        From gpu/results/scaling.json, drawn again as `gpu.evidence.scaling.analysis` does.
+        The others are drawn again: at each size seeds have a deviation, pooled over models, which is drawn by its degrees
+        of freedom. A size weighs by how little its seeds differ.
         """
         rows = json.loads((files("gpu") / "results" / "scaling.json").read_text(encoding="utf-8"))["rows"]
+        losses = {}  # {model: {size: of each seed}}
+        for row in sorted(rows, key=lambda row: row["parameters"]):
+            losses.setdefault(row["model"], {}).setdefault(row["size"], []).append(row["held_out"])
+        sizes = list(next(iter(losses.values())))
+        groups = [[np.array(own[size]) for own in losses.values()] for size in sizes]
+        freedom = np.array([sum(len(group) - 1 for group in each) for each in groups])
+        squares = np.array([sum(((group - group.mean()) ** 2).sum() for group in each) for each in groups])
+        known = np.sqrt(squares / freedom)
+        deviations = known * np.sqrt(freedom / np.random.default_rng(0).chisquare(freedom, (OF, len(sizes))))
         models = []
-        for name, (again, weights) in drawn_means(rows).items():
-            own = [row for row in rows if row["model"] == name]
-            x = sorted({row["parameters"] for row in own})
-            means = [np.mean([row["held_out"] for row in own if row["parameters"] == size]) for size in x]
-            means = np.vstack([means, again[:DRAWS]]).round(6).tolist()
-            models.append({"name": name, "x": x, "weights": weights.tolist(), "means": means})
+        for name in dict.fromkeys(row["model"] for row in rows):
+            counts = np.array([len(losses[name][size]) for size in sizes])
+            measured = np.array([np.mean(losses[name][size]) for size in sizes])
+            noise = np.random.default_rng(len(models) + 1).standard_normal((OF, len(sizes))) / np.sqrt(counts)
+            weights = counts / np.maximum(known, max(1e-4, 0.1 * np.median(known))) ** 2
+            x = sorted({row["parameters"] for row in rows if row["model"] == name})
+            means = np.vstack([measured, (measured + deviations * noise)[:DRAWS]])
+            models.append({"name": name, "x": x, "weights": weights.tolist(), "means": means.round(6).tolist()})
         return {"models": models}

@@ -9,6 +9,7 @@ from explorables.node import compute
 from paths import ROOT
 
 from gpu.evidence.laws import LEVELS, PowerLaw, crossing, fit
+from gpu.evidence.scaling import drawn_means
 
 SETTINGS = [
     {}, {"seeds": 1}, {"seeds": DRAWS}, {"seeds": 77, "law": "line"}, {"sizes": "short"}, {"law": "line", "sizes": "short"},
@@ -49,9 +50,14 @@ def test_numbers_are_those_of_the_laws():
         np.testing.assert_allclose(got["missed"], missed, rtol=1e-6, atol=1e-9)
 
 
-def test_losses_are_those_of_the_record():
+def test_losses_and_draws_are_those_of_the_record_and_of_the_analysis():
     rows = json.loads((ROOT / "gpu" / "results" / "scaling.json").read_text(encoding="utf-8"))["rows"]
-    for model in Crossing.course_data()["models"]:
+    models, again = Crossing.course_data()["models"], drawn_means(rows)
+    assert [model["name"] for model in models] == list(again)
+    for model in models:
+        means, weights = again[model["name"]]
+        np.testing.assert_allclose(model["weights"], weights, rtol=1e-12)
+        np.testing.assert_allclose(model["means"][1:], means[:DRAWS], atol=1e-6)
         for x, mean in zip(model["x"], model["means"][0], strict=True):
             own = [row["held_out"] for row in rows if (row["model"], row["parameters"]) == (model["name"], x)]
             np.testing.assert_allclose(mean, np.mean(own), atol=1e-6)
