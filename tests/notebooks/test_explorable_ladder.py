@@ -120,7 +120,9 @@ def test_operators_move_what_torch_moves(chunk):
 
 def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     (chip, token, states, operators, wide) = compute(
-        Ladder, *({"plan": p, "chunk": 6} for p in ("chip", "token", "states", "operators")), {"plan": "chip", "columns": 9}
+        Ladder,
+        *({"plan": p, "chunk": 6} for p in ("chip", "token", "states", "operators")),
+        {"plan": "chip", "columns": 9},
     )
     C, w = 64, 128
     assert chip["loads"] == [["tiles of q, k", 2 * 2 * C * K], ["tile of v", 2 * C * w]]
@@ -193,4 +195,5 @@ def test_measured_times_are_hidden_until_they_are_asked_for():
     hidden, shown = (picture["svg"] for picture in pictures)
     assert shown != hidden
     assert len(shown) > len(hidden)
-    assert "measured (hidden)" in hidden and "measured (hidden)" not in shown
+    assert "measured (hidden)" in hidden
+    assert "measured (hidden)" not in shown
