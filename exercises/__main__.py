@@ -1,14 +1,14 @@
-"""The command line: python -m exercises list | check FILE | release OUT | autograder OUT.zip | grade FOLDER --out DIR."""
+"""The command line: python -m exercises list | check FILE | release OUT | autograder OUT.zip | grade FOLDER --out DIR | …"""
 
 from refimpl.cli import program, run
 
 from .checking.commands import check, list_exercises
-from .grading.commands import grade
+from .grading.commands import grade, similarity
 from .handout.commands import autograder, release
 
 app = program("Check your work on the exercises of the course.", rich_markup_mode=None)
 app.command("list")(list_exercises)
-for command in (check, release, autograder, grade):
+for command in (check, release, autograder, grade, similarity):
     app.command()(command)
 
 if __name__ == "__main__":

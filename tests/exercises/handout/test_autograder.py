@@ -1,4 +1,4 @@
-"""Gradescope's autograder in the layout that Gradescope documents, run in a clean folder; and GitHub Classroom's workflow."""
+"""Gradescope's autograder in the layout that Gradescope documents, run in a clean folder; and what other platforms exchange."""
 
 import json
 import os
@@ -20,12 +20,30 @@ from exercises.handout.classroom import PATH
 from exercises.handout.release import notebooks_of, write_release
 
 # The fields that Gradescope documents; what is not among them it does not know.
-FIELDS = set(
-    "score execution_time output output_format visibility stdout_visibility extra_data tests leaderboard".split()
-)
-TEST_FIELDS = set(
-    "score max_score status name name_format number output output_format tags visibility extra_data".split()
-)
+FIELDS = {
+    "score",
+    "execution_time",
+    "output",
+    "output_format",
+    "visibility",
+    "stdout_visibility",
+    "extra_data",
+    "tests",
+    "leaderboard",
+}
+TEST_FIELDS = {
+    "score",
+    "max_score",
+    "status",
+    "name",
+    "name_format",
+    "number",
+    "output",
+    "output_format",
+    "tags",
+    "visibility",
+    "extra_data",
+}
 VISIBLE = sum(check.points for problem in load("ex01").problems for check in problem.checks if not check.hidden)
 WRONG = RIGHT.replace(RIGHT_STEP, RIGHT_STEP.replace("gamma * ", ""))
 
@@ -227,3 +245,28 @@ def test_the_workflow_of_github_classroom(tmp_path):
     # What `gh classroom clone student-repos` leaves is what `grade` takes.
     entries, _ = find_entries(tmp_path, ["ex01"])
     assert [(entry.student, entry.file, entry.reason) for entry in entries] == [("ex01-ann", path.name, "")]
+
+
+def test_grade_takes_what_nbgrader_collects(tmp_path):
+    """{submitted}/{student_id}/{assignment_id}/{notebook_id}.ipynb, as nbgrader's documentation says."""
+    (path,) = notebooks_of("ex01")
+    for student in ("ann", "bob"):
+        folder = tmp_path / "submitted" / student / "ex01"
+        folder.mkdir(parents=True)
+        (folder / path.name).write_bytes(notebook(RIGHT))
+        (folder / "timestamp.txt").write_text("2026-01-30 10:30:47 UTC")
+    entries, _ = find_entries(tmp_path / "submitted", ["ex01"])
+    assert [(entry.student, entry.reason) for entry in entries] == [("ann", ""), ("bob", "")]
+
+
+def test_grade_takes_what_otter_exports(tmp_path):
+    """A student's zip of grader.export: the notebook, otter's log, which is not read, and the name of the zip."""
+    (path,) = notebooks_of("ex01")
+    (tmp_path / "ann").mkdir()
+    with zipfile.ZipFile(tmp_path / "ann" / f"{path.stem}_2026_01_30T10_30_47_123456.zip", "w") as archive:
+        archive.writestr(path.name, notebook(RIGHT))
+        archive.writestr(".OTTER_LOG", b"\x80\x04")
+        archive.writestr("__zip_filename__", "x.zip")
+    entries, _ = find_entries(tmp_path, ["ex01"])
+    assert [(entry.student, entry.exercise, entry.reason) for entry in entries] == [("ann", "ex01", "")]
+    assert entries[0].read() == (notebook(RIGHT), "")
