@@ -259,14 +259,24 @@ def test_grade_takes_what_nbgrader_collects(tmp_path):
     assert [(entry.student, entry.reason) for entry in entries] == [("ann", ""), ("bob", "")]
 
 
-def test_grade_takes_what_otter_exports(tmp_path):
+def otter_zip(path, name):
     """A student's zip of grader.export: the notebook, otter's log, which is not read, and the name of the zip."""
-    (path,) = notebooks_of("ex01")
-    (tmp_path / "ann").mkdir()
-    with zipfile.ZipFile(tmp_path / "ann" / f"{path.stem}_2026_01_30T10_30_47_123456.zip", "w") as archive:
-        archive.writestr(path.name, notebook(RIGHT))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, notebook(RIGHT))
         archive.writestr(".OTTER_LOG", b"\x80\x04")
         archive.writestr("__zip_filename__", "x.zip")
+
+
+def test_grade_takes_what_otter_exports_from_canvas(tmp_path):
+    (path,) = notebooks_of("ex01")
+    otter_zip(tmp_path / f"leeann_1234_56789_{path.stem}_2026_01_30T10_30_47_123456.zip", path.name)
     entries, _ = find_entries(tmp_path, ["ex01"])
-    assert [(entry.student, entry.exercise, entry.reason) for entry in entries] == [("ann", "ex01", "")]
+    assert [(entry.student, entry.exercise, entry.reason) for entry in entries] == [("leeann_1234", "ex01", "")]
     assert entries[0].read() == (notebook(RIGHT), "")
+
+
+def test_the_autograder_takes_what_otter_exports(tmp_path):
+    (path,) = notebooks_of("ex01")
+    otter_zip(tmp_path / f"{path.stem}_2026_01_30T10_30_47_123456.zip", path.name)
+    row, _ = graded(tmp_path, "ex01", "ann@example.org")
+    assert (row["student"], row["points"], row["status"]) == ("ann@example.org", FULL, "graded")
