@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -59,16 +60,18 @@ def check_output(out, submissions=1):
 
 
 def _earlier_rows(path):
-    """Return {(student, exercise): row} of an earlier grades.csv, or None if it is something else."""
+    """Return the rows of an earlier grades.csv as `_by_name` does, or None if it is something else."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        return _by_name(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError, KeyError, csv.Error):
         return None
-    if any(not {"student", "exercise"} <= set(one) for one in rows):
-        return None
+
+
+def _by_name(text):
+    """Return {(student, exercise): row} of the text of a grades.csv; KeyError if it is something else."""
+    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     return {(one["student"], one["exercise"]): {name: one.get(name) or "" for name in COLUMNS} for one in rows}
 
 
@@ -141,10 +144,11 @@ class Batch:
         return sum(problem.points for problem in self._keys[exercise].problems)
 
     def _write_csv(self):
-        rows = {(one["student"], one["exercise"]): one for one in self._rows.values()}
-        students = {student for student, _ in rows}  # of whom "nothing gradable" is known anew
-        kept = {key: one for key, one in self._earlier.items() if key[1] or key[0] not in students}
-        self._write(self.out / "grades.csv", grades_csv((kept | rows).values()))
+        rows = list(self._rows.values())
+        written = _by_name(grades_csv(rows))  # with names as they stand in an earlier file
+        students = {student for student, _ in written}  # of whom "nothing gradable" is known anew
+        kept = (key for key in self._earlier if key not in written and (key[1] or key[0] not in students))
+        self._write(self.out / "grades.csv", grades_csv([*(self._earlier[key] for key in kept), *rows]))
 
     def _write(self, path, text):
         try:

@@ -65,8 +65,9 @@ class Entry:
 
     @property
     def file(self):
-        """Return the file's name, with where it is in an archive."""
-        return "/".join((self.path.name, *self.inside))
+        """Return the file's name, with the folder in which Moodle put it and where it is in an archive."""
+        folder = [part for part in self.path.parent.parts if MOODLE.fullmatch(part)][-1:]
+        return "/".join((*folder, self.path.name, *self.inside))
 
     @property
     def suffix(self):

@@ -174,6 +174,13 @@ CLASSES = {
             "Tim": "onlinetext.html: it is no notebook and no script",
         },
     ),
+    "as Moodle, unpacked": (
+        {
+            "Jane Doe_123_assignsubmission_file_": {"ex01.ipynb": N},
+            "Kim_124_assignsubmission_file_": {"my": {"a.py": RIGHT}},
+        },
+        {"Jane Doe": "Jane Doe_123_assignsubmission_file_/ex01.ipynb", "Kim": "Kim_124_assignsubmission_file_/a.py"},
+    ),
     "as Moodle, flat": (
         {"Jane Doe_123_assignsubmission_file_ex01.ipynb": N, "Kim_124_assignsubmission_file_my.zip": {"ex01.ipynb": N}},
         {
@@ -382,10 +389,12 @@ def test_rows_of_others_and_of_earlier_exercises_stay(tmp_path):
     after = rows(out)
     assert {key: after[key] for key in before} == before
     assert after["cat", "ex02"]["status"] == "graded"
-    late = write(tmp_path / "late", {"ben_ex01.py": RIGHT})
+    late = write(tmp_path / "late", {"ben_ex01.py": RIGHT, "=1+1_ex01.py": RIGHT})
+    assert run(late, out).exit_code == 0
     assert run(late, out).exit_code == 0
     assert rows(out)["ben", "ex01"]["points"] == str(FULL)
     assert rows(out)["ann", "ex01"] == before["ann", "ex01"]
+    assert set(rows(out)) == {*after, ("'=1+1", "ex01")}
 
 
 def test_results_inside_the_folder_are_no_submission(tmp_path):
