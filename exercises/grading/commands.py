@@ -1,4 +1,4 @@
-"""The command `python -m exercises grade`."""
+"""The commands `python -m exercises grade` and `similarity`."""
 
 import signal
 from collections import Counter
@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from refimpl.files import write_atomically
+
 from ..checking.commands import Names, chosen_exercises, refuse
 from ..checking.key import choose
 from .batch import Batch, OutputError
 from .intake import find_entries, printable, some
 from .isolation import IsolationError, Limits
 from .sandbox import CHOICES, choose_isolation
+from .similarity import compare, page
 
 LIMITS_ALONE = ". README.md in exercises says what that does not protect against; bubblewrap would."
 
@@ -94,3 +97,27 @@ def grade(
 def say(console, line):
     """Print a line without markup; what is not printable in names of files and students is replaced."""
     console.print(Text("".join(c if c.isprintable() else "�" for c in line)), soft_wrap=True)
+
+
+def similarity(
+    folder: Annotated[Path, typer.Argument(help="What came in, as for grade.")],
+    out: Annotated[Path, typer.Option(help="The folder for similarity.html.")],
+    exercise: Names = None,
+    top: Annotated[int, typer.Option(min=1, help="How many pairs of each exercise to show.")] = 20,
+):
+    """Rank pairs of submissions by how alike they are, and show them side by side in OUT/similarity.html.
+
+    Nothing is run. What students were given does not count. It is evidence to read, and no verdict.
+    """
+    try:
+        names = chosen_exercises(exercise)
+        entries, _ = find_entries(folder, names, leave_out=out)
+        pairs, notes = compare(entries, names, top)
+        write_atomically(out / "similarity.html", page(pairs, notes))
+    except ModuleNotFoundError as error:
+        refuse(f"Cannot compare: {error.name} is not installed: pip install '.[similarity]'")
+    except (ValueError, OSError) as error:
+        refuse(f"Cannot compare: {error}")
+    for note in notes:
+        say(Console(stderr=True, highlight=False), f"Not compared: {note}")
+    typer.echo(out / "similarity.html")
