@@ -1,0 +1,137 @@
+"""The course as a website: stage copies of the repository's pages, then let Sphinx make HTML of them.
+
+    python site/compose.py [OUT]     # OUT: build/site
+
+Nothing is executed: notebooks are shown with their stored outputs. Warnings are errors.
+"""
+
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(Path(__file__).resolve().parent)]
+
+import listing  # noqa: E402
+import reference  # noqa: E402
+from cells import Pictures, notebook, static_from  # noqa: E402
+from course import Course  # noqa: E402
+from explorables import EXPLORABLES  # noqa: E402
+from explorables.explorable import HERE as EXPLORABLES_FOLDER  # noqa: E402
+from explorables.page import title_of  # noqa: E402
+from links import ROOMS, rewritten  # noqa: E402
+from symbols import glossary_symbols  # noqa: E402
+from vendored import vendored  # noqa: E402
+
+OWN = Path(__file__).resolve().parent
+NOT_PAGES = ("templates", "student", "images")  # folders whose Markdown is no page of its own
+
+
+def repository():
+    """The address of the repository's folder on the web, from pyproject.toml, or None."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project.get("urls", {}).get("Repository")
+
+
+def markdown_pages():
+    """The Markdown files of the repository that are pages, as paths in it."""
+    found = [path for room in ROOMS for path in (ROOT / room).rglob("*.md")] + [*ROOT.glob("*.md")]
+    paths = (path.relative_to(ROOT) for path in found)
+    return sorted(path.as_posix() for path in paths if not {*path.parts} & {*NOT_PAGES} and path.name != "README.md" or len(path.parts) > 1 and not {*path.parts} & {*NOT_PAGES})
+
+
+def stage(folder):
+    """Write everything that Sphinx reads into an empty folder; returns the folder of static files."""
+    folder, shown, address = Path(folder), set(), repository()
+    shutil.rmtree(folder, ignore_errors=True)
+    pictures, course = Pictures(folder / "_static"), Course()
+
+    def write(page, text):
+        path = folder / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    for page in markdown_pages():
+        write(page, rewritten((ROOT / page).read_text(encoding="utf-8"), page, shown))
+    for each in [*course.lessons, *course.exercises]:
+        write(each.page, notebook(each.page, shown, pictures, course.more(each)))
+    for page, text in own_pages(course, pictures):
+        write(page, rewritten(text, page, shown) if False else text)
+    for module, found in course.modules.items():
+        write(f"api/{module}.md", reference.module_page(module, found, course.known))
+    shown |= {entry.path for entry in course.entries} | {path for entry in course.entries for path in entry.tests}
+    for path in sorted(shown):
+        if (ROOT / path).is_dir():
+            text, more = listing.folder(path)
+            write(f"{path}/index.md", text)
+            shown |= set(more)
+    for path in sorted(path for path in shown if (ROOT / path).is_file()):
+        write(f"{path}.md", listing.program(path, address))
+    copy_data(folder)
+    return folder / "_static"
+
+
+def copy_data(folder):
+    """Results and figures that pages link to or show, beside them as in the repository."""
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*"):
+            if path.suffix in (".json", ".png") and "student" not in path.parts:
+                to = folder / path.relative_to(ROOT)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, to)
+
+
+def own_pages(course, pictures):
+    """(path, text) of the pages that are written for the site: templates in pages/, filled like the results page."""
+    from gpu.report.page import FOLDER, SECTIONS, environment
+
+    values = {section.__name__: section(FOLDER) for section in SECTIONS}
+    for path in sorted((OWN / "pages").glob("*.md")):
+        here = {
+            "course": course,
+            "groups": reference.GROUPS,
+            "explorables": EXPLORABLES,
+            "title_of": title_of,
+            "equation": lambda number, page=path.name: course.of_equation(number, page),
+            "picture": lambda name, page=path.name: still_alive(name, page, pictures),
+        }
+        yield path.name, environment().from_string(path.read_text(encoding="utf-8")).render(values | here)
+
+
+def still_alive(name, page, pictures):
+    """An explorable, by the name of its module, as raw HTML for a page of ours."""
+    (cls,) = (cls for cls in EXPLORABLES if cls.module == name)
+    html = pictures.explorable(cls, {"values": {}, "data": cls.course_data()}, page)
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def compose(out, katex, fresh=True):
+    """Build the site into `out`; returns the number of warnings, which Sphinx has printed."""
+    import sphinx.application
+
+    out = Path(out)
+    work = out.with_name(f"{out.name}-work")
+    static = stage(work / "pages")
+    for file in ("dist/katex.min.css", "dist/fonts"):
+        place = static / "katex" / Path(file).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (katex / file).is_dir() else shutil.copyfile)(katex / file, place)
+    shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
+    shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
+    symbols = glossary_symbols((ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8"))
+    shutil.rmtree(out, ignore_errors=True)
+    app = sphinx.application.Sphinx(
+        work / "pages", OWN, out, work / "doctrees", "html", freshenv=True, warningiserror=True,
+        confoverrides={
+            "katex": str(katex), "symbols": symbols, "html_static_path": [str(static)],
+        },
+    )  # fmt: skip
+    app.build()
+    return app
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site")
+    app = compose(out, vendored("katex", ROOT / "build" / "vendor"))
+    sys.exit(app.statuscode)
