@@ -5,6 +5,7 @@
 Nothing is executed: notebooks are shown with their stored outputs. Warnings are errors.
 """
 
+import json
 import shutil
 import sys
 import tomllib
@@ -15,17 +16,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(Path(__file__).resolve()
 
 import listing  # noqa: E402
 import reference  # noqa: E402
-from cells import Pictures, notebook, static_from  # noqa: E402
+from cells import Pictures, notebook  # noqa: E402
 from course import Course  # noqa: E402
 from explorables import EXPLORABLES  # noqa: E402
 from explorables.explorable import HERE as EXPLORABLES_FOLDER  # noqa: E402
 from explorables.page import title_of  # noqa: E402
 from links import ROOMS, rewritten  # noqa: E402
-from symbols import glossary_symbols  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from symbols import glossary_symbols, plain  # noqa: E402
 from vendored import vendored  # noqa: E402
 
+from refimpl import __version__  # noqa: E402
+
 OWN = Path(__file__).resolve().parent
-NOT_PAGES = ("templates", "student", "images")  # folders whose Markdown is no page of its own
+NOT_PAGES = {"templates", "student"}  # folders whose Markdown is no page of its own
 
 
 def repository():
@@ -35,10 +39,10 @@ def repository():
 
 
 def markdown_pages():
-    """The Markdown files of the repository that are pages, as paths in it."""
-    found = [path for room in ROOMS for path in (ROOT / room).rglob("*.md")] + [*ROOT.glob("*.md")]
+    """The Markdown files of the repository that are pages, as paths in it; the front page is the site's own."""
+    found = [*ROOT.glob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.md"))]
     paths = (path.relative_to(ROOT) for path in found)
-    return sorted(path.as_posix() for path in paths if not {*path.parts} & {*NOT_PAGES} and path.name != "README.md" or len(path.parts) > 1 and not {*path.parts} & {*NOT_PAGES})
+    return sorted(path.as_posix() for path in paths if path != Path("README.md") and not {*path.parts} & NOT_PAGES)
 
 
 def stage(folder):
@@ -57,7 +61,7 @@ def stage(folder):
     for each in [*course.lessons, *course.exercises]:
         write(each.page, notebook(each.page, shown, pictures, course.more(each)))
     for page, text in own_pages(course, pictures):
-        write(page, rewritten(text, page, shown) if False else text)
+        write(page, text)
     for module, found in course.modules.items():
         write(f"api/{module}.md", reference.module_page(module, found, course.known))
     shown |= {entry.path for entry in course.entries} | {path for entry in course.entries for path in entry.tests}
@@ -106,32 +110,26 @@ def still_alive(name, page, pictures):
     return f"```{{raw}} html\n{html}\n```"
 
 
-def compose(out, katex, fresh=True):
-    """Build the site into `out`; returns the number of warnings, which Sphinx has printed."""
-    import sphinx.application
-
-    out = Path(out)
+def compose(out, katex):
+    """Build the site into the folder `out`, which is replaced. katex: the folder of KaTeX. Returns Sphinx's exit code."""
+    out = Path(out).resolve()
     work = out.with_name(f"{out.name}-work")
     static = stage(work / "pages")
-    for file in ("dist/katex.min.css", "dist/fonts"):
-        place = static / "katex" / Path(file).name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (katex / file).is_dir() else shutil.copyfile)(katex / file, place)
-    shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
+    shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
+    shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
     symbols = glossary_symbols((ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8"))
+    lines = [f"{plain(symbol)}: {words}" for symbol, words in symbols]
+    (static / "symbols.js").write_text(f"const SYMBOLS = {json.dumps(lines)};\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
-    app = sphinx.application.Sphinx(
-        work / "pages", OWN, out, work / "doctrees", "html", freshenv=True, warningiserror=True,
-        confoverrides={
-            "katex": str(katex), "symbols": symbols, "html_static_path": [str(static)],
-        },
-    )  # fmt: skip
+    more = {"katex": str(katex), "symbols": symbols, "html_static_path": [str(static)], "version": __version__}
+    app = Sphinx(
+        work / "pages", OWN, out, work / "doctrees", "html", freshenv=True, warningiserror=True, confoverrides=more
+    )
     app.build()
-    return app
+    return app.statuscode
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site")
-    app = compose(out, vendored("katex", ROOT / "build" / "vendor"))
-    sys.exit(app.statuscode)
+    chosen = sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site"
+    sys.exit(compose(chosen, vendored("katex", ROOT / "build" / "vendor")))

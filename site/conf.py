@@ -10,7 +10,7 @@ author = "The RetNet reference maintainers"
 project_copyright = author
 language = "en"
 
-extensions = ["myst_nb", "mathematics"]
+extensions = ["myst_nb", "mathematics", "finishing"]
 html_math_renderer = "katex"
 myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 4
@@ -21,12 +21,12 @@ nb_code_prompt_hide = "Hide the {type}"
 nb_merge_streams = True
 suppress_warnings = ["myst.header"]  # a room's README may skip a level
 toc_object_entries_show_parents = "hide"
-maximum_signature_line_length = 88
 add_module_names = False
 
 html_theme = "furo"
-html_css_files = ["katex/katex.min.css", "course.css"]
-html_js_files = [("course.js", {"defer": "defer"})]
+html_css_files = ["katex/katex.min.css", "explorables.css", "course.css"]
+html_js_files = [("symbols.js", {"defer": "defer"}), ("course.js", {"defer": "defer"})]
+html_favicon = "static/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -6,9 +6,12 @@ the number of their line, see `symbols.py`.
 
 import functools
 import json
+import re
 import subprocess
+from html import escape
 from pathlib import Path
 
+from docutils.nodes import SkipNode
 from explorables.node import node as path_of_node
 from sphinx.util import logging
 from symbols import marked
@@ -30,6 +33,9 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 });
 """
 
+# The TeX that is copied with a formula: as it was written, without the marks.
+ANNOTATION = re.compile(r'(<annotation encoding="application/x-tex">)(.*?)(</annotation>)', re.DOTALL)
+
 
 class Typesetter:
     """KaTeX in a process of Node that answers line by line."""
@@ -49,7 +55,7 @@ class Typesetter:
         answer = json.loads(self.process.stdout.readline())
         if "error" in answer:
             raise ValueError(answer["error"])
-        return answer["html"]
+        return ANNOTATION.sub(lambda match: match[1] + escape(text) + match[3], answer["html"])
 
     def close(self):
         """End the process."""
@@ -81,14 +87,10 @@ def _typeset(visitor, node, display):
 
 
 def _inline(visitor, node):
-    from docutils.nodes import SkipNode
-
     visitor.body.append(f'<span class="math">{_typeset(visitor, node, False)}</span>')
     raise SkipNode
 
 
 def _display(visitor, node):
-    from docutils.nodes import SkipNode
-
     visitor.body.append(f'<div class="math" tabindex="0">{_typeset(visitor, node, True)}</div>')
     raise SkipNode
