@@ -14,19 +14,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(Path(__file__).resolve().parent)]
 
-import listing  # noqa: E402
-import reference  # noqa: E402
-from cells import Pictures, notebook  # noqa: E402
-from course import Course  # noqa: E402
-from explorables import EXPLORABLES  # noqa: E402
-from explorables.explorable import HERE as EXPLORABLES_FOLDER  # noqa: E402
-from explorables.page import title_of  # noqa: E402
-from links import ROOMS, rewritten  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from symbols import glossary_symbols, plain  # noqa: E402
-from vendored import vendored  # noqa: E402
+import listing
+import reference
+from cells import Pictures, notebook
+from course import Course
+from explorables import EXPLORABLES
+from explorables.explorable import HERE as EXPLORABLES_FOLDER
+from explorables.page import title_of
+from links import ROOMS, rewritten
+from sphinx.application import Sphinx
+from symbols import glossary_symbols, plain
+from vendored import vendored
 
-from refimpl import __version__  # noqa: E402
+from refimpl import __version__
 
 OWN = Path(__file__).resolve().parent
 NOT_PAGES = {"templates", "student"}  # folders whose Markdown is no page of its own

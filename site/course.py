@@ -67,8 +67,12 @@ class Course:
     """Every lesson, exercise and entry of the reference, each knowing its lessons and tests."""
 
     def __init__(self):
-        self.lessons = [Notebook(f"notebooks/{path.name}") for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))]
-        self.exercises = [Notebook(f"exercises/{path.name}") for path in sorted(ROOT.glob("exercises/ex[0-9][0-9]_*.ipynb"))]
+        self.lessons = [
+            Notebook(f"notebooks/{path.name}") for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))
+        ]
+        self.exercises = [
+            Notebook(f"exercises/{path.name}") for path in sorted(ROOT.glob("exercises/ex[0-9][0-9]_*.ipynb"))
+        ]
         self.modules = reference.entries()
         self.entries = [entry for found in self.modules.values() for entry in found]
         self.known = {entry.name: entry for entry in reversed(self.entries)}  # the first of a name counts

@@ -144,7 +144,9 @@ def belongs(entry):
         "Equation": [f"[Eq. ({number})]({at}equations.md#eq-{number})" for number in entry.equations],
         "Lesson": [lesson.link(entry.page) for lesson in entry.lessons],
         "Test": [f"[`{path}`]({at}{path}.md)" for path in entry.tests],
-        "Source": [f'<a href="{at}{entry.path}.html#line-{entry.node.lineno}">{entry.path}, line {entry.node.lineno}</a>'],
+        "Source": [
+            f'<a href="{at}{entry.path}.html#line-{entry.node.lineno}">{entry.path}, line {entry.node.lineno}</a>'
+        ],
     }
     return "\n".join(f"- {name}: {', '.join(links)}" for name, links in rows.items() if links)
 

@@ -3,7 +3,7 @@
 import re
 
 # What of a formula is no symbol: names of environments, text, words set upright.
-FIXED = r"\\(?:begin|end|text|mathrm|mathbf|mathcal|operatorname|htmlData)\s*\{[^{}]*\}"
+FIXED = r"\\(?:begin|end|text|mathrm|mathbf|mathcal|operatorname)\s*\{[^{}]*\}"
 TOKEN = r"\\[A-Za-z]+|\\."
 
 
@@ -48,15 +48,23 @@ LETTERS = {
 def marked(formula, symbols):
     r"""A formula in which each symbol is wrapped in \htmlData{s=NUMBER}, its place in `symbols`.
 
-    >>> marked(r"\gamma S_n", ((r"S_n", "the memory"), (r"\gamma", "decay")))
-    '\\htmlData{s=1}{\\gamma} \\htmlData{s=0}{S_n}'
+    A symbol with an index, such as S_n, is meant with any other too.
+
+    >>> marked(r"\gamma S_{n-1}", ((r"S_n", "the memory"), (r"\gamma", "decay")))
+    '\\htmlData{s=1}{\\gamma} \\htmlData{s=0}{S_{n-1}}'
     """
-    numbers = {symbol: number for number, (symbol, _) in enumerate(symbols)}
-    # A symbol of a letter must not be found inside a command, nor one with a shorter index in one with a longer.
-    ends = (re.escape(symbol) + (r"(?![A-Za-z])" if symbol[-1].isalpha() and "\\" in symbol else "") for symbol in numbers)
-    pattern = re.compile(f"{FIXED}|({'|'.join(ends)})(?!')|{TOKEN}")
+    pattern = re.compile("|".join([FIXED, *(f"(?P<s{i}>{_form(tex)})" for i, (tex, _) in enumerate(symbols)), TOKEN]))
 
     def wrapped(match):
-        return f"\\htmlData{{s={numbers[match[1]]}}}{{{match[1]}}}" if match[1] else match[0]
+        number = (match.lastgroup or "").removeprefix("s")
+        return f"\\htmlData{{s={number}}}{{{match[0]}}}" if number else match[0]
 
     return pattern.sub(wrapped, formula)
+
+
+def _form(symbol):
+    """The pattern of a symbol: a command ends where its letters do."""
+    base, _, index = symbol.rpartition("_")
+    if re.fullmatch("[a-z]", index):
+        return re.escape(base) + r"_(?:[a-zA-Z0-9]|\{[^{}]*\})"
+    return re.escape(symbol) + (r"(?![A-Za-z])" if re.search(r"\\[A-Za-z]+$", symbol) else "")

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "notebooks")]
 
-from explorables.browser import keys_move, launched  # noqa: E402
+from explorables.browser import keys_move, launched
 
 FIRST_SCREEN = 1_000_000  # bytes
 PHONE, DESK = {"width": 375, "height": 720}, {"width": 1280, "height": 800}
