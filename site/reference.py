@@ -24,7 +24,7 @@ GROUPS = {
         "refimpl.training.text", "refimpl.training.bpe", "refimpl.training.tasks", "refimpl.training.capacity",
     ),
 }  # fmt: skip
-EQUATION = re.compile(r"\bEqs?\. ?\(?([1-8])\)?")
+EQUATION = re.compile(r"\bEqs?\. ?(?:\(([1-8])\)|([1-8]))")
 SECTIONS = ("Args", "Returns", "Raises", "Yields", "Attributes")
 
 
@@ -61,7 +61,7 @@ class Entry:
     @property
     def equations(self):
         """The numbers of the paper's equations that its docstring names."""
-        return sorted({int(number) for number in EQUATION.findall(self.doc)})
+        return sorted({int(match[1] or match[2]) for match in EQUATION.finditer(self.doc)})
 
     @property
     def link(self):
@@ -213,4 +213,4 @@ def _words(text, page, known):
 def _prose(text, page):
     text = re.sub(r"([\\*_<>\[\]$~|{}])", r"\\\1", text)
     text = re.sub(r"^([A-Za-z_\\]+(?:, [A-Za-z_\\]+)*: )", r"\\\n\1", text, flags=re.MULTILINE).removeprefix("\\\n")
-    return EQUATION.sub(lambda match: f"[{match[0]}]({up(page)}equations.md#eq-{match[1]})", text)
+    return EQUATION.sub(lambda match: f"[{match[0]}]({up(page)}equations.md#eq-{match[1] or match[2]})", text)

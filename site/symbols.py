@@ -53,7 +53,7 @@ def marked(formula, symbols):
     >>> marked(r"\gamma S_{n-1}", ((r"S_n", "the memory"), (r"\gamma", "decay")))
     '\\htmlData{s=1}{\\gamma} \\htmlData{s=0}{S_{n-1}}'
     """
-    pattern = re.compile("|".join([FIXED, *(f"(?P<s{i}>{_form(tex)})" for i, (tex, _) in enumerate(symbols)), TOKEN]))
+    pattern = re.compile("|".join([*(f"(?P<s{i}>{_form(tex)})" for i, (tex, _) in enumerate(symbols)), FIXED, TOKEN]))
 
     def wrapped(match):
         number = (match.lastgroup or "").removeprefix("s")
@@ -63,8 +63,10 @@ def marked(formula, symbols):
 
 
 def _form(symbol):
-    """The pattern of a symbol: a command ends where its letters do."""
+    """The pattern of a symbol: a command ends where its letters do, and a small letter stands alone, unlike that of dx."""
     base, _, index = symbol.rpartition("_")
     if re.fullmatch("[a-z]", index):
         return re.escape(base) + r"_(?:[a-zA-Z0-9]|\{[^{}]*\})"
+    if re.fullmatch("[a-z]", symbol):
+        return rf"(?<![A-Za-z]){symbol}(?![A-Za-z\\])"
     return re.escape(symbol) + (r"(?![A-Za-z])" if re.search(r"\\[A-Za-z]+$", symbol) else "")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # name: (version, checksum as npm states it, what of the package is needed)
 PACKAGES = {
@@ -30,19 +31,16 @@ def vendored(name, folder):
     out = Path(folder) / f"{name}-{version}"
     if out.is_dir():
         return out
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    archive = _pack(f"{name}@{version}", part)
-    got = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    if got != checksum:
-        raise NotFetchedError(f"{archive.name} must have the checksum {checksum}, got {got}")
-    with tarfile.open(archive) as file:
-        wanted = [member for member in file if any(Path(member.name).match(f"package/{each}") for each in needed)]
-        file.extractall(part, wanted, filter="data")
-    archive.unlink()
-    (part / "package").rename(out)
-    shutil.rmtree(part)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as part:
+        archive = _pack(f"{name}@{version}", Path(part))
+        got = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if got != checksum:
+            raise NotFetchedError(f"{archive.name} must have the checksum {checksum}, got {got}")
+        with tarfile.open(archive) as file:
+            wanted = [member for member in file if any(Path(member.name).match(f"package/{each}") for each in needed)]
+            file.extractall(part, wanted, filter="data")
+        (Path(part) / "package").rename(out)
     return out
 
 
@@ -53,4 +51,4 @@ def _pack(package, folder):
     done = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotFetchedError(f"npm could not fetch {package}:\n{done.stderr}")
-    return Path(folder) / done.stdout.split()[-1]
+    return folder / done.stdout.split()[-1]
