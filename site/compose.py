@@ -5,7 +5,10 @@
 Nothing is executed: notebooks are shown with their stored outputs. Warnings are errors.
 """
 
+import functools
+import inspect
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -27,14 +30,20 @@ from symbols import glossary_symbols, plain
 from vendored import vendored
 
 from refimpl import __version__
+from refimpl.conformance.contract import CHECKS
 
 OWN = Path(__file__).resolve().parent
 NOT_PAGES = {"templates", "student"}  # folders whose Markdown is no page of its own
 
 
+def read(path):
+    """The text of a file of the repository."""
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
 def repository():
     """The address of the repository's folder on the web, from pyproject.toml, or None."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(read("pyproject.toml"))["project"]
     return project.get("urls", {}).get("Repository")
 
 
@@ -57,7 +66,7 @@ def stage(folder):
         path.write_text(text, encoding="utf-8")
 
     for page in markdown_pages():
-        write(page, rewritten((ROOT / page).read_text(encoding="utf-8"), page, shown))
+        write(page, rewritten(read(page), page, shown))
     for each in [*course.lessons, *course.exercises]:
         write(each.page, notebook(each.page, shown, pictures, course.more(each)))
     for page, text in own_pages(course, pictures):
@@ -90,20 +99,26 @@ def own_pages(course, pictures):
     """(path, text) of the pages that are written for the site: templates in pages/, filled like the results page."""
     from gpu.report.page import FOLDER, SECTIONS, environment
 
-    values = {section.__name__: section(FOLDER) for section in SECTIONS}
+    values = {section.__name__: section(FOLDER) for section in SECTIONS} | {
+        "course": course,
+        "groups": reference.GROUPS,
+        "explorables": EXPLORABLES,
+        "title_of": title_of,
+        "formula": course.formula,
+        "checks": [(check.__name__, inspect.getdoc(check).partition("\n")[0]) for check in CHECKS],
+        "conformance": re.findall(r"```python\n(.*?)```", read("refimpl/README.md"), re.DOTALL)[-1],
+        "grading": json.loads(read("exercises/results/class_of_300.json")),
+    }
     for path in sorted((OWN / "pages").glob("*.md")):
+        page = path.name
         here = {
-            "course": course,
-            "groups": reference.GROUPS,
-            "explorables": EXPLORABLES,
-            "title_of": title_of,
-            "equation": lambda number, page=path.name: course.of_equation(number, page),
-            "picture": lambda name, page=path.name: still_alive(name, page, pictures),
+            "equation": functools.partial(course.of_equation, page=page),
+            "picture": functools.partial(moving_picture, page=page, pictures=pictures),
         }
-        yield path.name, environment().from_string(path.read_text(encoding="utf-8")).render(values | here)
+        yield page, environment().from_string(path.read_text(encoding="utf-8")).render(values | here)
 
 
-def still_alive(name, page, pictures):
+def moving_picture(name, page, pictures):
     """An explorable, by the name of its module, as raw HTML for a page of ours."""
     (cls,) = (cls for cls in EXPLORABLES if cls.module == name)
     html = pictures.explorable(cls, {"values": {}, "data": cls.course_data()}, page)
@@ -118,7 +133,7 @@ def compose(out, katex):
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
     shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
-    symbols = glossary_symbols((ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8"))
+    symbols = glossary_symbols(read("notebooks/GLOSSARY.md"))
     lines = [f"{plain(symbol)}: {words}" for symbol, words in symbols]
     (static / "symbols.js").write_text(f"const SYMBOLS = {json.dumps(lines)};\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

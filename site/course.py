@@ -10,6 +10,7 @@ import reference
 from links import ROOT
 
 CITED = re.compile(r"Eqs?\. ?\(?(\d)\)?(?:(?:,| and|–| to) \(?(\d)\)?)*")
+PROBLEM = re.compile(r"\((\d+) points?(?:, (\d+) of them in hidden checks)?\)")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,31 @@ class Notebook:
         found = re.findall(rf"\]\(\.\./({other}[\w]+\.ipynb)\)", self.prose)
         return set(found)
 
+    @property
+    def number(self):
+        """That in its name."""
+        return int(re.search(r"/(?:ex)?(\d+)", self.page)[1])
+
+    @property
+    def minutes(self):
+        """To read it, as it promises; 0 where it promises nothing."""
+        return int(match[1]) if (match := re.search(r"about (\d+) minutes", self.prose)) else 0
+
+    @functools.cached_property
+    def problems(self):
+        """How many problems an exercise has."""
+        return len(PROBLEM.findall(self.prose))
+
+    @property
+    def points(self):
+        """The points of an exercise."""
+        return sum(int(points) for points, _ in PROBLEM.findall(self.prose))
+
+    @property
+    def hidden(self):
+        """Its points that are in hidden checks."""
+        return sum(int(hidden or 0) for _, hidden in PROBLEM.findall(self.prose))
+
     def link(self, page):
         """A link from `page` to it."""
         return f"[{self.title}]({reference.up(page)}{self.page})"
@@ -86,6 +112,27 @@ class Course:
         """The exercises of a lesson, or the lessons of an exercise: either may have the link."""
         others = self.exercises if notebook in self.lessons else self.lessons[1:]
         return [other for other in others if other.page in notebook.partners or notebook.page in other.partners]
+
+    def numbered(self, numbers):
+        """The lessons of these numbers, as far as they are written."""
+        return [lesson for lesson in self.lessons if lesson.number in numbers]
+
+    def exercises_of(self, lessons):
+        """The exercises of some lessons, each once."""
+        return list({each.page: each for lesson in lessons for each in self.partners(lesson)}.values())
+
+    def moving(self, name):
+        """The lessons that show the moving picture of a class."""
+        return [lesson for lesson in self.lessons if name in lesson.names]
+
+    def formula(self, number, lesson):
+        """An equation as a lesson has it, from the display that ends in its number."""
+        (found,) = self.numbered([lesson])
+        tag = re.compile(rf"\s*\\qquad\s*\\text\{{Eq\. \({number}\), arXiv.*", re.DOTALL)
+        for shown in re.findall(r"\$\$(.+?)\$\$", found.prose, re.DOTALL):
+            if tag.search(shown):
+                return f"$$\n{tag.sub('', shown)}\n$$"
+        raise ValueError(f"{found.page} has no formula of Eq. ({number})")
 
     def more(self, notebook):
         """Markdown for the end of a lesson or an exercise: where the site goes on from it."""
