@@ -90,6 +90,8 @@ def notebook(page, shown, pictures, more=""):
             continue
         folds = cell.metadata.get("jupyter", {})
         cell.metadata["tags"] = [tag for fold, tag in FOLDS.items() if folds.get(fold)]
+        if page.startswith("exercises/"):
+            cell.outputs = []  # of checks of what is not written yet
         for output in cell.outputs:
             if "data" in output:
                 _show(output.data, states, page, pictures)

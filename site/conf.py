@@ -9,6 +9,7 @@ project = html_title = "RetNet, from the recurrence up"
 author = "The RetNet reference maintainers"
 project_copyright = author
 language = "en"
+highlight_language = "none"  # of a block that names none: most are commands
 
 extensions = ["myst_nb", "mathematics", "finishing"]
 html_math_renderer = "katex"

@@ -110,6 +110,8 @@ class Course:
 
     def partners(self, notebook):
         """The exercises of a lesson, or the lessons of an exercise: either may have the link."""
+        if notebook == self.lessons[0]:  # the map of the course, which links to all
+            return []
         others = self.exercises if notebook in self.lessons else self.lessons[1:]
         return [other for other in others if other.page in notebook.partners or notebook.page in other.partners]
 
