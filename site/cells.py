@@ -80,8 +80,8 @@ def static_from(page):
     return posixpath.relpath("_static", posixpath.dirname(page) or ".")
 
 
-def notebook(page, shown, pictures, more=""):
-    """The notebook at `page` of the repository as Sphinx shall read it. more: Markdown that follows."""
+def notebook(page, shown, pictures, lead="", more=""):
+    """The notebook at `page` of the repository as Sphinx shall read it. lead: Markdown after its first cell; more: at its end."""
     found = nbformat.read(ROOT / page, as_version=4)
     states = found.metadata.pop("widgets", {}).get(STATES, {}).get("state", {})
     for cell in found.cells:
@@ -95,8 +95,8 @@ def notebook(page, shown, pictures, more=""):
         for output in cell.outputs:
             if "data" in output:
                 _show(output.data, states, page, pictures)
-    if more:
-        found.cells.append(nbformat.v4.new_markdown_cell(more))
+    found.cells.insert(1, nbformat.v4.new_markdown_cell(lead))
+    found.cells.append(nbformat.v4.new_markdown_cell(more))
     return nbformat.writes(found)
 
 
@@ -106,6 +106,6 @@ def _show(data, states, page, pictures):
     if view:
         state = states[view["model_id"]]["state"]
         cls = CLASSES.get(state.get("_anywidget_id"))
-        data["text/html"] = pictures.explorable(cls, state, page) if cls else data["text/html"] + ASLEEP
+        data["text/html"] = pictures.explorable(cls, state, page) if cls else data.get("text/html", "") + ASLEEP
     if "text/html" in data:
         data["text/html"] = pictures.figures(data["text/html"], page)

@@ -68,7 +68,7 @@ def stage(folder):
     for page in markdown_pages():
         write(page, rewritten(read(page), page, shown))
     for each in [*course.lessons, *course.exercises]:
-        write(each.page, notebook(each.page, shown, pictures, course.more(each)))
+        write(each.page, notebook(each.page, shown, pictures, course.lead(each), course.more(each)))
     for page, text in own_pages(course, pictures):
         write(page, text)
     for module, found in course.modules.items():

@@ -136,6 +136,12 @@ class Course:
                 return f"$$\n{tag.sub('', shown)}\n$$"
         raise ValueError(f"{found.page} has no formula of Eq. ({number})")
 
+    def lead(self, notebook):
+        """Markdown for a reader who meets a notebook on the site."""
+        if notebook in self.exercises:
+            return "*Here you can read the problems. [Run the notebook](../learners.md) to solve them and have your answers checked.*"
+        return "*Here you can read the lesson as it ran: its pictures move, and what is folded opens. You may also [run it](../learners.md).*"
+
     def more(self, notebook):
         """Markdown for the end of a lesson or an exercise: where the site goes on from it."""
         page = notebook.page
@@ -147,7 +153,7 @@ class Course:
             ],
         }
         lines = [f"- {name}: {', '.join(links)}" for name, links in rows.items() if links]
-        return "\n".join(["## On this site", "", *lines]) if lines else ""
+        return "\n".join(["## On this site", "", *lines])
 
     def of_equation(self, number, page):
         """Markdown: the lessons, functions and exercises that have an equation."""

@@ -8,7 +8,6 @@ import functools
 import json
 import re
 import subprocess
-from html import escape
 from pathlib import Path
 
 from docutils.nodes import SkipNode
@@ -33,8 +32,8 @@ require("readline").createInterface({ input: process.stdin }).on("line", (line) 
 });
 """
 
-# The TeX that is copied with a formula: as it was written, without the marks.
-ANNOTATION = re.compile(r'(<annotation encoding="application/x-tex">)(.*?)(</annotation>)', re.DOTALL)
+# A second copy of the TeX in each formula, which makes pages larger and results of the search harder to read.
+ANNOTATION = re.compile(r"<annotation .*?</annotation>", re.DOTALL)
 
 
 class Typesetter:
@@ -55,7 +54,7 @@ class Typesetter:
         answer = json.loads(self.process.stdout.readline())
         if "error" in answer:
             raise ValueError(answer["error"])
-        return ANNOTATION.sub(lambda match: match[1] + escape(text) + match[3], answer["html"])
+        return ANNOTATION.sub("", answer["html"])
 
     def close(self):
         """End the process."""

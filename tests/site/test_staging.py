@@ -8,6 +8,7 @@ import tarfile
 
 import cells
 import links
+import listing
 import nbformat
 import pytest
 import reference
@@ -71,7 +72,7 @@ def test_symbols_are_those_of_the_glossary_and_found_in_formulas():
 def test_a_notebook_moves_without_a_kernel(tmp_path):
     pictures, shown = cells.Pictures(tmp_path), set()
     page = "notebooks/01_memory_as_a_recurrence.ipynb"
-    staged = nbformat.reads(cells.notebook(page, shown, pictures, more="the end"), as_version=4)
+    staged = nbformat.reads(cells.notebook(page, shown, pictures, lead="the lead", more="the end"), as_version=4)
     text = json.dumps(staged)
     assert "widget" not in json.dumps([cell.get("outputs") for cell in staged.cells])
     assert "base64" not in text
@@ -84,7 +85,8 @@ def test_a_notebook_moves_without_a_kernel(tmp_path):
     assert all((tmp_path / name).is_file() for name in files)
     assert staged.cells[-1].source == "the end"
     original = nbformat.read(ROOT / page, as_version=4)
-    for before, after in zip(original.cells, staged.cells, strict=False):
+    assert staged.cells.pop(1).source == "the lead"
+    for before, after in zip(original.cells, staged.cells[:-1], strict=True):
         folds = before.metadata.get("jupyter", {})
         assert ("hide-input" in after.metadata.get("tags", ())) == folds.get("source_hidden", False)
         assert ("hide-output" in after.metadata.get("tags", ())) == folds.get("outputs_hidden", False)
@@ -110,6 +112,14 @@ def test_a_docstring_keeps_its_examples_tables_and_arguments():
     assert "```text\nq    (B, H)   a table\n```" in text
     assert "- `gamma`: (H,) of float32 or float64." in text
     assert "```pycon\n>>> 1 + 1\n2\n```" in text
+
+
+def test_a_program_is_shown_with_a_number_for_each_line():
+    text = listing.program("refimpl/tree.py", "https://example.org/main")
+    lines = (ROOT / "refimpl" / "tree.py").read_text(encoding="utf-8").count("\n")
+    assert re.findall(r'name="line-(\d+)"', text) == [str(number) for number in range(1, lines + 1)]
+    assert "(https://example.org/main/refimpl/tree.py)" in text
+    assert "example.org" not in listing.program("refimpl/tree.py")
 
 
 def test_every_function_lesson_and_equation_has_its_links_both_ways():
