@@ -226,17 +226,17 @@ def decode_step(
     config: RetNetConfig,
     state: State | None = None,
     *,
+    retention: Retention = retention_step,
     operations: Operations = REFERENCE,
 ) -> tuple[ArrayT, State]:
-    """One token a sequence, recurrently: `forward` with `retention_step`.
+    """One token a sequence, recurrently: `forward` with `retention_step`, or with another step under the contract.
 
-    tokens (B,); returns logits (B, vocab_size) and the `State` after the token. The rest, and errors, as `forward`.
+    tokens (B,); returns logits (B, vocab_size) and the `State` after the token. With `refimpl.replay.retention_replay` as
+    the retention, states are written every few steps. The rest, and errors, as `forward`.
     """
     if tokens.ndim != 1:
         raise ValueError(f"tokens must have shape (batch,), one token a sequence, got {tuple(tokens.shape)}")
-    logits, state = forward(
-        params, tokens[:, None], config, retention=retention_step, state=state, operations=operations
-    )
+    logits, state = forward(params, tokens[:, None], config, retention=retention, state=state, operations=operations)
     return logits[:, 0, :], state
 
 

@@ -16,15 +16,18 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 STATES = "application/vnd.jupyter.widget-state+json"
 CLASSES = {f"{cls.__module__}.{cls.__name__}": cls for cls in EXPLORABLES}
 FOLDS = {"source_hidden": "hide-input", "outputs_hidden": "hide-output"}
+# A summary with a formula or code must be a paragraph of its own to be read as Markdown.
+SUMMARY = re.compile(r"<summary>([^<\n]*[$`*][^<\n]*)</summary>")
 EMBEDDED = re.compile(r'<img (?P<rest>[^>]*?)src="data:image/(?P<kind>png|svg\+xml);base64,(?P<data>[^"]+)"')
 # Runs after the page is there, each time it is asked for: it draws where no picture is drawn yet.
 SCRIPT = """"use strict";
 (() => {{
 {code}
 for (const here of document.querySelectorAll('.picture-here[data-module="{module}"]:not([data-alive])')) {{
-  const {{ values, data }} = explorablesData[here.dataset.state];
+  const given = explorablesData[here.dataset.state];
+  if (!given) continue; // of a picture further down the page, whose data are still to come
   here.dataset.alive = "";
-  pictureHere.render({{ model: standalone(values, data), el: here }});
+  pictureHere.render({{ model: standalone(given.values, given.data), el: here }});
 }}
 }})();
 """
@@ -86,7 +89,7 @@ def notebook(page, shown, pictures, lead="", more=""):
     states = found.metadata.pop("widgets", {}).get(STATES, {}).get("state", {})
     for cell in found.cells:
         if cell.cell_type == "markdown":
-            cell.source = rewritten(cell.source, page, shown)
+            cell.source = SUMMARY.sub(r"<summary>\n\n\1\n\n</summary>", rewritten(cell.source, page, shown))
             continue
         folds = cell.metadata.get("jupyter", {})
         cell.metadata["tags"] = [tag for fold, tag in FOLDS.items() if folds.get(fold)]

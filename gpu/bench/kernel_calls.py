@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refimpl import head_decays
+from refimpl.replay import ReplayState
 
 from ..kernels.registry import RETENTIONS, has_flash
 from .graph import Recorded
@@ -140,12 +141,25 @@ def kernel_work(name, what, shape, time, tokens, device, *, cuda_graph=False):
 
 
 @torch.no_grad()
-def step_work(name, shape, batch, cuda_graph, device):
-    """`STEPS` decode steps of a batch, one after another, of a name of `RETENTIONS` that has its own."""
+def step_work(name, shape, batch, cuda_graph, device, *, replay=None):
+    """`STEPS` decode steps of a batch, one after another, of a name of `RETENTIONS` that has its own.
+
+    replay: L of `refimpl.replay`; None for steps that write their state. The first step finds L tokens kept and writes them.
+    """
     row, (heads, key_dim, value_dim) = RETENTIONS[name], shape
     draw = functools.partial(torch.randn, device=device, dtype=torch.bfloat16)
     q, k, v = (draw(batch, heads, 1, width) for width in (key_dim, key_dim, value_dim))
     gamma, state = head_decays(heads, xp=torch, device=device), draw(batch, heads, key_dim, value_dim).float()
+    if replay:
+        kept = (draw(batch, heads, replay, width) for width in (key_dim, value_dim))
+        buffers, step = ReplayState(state, *kept), row.replay_step()
+
+        @torch.no_grad()
+        def replayed():
+            for n in range(STEPS):
+                step(q, k, v, gamma, buffers, (n - 1) % replay + 1)
+
+        return work_of(replayed, STEPS * batch, cuda_graph, device)
     if row.native_step:
         q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
         advance = functools.partial(row.native_step(), q, k, v)

@@ -15,6 +15,7 @@ written. States count in neither, though the fused kernels return the last one.
 from typing import NamedTuple
 
 from refimpl.bench.forms import useful_flops
+from refimpl.replay import replay_traffic
 
 from .ceilings import floor_seconds
 
@@ -58,13 +59,14 @@ def least_bytes(what, batch, heads, time, key_dim, value_dim):
     return 2 * batch * heads * time * numbers
 
 
-def step_bytes(batch, heads, key_dim, value_dim):
-    """Bytes of one step: the float32 state read and written; q, k, v and out in bfloat16.
+def step_bytes(batch, heads, key_dim, value_dim, replay=None):
+    """Bytes of one step: the float32 state read and written; q, k, v and out in bfloat16. On average, for replay of L tokens.
 
-    >>> step_bytes(1, 1, 2, 3)
-    68
+    >>> step_bytes(1, 1, 2, 3), step_bytes(1, 1, 2, 3, replay=10)
+    (68, 111.4)
     """
-    return batch * heads * (2 * 4 * key_dim * value_dim + 2 * 2 * (key_dim + value_dim))
+    moved = batch * heads * sum(replay_traffic(key_dim, value_dim, replay, itemsize=2))
+    return moved if replay else int(moved)
 
 
 def roofline(row, peaks):

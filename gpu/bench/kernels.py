@@ -150,12 +150,14 @@ def step_candidates(shape, batch, device):
     sizes, found = SHAPES[shape], []
     for name, retention in RETENTIONS.items():
         if retention.step and retention.kernel_label and retention.available(device):
-            for graph in (True, False) if torch.device(device).type == "cuda" else (False,):
-                row = kernel_row(
-                    {"retention": name}, STEP, shape, sizes, batch, 1, cuda_graph=graph, steps=STEPS, flops=0,
-                    moved_bytes=STEPS * step_bytes(batch, *sizes),
-                )  # fmt: skip
-                found.append(Candidate(row, functools.partial(step_work, name, sizes, batch, graph, device)))
+            for replay in (None, STEPS) if retention.replay_step else (None,):
+                for graph in (True, False) if torch.device(device).type == "cuda" else (False,):
+                    row = kernel_row(
+                        {"retention": name, "replay": replay}, STEP, shape, sizes, batch, 1, cuda_graph=graph,
+                        steps=STEPS, flops=0, moved_bytes=STEPS * step_bytes(batch, *sizes, replay),
+                    )  # fmt: skip
+                    work = functools.partial(step_work, name, sizes, batch, graph, device, replay=replay)
+                    found.append(Candidate(row, work))
     return found
 
 

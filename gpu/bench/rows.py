@@ -13,10 +13,11 @@ ATTENTION_COLOURS = {"flash": "#d55e00", "cudnn": "#e69f00"}
 GROUPED_COLOUR = "#e69f00"
 
 # The fields, besides sizes, that tell the rows of a section apart. model is None for a kernel alone. retention, a name of
-# `RETENTIONS`, is None for the reference's decode step and for everything that is not a retention.
+# `RETENTIONS`, is None for the reference's decode step and for everything that is not a retention. replay is L of
+# `refimpl.replay` for a decode step that writes its state every L tokens.
 IDENTITY = {
     "model": None, "retention": None, "chunk_size": None, "compiled": False, "cuda_graph": False, "recompute": False,
-    "grouped": False, "attention": None,
+    "grouped": False, "attention": None, "replay": None,
 }  # fmt: skip
 
 
@@ -38,9 +39,11 @@ def label(row, *, compiled=True):
     'Transformer, grouped, compiled'
     >>> label(new_row("kernels", retention="triton"))
     'fused kernels'
+    >>> label(new_row("kernels", retention="triton", replay=20))
+    'fused kernels, replay of 20'
     """
     if row["model"] is None:
-        return kernel_label(kernel_of(row))
+        return kernel_label(kernel_of(row)) + (f", replay of {row['replay']}" if row["replay"] else "")
     parts = [MODELS[row["model"]].label]
     if row["chunk_size"]:
         parts.append(f"C = {row['chunk_size']}")

@@ -57,6 +57,7 @@ def targets(rows, accuracy):
     step = lambda kernel, batch, graph: [  # noqa: E731
         row for row in rows
         if (row["what"], kernel_of(row), row["batch"], row["cuda_graph"]) == (STEP, kernel, batch, graph)
+        and not row["replay"]
     ]  # fmt: skip
     shares = [row["share_of_copy_bandwidth"] if row["status"] == MEASURED else None for row in step(OURS, 64, True)]
     found.append(evaluate("a step's share of the copy bandwidth, batch 64, CUDA graph", "at least", COPY_SHARE, shares))

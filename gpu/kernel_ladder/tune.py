@@ -2,7 +2,7 @@
 
 Compiling takes longest, so worker processes do it first, each for a part of the candidates. A candidate is left out and
 reported if it does not compile, needs more memory than a multiprocessor has, or disagrees with the first one. All are
-timed as CUDA graphs, because short calls from Python wait for the host. Chunk sizes and the tiles of float32 are not
+timed as CUDA graphs, because short calls from Python wait for the host. Tiles of keys and the tiles of float32 are not
 searched. States backward in time use the tiles of states forward.
 """
 
@@ -30,12 +30,13 @@ from refimpl.files import write_atomically
 class Search(NamedTuple):
     """What is tried for a shape: see `gpu.kernels.triton_tiles.tiles_of` for what is stored.
 
-    lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. states,
-    outputs: tiles, by the names below.
+    lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. spans: tokens
+    between states. states, outputs: tiles, by the names below.
     """
 
     one_pass: bool
     chunk: int
+    spans: tuple
     tokens: int
     lengths: tuple
     programs: tuple
@@ -51,7 +52,7 @@ MANY = 2**20  # a number of programs for which time is cut as often as possible
 ALIKE = 1e-2  # relative RMS difference allowed between candidates, which sum in another order
 SEARCHES = {
     "large": Search(
-        False, 128, 16384, (2048, 16384), (128,),
+        False, 128, (128, 256, 512), 16384, (2048, 16384), (128,),
         (
             (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3),
             (32, 128, 128, 8, 4), (32, 64, 256, 4, 4), (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3),
@@ -59,7 +60,7 @@ SEARCHES = {
         ((128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)),
     ),
     "small": Search(  # half a walk for each of an H200's multiprocessors, one, or two
-        True, 64, 65536, (2048, 8192, 65536), (66, 132, 264),
+        True, 64, (64,), 65536, (2048, 8192, 65536), (66, 132, 264),
         ((64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)),
         (
             (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 2), (128, 4, 1), (128, 4, 2), (128, 4, 3), (128, 8, 2),
@@ -70,11 +71,12 @@ SEARCHES = {
 
 
 class Job(NamedTuple):
-    """A kernel to time: a role's tiles at a length, with time cut for a number of programs."""
+    """A kernel to time: a role's tiles at a length, with time cut for a number of programs, and so many tokens a span."""
 
     role: str
     length: int
     programs: int
+    span: int
     tiles: tuple
 
 
@@ -92,25 +94,23 @@ def parts_of(search, heads, length, programs):
 
 def jobs(search, heads):
     """Every `Job`, each once."""
-    for programs in search.programs:
-        for length in search.lengths:
-            for role in ROLES:
-                if role == "states" and search.one_pass and parts_of(search, heads, length, programs)[0][0] == 1:
-                    continue  # time is not cut, so no states are summed
-                for tiles in search.states if role == "states" else search.outputs:
-                    yield Job(role, length, programs, tiles)
+    for programs, span, length, role in itertools.product(search.programs, search.spans, search.lengths, ROLES):
+        if role == "states" and search.one_pass and parts_of(search, heads, length, programs)[0][0] == 1:
+            continue  # time is not cut, so no states are summed
+        for tiles in search.states if role == "states" else search.outputs:
+            yield Job(role, length, programs, span, tiles)
 
 
 def call_of(search, job, q, k, v, grad, gamma, kept):
     """The launch of a job as a function without arguments; `kept` holds the states that several jobs read."""
     batch, heads, time, key_dim = q.shape
     tiles = dict(zip(names_of(search, job.role), job.tiles, strict=True))
-    chunk, chunks = search.chunk, -(-time // search.chunk)
+    chunk, span = search.chunk, job.span
     # As in `ours.backward_of`.
     given = {"dq": (grad, v, k), "dk": (v, grad, q), "dv": (k, q, grad)}.get(job.role, (q, k, v))
     reverse, transposed = job.role in ("dk", "dv"), job.role in ("dq", "dk")
     if search.one_pass:
-        parts = ours.cut(batch * heads, chunks, job.programs)
+        parts = ours.cut(batch * heads, -(-time // chunk), job.programs)
         if job.role == "states":
             return lambda: ours.totals_of(k, v, gamma, chunk, parts, tiles)
         totals = None
@@ -121,10 +121,10 @@ def call_of(search, job, q, k, v, grad, gamma, kept):
             reverse=reverse, turned=transposed, want_end=job.role == "outputs",
         )  # fmt: skip
     if job.role == "states":
-        return lambda: ours.states_of(k, v, gamma, None, chunk, [tiles], job.programs)
-    states = _kept(kept, (batch * heads, chunks, key_dim, v.shape[3]), q.dtype, q.device)
+        return lambda: ours.states_of(k, v, gamma, None, span, [tiles], job.programs)
+    states = _kept(kept, (batch * heads, -(-time // span), key_dim, v.shape[3]), q.dtype, q.device)
     return lambda: ours.outputs_of(
-        *given, gamma, states, chunk, tiles, reverse=reverse, transposed=transposed, from_zero=True
+        *given, gamma, states, chunk, span, tiles, reverse=reverse, transposed=transposed, from_zero=True
     )
 
 
@@ -141,16 +141,16 @@ def compile_part(shape, part, parts):
     """
     search, (heads, *_) = SEARCHES[shape], SHAPES[shape]
     failed, kept, given = {}, {}, {}
-    kernels = {(job.role, job.tiles) for job in jobs(search, heads)}
-    for role, tiles in sorted(kernels)[part::parts]:
-        for length in (search.chunk, 8 * search.chunk):  # time in one part, and in several
+    kernels = {(job.role, job.span, job.tiles) for job in jobs(search, heads)}
+    for role, span, tiles in sorted(kernels)[part::parts]:
+        for length in (span, 8 * span):  # time in one part, and in several
             if length not in given:
                 given[length] = inputs(SHAPES[shape], length, length)
             try:
-                call_of(search, Job(role, length, MANY, tiles), *given[length], kept)()
+                call_of(search, Job(role, length, MANY, span, tiles), *given[length], kept)()
                 torch.cuda.synchronize()
             except Exception as error:
-                failed[role, tiles] = f"{type(error).__name__}: {error}"[:100]
+                failed[role, span, tiles] = f"{type(error).__name__}: {error}"[:100]
     return failed
 
 
@@ -165,20 +165,20 @@ def measure(shape, workers):
     for length in search.lengths:
         given, kept, first = inputs(SHAPES[shape], length, search.tokens), {}, {}
         for job in jobs(search, SHAPES[shape].heads):
-            if job.length != length or (job.role, job.tiles) in failed:
+            if job.length != length or (job.role, job.span, job.tiles) in failed:
                 continue
             try:
                 call = call_of(search, job, *given, kept)
                 found = written(search, job.role, call())
-                off = difference(found, first.setdefault((job.role, job.programs), found))
+                off = difference(found, first.setdefault((job.role, job.programs, job.span), found))
                 if not off <= ALIKE:
                     raise ArithmeticError(f"it is {off:.0e} from the first")
                 recorded = Recorded(call, found[0].device)
                 rows.append((job, milliseconds({"": recorded.graph.replay}, rounds=9)[""]["median"]))
             except Exception as error:
-                failed[job.role, job.tiles] = f"{type(error).__name__}: {error}"[:100]
+                failed[job.role, job.span, job.tiles] = f"{type(error).__name__}: {error}"[:100]
     print(f"{shape}: {len(rows)} times; {len(failed)} kernels left out: {sorted(set(failed.values()))[:3]}", flush=True)
-    return [(job, ms) for job, ms in rows if (job.role, job.tiles) not in failed]
+    return [(job, ms) for job, ms in rows if (job.role, job.span, job.tiles) not in failed]
 
 
 def written(search, role, results):
@@ -190,7 +190,7 @@ def written(search, role, results):
 
 def difference(found, want):
     """The largest relative RMS difference of arrays; NaN if one of them has NaN."""
-    off = [(x.float() - y.float()).norm() / y.float().norm() for x, y in zip(found, want, strict=True)]
+    off = [(x.float() - y.float()).norm() / y.float().norm() for x, y in zip(found, want, strict=True) if x.numel()]
     return torch.stack(off).max().item()  # Python's max would drop a NaN
 
 
@@ -206,12 +206,13 @@ def taken(search, shape, role, length, programs, choices):
     return choices[named.index(fitting(named, x, y, programs))]
 
 
-def fastest(search, shape, role, programs, rows):
+def fastest(search, shape, role, programs, span, rows):
     """(ms, choices): the one or two candidates of a role with the least time, summed over the lengths where each is used.
 
     The states of two passes end with the fastest of the smallest tiles, for fewer heads and sequences than were timed.
     """
-    times = {(job.tiles, job.length): ms for job, ms in rows if (job.role, job.programs) == (role, programs)}
+    wanted = role, programs, span
+    times = {(job.tiles, job.length): ms for job, ms in rows if (job.role, job.programs, job.span) == wanted}
     lengths = {length for _, length in times}
     candidates = sorted({tiles for tiles, _ in times})
     if not candidates:
@@ -233,15 +234,17 @@ def fastest(search, shape, role, programs, rows):
 def best(search, shape, rows):
     """(ms, table): of a forward and a backward pass at every length, and the entry's "forward" and "backward".
 
-    Both are of one number of programs, so that one can use what the other summed: that of the least sum.
+    Both are of one number of programs and one span, so that one can use what the other summed: those of the least sum.
     """
     found = []
-    for programs in search.programs:
+    for programs, span in itertools.product(search.programs, search.spans):
         total, table = 0.0, {}
         for direction, roles in DIRECTIONS.items():
             table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
+            if not search.one_pass:
+                table[direction]["span"] = span
             for role, count in roles.items():
-                ms, choices = fastest(search, shape, role, programs, rows)
+                ms, choices = fastest(search, shape, role, programs, span, rows)
                 # One pass is given, backwards, the states that the forward pass summed.
                 total += ms if search.one_pass else count * ms
                 stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
@@ -263,11 +266,12 @@ def main(
     for shape in chosen:
         search, (_, *widths) = SEARCHES[shape], SHAPES[shape]
         every[shape] = rows = measure(shape, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
-        for kind in dict.fromkeys((job.programs, job.role, job.length) for job, _ in rows):
-            mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.role, job.length) == kind)
+        for kind in dict.fromkeys((job.programs, job.span, job.role, job.length) for job, _ in rows):
+            programs, span, role, length = kind
+            mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.span, job.role, job.length) == kind)
             for ms, tiles in mine[:show]:
-                words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, kind[1]), tiles, strict=True))
-                print(f"{shape} {kind[0]:3d} programs, T {kind[2]:6,d} {kind[1]:8s}{ms:7.3f} ms  {words}")
+                words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, role), tiles, strict=True))
+                print(f"{shape} {programs:3d} programs, span {span:3d}, T {length:6,d} {role:8s}{ms:7.3f} ms  {words}")
         total, entry = best(search, SHAPES[shape], rows)
         print(
             f"{shape}: {entry['forward']['programs']} programs, {total:.3f} ms as a sum of its kernels at every length"

@@ -22,6 +22,7 @@ class Retention(NamedTuple):
 
     make: what a call of the row does. label: beside the model's name in tables. kernel_label: in tables of kernels alone;
     None if it is not measured there. step: returns its own decode step under the contract; None for the reference's.
+    replay_step: returns its own step on buffers, like `replay_step` of `gpu.sampling.generate`; None for that one.
     needs: what a device lacks where `available` is False. fused: True for a kernel of its own, compiled at its first call,
     which computes in a model's bfloat16; the others are torch operations in float32. chunked: True if it takes a chunk
     size. longest, longest_alone: T beyond which training, and the kernel alone, are not measured; None for no limit.
@@ -34,6 +35,7 @@ class Retention(NamedTuple):
     colour: str
     kernel_label: str | None = None
     step: Callable | None = None
+    replay_step: Callable | None = None
     available: Callable = lambda device: True
     needs: str = ""
     fused: bool = False
@@ -76,7 +78,8 @@ RETENTIONS = {
     ),
     "triton": Retention(
         imported("triton_retention:retention_chunkwise_triton"), "fused", "#56b4e9",
-        kernel_label="fused kernels", step=imported("fused_step:fused_step"), available=lambda device: has_fused(device),
+        kernel_label="fused kernels", step=imported("fused_step:fused_step"),
+        replay_step=imported("triton_replay:replay_step_triton"), available=lambda device: has_fused(device),
         needs="an NVIDIA GPU and Triton", fused=True, most_blocks=MANY_BLOCKS, paper=True,
     ),
     "fla": Retention(

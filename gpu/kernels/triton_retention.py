@@ -73,42 +73,52 @@ def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
 @triton.jit(do_not_specialize=["T", "heads", "total"])
 def _outputs_kernel(
     x, y, z, gamma, states, out, T, heads, K, V, total,
-    CHUNK: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    CHUNK: tl.constexpr, SPAN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     REVERSE: tl.constexpr, TRANSPOSED: tl.constexpr, FROM_ZERO: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, chunks, K, V).
+    """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, spans, K, V).
 
-    One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the chunk, so that x is read once. Programs
-    live on from tile to tile, and the loops are one to the compiler, which reads the next tile while it ends the last.
-    TRANSPOSED: the states are stored (V, K). FROM_ZERO: the first chunk to be walked has no state behind it.
+    One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the row's own chunk, so that x is read once;
+    the chunks between the state and that one follow. Programs live on from tile to tile, and where there is one chunk a span
+    the loops are one to the compiler, which reads the next tile while it ends the last. TRANSPOSED: the states are stored
+    (V, K). FROM_ZERO: the first span to be walked has no state behind it.
     """
     tl.assume(K > 0)
     tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
-    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), flatten=True):
+    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), flatten=SPAN == CHUNK):
         column, h, rest = tile % tiles * BV, tile // tiles % heads, tile // tiles // heads  # heads lie side by side
         row, b = rest % blocks * BM, rest // blocks
-        bh, chunk = b * heads + h, row // CHUNK
-        begin = chunk * CHUNK
+        bh, span, own = b * heads + h, row // SPAN, row // CHUNK * CHUNK
+        begin = span * SPAN
         if FROM_ZERO:  # a state of zeros is not stored: beyond the array the copy engine finds them, and moves nothing
-            chunks = tl.cdiv(T, CHUNK)
-            chunk = tl.where(chunk == (chunks - 1 if REVERSE else 0), chunks, chunk)
+            spans = tl.cdiv(T, SPAN)
+            span = tl.where(span == (spans - 1 if REVERSE else 0), spans, span)
 
         acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
         for k in range(0, K, BK):
             if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
-                state = tl.trans(load(states, bh, chunk, column, k))
+                state = tl.trans(load(states, bh, span, column, k))
             else:
-                state = load(states, bh, chunk, k, column)
+                state = load(states, bh, span, k, column)
             queries = load(x, b, h, row, k)
             acc = dot(queries, state, acc, PRECISION)
-            scores = dot(queries, tl.trans(load(y, b, h, begin, k)), scores, PRECISION)
+            scores = dot(queries, tl.trans(load(y, b, h, own, k)), scores, PRECISION)
 
         log2_gamma = log2_decay_32(gamma, h)
         m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
-        age = tl.maximum(tl.minimum(CHUNK, T - begin) - 1 - m, 0) if REVERSE else m + 1
+        age = tl.maximum(tl.minimum(SPAN, T - begin) - 1 - m, 0) if REVERSE else m + 1
         acc *= tl.exp2(age * log2_gamma)[:, None]
-        values = load(z, b, h, begin, column)
-        acc = dot(_weighed(scores, m, n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
+        values = load(z, b, h, own, column)
+        acc = dot(_weighed(scores, m, own - begin + n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
+        if SPAN > CHUNK:
+            first, stop = (own + CHUNK, tl.minimum(begin + SPAN, T)) if REVERSE else (begin, own)
+            for other in range(first, stop, CHUNK):
+                scores = tl.zeros((BM, CHUNK), tl.float32)
+                for k in range(0, K, BK):
+                    scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, other, k)), scores, PRECISION)
+                values = load(z, b, h, other, column)
+                weighed = _weighed(scores, m, other - begin + n, log2_gamma, REVERSE)
+                acc = dot(weighed.to(values.dtype), values, acc, PRECISION)
         left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
         # By halves, for what waits to be written takes room from what is read ahead.
         store(out, left, b, h, row, column)
@@ -161,8 +171,11 @@ def _walk_kernel(
 # ---------------------------------------------------------------- launches
 
 
-def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transposed=False, from_zero=False):
-    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left; from_zero: it had no start."""
+def outputs_of(x, y, z, gamma, states, chunk, span, tiles, *, reverse=False, transposed=False, from_zero=False):
+    """(X Y^T * D) Z + decayed X S, (B, H, T, V), from the states that `states_of` left a span of tokens apart.
+
+    chunk: tokens of a tile of keys, of which a span holds one or several. from_zero: `states_of` had no start.
+    """
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     out = common.token_major(x, value_dim)
     bm, bk = min(tiles["BM"], chunk), min(tiles["BK"], common.power_of_two(key_dim))
@@ -173,7 +186,7 @@ def outputs_of(x, y, z, gamma, states, chunk, tiles, *, reverse=False, transpose
         common.descriptor(x, bm, bk), common.descriptor(y, chunk, bk), common.descriptor(z, chunk, bv), gamma,
         common.descriptor(states, *((bv, bk) if transposed else (bk, bv))), common.descriptor(out, bm, bv // 2),
         time, heads, key_dim, value_dim, total,
-        CHUNK=chunk, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, FROM_ZERO=from_zero,
+        CHUNK=chunk, SPAN=span, BM=bm, BK=bk, BV=bv, REVERSE=reverse, TRANSPOSED=transposed, FROM_ZERO=from_zero,
         PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip
@@ -217,8 +230,9 @@ def forward_of(q, k, v, gamma, state, tiles):
         parts, tiles = one_pass_of(q, tiles)
         totals = totals_of(k, v, gamma, chunk, parts, tiles["states"])
         return *walk_of(q, k, v, gamma, state, totals, chunk, parts, tiles["outputs"]), totals
-    states, end = states_of(k, v, gamma, state, chunk, choices, programs)
-    return outputs_of(q, k, v, gamma, states, chunk, tiles["outputs"], from_zero=state is None), end, None
+    span = tiles.get("span", chunk)
+    states, end = states_of(k, v, gamma, state, span, choices, programs)
+    return outputs_of(q, k, v, gamma, states, chunk, span, tiles["outputs"], from_zero=state is None), end, None
 
 
 def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
@@ -235,11 +249,12 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
         dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
         dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
         return dq, dk, dv, dstate
-    states, _ = states_of(k, v, gamma, state, chunk, choices, programs, want_end=False)
-    dq = outputs_of(grad, v, k, gamma, states, chunk, tiles["dq"], transposed=True, from_zero=not given)
+    span = tiles.get("span", chunk)
+    states, _ = states_of(k, v, gamma, state, span, choices, programs, want_end=False)
+    dq = outputs_of(grad, v, k, gamma, states, chunk, span, tiles["dq"], transposed=True, from_zero=not given)
     del states
-    states, dstate = states_of(q, grad, gamma, grad_state, chunk, choices, programs, reverse=True, want_end=given)
-    back = {"states": states, "chunk": chunk, "reverse": True, "from_zero": grad_state is None}
+    states, dstate = states_of(q, grad, gamma, grad_state, span, choices, programs, reverse=True, want_end=given)
+    back = {"states": states, "chunk": chunk, "span": span, "reverse": True, "from_zero": grad_state is None}
     dk = outputs_of(v, grad, q, gamma, tiles=tiles["dk"], transposed=True, **back)
     dv = outputs_of(k, q, grad, gamma, tiles=tiles["dv"], **back)
     return dq, dk, dv, dstate
@@ -250,7 +265,7 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
 
 def _tiles(q, v, direction, chunk):
     tiles = tiles_of(q, v, chunk)[direction]
-    return tiles | {"chunk": chunk} if chunk and not tiles["one_pass"] else tiles
+    return tiles | {"chunk": chunk, "span": chunk} if chunk and not tiles["one_pass"] else tiles
 
 
 def _now(function, direction, chunk, *given):

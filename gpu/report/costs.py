@@ -107,7 +107,7 @@ def fused_over(rows, peer):
     """How many times as fast as a peer the fused kernels are, for each shape, length and batch that measured both."""
     ratios, case = [], ("shape", "time", "batch", "cuda_graph")
     for group in by_key(rows, lambda row: tuple(row[field] for field in case)).values():
-        ours = [row["seconds"]["median"] for row in group if row["retention"] == "triton"]
+        ours = [row["seconds"]["median"] for row in group if row["retention"] == "triton" and not row["replay"]]
         theirs = [row["seconds"]["median"] for row in group if PEERS[peer](row)]
         if ours and theirs:
             ratios.append(min(theirs) / min(ours))

@@ -1,10 +1,12 @@
 """Sampling text: prompts are read chunkwise, then each new token costs one recurrent step.
 
 Prompts of different lengths are read one behind another; then all continue side by side, each at its own position. On a GPU
-the step is a CUDA graph: about a hundred small kernels in one launch.
+the step is a CUDA graph: about a hundred small kernels in one launch. A step may leave the states as they are and keep a few
+tokens beside them (`refimpl.replay`); a draft may propose tokens, which are read several at once (`gpu.sampling.speculative`).
 """
 
 import codecs
+import functools
 from typing import NamedTuple
 
 import torch
@@ -12,10 +14,12 @@ import torch
 from refimpl import State, retention_chunkwise, retention_step
 from refimpl.checks import check_integer
 from refimpl.libraries import values_trusted
+from refimpl.replay import LENGTH, ReplayState, retention_replay
 from refimpl.sampling import check_sampling, draw
 from refimpl.training.text import VOCAB_SIZE
 
 from ..numerics import record
+from .speculative import speculated
 
 PIECE = 4096  # tokens of a prompt that are read at once, and draws that are made at once, which bounds the memory
 
@@ -38,15 +42,15 @@ class Sample(NamedTuple):
     logits: torch.Tensor
 
 
-def generate(model, prompt, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, past=None):
+def generate(model, prompt, new_tokens, *, past=None, draft=None, **sampling):
     """Continue a batch of prompts.
 
     Args:
         model: a `gpu.models.retnet.RetNet`.
         prompt: (B, T) int64 on the model's device, or a list of (T_i,); T at least 1 unless there is a past.
         new_tokens: N, how many to draw, at least 1.
-        temperature, top_k, top_p, seed: as for `draw_tokens`.
         past: as for `prefill`.
+        draft; sampling: temperature, top_k, top_p, seed, replay: as for `draw_tokens`.
 
     Returns:
         A `Sample`.
@@ -55,9 +59,9 @@ def generate(model, prompt, new_tokens, *, temperature=1.0, top_k=None, top_p=No
         TypeError, ValueError: an argument is not as above.
     """
     check_integer("new_tokens", new_tokens, minimum=1)
-    check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    check_drawing(new_tokens, **sampling, drafted=draft and draft.count)
     past = prefill(model, prompt, past)
-    drawn = draw_tokens(model, past, new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    drawn = draw_tokens(model, past, new_tokens, draft=draft, **sampling)
     tokens, logits = (torch.stack(each, dim=1) for each in zip(*drawn, strict=True))
     if isinstance(prompt, torch.Tensor):
         return Sample(torch.cat([prompt.expand(len(tokens), -1), tokens], dim=1), logits)
@@ -92,7 +96,7 @@ def prefill(model, prompts, past=None):
     return past
 
 
-def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
+def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, replay=None, draft=None):
     """An iterator of new_tokens times (tokens (B,), the logits (B, vocab) they were drawn from), a recurrent step each.
 
     Args:
@@ -103,29 +107,56 @@ def draw_tokens(model, past, new_tokens, *, temperature=1.0, top_k=None, top_p=N
         top_p: of these, draw from the fewest likeliest whose probabilities reach this sum, in (0, 1]; None is 1.
         seed: row i draws with seed + i from its own generator on the CPU, so a prompt gets the same text on any device and
             in any batch, up to the rounding of logits.
+        replay: L of `refimpl.replay`: states are written every L tokens; None writes them at each.
+        draft: a draft of `gpu.sampling.speculative`, for these prompts and this call alone: the text has the same distribution,
+            but the same seed gives another one. replay must then be more than the tokens it proposes at once; None is 16, or
+            one more than those.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "replay": replay}
+    replay = check_drawing(new_tokens, **how, drafted=draft and draft.count)
+    rows, vocab_size = past.logits.shape
+    generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    if draft is not None:
+        draft.check(rows, vocab_size)
+        return speculated(model, past, new_tokens, draft, replay, generators, temperature, top_k, top_p)
+    return _drawn(model, past, new_tokens, replay, generators, temperature, top_k, top_p)
+
+
+def check_drawing(new_tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0, replay=None, drafted=None):
+    """Check what `draw_tokens` takes, drafted being its draft's count, and return the L of its replay decoding, or None."""
     check_sampling(new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    return _drawn(model, past, new_tokens, temperature, top_k, top_p, seed)
+    if replay is not None and check_integer("replay", replay, minimum=1) <= (drafted or 0):
+        raise ValueError(f"replay must be at least {drafted + 1}, one more than the drafted tokens, got {replay}")
+    return replay if drafted is None else replay or max(LENGTH, drafted + 1)
 
 
 @torch.no_grad()
-def _drawn(model, past, new_tokens, temperature, top_k, top_p, seed):
+def _drawn(model, past, new_tokens, replay, generators, *sampling):
     """`draw_tokens` after its checks, which so come at the call and not at the first token."""
-    rows, device = len(past.logits), past.logits.device
-    generators = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    device = past.logits.device
     logits, step = past.logits, None
     for n in range(new_tokens):
         if n % PIECE == 0:  # in blocks: a copy to a GPU for each token would take time, one of all has no bound
             block = [torch.rand(min(PIECE, new_tokens - n), dtype=torch.float64, generator=each) for each in generators]
             uniform = torch.stack(block).to(device)
-        tokens = draw(logits, uniform[:, n % PIECE], temperature, top_k, top_p)
+        tokens = draw(logits, uniform[:, n % PIECE], *sampling)
         yield tokens, logits
         if n + 1 < new_tokens:
-            step = step or (GraphedStep if device.type == "cuda" else Step)(model, past.state)
+            step = step or step_from(model, past.state, replay)
             logits = step(tokens)
+
+
+def step_from(model, state, replay=None):
+    """The step of a model from a state, on its device; replay as for `draw_tokens`."""
+    graphed = state.position.is_cuda
+    if replay is None:
+        return (GraphedStep if graphed else Step)(model, state)
+    if graphed:
+        return GraphedReplay(model, state, length=replay)
+    return Step(model, state, retention=functools.partial(retention_replay, length=replay))
 
 
 def stream_text(model, past, new_tokens, *, pieces=None, **sampling):
@@ -183,6 +214,65 @@ class GraphedStep:
         logits = self.step(self.tokens)
         _map_state(torch.Tensor.copy_, self.buffers, self.step.state)
         return logits
+
+
+class GraphedReplay:
+    """`Step` by `retention_replay` as CUDA graphs, one for each number of kept tokens.
+
+    Each works on its part of the same buffers: the states, and L keys and values. Only the one that finds all L kept writes
+    states. length: L. step: what computes a token on such buffers, like `replay_step`. how: further arguments of the model.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model, state, *, length=LENGTH, step=None, **how):
+        self.length, self.slots, self.how = length, 0, how
+        self.compute = step or replay_step
+        self.model, self.tokens = model, torch.zeros_like(state.position)
+        self.buffers = _map_state(lambda x: x.clone() if x.ndim == 1 else self._buffers(model, x), state)
+        self.graphs = []
+        for slots in range(length + 1):
+            self.graphs.append(record(functools.partial(self._advance, slots), self.tokens.device))
+        self.buffers.position.copy_(state.position)  # undo the steps of the warm-up
+        for buffers, layer in zip(self.buffers.layers, state.layers, strict=True):
+            buffers.state.copy_(layer)
+
+    def __call__(self, tokens):
+        """As `Step`."""
+        self.tokens.copy_(tokens)
+        graph, logits = self.graphs[self.slots]
+        with torch.cuda.device(self.tokens.device):
+            graph.replay()
+        self.slots = self.slots % self.length + 1
+        return logits.clone()  # the next replay of this graph writes there
+
+    def _buffers(self, model, state):
+        """The buffers of a layer, for keys and values of the dtype in which the model computes them."""
+        (batch, heads, key_dim, value_dim), dtype = state.shape, model.embedding.dtype
+        keys, values = (state.new_zeros((batch, heads, self.length, n), dtype=dtype) for n in (key_dim, value_dim))
+        return ReplayState(state.clone(), keys, values)
+
+    def _advance(self, slots):
+        step = Step(self.model, self.buffers, retention=functools.partial(self._retention, slots), **self.how)
+        logits = step(self.tokens)
+        self.buffers.position.copy_(step.state.position)
+        return logits
+
+    def _retention(self, slots, q, k, v, gamma, buffers):
+        return self.compute(q, k, v, gamma, buffers, slots), buffers
+
+
+def replay_step(q, k, v, gamma, buffers, slots):
+    """The out of one token by `retention_replay`, on a `ReplayState` of which the first `slots` of L places are kept tokens.
+
+    The token is written to the next place; where all are kept, they are written into the state, and it comes first.
+    """
+    before = ReplayState(buffers.state, buffers.k[:, :, :slots], buffers.v[:, :, :slots])
+    out, after = retention_replay(q, k, v, gamma, before, length=buffers.k.shape[2])
+    if after.state is not before.state:
+        buffers.state.copy_(after.state)
+    place = slice(after.k.shape[2] - 1, after.k.shape[2])
+    buffers.k[:, :, place], buffers.v[:, :, place] = k, v
+    return out
 
 
 def _in_place(retention):

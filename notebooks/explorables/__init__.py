@@ -17,6 +17,7 @@ from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
 from .scales import Scales
 from .state import StateMovie
 
@@ -36,6 +37,7 @@ EXPLORABLES = (
     Ladder,
     CacheRace,
     Prompt,
+    DecodingRace,
 )  # in the order of the lessons
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Chunks",
     "Clocks",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refimpl
-from refimpl import backward, interop, layers, model
+from refimpl import backward, interop, layers, model, replay
 from refimpl.compiled import kernels
 from refimpl.training import bpe, loop, text, train
 
@@ -60,7 +60,9 @@ DEFAULTS = {
     refimpl.multi_scale_retention: LAYER | {"position": 0},
     model.block: LAYER | {"position": 0},
     refimpl.forward: LAYER | LENGTHS,
-    refimpl.decode_step: {"state": None},
+    refimpl.decode_step: {"state": None, "retention": refimpl.retention_step},
+    replay.retention_replay: RETENTION | {"length": 16},
+    replay.replay_traffic: {"length": None, "tokens": 1, "itemsize": 4, "state_itemsize": 4},
     layers.feed_forward: {"kind": "swiglu", "record": None},
     layers.rms_norm: {"weight": None, "eps": 1e-6},
     interop.from_torchscale: {

@@ -10,8 +10,8 @@ from paths import ROOT
 
 from gpu.models.retnet import RetNet
 from gpu.sampling.generate import generate
-from refimpl import RetNetConfig, forward, init_params
-from refimpl.sampling import draw, sample
+from refimpl import RetNetConfig, forward, init_params, sampling
+from refimpl.sampling import draw, draw_from, probabilities, sample, verify
 from refimpl.weights import PRETRAINED, save_params
 
 CONFIG = RetNetConfig(vocab_size=11, dim=8, num_layers=2, num_heads=2)
@@ -40,6 +40,86 @@ def test_draws_follow_the_probabilities():
     np.testing.assert_allclose(share(top_p=1e-9), [0, 0, 0, 1])
     np.testing.assert_allclose(share(temperature=0.5), np.array([1, 4, 9, 16]) / 30, atol=1e-3)
     assert draw(logits, np.array([1 - 1e-16]), top_k=2).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"top_k": 3}, {"top_p": 0.6}, {"top_k": 4, "top_p": 0.8, "temperature": 0.7}, {"temperature": 0}]
+)
+def test_probabilities_are_those_of_the_draws(how):
+    logits = np.random.default_rng(0).standard_normal((5, 7))
+    found, grid = probabilities(logits, **how), (np.arange(20_000) + 0.5) / 20_000
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(probabilities(torch.from_numpy(logits), **how).numpy().round(12), found.round(12))
+    for row, each in zip(logits, found, strict=True):
+        share = np.bincount(draw(np.repeat(row[None], len(grid), 0), grid, **how), minlength=7) / len(grid)
+        np.testing.assert_allclose(share, each, atol=2e-4)
+        share = np.bincount(draw_from(np.repeat(3 * each[None], len(grid), 0), grid), minlength=7) / len(grid)
+        np.testing.assert_allclose(share, each, atol=2e-4)
+
+
+def test_no_draw_is_of_a_token_without_probability():
+    """Nor at the ends of [0, 1), where a product rounds up to the whole sum."""
+    rows = np.array([[0.0, 0.3, 0.0, 1.1, 0.0], [0.0, 1 / 3, 1 / 3, 1 / 3, 0.0], [0.0, 1e-300, 0.0, 0.0, 0.0]])
+    assert draw_from(rows, np.zeros(3)).tolist() == [1, 1, 1]
+    assert draw_from(rows, np.full(3, 1 - 2.0**-53)).tolist() == [3, 3, 1]
+
+
+# ---------------------------------------------------------------- drafted tokens
+
+
+def verified(count, seed=0):
+    """(the first two tokens and the number accepted, for count rows; p of the first; p of the second after each first)."""
+    rng = np.random.default_rng(seed)
+    first, draft = rng.dirichlet([0.5] * 4, 2)
+    second, draft_second = rng.dirichlet([0.5] * 4, (2, 4))
+    one = draw_from(np.repeat(draft[None], count, 0), rng.random(count))
+    two = draw_from(draft_second[one], rng.random(count))
+    q = np.stack([np.repeat(draft[None], count, 0), draft_second[one]], axis=1)
+    p = np.stack([np.repeat(first[None], count, 0), second[one], np.full((count, 4), 0.25)], axis=1)
+    accepted, last = verify(np.stack([one, two], axis=1), q, p, rng.random((count, 3)))
+    return np.where(accepted > 0, one, last), np.where(accepted > 1, two, last), accepted, first, second
+
+
+def surprise(tokens, wanted):
+    """Chi-square of counted tokens over its degrees of freedom: about 1 if they are drawn with the wanted probabilities."""
+    counts = np.bincount(tokens, minlength=len(wanted))
+    expected = wanted * len(tokens)
+    return float(np.sum((counts - expected) ** 2 / expected)) / (len(wanted) - 1)
+
+
+def test_tokens_that_are_verified_follow_the_model():
+    one, two, accepted, first, second = verified(100_000)
+    assert 0.2 < np.mean(accepted > 0) < 0.8  # both ways are gone
+    assert surprise(one, first) < 6
+    for token in range(4):
+        here = (accepted > 0) & (one == token)
+        assert here.sum() > 50
+        assert surprise(two[here], second[token]) < 6
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda p, q: p,  # the usual one: a draw from p in place of the refused token
+        lambda p, q: np.abs(p - q),
+        lambda p, q: np.clip(q - p, 0, None),
+    ],
+    ids=["not corrected", "absolute", "the other way round"],
+)
+def test_a_residual_that_is_wrong_is_seen(monkeypatch, mistake):
+    monkeypatch.setattr(sampling, "lacking", mistake)
+    one, _, _, first, _ = verified(100_000)
+    assert surprise(one, first) > 100
+
+
+def test_certain_tokens_are_verified_by_equality():
+    """At temperature 0 both sides are certain: what the model takes stands, up to the first that it does not."""
+    drafted = np.array([[1, 2, 3], [1, 0, 3], [0, 2, 3]])
+    certain = lambda tokens: np.eye(4)[np.asarray(tokens)]  # noqa: E731
+    p = np.repeat(certain([1, 2, 3, 0])[None], 3, 0)
+    for uniform in (0.0, 0.5, 1 - 2.0**-53):
+        count, last = verify(drafted, certain(drafted), p, np.full((3, 4), uniform))
+        assert (count.tolist(), last.tolist()) == ([3, 1, 0], [0, 2, 1])
 
 
 def test_the_seed_decides_and_a_state_goes_on():

@@ -191,6 +191,31 @@ def test_a_step_of_either_kernel_goes_on_from_the_one_before(monkeypatch):
     assert states[0].dtype == torch.float32
 
 
+def test_steps_of_a_replay_write_the_state_once_a_call(monkeypatch):
+    """As many steps as are kept: the first finds all places taken, as the first of the next call does."""
+    seen = []
+    monkeypatch.setattr("gpu.kernels.triton_replay.replay_step_triton", lambda *xs: seen.append((xs[4], xs[5])))
+    work = kernel_calls.step_work("triton", TINY, 3, False, "cpu", replay=kernel_calls.STEPS)
+    seen.clear()  # of the calls that timed the CPU
+    work.call()
+    assert [slots for _, slots in seen] == [kernel_calls.STEPS, *range(1, kernel_calls.STEPS)]
+    assert {tuple(x.shape for x in buffers[:3]) for buffers, _ in seen} == {
+        ((3, 2, 64, 16), (3, 2, kernel_calls.STEPS, 64), (3, 2, kernel_calls.STEPS, 16))
+    }
+    plain, replayed = (
+        {row["batch"]: row["moved_bytes"] for row in rows_of_steps() if row["replay"] == replay}
+        for replay in (None, 20)
+    )
+    assert {batch: round(plain[batch] / replayed[batch], 2) for batch in plain} == dict.fromkeys(plain, 1.84)
+
+
+def rows_of_steps():
+    """The rows that a GPU measures of steps of the fused kernels, at the large shape."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retentions, "has_fused", lambda device: True)
+        return [each.row for batch in (1, 64) for each in benchmark_kernels.step_candidates("large", batch, "cpu")]
+
+
 class Repeated:
     """In place of `Recorded` where there is no GPU: a graph that makes the call again and writes where it wrote."""
 
@@ -341,7 +366,7 @@ def test_every_row_says_what_it_is_of(run):
     assert cases == {(shape, what, batch, time) for shape, batch, time in sizes for what in (FORWARD, BOTH)}
     assert {row["name"] for row in rows if row["what"] == BOTH} == {OURS, FLASH, CUDNN, REFERENCE}
     assert {(row["name"], row["batch"], row["cuda_graph"]) for row in rows if row["what"] == STEP} == {
-        (OURS, 1, False), (OURS, 2, False),
+        (name, batch, False) for name in (OURS, f"{OURS}, replay of 2") for batch in (1, 2)
     }  # fmt: skip
     assert {row["name"] for row in measured} >= {OURS, FLASH, REFERENCE}
     assert all(row["name"] == CUDNN for row in rows if row["status"] != "measured")  # it needs a GPU

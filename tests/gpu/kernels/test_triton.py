@@ -47,6 +47,7 @@ from gpu.models.build import build
 from gpu.sampling.generate import Step
 from gpu.training.config import RunConfig
 
+WAYS = ("forward", "backward")
 ON_GPU = torch.cuda.is_available()  # else conftest.py asks for the interpreter
 DEVICE = "cuda" if ON_GPU else "cpu"
 # Relative RMS error of out and of gradients. Seen here: 2e-7, 4e-4, and 8e-3 for bfloat16 cut off (3e-3 rounded).
@@ -171,6 +172,19 @@ def test_a_chunk_size_is_for_stored_states_alone():
     for direction in ("forward", "backward"):
         assert ours._tiles(narrow[0], narrow[2], direction, 128)["chunk"] == 64
         assert [ours._tiles(wide[0], wide[2], direction, size)["chunk"] for size in (64, 128)] == [64, 128]
+
+
+@pytest.mark.parametrize("time", [100, 64 * 5 + 1, 64 * 8])
+@pytest.mark.parametrize("span", [128, 192])
+def test_states_further_apart_than_tiles_change_nothing(span, time, monkeypatch, poisoned):
+    """Several tiles of keys between two states, in both directions, with ragged spans and tiles."""
+    entry = triton_tiles.tiles_for(256, 512, torch.float16)
+    spanned = {
+        direction: tiles | {"chunk": 64, "span": span} for direction, tiles in entry.items() if direction in WAYS
+    }
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: spanned)
+    for with_state in (False, True):
+        equals_reference(case_of(torch.float16, time, 32, 80, with_state=with_state))
 
 
 def test_heads_that_forget_at_once():
@@ -625,7 +639,9 @@ def test_table_answers_for_every_width_and_dtype():
             entry = triton_tiles.tiles_for(key_dim, value_dim, dtype)
             assert set(json.loads(triton_tiles.TABLE.read_text())["modest"]["backward"]) == set(entry["backward"])
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
-                assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"}
+                assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"} | (
+                    entry[direction].keys() & {"span"}
+                )
                 for tiles in np.concatenate([np.ravel(entry[direction][role]) for role in roles]):
                     sizes = [size for name, size in tiles.items() if name.startswith("B")]
                     assert sizes
@@ -645,7 +661,7 @@ def searches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     small = {
         shape: search._replace(
-            chunk=32, tokens=128, lengths=(64, 128), programs=(2, 12),
+            chunk=32, spans=(32,) if search.one_pass else (32, 64), tokens=128, lengths=(64, 128), programs=(2, 12),
             states=search.states[-2:], outputs=search.outputs[-2:],
         )
         for shape, search in tune.SEARCHES.items()
@@ -681,6 +697,7 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
         roles = {role: each for role, each in entry[direction].items() if role in tune.ROLES}
         assert all(isinstance(each, list) == (role == "states" or search.one_pass) for role, each in roles.items())
         assert entry[direction]["programs"] == search.programs[-1]
+        assert entry[direction].get("span") == (None if search.one_pass else 64)
     (*_, last) = search.outputs
     assert list(np.ravel(entry["forward"]["outputs"])[-1].values()) == list(last)
     for length in search.lengths:
@@ -694,7 +711,10 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
 
 def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
     """One pass of 4,096 tokens of 2 heads at T of 1,024 and 4,096: 8 walks, or 2 cut into as many programs as wanted."""
-    shape, search = Shape(2, 16, 16), tune.Search(True, 64, 4096, (1024, 4096), (4, 5, 16), ((1,), (2,)), ((1,), (2,)))
+    shape, search = (
+        Shape(2, 16, 16),
+        tune.Search(True, 64, (64,), 4096, (1024, 4096), (4, 5, 16), ((1,), (2,)), ((1,), (2,))),
+    )
     for role, programs, lengths, first in (
         ("outputs", 4, (1024, 4096), True), ("dv", 16, (1024, 4096), True), ("dq", 5, (1024,), True), ("dq", 5, (4096,), False),
     ):  # fmt: skip
@@ -702,13 +722,15 @@ def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
             assert tune.taken(search, shape, role, length, programs, ("a", "b")) == ("a" if first else "b")
     times = {(1024, 1): 1.0, (4096, 1): 4.0, (1024, 2): 2.0, (4096, 2): 2.5}
     rows = [
-        (tune.Job("outputs", length, programs, (n,)), ms) for (length, n), ms in times.items() for programs in (4, 5)
+        (tune.Job("outputs", length, programs, 64, (n,)), ms)
+        for (length, n), ms in times.items()
+        for programs in (4, 5)
     ]
-    assert tune.fastest(search, shape, "outputs", 4, rows) == (4.5, ((2,),))
-    assert tune.fastest(search, shape, "outputs", 5, rows) == (3.5, ((1,), (2,)))
-    assert tune.fastest(search, shape, "states", 4, rows) == (0.0, ((1,),))
+    assert tune.fastest(search, shape, "outputs", 4, 64, rows) == (4.5, ((2,),))
+    assert tune.fastest(search, shape, "outputs", 5, 64, rows) == (3.5, ((1,), (2,)))
+    assert tune.fastest(search, shape, "states", 4, 64, rows) == (0.0, ((1,),))
     with pytest.raises(ValueError, match="rows must have a candidate of dq that ran, got none"):
-        tune.fastest(search, shape, "dq", 4, rows)
+        tune.fastest(search, shape, "dq", 4, 64, rows)
 
 
 def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
@@ -716,11 +738,11 @@ def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
     search, shape = tune.SEARCHES["large"], Shape(16, 256, 512)
     wide, narrow, other = (64, 128, 256, 8, 3), (64, 64, 128, 4, 4), (128, 128, 128, 8, 3)
     rows = [
-        (tune.Job("states", length, 128, tiles), ms)
+        (tune.Job("states", length, 128, 256, tiles), ms)
         for tiles, many, one in ((wide, 1.0, 9.0), (narrow, 2.0, 2.0), (other, 3.0, 1.0))
         for length, ms in ((2048, many), (16384, one))
     ]
-    assert tune.fastest(search, shape, "states", 128, rows) == (2.0, (wide, other, narrow))
+    assert tune.fastest(search, shape, "states", 128, 256, rows) == (2.0, (wide, other, narrow))
     # In the other order this pair would take 4.0.
     assert tune.taken(search, shape, "states", 16384, 128, (narrow, other)) == narrow
 
@@ -758,7 +780,7 @@ def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, c
     rows = tune.measure("large", workers=3)
     assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
     said = capsys.readouterr().out
-    assert "9 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
+    assert "18 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
     good, bad = torch.ones(2), torch.tensor([1.0, torch.nan])
     assert tune.difference([good, 1.5 * good], [good, good]) == 0.5
     for pair in ([good, bad], [bad, good]):

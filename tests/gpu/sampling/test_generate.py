@@ -1,6 +1,7 @@
 """Sampling: batches of prompts of any length, the draws, streaming, states kept as files, and the CUDA graph's conditions."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -18,8 +19,9 @@ import gpu.__main__ as program
 import refimpl
 from gpu.models.retnet import RetNet
 from gpu.sampling import generate as generation
-from gpu.sampling.generate import GraphedStep, Past, Step, draw_tokens, generate, prefill, stream_text
+from gpu.sampling.generate import GraphedReplay, GraphedStep, Past, Step, draw_tokens, generate, prefill, stream_text
 from gpu.sampling.prompt_cache import load_past, save_past
+from refimpl.replay import retention_replay
 from refimpl.training.text import decode, encode
 
 CONFIG = refimpl.RetNetConfig(vocab_size=256, dim=16, num_layers=2, num_heads=2)
@@ -247,10 +249,12 @@ def test_a_step_reads_no_value_on_the_host():
     """A CUDA graph demands it: on the meta device, which has no values, reading one is an error."""
     model = RetNet(CONFIG).to("meta")
     layers = tuple(torch.zeros((3, 2, 8, 16), device="meta") for _ in range(2))
-    step = Step(model, refimpl.State(torch.zeros(3, dtype=torch.int64, device="meta"), layers))
+    state = refimpl.State(torch.zeros(3, dtype=torch.int64, device="meta"), layers)
+    step, replayed = Step(model, state), Step(model, state, retention=functools.partial(retention_replay, length=2))
     tokens = torch.zeros(3, dtype=torch.int64, device="meta")
     assert step(tokens).shape == (3, 256)
     assert step.state.position.shape == (3,)
+    assert [replayed(tokens).shape for _ in range(4)] == [(3, 256)] * 4
     assert model(tokens[:, None], state=step.state)[0].shape == (3, 1, 256)  # nor does a plain call
     with pytest.raises(RuntimeError, match="meta"):  # the test can fail
         bool(tokens.max())
@@ -271,6 +275,44 @@ def test_the_graph_s_buffers_move_on(monkeypatch):
     assert past.state.position.tolist() == [len(text) for text in TEXTS]
 
 
+@pytest.mark.parametrize("replay", [1, 3, 16])
+def test_states_that_are_written_every_few_tokens_give_the_same_text(replay):
+    want, got = generate(MODEL, PROMPTS, 40, seed=5), generate(MODEL, PROMPTS, 40, seed=5, replay=replay)
+    assert all(torch.equal(a, b) for a, b in zip(got.tokens, want.tokens, strict=True))
+    close(got.logits, want.logits)
+
+
+@pytest.mark.parametrize("length", [1, 3, 8])
+def test_graphs_of_a_replay_share_buffers_and_write_states_every_few_tokens(length, monkeypatch):
+    """Without a GPU: a graph that computes anew stands in for one that replays."""
+
+    def record(call, _):
+        for _ in range(3):
+            result = call()
+        graph = MagicMock()
+        graph.replay = lambda: result.copy_(call())
+        return graph, result
+
+    past = prefill(MODEL, PROMPTS)
+    monkeypatch.setattr(torch, "cuda", MagicMock())
+    monkeypatch.setattr(generation, "record", record)
+    graphed, eager = GraphedReplay(MODEL, past.state, length=length), Step(MODEL, past.state)
+    first = graphed.buffers.layers[0]
+    states, held = [], [x.data_ptr() for x in (first.state, first.k, first.v)]
+    kept = []
+    for tokens in torch.arange(60).reshape(12, 5):
+        kept.append((graphed(tokens), eager(tokens)))
+        states.append(first.state.clone())
+    for got, want in kept:
+        close(got, want)
+    written = [not torch.equal(a, b) for a, b in zip(states, [past.state.layers[0], *states], strict=False)]
+    assert written == [n > 0 and n % length == 0 for n in range(12)]
+    assert [x.data_ptr() for x in (first.state, first.k, first.v)] == held
+    assert first.k.shape[2] == length
+    assert graphed.buffers.position.tolist() == [len(text) + 12 for text in TEXTS]
+    assert past.state.position.tolist() == [len(text) for text in TEXTS]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 def test_the_graph_gives_the_steps_logits():
     model = RetNet(CONFIG, seed=3, dtype=torch.float64).cuda()
@@ -279,6 +321,10 @@ def test_the_graph_gives_the_steps_logits():
         eager, graphed = Step(model, past.state), GraphedStep(model, past.state)
         for n in range(5):
             tokens = torch.arange(5, device="cuda") + 50 * n
+            close(graphed(tokens), eager(tokens))
+        eager, graphed = Step(model, past.state), GraphedReplay(model, past.state, length=3)
+        for n in range(8):
+            tokens = torch.arange(5, device="cuda") + 20 * n
             close(graphed(tokens), eager(tokens))
     assert past.state.position.tolist() == [len(text) for text in TEXTS]
     on_cpu = generate(MODEL, PROMPTS, 30, seed=2)
