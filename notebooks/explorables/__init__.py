@@ -18,6 +18,7 @@ from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
 from .race import DecodingRace
+from .roofline import Roofline
 from .scales import Scales
 from .state import StateMovie
 
@@ -34,6 +35,7 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Roofline,
     Ladder,
     CacheRace,
     Prompt,
@@ -57,6 +59,7 @@ __all__ = [
     "Overflow",
     "Powers",
     "Prompt",
+    "Roofline",
     "Scales",
     "StateMovie",
 ]
