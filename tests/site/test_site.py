@@ -11,9 +11,10 @@ import sys
 import pytest
 import vendored
 import walk
-from explorables.browser import chromium
+from explorables.browser import chromium, launched
 from paths import ROOT
 
+GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 PAGES = (
     "index.html",
     "notebooks/05_the_decay_mask.html",
@@ -104,7 +105,29 @@ def test_no_solution_is_shown(texts):
             assert body not in shown, f"{path.name}: {function.name}"
 
 
-@pytest.mark.skipif(chromium() is None, reason="no browser: no Chromium in PATH, no CHROMIUM")
+in_browser = pytest.mark.skipif(chromium() is None, reason="no browser: no Chromium in PATH, no CHROMIUM")
+
+
+@in_browser
 def test_a_page_of_each_kind_works_in_a_browser(site):
     pytest.importorskip("axe_playwright_python", reason="no axe: pip install axe-playwright-python")
     assert walk.walk(site, PAGES, tell=lambda *_, **__: None) == {}
+
+
+@in_browser
+def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site):
+    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+    with walk.served(site) as address, launched() as browser, browser.new_context(color_scheme="light") as window:
+        page = window.new_page()
+        page.goto(address + "five_minutes.html")
+        page.locator(".math [data-s]", has_text=GAMMA).last.hover()
+        assert page.locator("#symbol-line").inner_text().startswith(f"{GAMMA}: decay")
+        page.keyboard.press("Escape")
+        assert page.locator("#symbol-line").is_hidden()
+        themes = []
+        for _ in range(3):  # automatic, light and dark, in an order of the theme's
+            page.get_by_role("button", name="Toggle Light / Dark / Auto color theme").first.click()
+            page.wait_for_timeout(100)
+            chosen = page.evaluate("document.body.dataset.theme")
+            themes.append((chosen, page.locator(".explorable").first.get_attribute("data-theme")))
+        assert sorted(themes) == [("auto", "light"), ("dark", "dark"), ("light", "light")]
