@@ -7,13 +7,14 @@ README.md or the list of its files, and a program is a page that shows it.
 import posixpath
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("notebooks", "exercises", "refimpl", "gpu", "tests")
 COPIED = (".json", ".png", ".svg", ".md", ".ipynb")  # what Sphinx takes as it is
 SOLUTIONS = re.compile(r"exercises/answers/(ex\d+|inputs|recurring)\.py")
 CODE = re.compile(r"(^ *```.*?^ *```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r'(\]\(|^\[[\w-]+\]: |(?:href|src)=")(?![a-z]+:|#|/|\{)([^)\s"#]*)', re.MULTILINE)
+LINK = re.compile(r'(\]\(|^\[[\w-]+\]: |(?:href|src)=")(?![a-z]+:|/|\{)([^)\s"#]*)(#[^)\s"]*)?', re.MULTILINE)
 
 
 def rewritten(text, page, shown):
@@ -23,11 +24,20 @@ def rewritten(text, page, shown):
     """
 
     def place(match):
-        return match[1] + (destination(match[2], page, shown) if match[2] else "")
+        return match[1] + (destination(match[2], page, shown) if match[2] else "") + anchor(match[3] or "")
 
     parts = CODE.split(text)
     parts[::2] = [LINK.sub(place, part) for part in parts[::2]]
     return "".join(parts)
+
+
+def anchor(text):
+    """The anchor of a heading here, for one of JupyterLab, whose letters and signs are those of the heading.
+
+    >>> anchor("#Who-bites-whom?")
+    '#who-bites-whom'
+    """
+    return re.sub(r"[^#\w-]", "", unquote(text).lower())
 
 
 def destination(target, page, shown):

@@ -27,6 +27,7 @@ GLOSSARY = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
     [
         ("notebooks/01.ipynb", "[glossary](GLOSSARY.md#sizes)", "[glossary](GLOSSARY.md#sizes)"),
         ("gpu/README.md", "[results](results/README.md)", "[results](results/README.md)"),
+        ("notebooks/x.md", "[x](03_rotation.ipynb#Who-bites-whom?)", "[x](03_rotation.ipynb#who-bites-whom)"),
         ("gpu/README.md", "[`x`](kernels/triton_step.py)", "[`x`](kernels/triton_step.py.md)"),
         ("gpu/README.md", "[ladder](kernel_ladder)", "[ladder](kernel_ladder/README.md)"),
         ("gpu/README.md", "[studies](studies)", "[studies](studies/index.md)"),
