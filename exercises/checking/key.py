@@ -13,7 +13,7 @@ import numpy as np
 
 from ..harness.runner import Run, called, find_and_run, run
 from .core import Check
-from .judge import Answers, Report, difference, judge, likelihoods, mend_first
+from .judge import Answers, Report, difference, judge, judge_hidden, likelihoods, mend_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +66,14 @@ class AnswerKey:
                 (check, answers, runs[problem.function, check.name])
                 for check, answers in zip(problem.checks, problem.answers, strict=True)
             ]
-            likely = likelihoods(judged)
-            results[problem.function] = tuple(
+            visible = [one for one in judged if not one[0].hidden]
+            likely = likelihoods(visible)
+            seen = [
                 mend_first(judge(check, answers, got, likely), got, results, problem.function)
-                for check, answers, got in judged
-            )
+                for check, answers, got in visible
+            ]
+            unseen = [judge_hidden(check, answers, got, seen) for check, answers, got in judged if check.hidden]
+            results[problem.function] = (*seen, *unseen)
         shown = [problem for problem in self.problems if only in (None, problem.function)]
         return Report(
             self.name,
