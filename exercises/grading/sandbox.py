@@ -7,12 +7,13 @@ import select
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 
 from ..harness.runner import Run, missing, one_line
 from ..harness.wire import MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
-from .isolation import Isolation, IsolationError, Limits, empty_folder, reserved_user
+from .isolation import Isolation, IsolationError, Limits, reserved_user
 
 CHOICES = ("auto", "bubblewrap", "limits")
 
@@ -41,9 +42,8 @@ class Sandbox:
     def __init__(self, isolation, limits, stop=None):
         self._stop = stop
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(empty_folder())
             user = stack.enter_context(reserved_user(isolation))
-            self._process = isolation.start(limits, user, folder)
+            self._process = isolation.start(limits, user)
             stack.callback(self._end)
             hello, _ = self._read(time.monotonic() + STARTING)
             self.in_force, self.seen = hello["in_force"], hello["seen"]
@@ -159,6 +159,37 @@ def why_not(isolation):
         return str(error)
 
 
+class Turns:
+    """Visible checks run beside visible ones, hidden beside hidden ones, and never both kinds at once.
+
+    A hidden check that keeps the machine busy, or does not, could else tell its inputs to a visible one of another
+    submission, whose messages show what it knows.
+    """
+
+    def __init__(self):
+        self._changed, self._kind, self._running = threading.Condition(), None, 0
+
+    @contextlib.contextmanager
+    def of(self, kind, stop=None):
+        """Wait for a turn of this kind; StoppedError if `stop` (an Event) is set before it comes."""
+        with self._changed:
+            while self._running and self._kind != kind:
+                if stop is not None and stop.is_set():
+                    raise StoppedError
+                self._changed.wait(0.2)
+            self._kind = kind
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+
+TURNS = Turns()
+
+
 @dataclass
 class Answered:
     """What a submission gave: a `Run` by (function, check name), notes for its author, what was in force.
@@ -189,6 +220,7 @@ class _Conversation:
     def __init__(self, key, name, source, isolation, limits, stop):
         self._key, self._source, self._limits = key, source, limits
         self._start = lambda: Sandbox(isolation, limits, stop)
+        self._turn = lambda kind: TURNS.of(kind, stop)
         self._sandbox, self._starts, self._used = None, 0, 0.0
         self._common = {
             "name": name,
@@ -205,15 +237,23 @@ class _Conversation:
                 self._sandbox.close()
 
     def _run(self):
-        self._shorten()
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
-        reason, look = self._look()
-        if reason:
-            return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
-        if look["unusable"]:
-            return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
-        runs, late = {}, {}
-        for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # the sort is stable
+        with self._turn("visible"):
+            self._shorten()
+            reason, look = self._look()
+            if reason:
+                return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
+            if look["unusable"]:
+                return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
+            runs, late = {}, {}
+            self._put([one for one in questions if not one[1].hidden], look, runs, late)
+        with self._turn("hidden"):
+            self._put([one for one in questions if one[1].hidden], look, runs, late)
+        return self._answered(runs, look["notes"])
+
+    def _put(self, questions, look, runs, late):
+        """Put pairs (problem, check), and add each `Run` to `runs` and each function that ran out of time to `late`."""
+        for problem, check in questions:
             function = problem.function
             if function not in look["names"]:
                 run = missing(function)
@@ -227,10 +267,11 @@ class _Conversation:
                 reason, run = self._check(problem, check)
                 late[function] = late.get(function, 0) + (reason in ("late", "cpu"))
             runs[function, check.name] = run
-        return self._answered(runs, look["notes"])
 
     def _answered(self, runs, notes=(), unusable=""):
-        return Answered(runs, list(notes), unusable, [*self._in_force, "wall-clock time"])
+        return Answered(
+            runs, list(notes), unusable, [*self._in_force, "wall-clock time", "hidden checks never beside visible ones"]
+        )
 
     def _shorten(self):
         """Remove the outputs of a long notebook. That is done in the sandbox, because its JSON may be hostile too."""
