@@ -114,17 +114,20 @@ def judge(check, answers, got, likely=None):
 def judge_hidden(check, answers, got, seen):
     """Return the `Result` of a hidden check, which takes from `got` whether it passes, and nothing else.
 
-    seen: the results of the function's visible checks, which ran before any hidden one. The words come from them or from
-    the check, so a submission that put hidden inputs into its answers, its errors or its mistakes would move no letter.
+    seen: the results of the function's visible checks, which ran before any hidden one. They choose among few sentences of
+    ours, so a submission that put hidden inputs into its answers, its errors or its mistakes would move no letter.
     """
     if answers.wanted.failure:
         return judge(check, answers, got)
     if got.written and not difference(check, answers, got):
         return Result(check)
+    if seen and not any(one.written for one in seen):
+        stub = re.fullmatch(r"not written yet: see Eq\. [0-9]{1,2}", seen[0].reason)
+        return Result(check, seen[0].reason if stub else "not written yet", written=False)
     told = {one.reason: one for one in seen if not one.passed}
     if len(told) == 1:
         (one,) = told.values()
-        if one.mistake or not any(other.passed for other in seen):
+        if one.mistake:
             return replace(one, check=check, hint="")
     return Result(check, f"it fails here: the call was {_call(check)} (a hidden check shows nothing else)", check.hint)
 
