@@ -23,10 +23,11 @@ from ..checking.key import answer_key, to_json
 from ..harness.runner import describe_error, one_line
 from .feedback import COLUMNS, Outcome, feedback_html, grades_csv, results_json, row
 from .isolation import EXERCISES
-from .sandbox import StoppedError, put_questions
+from .sandbox import StoppedError, Turns, put_questions
 
 MOST_BYTES = 20_000_000  # of a submission: enough for a notebook with pictures
 SECONDS_BETWEEN_CSV = 10.0
+WAITING = 16  # submissions that may wait for their turn, so that one that takes long keeps no core idle
 IN_FOLDER = re.compile(r"(?P<exercise>ex\d\d)(?!\d).*\.(py|ipynb)", re.IGNORECASE | re.DOTALL)
 FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE | re.DOTALL)
 
@@ -143,6 +144,7 @@ class Batch:
         self.isolation, self.limits = isolation, limits
         self.workers = workers or os.cpu_count() or 1
         self.reused = 0
+        self._turns = Turns(self.workers)
         self._keys = {name: answer_key(load(name)) for name in sorted({entry.exercise for entry in entries})}
         self._versions = {name: key_version(key, isolation, limits) for name, key in self._keys.items()}
         self._stop = threading.Event()
@@ -150,7 +152,7 @@ class Batch:
 
     def run(self):
         """Grade, and yield (entry, row of grades.csv) of each when it is done; grades.csv is kept up to date."""
-        pool = ThreadPoolExecutor(self.workers)
+        pool = ThreadPoolExecutor(self.workers + WAITING)
         futures = {pool.submit(self._results_of, entry): entry for entry in self.entries}
         written = time.monotonic()
         try:
@@ -201,9 +203,7 @@ class Batch:
         if earlier is not None and not unreadable:
             self.reused += 1
             return earlier
-        began = time.monotonic()
         outcome = self._grade(entry, data, unreadable, facts)
-        outcome.facts["seconds"] = round(time.monotonic() - began, 3)
         most = sum(problem.points for problem in self._keys[entry.exercise].problems)
         text = results_json(outcome, most)
         write_atomically(target.with_name("feedback.html"), feedback_html(outcome))
@@ -217,7 +217,7 @@ class Batch:
             notes.append(
                 f"several files were handed in: {_printable(entry.path.name)} counts, not {', '.join(facts['not_graded'])}"
             )
-        facts |= {"isolation": self.isolation.name, "in_force": [], "versions": _versions()}
+        facts |= {"isolation": self.isolation.name, "in_force": [], "seconds": 0, "versions": _versions()}
         status, report = "graded", None
         try:
             if unreadable:
@@ -225,8 +225,9 @@ class Batch:
                 notes.append(unreadable)
             else:
                 name = "submission" + entry.path.suffix.lower()
-                given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
+                given = put_questions(key, name, data, self.isolation, self.limits, self._stop, self._turns)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
+                facts["seconds"] = round(given.seconds, 3)
                 notes += [
                     f"while reading the file: {note}" for note in given.notes
                 ]  # the submission may have made it up

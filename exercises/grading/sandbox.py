@@ -163,17 +163,18 @@ class Turns:
     """Visible checks run beside visible ones, hidden beside hidden ones, and never both kinds at once.
 
     A hidden check that keeps the machine busy, or does not, could else tell its inputs to a visible one of another
-    submission, whose messages show what it knows.
+    submission, whose messages show what it knows. most: how many submissions have their turn at a time; None for any.
     """
 
-    def __init__(self):
+    def __init__(self, most=None):
         self._changed, self._kind, self._running = threading.Condition(), None, 0
+        self._most = most or float("inf")
 
     @contextlib.contextmanager
     def of(self, kind, stop=None):
         """Wait for a turn of this kind; StoppedError if `stop` (an Event) is set before it comes."""
         with self._changed:
-            while self._running and self._kind != kind:
+            while self._running >= self._most or (self._running and self._kind != kind):
                 if stop is not None and stop.is_set():
                     raise StoppedError
                 self._changed.wait(0.2)
@@ -194,33 +195,34 @@ TURNS = Turns()
 class Answered:
     """What a submission gave: a `Run` by (function, check name), notes for its author, what was in force.
 
-    unusable: why the file cannot be read at all, or "".
+    unusable: why the file cannot be read at all, or "". seconds: how long it took, without waiting for a turn.
     """
 
     runs: dict
     notes: list
     unusable: str
     in_force: list
+    seconds: float
 
 
 class ConfinementError(Exception):
     """A process could not confine itself as announced, so it ran nothing."""
 
 
-def put_questions(key, name, source, isolation, limits, stop=None):
+def put_questions(key, name, source, isolation, limits, stop=None, turns=TURNS):
     """Return `Answered`: every check of `key` put to the submission `source` (bytes of a file called `name`).
 
     The file is read first, without any inputs. Visible checks come before hidden ones: their messages may show
-    what the submission knows, and until then it has seen no hidden input.
+    what the submission knows, and until then it has seen no hidden input. turns: shared by all that run at a time.
     """
-    return _Conversation(key, name, source, isolation, limits, stop).run()
+    return _Conversation(key, name, source, isolation, limits, stop, turns).run()
 
 
 class _Conversation:
-    def __init__(self, key, name, source, isolation, limits, stop):
+    def __init__(self, key, name, source, isolation, limits, stop, turns):
         self._key, self._source, self._limits = key, source, limits
         self._start = lambda: Sandbox(isolation, limits, stop)
-        self._turn = lambda kind: TURNS.of(kind, stop)
+        self._turn = lambda kind: turns.of(kind, stop)
         self._sandbox, self._starts, self._used = None, 0, 0.0
         self._common = {
             "name": name,
@@ -269,9 +271,8 @@ class _Conversation:
             runs[function, check.name] = run
 
     def _answered(self, runs, notes=(), unusable=""):
-        return Answered(
-            runs, list(notes), unusable, [*self._in_force, "wall-clock time", "hidden checks never beside visible ones"]
-        )
+        in_force = [*self._in_force, "wall-clock time", "hidden checks never beside visible ones"]
+        return Answered(runs, list(notes), unusable, in_force, self._used)
 
     def _shorten(self):
         """Remove the outputs of a long notebook. That is done in the sandbox, because its JSON may be hostile too."""
