@@ -21,8 +21,8 @@ settings.load_profile("tests")
 
 # Files that take longest come first: one that is begun last would keep one core busy and leave the other idle.
 FIRST = (
-    "test_packaging.py", "test_triton.py", "test_explorables_browser.py", "test_grader.py", "test_mutants.py",
-    "test_notebooks.py", "test_study.py", "test_their_models.py", "test_programs.py", "test_strategies.py",
+    "test_packaging.py", "test_triton.py", "test_explorables_browser.py", "test_grader.py", "test_secrecy.py",
+    "test_mutants.py", "test_notebooks.py", "test_study.py", "test_their_models.py", "test_programs.py", "test_strategies.py",
     "test_browser.py", "test_export_onnx.py", "test_sweep.py", "test_task_runs.py", "test_processes.py",
 )  # fmt: skip
 

@@ -13,17 +13,18 @@ VARIABLE = "EXERCISES_SECRET"
 SHORTEST = 16  # characters: results.json holds a hash of the inputs, against which short secrets could be tried
 
 
-def with_secret(exercise):
-    """Return the `Exercise` with its hidden inputs varied by the text in the environment variable `VARIABLE`, if it is set.
-
-    ValueError if the text is shorter than 16 characters.
-    """
+def given():
+    """Return the text in the environment variable `VARIABLE`, "" if it is not set; ValueError if it is shorter than 16 characters."""
     secret = os.environ.get(VARIABLE, "")
-    if not secret:
-        return exercise
-    if len(secret) < SHORTEST:
+    if 0 < len(secret) < SHORTEST:
         raise ValueError(f"{VARIABLE} must hold at least {SHORTEST} characters, got {len(secret)}")
-    return varied(exercise, secret)
+    return secret
+
+
+def with_secret(exercise):
+    """Return the `Exercise` with its hidden inputs varied by the secret that is `given`, or as it is if there is none."""
+    secret = given()
+    return varied(exercise, secret) if secret else exercise
 
 
 @functools.cache

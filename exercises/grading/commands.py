@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..checking.commands import Names, chosen_exercises, refuse
 from ..checking.key import choose
+from ..checking.secret import VARIABLE, given
 from .batch import Batch, find_entries
 from .isolation import IsolationError, Limits
 from .sandbox import CHOICES, choose_isolation
@@ -46,10 +47,12 @@ def grade(
         choose("isolation", isolation, CHOICES)
         entries, ignored = find_entries(folder, names)
         chosen = choose_isolation(isolation)
+        secret = given()
     except (IsolationError, ValueError, OSError) as error:
         refuse(f"Cannot grade: {error}")
     console = Console(stderr=True, highlight=False)
     say(console, f"Isolation: {chosen.name}" + ("" if chosen.name == "bubblewrap" else LIMITS_ALONE))
+    say(console, f"Hidden inputs: varied by {VARIABLE}" if secret else "Hidden inputs: as published in the course")
     for path, reason in ignored:
         say(console, f"Ignored {path.relative_to(folder)}: {reason}")
     for entry in (entry for entry in entries if entry.others):

@@ -8,7 +8,6 @@ from exercises.checking.key import answer_key
 from exercises.checking.secret import VARIABLE, varied
 
 SECRETS = ("the first of two secrets", "another one, as long")
-WHOLE = 22  # of the hidden checks ask for whole numbers alone, which stay
 
 
 def pairs(one, other):
@@ -24,7 +23,7 @@ def same(before, after):
 
 
 def test_a_secret_varies_hidden_inputs_and_no_other():
-    stay = 0
+    stay, hidden = 0, 0
     for name in exercise_names():
         for _, before, after in pairs(load(name), varied(load(name), SECRETS[0])):
             assert after is before or before.hidden
@@ -35,8 +34,8 @@ def test_a_secret_varies_hidden_inputs_and_no_other():
                 assert np.shape(other) == np.shape(value)
                 if isinstance(value, np.ndarray):
                     assert other.dtype == value.dtype
-            stay += before.hidden and same(before, after)
-    assert stay == WHOLE
+            stay, hidden = stay + (before.hidden and same(before, after)), hidden + before.hidden
+    assert stay < hidden / 5  # those that ask for whole numbers alone
 
 
 def test_the_same_secret_gives_the_same_inputs_and_another_gives_others():

@@ -338,6 +338,12 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_secret_that_could_be_guessed_is_refused(tmp_path):
+    result = grade(tmp_path, tmp_path / "out", env=os.environ | {"EXERCISES_SECRET": "short"})
+    assert result.returncode == 2
+    assert result.stderr == "Cannot grade: EXERCISES_SECRET must hold at least 16 characters, got 5\n"
+
+
 def test_isolation_that_is_not_there_is_an_error_and_no_downgrade(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(IsolationError, match="no isolation by bubblewrap here: there is no bwrap"):
