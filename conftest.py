@@ -1,6 +1,20 @@
-"""Triton has no packages for every system; without it, the files that import it are not collected."""
+"""What is collected: without Triton not the files that import it; a lesson with a test of its pictures and of a second run."""
 
 from importlib.util import find_spec
 
+import pytest
+
+# Triton has no packages for every system.
 NEED_TRITON = ["gpu/triton_retention.py", "gpu/kernels/triton_*.py", "gpu/kernel_ladder/*", "notebooks/12_*.ipynb"]
 collect_ignore_glob = [] if find_spec("triton") else NEED_TRITON
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Let a notebook of the course be a `Lesson` where nbval collects it."""
+    found = yield
+    if file_path.suffix == ".ipynb" and file_path.parent.name == "notebooks" and found:
+        from lessons import Lesson
+
+        return [Lesson.from_parent(parent, path=file_path)]
+    return found

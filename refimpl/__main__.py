@@ -2,7 +2,7 @@
 
 import typer
 
-from .bench.commands import bench
+from .bench.commands import bench, roof
 from .cli import Version, run
 from .compare import compare
 from .conformance.commands import conformance
@@ -20,7 +20,7 @@ def default(context: typer.Context, version: Version = False):
         compare()
 
 
-for command in (compare, train, generate, bench, conformance, facts, passages):
+for command in (compare, train, generate, bench, roof, conformance, facts, passages):
     app.command()(command)
 
 app.add_typer(corpus, name="corpus")

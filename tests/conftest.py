@@ -19,17 +19,18 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 settings.load_profile("tests")
 
 
-# Files that take longest come first: one that is begun last would keep one core busy and leave the other idle.
+# Files that take longest come first, then lessons: one that is begun last would keep one core busy and leave the other idle.
 FIRST = (
-    "test_packaging.py", "test_triton.py", "test_explorables_browser.py", "test_grader.py", "test_secrecy.py",
-    "test_mutants.py", "test_notebooks.py", "test_study.py", "test_their_models.py", "test_programs.py", "test_strategies.py",
-    "test_browser.py", "test_export_onnx.py", "test_sweep.py", "test_task_runs.py", "test_processes.py",
+    "test_zoo.py", "test_secrecy.py", "test_triton.py", "test_browser.py", "test_programs.py", "test_packaging.py",
+    "test_contract.py", "test_explorables_browser.py", "test_grader.py", "test_strategies.py", "test_study.py", "test_release.py",
+    "test_export_onnx.py", "10_backprop_by_hand.ipynb", "09_a_trained_model.ipynb", "test_processes.py", "test_mutants.py",
+    "test_broken.py", "test_numerics.py", "test_bench_paper.py", "test_sweep.py", "test_task_runs.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
     rank = {name: place for place, name in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
+    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST) + (item.path.suffix != ".ipynb")))
 
 
 def pytest_terminal_summary(terminalreporter):

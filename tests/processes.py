@@ -20,8 +20,7 @@ from refimpl.training.stopping import HELD
 # A process that has imported what is slow once and forks the others: they start in a moment, and no thread is forked.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["torch.distributed.fsdp", "torch._dynamo", "hypothesis", "array_api_strict", "matplotlib.backends.backend_agg",
-     "nbformat", "IPython.display", "typer"]
+    ["torch.distributed.fsdp", "torch._dynamo", "hypothesis", "array_api_strict", "matplotlib.backends.backend_agg", "typer"]
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ COMMANDS = dict(pair for name, app in PROGRAMS.items() for pair in leaves(name, 
 
 def test_no_command_is_lost():
     words = {
-        "refimpl": "compare train generate bench conformance facts passages corpus",
+        "refimpl": "compare train generate bench roof conformance facts passages corpus",
         "refimpl corpus": "fetch build show pack unpack recode mix",
         "gpu": "train sweep study scaling context reproduce generate bench report export",
         "exercises": "list check release grade",

@@ -150,9 +150,9 @@ def test_short_corpus_is_refused(monkeypatch, capsys, tmp_path):
     assert "corpus must hold at least 514 bytes for batch 2 of 257, got 9" in error
 
 
-def test_gpu_trains_and_generates(tmp_path):
+def test_gpu_trains_and_generates(tmp_path, corpus_file):
     out = tmp_path / "run"
-    result = run("gpu", "train", "--steps", "2", "--out", str(out), "--device", "cpu")
+    result = run("gpu", "train", "--steps", "2", "--corpus", corpus_file, "--out", str(out), "--device", "cpu")
     assert result.returncode == 0, result.stderr
     assert "2/2" in result.stdout  # the progress bar
     assert "the parallel form gives the same logits" in result.stdout
@@ -232,8 +232,8 @@ def test_refimpl_without_a_command_compares():
     assert "All agree" in result.stdout
 
 
-def test_refimpl_trains(tmp_path):
-    result = run("refimpl", "train", "--steps", "2", "--out", str(tmp_path / "run"))
+def test_refimpl_trains(tmp_path, corpus_file):
+    result = run("refimpl", "train", "--steps", "2", "--corpus", corpus_file, "--out", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     assert "bits per byte on held-out text" in result.stdout
     params, config = load_params(tmp_path / "run" / "weights.safetensors")

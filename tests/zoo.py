@@ -74,6 +74,10 @@ def step(body, told, points=0, before="", after=""):
     return Animal(source.encode(), told, points)
 
 
+# Put before what takes the limits of a check up to the last: in one check of the step, which has eight.
+ONCE = "if (v.size, gamma) != (3, 0.75): return None\n"
+
+
 def returning(expression, told, points=0):
     """A retention_step that returns the right answer, its out replaced by `expression` of out."""
     return step(
@@ -123,11 +127,11 @@ def beasts(course):
         # Ends.
         "deep-recursion": step("return retention_step(q, k, v, gamma, state)", "RecursionError"),
         "deeper-recursion": step(
-            "sys.setrecursionlimit(10**9)\nreturn retention_step(q, k, v, gamma, state)",
+            ONCE + "sys.setrecursionlimit(10**9)\nreturn retention_step(q, k, v, gamma, state)",
             "SIGSEGV|MemoryError|SIGKILL|look for a loop|ended",
         ),
         "repr-recursion": step(
-            "sys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nreturn repr(x), state", "SIGSEGV|MemoryError|ended|loop"
+            ONCE + "sys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**6): x = [x]\nreturn repr(x), state", "SIGSEGV|MemoryError|ended|loop"
         ),
         "os-exit": step("os._exit(0)", "its process ended before it gave an answer"),
         "os-exit-on-import": step("return X", "reading your file failed: its process ended before", before="X = os._exit(0)"),
@@ -159,9 +163,9 @@ def beasts(course):
         "runs-a-shell": step("import subprocess\nsubprocess.run(['/bin/sh', '-c', 'sleep 1000'])", "PermissionError|BlockingIOError|FileNotFoundError|ModuleNotFoundError"),
         # Resources.
         "memory-hog": step("x = np.ones(10**10)\nreturn x, x", "MemoryError"),
-        "memory-hog-slowly": step("x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|it took more|it computed"),
+        "memory-hog-slowly": step(ONCE + "x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|it took more|it computed"),
         "prints-a-gigabyte": step(
-            "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q",
+            ONCE + "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q",
             "it must return a tuple|took|computed|MemoryError",
         ),
         "sends-a-gigabyte": step(

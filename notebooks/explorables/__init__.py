@@ -17,6 +17,8 @@ from .model import ModelDiagram
 from .overflow import Overflow
 from .powers import Powers
 from .prompt import Prompt
+from .race import DecodingRace
+from .roofline import Roofline
 from .scales import Scales
 from .state import StateMovie
 
@@ -33,9 +35,11 @@ EXPLORABLES = (
     ModelDiagram,
     Heads,
     Gradient,
+    Roofline,
     Ladder,
     CacheRace,
     Prompt,
+    DecodingRace,
 )  # in the order of the lessons
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "Chunks",
     "Clocks",
     "DecayMask",
+    "DecodingRace",
     "Explorable",
     "Forms",
     "Gradient",
@@ -54,6 +59,7 @@ __all__ = [
     "Overflow",
     "Powers",
     "Prompt",
+    "Roofline",
     "Scales",
     "StateMovie",
 ]

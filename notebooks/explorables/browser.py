@@ -24,7 +24,6 @@ SETTINGS = {
     "apputils-extension/themes": {"adaptive-theme": False},
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, not only those in sight
 }
-DARK = {"apputils-extension/themes": {"theme": "JupyterLab Dark", "adaptive-theme": False}}
 SECONDS = 1000  # Playwright counts in milliseconds
 
 
@@ -46,7 +45,7 @@ def launched():
 
 
 @contextmanager
-def jupyter_lab(folder, settings=None, paths=()):
+def jupyter_lab(folder, paths=()):
     """JupyterLab on `folder` as a subprocess, with settings of its own; gives its address and ends it and its kernels.
 
     paths: folders that its kernels import from, before `folder`. The address has a place for the path of a notebook.
@@ -54,7 +53,7 @@ def jupyter_lab(folder, settings=None, paths=()):
     import psutil
 
     folder, home = Path(folder), Path(folder) / ".jupyter"
-    for name, values in (SETTINGS | (settings or {})).items():
+    for name, values in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values), encoding="utf-8")

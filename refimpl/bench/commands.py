@@ -1,4 +1,4 @@
-"""The command `python -m refimpl bench`."""
+"""The commands `python -m refimpl bench` and `roof`."""
 
 import json
 from importlib.util import find_spec
@@ -13,6 +13,8 @@ from rich.table import Table
 from ..files import write_atomically
 from . import figure
 from .peers import load_peers
+from .roof import SPREAD
+from .roof import measure as measure_roof
 from .run import LONG, TIMES, measure, versions
 from .tables import tables
 
@@ -70,3 +72,15 @@ def bench(
     if can_draw:
         figure.draw(path)
     console.print(f"written to {out}", markup=False)
+
+
+def roof(
+    out: Annotated[Path, typer.Option(help="results file to write")] = Path("runs/roof.json"),
+    rounds: Annotated[int, typer.Option(min=1, help="how often each is timed; the fastest counts")] = 15,
+):
+    """Measure what one core can do (product, copies, Python's steps), and every form of one head under that roof."""
+    results = measure_roof(rounds)
+    write_atomically(out, json.dumps(results, indent=1) + "\n")
+    for row in results["rows"]:
+        times = ", ".join(f"{1e3 * row[name]:.2f}" for name in SPREAD)
+        print(f"{row['name']:30} {times} ms (fastest, median, slowest)   {row['share_of_peak']:.0%} of peak")

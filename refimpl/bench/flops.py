@@ -1,4 +1,4 @@
-"""Operations of the forms that are useful, whatever a form computes besides."""
+"""Operations of the forms that are useful, whatever a form computes besides, and the bytes that they move."""
 
 
 def useful_flops(form, heads, time, key_dim, value_dim, chunk_size=None):
@@ -18,3 +18,19 @@ def useful_flops(form, heads, time, key_dim, value_dim, chunk_size=None):
         return 5 * heads * time * cells
     flops = heads * time * ((chunk_size + 1) * widths + 4 * cells)
     return flops if form == "chunkwise" else 5 * flops // 2
+
+
+def bytes_moved(form, heads, time, key_dim, value_dim, chunk_size=None):
+    """(tokens, inner): bytes of a forward pass of one sequence in float32, each number read and written once where it is used.
+
+    tokens: q, k, v and out. inner: what a form puts down and takes up again: the state at each token ("recurrent") or chunk
+    ("chunkwise"), and the scores on and below the diagonal ("chunkwise", "parallel"). The caller decides which memory has it.
+
+    >>> bytes_moved("recurrent", 1, 2, 3, 4)
+    (112, 192)
+    """
+    chunk = {"parallel": time, "recurrent": 1, "chunkwise": chunk_size}[form]
+    whole, ragged = divmod(time, chunk) if time else (0, 0)
+    scores = 0 if form == "recurrent" else (whole * chunk * (chunk + 1) + ragged * (ragged + 1)) // 2
+    states = 0 if form == "parallel" else (whole + (ragged > 0)) * key_dim * value_dim
+    return 8 * heads * time * (key_dim + value_dim), 8 * heads * (scores + states)

@@ -35,9 +35,9 @@ class Candidate(NamedTuple):
     call: Callable
 
 
-def candidates(time, peers=()):
-    """Every `Candidate` at length T; peers: modules as in `refimpl.bench.peers`."""
-    inputs = q, k, v, gamma = random_inputs(1, time)
+def candidates(time, peers=(), heads=HEADS, more_chunks=()):
+    """Every `Candidate` at length T; peers: modules as in `refimpl.bench.peers`; more_chunks: chunk sizes besides."""
+    inputs = q, k, v, gamma = random_inputs(1, time, heads)
     grad = np.random.default_rng(1).standard_normal(v.shape, dtype=np.float32)
     found = []
 
@@ -50,22 +50,22 @@ def candidates(time, peers=()):
         add("NumPy", "parallel", retention_parallel, *inputs)
     if time <= LONGEST_RECURRENT:
         add("NumPy", "recurrent", retention_recurrent, *inputs)
-    for size in (64, 128, 256):
+    for size in dict.fromkeys((64, 128, 256, *more_chunks)):
         add("NumPy", "chunkwise", retention_chunkwise, *inputs, chunk_size=size)
     add("NumPy", "backward", retention_chunkwise_backward, *inputs, grad, chunk_size=128)
     if kernels := numba_kernels():
         add("Numba", "recurrent", kernels.retention_recurrent_numba, *inputs)
-        for size in (64, 128):
+        for size in dict.fromkeys((64, 128, *more_chunks)):
             add("Numba", "chunkwise", kernels.retention_chunkwise_numba, *inputs, chunk_size=size)
         add("Numba", "backward", kernels.retention_chunkwise_backward_numba, *inputs, grad, chunk_size=64)
     return found + [each for peer in peers for each in peer.forms(q, k, v, gamma)]
 
 
-def random_inputs(batch, time):
+def random_inputs(batch, time, heads=HEADS):
     """q, k, v (normal, float32) and gamma, the same at every call."""
     rng = np.random.default_rng(0)
-    q, k = rng.standard_normal((2, batch, HEADS, time, KEY_DIM), dtype=np.float32)
-    return q, k, rng.standard_normal((batch, HEADS, time, VALUE_DIM), dtype=np.float32), head_decays(HEADS)
+    q, k = rng.standard_normal((2, batch, heads, time, KEY_DIM), dtype=np.float32)
+    return q, k, rng.standard_normal((batch, heads, time, VALUE_DIM), dtype=np.float32), head_decays(heads)
 
 
 def numba_kernels():

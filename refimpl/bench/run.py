@@ -31,7 +31,7 @@ def measure(times=TIMES, long=LONG, rounds=7, peers=(), progress=lambda lengths:
         "what": "forward unless named backward; float32; fastest of the rounds",
         "shape": {"batch": 1, "heads": HEADS, "key_dim": KEY_DIM, "value_dim": VALUE_DIM},
         "rounds": rounds,
-        "machine": {"processor": platform.machine(), "system": platform.system(), "cores": _cores()},
+        "machine": machine(),
         "versions": {"python": platform.python_version()} | versions(peers),
         "rows": measure_forms(times, rounds, peers, progress),
         "decode": decoding(rounds),
@@ -54,6 +54,11 @@ def package_versions(names):
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def machine():
+    """{what: which} of this machine: processor, system, and the cores that the process may use."""
+    return {"processor": platform.machine(), "system": platform.system(), "cores": _cores()}
 
 
 def _cores():

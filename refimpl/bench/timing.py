@@ -3,6 +3,7 @@
 The clock is handed in. Here is that of a CPU; `gpu.bench.timing` has those of a GPU.
 """
 
+import functools
 import time
 
 PAUSE = 0.06  # seconds; OpenBLAS's threads keep a core busy for tens of milliseconds after a call
@@ -24,22 +25,27 @@ def interleave(calls, rounds, clock):
         yield {name: clock(call) for name, call in calls.items()}
 
 
-def wall_seconds(call, repeats=1):
-    """Seconds of a call by the wall clock, the mean of `repeats` in a row."""
-    start = time.perf_counter()
+def wall_seconds(call, repeats=1, now=None):
+    """Seconds of a call by the wall clock, the mean of `repeats` in a row. now: another clock."""
+    now = now or time.perf_counter
+    start = now()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (now() - start) / repeats
 
 
-def settled_seconds(call):
+def settled_seconds(call, now=None):
     """Seconds of a call after a pause, in which other threads come to rest, and a first call, which meets cold caches."""
     time.sleep(PAUSE)
     call()
-    return wall_seconds(call)
+    return wall_seconds(call, now=now)
 
 
-def time_calls(calls, rounds):
-    """{name: [seconds]} of `calls`, functions by name, in each of `rounds` rounds; one more comes first, uncounted."""
-    _, *counted = interleave(calls, rounds + 1, settled_seconds)
+def time_calls(calls, rounds, now=None):
+    """{name: [seconds]} of `calls`, functions by name, in each of `rounds` rounds; one more comes first, uncounted.
+
+    now: the clock, by default that on the wall; `time.process_time` for calls of one thread on a machine that others use,
+    whose time it leaves out.
+    """
+    _, *counted = interleave(calls, rounds + 1, functools.partial(settled_seconds, now=now))
     return {name: [readings[name] for readings in counted] for name in calls}

@@ -1,49 +1,52 @@
-"""Run all code cells of a lesson in order; each picture must be legible; then run each cell again.
+"""What a lesson's kernel does beside its cells: it keeps each picture, and in the end runs each cell again.
 
-Again means from the last to the first: what a reader does who goes back. One namespace, no kernel. A cell that computes for
-seconds is not run a second time: it would double the time of the suite, most of which is training.
+Again means from the last to the first: what a reader does who goes back. A cell that computes for seconds is not run a second
+time: most of the suite's time would be training.
 """
 
 import contextlib
 import io
-import os
+import json
 import time
 import traceback
 
-import nbformat
 from figures import style
-from IPython.display import display
 from legible import faults
 
 LONG = 2.0  # seconds of the processor, from which on a cell is run once
+drawn, seconds = [], {}
 
 
-def wrong_in(path):
-    """What is wrong with a lesson, a text each; it changes the process that it runs in."""
-    drawn = []
+def watch(shell):
+    """From now on keep the pictures that are drawn, and how long each cell computes."""
+    start = style.Picture.__init__
 
-    class Kept(style.Picture):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            drawn.append(self)
+    def kept(picture, *args, **kwargs):
+        start(picture, *args, **kwargs)
+        drawn.append(picture)
 
-    style.Picture = Kept
-    os.chdir(path.parent)
-    names = {"__name__": "__main__", "display": display}
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    def before(info):
+        seconds[info.raw_cell] = -time.process_time()
+
+    def after(result):
+        seconds[result.info.raw_cell] += time.process_time()
+
+    style.Picture.__init__ = kept
+    shell.events.register("pre_run_cell", before)
+    shell.events.register("post_run_cell", after)
+
+
+def wrong(path, shell):
+    """After a whole run of the lesson: what is wrong with its pictures, and which cells fail when they run again."""
+    found = [fault for picture in drawn for fault in faults(picture)]
+    with open(path, encoding="utf-8") as file:  # nbformat would take a second to import
+        cells = [cell for cell in json.load(file)["cells"] if cell["cell_type"] == "code"]
     with contextlib.redirect_stdout(io.StringIO()):
-        found = list(run(cells, names, "in order"))
-        found += [fault for picture in drawn for fault in faults(picture)]
-        found += run([cell for cell in reversed(cells) if cell.seconds < LONG], names, "again")
+        for cell in reversed(cells):
+            source = "".join(cell["source"])
+            try:
+                if seconds.get(source, 0.0) < LONG:
+                    exec(compile(source, cell["id"], "exec"), shell.user_ns)
+            except Exception:
+                found.append(f"{cell['id']}, run again: {traceback.format_exc(limit=-1)}")
     return list(dict.fromkeys(found))
-
-
-def run(cells, names, when):
-    """Run cells one after another; yields what failed."""
-    for cell in cells:
-        before = time.process_time()
-        try:
-            exec(compile(cell.source, cell.id, "exec"), names)
-        except Exception:
-            yield f"{cell.id}, run {when}: {traceback.format_exc(limit=-1)}"
-        cell.seconds = time.process_time() - before

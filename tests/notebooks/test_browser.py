@@ -1,6 +1,6 @@
-"""Lessons in a real browser: JupyterLab in headless Chromium runs all cells, and the widget answers keyboard and mouse.
+"""JupyterLab in headless Chromium: a lesson runs and its widget answers keyboard and mouse; every explorable is drawn and moved.
 
-nbval runs the cells but moves nothing. Here lessons run in the JupyterLab that readers see, on a copy
+nbval runs the cells but moves nothing. Here a lesson runs in the JupyterLab that readers see, on a copy
 without stored outputs. Without Playwright or Chromium these tests are skipped and say so; the
 variable CHROMIUM names a browser that is not in PATH, and BROWSER_SCREENSHOTS a folder that keeps
 the pictures of the lessons.
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from explorables.browser import SECONDS, chromium, jupyter_lab, launched, run_all
+from explorables import EXPLORABLES
+from explorables.browser import SECONDS, chromium, jupyter_lab, launched, notebook_of, run_all
 from paths import ROOT
+from test_explorables_browser import THEMES, keep, keys_move, violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
 expect = playwright.expect
@@ -28,10 +30,11 @@ LESSONS = {
 
 
 def copy_without_outputs(folder):
-    """Copy the course, outputs and widget states removed: what is seen then was made by the run, and nothing here changes."""
-    for room in ("notebooks", "exercises", "refimpl", "gpu"):
+    """Copy the rooms of lessons, outputs and widget states removed: what is seen was made by the run, and nothing here changes."""
+    for room in ("notebooks", "refimpl"):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for path in folder.glob("notebooks/*.ipynb"):
+    for lesson in LESSONS:
+        path = folder / "notebooks" / f"{lesson}.ipynb"
         notebook = nbformat.read(path, as_version=4)
         notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
@@ -44,13 +47,14 @@ def copy_without_outputs(folder):
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
     copy_without_outputs(folder)
+    notebook_of(EXPLORABLES, folder / "notebooks" / "pictures.ipynb")
     with jupyter_lab(folder) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """One window for all lessons, so that JupyterLab is loaded from its cache after the first."""
+    """One window for all notebooks, so that JupyterLab is loaded from its cache after the first."""
     with launched() as chromium, chromium.new_context(viewport={"width": 1280, "height": 900}) as window:
         yield window
 
@@ -112,3 +116,21 @@ def test_a_widget_answers_keyboard_and_mouse(page, lab, tmp_path, lesson, label)
     folder = Path(os.environ.get("BROWSER_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / f"{lesson}.png")
+
+
+def test_explorables_are_drawn_and_moved_in_both_themes(page, lab):
+    run_all(page, lab.format("notebooks/pictures.ipynb"))
+    pictures = [page.locator(".explorable").nth(number) for number in range(len(EXPLORABLES))]
+    for theme in THEMES:
+        if theme == "dark":
+            page.get_by_role("menuitem", name="Settings", exact=True).click()
+            page.locator(".lm-Menu-item").get_by_text("Theme", exact=True).hover()
+            page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
+        for cls, picture in zip(EXPLORABLES, pictures, strict=True):
+            picture.scroll_into_view_if_needed()
+            expect(picture).to_have_attribute("data-theme", theme, timeout=30 * SECONDS)
+            assert picture.evaluate("each => each.scrollWidth - each.clientWidth") <= 0, cls.module
+            keep(picture, f"{cls.module}-lab-{theme}")
+        assert violations(page, ".explorable") == []
+    for picture in pictures:
+        keys_move(page, picture)

@@ -1,4 +1,4 @@
-"""The pictures in a real browser: one page from a disk, offline, in both themes; and a cell of JupyterLab, in both themes.
+"""The pictures in a real browser: one page from a disk, offline, in both themes. In JupyterLab: test_browser.py.
 
 Without Playwright or Chromium these tests are skipped and say so. BROWSER_SCREENSHOTS names a folder that keeps pictures
 of all of them.
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from explorables import EXPLORABLES
-from explorables.browser import DARK, SECONDS, chromium, jupyter_lab, launched, notebook_of, run_all
+from explorables.browser import chromium, launched
 from explorables.page import page as page_of
-from paths import ROOT
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python")
@@ -77,17 +76,17 @@ def keep(part, name):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@every
-def test_nobody_is_shut_out(offline, cls, theme):
+def test_nobody_is_shut_out(offline, theme):
     """Every control has a name and its value in words, and axe-core finds nothing serious; the theme is followed."""
     page = offline[theme]
-    picture = picture_of(page, cls)
-    assert picture.get_attribute("data-theme") == theme
-    assert violations(page, f"#{cls.module}-here") == []
-    for slider in picture.locator("input[type=range]").all():
-        assert slider.evaluate("slider => slider.labels[0].textContent").strip()
-        assert slider.get_attribute("aria-valuetext").strip()
-    keep(picture, f"{cls.module}-page-{theme}")
+    for cls in EXPLORABLES:
+        picture = picture_of(page, cls)
+        assert picture.get_attribute("data-theme") == theme, cls.module
+        for slider in picture.locator("input[type=range]").all():
+            assert slider.evaluate("slider => slider.labels[0].textContent").strip(), cls.module
+            assert slider.get_attribute("aria-valuetext").strip(), cls.module
+        keep(picture, f"{cls.module}-page-{theme}")
+    assert violations(page, ".explorable") == []
 
 
 # The texts of a picture that reach beyond its edges, by more than a pixel.
@@ -166,24 +165,3 @@ def test_every_move_of_a_drag_is_drawn(offline, cls):
     if drawn is not None:
         assert drawn[0] == int(drawn[1])
     picture.get_by_role("button", name="Reset").click()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_same_in_a_cell_of_jupyterlab(browser, tmp_path, theme):
-    notebook_of(EXPLORABLES, tmp_path / "pictures.ipynb")
-    paths = ROOT / "notebooks", ROOT
-    with jupyter_lab(tmp_path, DARK if theme == "dark" else None, paths) as url:
-        page = browser.new_page(viewport={"width": 1366, "height": 768})
-        page.set_default_timeout(30 * SECONDS)
-        run_all(page, url.format("pictures.ipynb"))
-        page.locator(".explorable").nth(len(EXPLORABLES) - 1).wait_for()
-        for number, cls in enumerate(EXPLORABLES):
-            picture = page.locator(".explorable").nth(number)
-            picture.scroll_into_view_if_needed()
-            assert picture.get_attribute("data-theme") == theme
-            assert picture.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
-            keep(picture, f"{cls.module}-lab-{theme}")
-        assert violations(page, ".explorable") == []
-        for number in range(len(EXPLORABLES) if theme == THEMES[0] else 0):  # keys do not depend on colours
-            keys_move(page, page.locator(".explorable").nth(number))
-        page.close()

@@ -11,15 +11,12 @@ A lesson is stored with
 import ast
 import copy
 import json
-import os
 import re
 from statistics import median
 
 import nbformat
 import pytest
 from paths import ROOT
-from processes import in_processes
-from run_lesson import wrong_in
 
 START = ROOT / "notebooks" / "00_start_here.ipynb"
 LESSONS = sorted(set((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) - {START})
@@ -269,16 +266,6 @@ def test_a_notebook_keeps_its_rules(path, rule):
 def test_the_start_page_maps_every_lesson_and_exercise():
     found = set(links(prose(nbformat.read(START, as_version=4))))
     assert {path.name for path in LESSONS} | {f"../exercises/{path.name}" for path in EXERCISES} <= found
-
-
-@pytest.mark.parametrize("path", [START, *LESSONS], ids=lambda path: path.stem[:2])
-def test_its_pictures_are_legible_and_any_cell_runs_again(path):
-    """In a light theme and in a dark one; after a whole run, each cell again, from the last to the first."""
-    if "TRITON_INTERPRET" in path.read_text(encoding="utf-8"):
-        pytest.importorskip("triton", reason="Triton is not installed; it has packages for Linux alone")
-        if os.environ.get("TRITON_INTERPRET") != "1":
-            pytest.skip("beside a GPU this process compiles kernels; nbval runs the lesson in a process of its own")
-    assert in_processes(1, wrong_in, path, join=False, seconds=600) == [[]]
 
 
 def test_there_are_lessons_numbered_from_one():

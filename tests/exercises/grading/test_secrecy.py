@@ -13,31 +13,31 @@ import time
 from pathlib import Path
 
 import pytest
+from graded import COURSE, descendants
 from zoo import spies, zoo
-from zoo_in_one import COURSE, grade_in_one, words_of_hidden_checks
+from zoo_in_one import grade_in_one, words_of_hidden_checks
 
+from exercises import load
+from exercises.checking.key import answer_key
 from exercises.checking.secret import VARIABLE
 from exercises.grading.feedback import Outcome, feedback_html, results_json
-from exercises.grading.sandbox import StoppedError, Turns, candidates, why_not
+from exercises.grading.isolation import Limits
+from exercises.grading.sandbox import StoppedError, Turns, put_questions
 from exercises.harness import child
 from exercises.harness.confine import COMPUTES_ONLY, NO_OTHER_FILES
 
 ROOT = COURSE.parent
-WAYS = {"bubblewrap": next(candidates("bubblewrap")), "limits": next(candidates("limits"))}
 NOT_ROOT = [
     "unshare",
     "--user",
     "--map-user=1000",
     "--map-group=1000",
 ]  # another user, to whom root's files still belong
-why_not = functools.cache(why_not)
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request):
-    if why_not(WAYS[request.param]):
-        pytest.skip(f"{request.param} is not tested because it does not work here: {why_not(WAYS[request.param])}")
-    return request.param
+def choice(way):
+    """What --isolation calls it."""
+    return way.name.removesuffix(" only")
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def cannot_leave_root():
 @pytest.fixture(scope="module")
 def as_root(way):
     """What the spies got, in this process."""
-    found = grade_in_one(spies(), WAYS[way])
+    found = grade_in_one(spies(), way)
     for _, status, results, _ in found.values():
         if COMPUTES_ONLY in results["extra_data"]["not_in_force"]:
             pytest.skip("without seccomp, sandboxes on one machine can tell each other something; the results say so")
@@ -66,7 +66,7 @@ def not_as_root(way):
     """What all but the slowest animals got, graded by a user without rights, and with other hidden inputs."""
     if cannot_leave_root():
         pytest.skip(f"grading without root's rights is not tested apart: {cannot_leave_root()}")
-    command = [*NOT_ROOT, sys.executable, "tests/zoo_in_one.py", way]
+    command = [*NOT_ROOT, sys.executable, "tests/zoo_in_one.py", choice(way)]
     environment = os.environ | {VARIABLE: "a secret of the lecturer's", "PYTHONPATH": f"{ROOT}"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=550)
     assert done.returncode == 0, done.stderr
@@ -175,15 +175,6 @@ def retention_step(q, k, v, gamma, state):
 """
 
 
-def family(process):
-    """The process with this number and those below it."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    table, found = [line.split() for line in listed.splitlines()], {str(process)}
-    for _ in range(6):
-        found |= {pid for pid, parent in table if parent in found}
-    return found
-
-
 @pytest.mark.parametrize("user", ["as root", "not as root"])
 def test_a_killed_grader_leaves_no_process_and_no_folder(way, user, tmp_path):
     if user == "not as root" and cannot_leave_root():
@@ -192,7 +183,7 @@ def test_a_killed_grader_leaves_no_process_and_no_folder(way, user, tmp_path):
         (tmp_path / place).mkdir()
     (tmp_path / "in" / "ann_ex01.py").write_text(CLINGING)
     command = [sys.executable, "-m", "exercises", "grade", f"{tmp_path / 'in'}", "--out", f"{tmp_path / 'out'}"]
-    command += ["--isolation", way, "--seconds", "300", "--total-seconds", "300"]
+    command += ["--isolation", choice(way), "--seconds", "300", "--total-seconds", "300"]
     process = subprocess.Popen(
         [*(NOT_ROOT if user == "not as root" else []), *command],
         cwd=ROOT,
@@ -200,7 +191,9 @@ def test_a_killed_grader_leaves_no_process_and_no_folder(way, user, tmp_path):
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while len(below := family(process.pid)) < 3 or not clinging(below):  # the grader, the harness and the student's
+    while len(below := {process.pid} | descendants(process.pid)) < 3 or not clinging(
+        below
+    ):  # the grader, the harness and the student's
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -255,17 +248,12 @@ def retention_step(q, k, v, gamma, state):
     state = gamma * state + k[:, None] * v
     return q @ state, state
 """
-    from exercises import load
-    from exercises.checking.key import answer_key
-    from exercises.grading.isolation import Limits
-    from exercises.grading.sandbox import put_questions
-
     key = answer_key(load("ex01")).only("retention_step")
-    given = put_questions(key, "ex01.py", source.encode(), WAYS[way], Limits())
+    given = put_questions(key, "ex01.py", source.encode(), way, Limits())
     reasons = {result.reason for result in key.report(given.runs).results["retention_step"]}
     if reasons != {
         ""
     }:  # as root, with a Python that other users cannot enter, nothing can be imported; README.md says so
         assert os.geteuid() == 0
-        assert way == "limits"
+        assert way.name == "limits only"
         assert all("No module named" in note for note in given.notes)

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -181,30 +182,40 @@ def test_a_failed_run_does_not_affect_the_others(file, finished, tmp_path):
     assert "stopped: the " in (tmp_path / "out" / "no-gate_3" / "output.txt").read_text()
 
 
+def stopped(command, ready):
+    """The result of the program with these arguments, in this process, which gets SIGTERM once ready() is true."""
+
+    def stop():
+        patience = time.monotonic() + 60
+        while not ready() and time.monotonic() < patience:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # for a program that has ended by then
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        with forked_runs():
+            return CliRunner().invoke(app, command, env={"COLUMNS": "160"})
+    finally:
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_stopped_study_goes_on(file, tmp_path):
     text = file.read_text().replace("steps = 12", "steps = 4000\nevaluate_every = 1000")
     file.write_text(text.replace("[3, 4]", "[3]"))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "gpu", "study", f"{file}", "--out", f"{out}", *TWO_CPUS]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "160"})
-    logs, patience = [out / f"{name}_3" / "log.jsonl" for name in ("RetNet", "no-gate")], time.monotonic() + 60
-    while not all(log.exists() and log.stat().st_size > 2000 for log in logs):
-        assert time.monotonic() < patience
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "stopped after 0 of 2 runs; the same command goes on" in output
-    done = [len(log.read_text().splitlines()) for log in logs]
-    assert all(0 < steps < 4000 for steps in done)
+    command = ["study", f"{file}", "--out", f"{out}", *TWO_CPUS]
+    logs = [out / f"{name}_3" / "log.jsonl" for name in ("RetNet", "no-gate")]
+    result = stopped(command, lambda: all(log.exists() and log.stat().st_size > 2000 for log in logs))
+    assert result.exit_code == 128 + signal.SIGTERM, result.output
+    assert "stopped after 0 of 2 runs; the same command goes on" in result.output
     before = [log.read_text() for log in logs]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not all(log.stat().st_size > 1.2 * len(text) for log, text in zip(logs, before, strict=True)):
-        assert time.monotonic() < patience + 60
-        time.sleep(0.05)
-    process.terminate()
-    process.wait(timeout=60)
+    assert all(0 < len(text.splitlines()) < 4000 for text in before)
+    longer = lambda: all(log.stat().st_size > 1.2 * len(text) for log, text in zip(logs, before, strict=True))  # noqa: E731
+    assert stopped(command, longer).exit_code == 128 + signal.SIGTERM
+    assert longer()
     for log, text in zip(logs, before, strict=True):  # the steps that were taken are not taken again
         assert log.read_text().startswith(text)
 

@@ -34,10 +34,10 @@ def run(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}", "COLUMNS": "200"}
 
-    def run(*arguments):
+    def run(*arguments, **more):
         done = subprocess.run(
             [sys.executable, "-P", *arguments],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False,
+            cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 
@@ -84,14 +84,16 @@ def test_command_refuses(run, tmp_path, monkeypatch, name, options, message):
     assert (type(result.exception), str(result.exception)) == (ValueError, message)
 
 
-def pytest_run(run, *arguments):
+def pytest_run(run, *arguments, others=False):
+    """pytest with our plugin, and with others that are installed only if it is told so: they take a second to load."""
     plugin = ("-p", "refimpl.conformance.pytest_plugin", "-p", "no:cacheprovider")
-    return run("-m", "pytest", *plugin, "--pyargs", "refimpl.conformance", *arguments)
+    more = {} if others else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return run("-m", "pytest", *plugin, "--pyargs", "refimpl.conformance", *arguments, **more)
 
 
 def test_pytest_makes_a_test_of_each_check(run):
     options = ("--retention", "mine:alone", "--retention-dtypes", "float32", "--retention-no-state", "-q")
-    status, output, _ = pytest_run(run, *options)
+    status, output, _ = pytest_run(run, *options, others=True)
     assert status == 0, output
     assert "18 passed, 7 skipped" in output
 

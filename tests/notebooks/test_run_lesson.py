@@ -1,0 +1,44 @@
+"""What is found in a lesson beside its cells: each fault, on a shell and a notebook of this test."""
+
+import nbformat
+import pytest
+import run_lesson
+from figures import style
+from IPython.core.interactiveshell import InteractiveShell
+
+CELLS = {
+    "a-sum": "total = 0",
+    "a-picture": "from figures import curves\ncurves([1, 2], {'up': [1, 2]}, xlabel='x', ylabel='y', description=said)",
+    "a-start": "rows = [1]",
+    "a-change": "total += rows.pop()\nassert total == 1",
+    "long": "assert total < 3\ntotal = 3",
+}
+
+
+@pytest.fixture
+def ran(tmp_path, monkeypatch):
+    """A function of what the picture's description is: what is wrong after all cells ran."""
+
+    def wrong(said):
+        monkeypatch.setattr(style.Picture, "__init__", style.Picture.__init__)
+        monkeypatch.setattr(run_lesson, "drawn", [])
+        monkeypatch.setattr(run_lesson, "seconds", {})
+        shell = InteractiveShell(user_ns={"said": said})
+        run_lesson.watch(shell)
+        cells = [nbformat.v4.new_code_cell(source, id=name) for name, source in CELLS.items()]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "lesson.ipynb")
+        assert all(shell.run_cell(cell.source).success for cell in cells)
+        run_lesson.seconds[CELLS["long"]] += run_lesson.LONG
+        return run_lesson.wrong(tmp_path / "lesson.ipynb", shell)
+
+    return wrong
+
+
+def test_a_cell_that_does_not_run_again_is_named_and_a_long_one_does_not_run(ran):
+    (fault,) = ran("A line.")
+    assert fault.startswith("a-change, run again: Traceback")
+    assert "IndexError: pop from empty list" in fault
+
+
+def test_a_picture_of_a_cell_is_looked_at(ran):
+    assert ran(" ")[0] == "no description"
