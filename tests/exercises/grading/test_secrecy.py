@@ -244,7 +244,7 @@ from concurrent import futures
 def retention_step(q, k, v, gamma, state):
     import colorsys, xml.dom.minidom
     from email.mime import text
-    colorsys.rgb_to_hsv(1, 0, 0), futures.Future(), text.MIMEText("a"), zoneinfo.ZoneInfo, xml.dom.minidom.parseString("<a/>")
+    colorsys.rgb_to_hsv(1, 0, 0), futures.Future(), text.MIMEText("a"), zoneinfo.ZoneInfo, xml.dom.minidom.Document()
     state = gamma * state + k[:, None] * v
     return q @ state, state
 """
