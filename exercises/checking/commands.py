@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..harness.submission import UnusableError
-from .catalog import exercise_names, load
+from ..harness.cells import UnusableError
+from .catalog import exercise_names, load, misnamed
 from .key import choose
 from .prompt import check_own
 from .report import SIGNS, styled_lines
@@ -27,11 +27,13 @@ def list_exercises():
         points = sum(problem.points for problem in exercise.problems)
         functions = ", ".join(problem.function for problem in exercise.problems)
         typer.echo(f"{name}  {exercise.title} ({functions}; {points} points)")
+    for path in misnamed():
+        typer.echo(f"{path} is left out: its name must be ex and two digits, such as ex42.py", err=True)
 
 
 def check(
     file: Annotated[Path, typer.Argument(help="Your notebook (.ipynb) or script (.py).")],
-    exercise: Annotated[str, typer.Option(help="Which exercise, such as ex01. Default: as FILE begins.")] = "",
+    exercise: Annotated[str, typer.Option(help="Which exercise, such as ex01. Default: as FILE's name says.")] = "",
 ):
     """Check the functions in FILE, hidden checks included, and show the points.
 

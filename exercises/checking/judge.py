@@ -42,7 +42,7 @@ class Result:
     """The verdict on one check. It passed if `reason` is empty.
 
     hint: the check's, if it fits the reason. mistake: the name of the wrong answer it is, or "". written: False if the
-    function is a stub or missing.
+    function is a stub or missing. printed: what the call printed; it is shown and not judged.
     """
 
     check: Check
@@ -50,6 +50,7 @@ class Result:
     hint: str = ""
     mistake: str = ""
     written: bool = True
+    printed: str = ""
 
     @property
     def passed(self):
@@ -216,9 +217,9 @@ def _changed(check, got):
 def _wrong_value(name, at, value, target, shape):
     if value != value or value in (float("inf"), float("-inf")):
         return f"{name} holds {value}"
-    index = ", ".join(str(int(i)) for i in _unravel_index(at, shape))
+    index = f"[{', '.join(str(int(i)) for i in _unravel_index(at, shape))}]" if shape else ""
     digits = next(d for d in (6, 17) if f"{value:.{d}g}" != f"{target:.{d}g}" or d == 17)
-    return f"{name}[{index}] is {value:.{digits}g}, wanted {target:.{digits}g}"
+    return f"{name}{index} is {value:.{digits}g}, wanted {target:.{digits}g}"
 
 
 def _same(check, wrong, got):

@@ -73,7 +73,11 @@ class AnswerKey:
                 for check, answers, got in visible
             ]
             unseen = [judge_hidden(check, answers, got, seen) for check, answers, got in judged if check.hidden]
-            results[problem.function] = (*seen, *unseen)
+            runs_in_order = [*visible, *(one for one in judged if one[0].hidden)]
+            results[problem.function] = tuple(
+                replace(result, printed=got.printed)
+                for result, (_, _, got) in zip((*seen, *unseen), runs_in_order, strict=True)
+            )
         shown = [problem for problem in self.problems if only in (None, problem.function)]
         return Report(
             self.name,
@@ -101,7 +105,12 @@ def answer_key(exercise):
 def _problem_key(problem):
     answers = []
     for check in problem.checks:
-        right = Answers(problem.returns, run(problem.solution, check.inputs, problem.returns))
+        wanted = run(problem.solution, check.inputs, problem.returns)
+        right = Answers(problem.returns, wanted)
+        failure = difference(check, right, wanted)
+        if failure:  # the solution differs from itself, as one of integers does: there is nothing to compare with
+            answers.append(Answers(problem.returns, replace(wanted, failure=wanted.failure or failure)))
+            continue
         runs = [(one, run(one.function, check.inputs, problem.returns)) for one in problem.wrong_answers]
         mistakes = tuple((one.name, one.message, gave) for one, gave in runs if difference(check, right, gave))
         answers.append(replace(right, mistakes=mistakes))

@@ -12,7 +12,7 @@ from .nbgrader import annotated
 # Copied unchanged, so that a check says the same in the course and in the release.
 SHARED = (
     *(f"checking/{name}.py" for name in ("__init__", "core", "judge", "key", "notebook", "prompt", "report")),
-    *(f"harness/{name}.py" for name in ("__init__", "runner", "submission")),
+    *(f"harness/{name}.py" for name in ("__init__", "cells", "runner", "submission")),
 )
 STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # instead of the course's
 EXERCISES = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ import sys
 
 from .checking.prompt import check_own
 from .checking.report import plain_text
-from .harness.submission import UnusableError
+from .harness.cells import UnusableError
 
 
 def main(arguments=None):
@@ -15,9 +15,7 @@ def main(arguments=None):
         "check", help="check the functions in a file"
     )
     check.add_argument("file", help="your notebook (.ipynb) or script (.py)")
-    check.add_argument(
-        "--exercise", default="", help="which exercise, such as ex01; default: as the file's name begins"
-    )
+    check.add_argument("--exercise", default="", help="which exercise, such as ex01; default: as the file's name says")
     options = parser.parse_args(arguments)
     try:
         report, notes = check_own(options.file, options.exercise)
