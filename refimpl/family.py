@@ -6,15 +6,15 @@ All but softmax attention are one recurrence,
 
 and differ in what the decay G_n may depend on:
 
-    member              G_n                                         source
-    linear attention    1                                           arXiv:2006.16236
-    retention           gamma, one scalar a head                    arXiv:2307.08621v4, in retention.py
-    gated retention     one scalar a token and head                 arXiv:2405.05254 (RetNet-3), 2405.21060 (Mamba-2)
-    GLA                 one number a token, head and key channel    arXiv:2312.06635
-    RWKV-6              as GLA, but o_n reads S_(n-1) and a bonus   arXiv:2404.05892
-    diagonal SSM        one complex number a head and key channel,  arXiv:2206.11893 (S4D)
+    member              G_n                                         published as
+    linear attention    1                                           Transformers are RNNs, arXiv:2006.16236
+    retention           gamma, one scalar a head                    RetNet, arXiv:2307.08621v4, in retention.py
+    gated retention     one scalar a token and head                 RetNet-3, arXiv:2405.05254; Mamba-2, 2405.21060
+    GLA                 one number a token, head and key channel    Gated Linear Attention, arXiv:2312.06635
+    RWKV-6              as GLA, but o_n reads S_(n-1) and a bonus   Finch, arXiv:2404.05892
+    diagonal SSM        one complex number a head and key channel,  S4D, arXiv:2206.11893
                         the same for all tokens, as q and k are
-    softmax attention   no finite state: it keeps every k and v     arXiv:1706.03762
+    softmax attention   no finite state: it keeps every k and v     Transformer, arXiv:1706.03762
 
 Each is (q, k, v, its gates, state=None) -> (out, state), for NumPy arrays and otherwise by the contract in
 `refimpl.retention`. Gates are float32 or float64 in (0, 1]. Nothing is scaled, rotated or passed through a feature map

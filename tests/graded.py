@@ -17,7 +17,7 @@ why_not = functools.cache(sandbox.why_not)
 
 
 def rows_of(out):
-    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
+    with open(out / "grades.csv", newline="", encoding="utf-8-sig") as file:
         return {row["student"].removeprefix("'"): row for row in csv.DictReader(file)}
 
 

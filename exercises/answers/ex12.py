@@ -83,20 +83,31 @@ def _soft(memory, offsets, mask):
 def _tile_with(
     *,
     places=lambda program, across, down: (program // across // down, program // across % down, program % across),
-    counted=lambda size, tile: -(-size // tile),
     offsets=lambda head, n, column, time, width, columns: (head * time + n) * width + column,
     mask=lambda n, column, time, width: (n < time) & (column < width),
     starts=lambda place, size: place * size,
     padded=lambda tile, mask: tile,
 ):
-    """The tile with another step. places: head, row and column of the tile. counted: how many tiles cover a size."""
+    """The tile with another step. places: head, row and column of the tile."""
 
     def tile_of(memory, program, time, width, rows, columns):
-        head, row, across = places(program, max(counted(width, columns), 1), max(counted(time, rows), 1))
+        head, row, across = places(program, -(-width // columns), -(-time // rows))
         n = starts(row, rows) + np.arange(rows)[:, None]
         column = starts(across, columns) + np.arange(columns)
         inside = np.broadcast_to(mask(n, column, time, width), (rows, columns))
         return padded(_soft(memory, offsets(head, n, column, time, width, columns), inside), inside)
+
+    return tile_of
+
+
+def _tile_counted(down=lambda time, rows: -(-time // rows), across=lambda width, columns: -(-width // columns)):
+    """The tile with other numbers of tiles, by the notebook's own `load`, which refuses what lies outside of memory."""
+
+    def tile_of(memory, program, time, width, rows, columns):
+        rest, place = divmod(program, across(width, columns))
+        head, row = divmod(rest, down(time, rows))
+        n, column = row * rows + np.arange(rows)[:, None], place * columns + np.arange(columns)
+        return load(memory, (head * time + n) * width + column, (n < time) & (column < width))
 
     return tile_of
 
@@ -208,11 +219,12 @@ def _distance_with(
 
 
 def _best(change):
-    """The right costs with another best distance: change(every, moved / bandwidth, flops / peak)."""
+    """The right costs with another best distance: change(every, moved / bandwidth, flops / peak), as an array if it is a float."""
 
     def distance(*arguments):
         moved, flops, _ = state_distance(*arguments)
-        return moved, flops, np.array([float(change(arguments[0], moved / arguments[7], flops / arguments[8]))])
+        best = change(arguments[0], moved / arguments[7], flops / arguments[8])
+        return moved, flops, np.array([best]) if isinstance(best, float) else best
 
     return distance
 
@@ -327,8 +339,16 @@ TILE = problem(
             "you count heads first: all tiles of a head come before those of the next head",
         ),
         "tiles rounded down": (
-            _tile_with(counted=lambda size, tile: size // tile),
+            _tile_counted(lambda time, rows: time // rows, lambda width, columns: width // columns),
             "you count whole tiles alone: the ragged one counts too, round up, -(-size // tile)",
+        ),
+        "rows of tiles rounded down": (
+            _tile_counted(down=lambda time, rows: time // rows),
+            "you count whole rows of tiles alone: the ragged one at the lower edge of a head counts too, round up",
+        ),
+        "columns of tiles rounded down": (
+            _tile_counted(across=lambda width, columns: width // columns),
+            "you count whole columns of tiles alone: the ragged one at the right edge counts too, round up",
         ),
         "heads without time": (
             _tile_with(offsets=lambda head, n, column, time, width, columns: (head + n) * width + column),
@@ -752,8 +772,20 @@ DISTANCE = problem(
             "best looks at the operations alone: the larger of both times decides",
         ),
         "the place": (
-            _best(lambda every, bytes_time, flops_time: np.argmin(np.maximum(bytes_time, flops_time))),
+            _best(lambda every, bytes_time, flops_time: float(np.argmin(np.maximum(bytes_time, flops_time)))),
             "best is the place in every: return the distance that stands there",
+        ),
+        "what argmin returns": (
+            _best(lambda every, bytes_time, flops_time: np.argmin(np.maximum(bytes_time, flops_time))),
+            "np.argmin returns a place: best is the entry of every at that place, in an array of shape (1,)",
+        ),
+        "an array of what argmin returns": (
+            _best(lambda every, bytes_time, flops_time: np.array([np.argmin(np.maximum(bytes_time, flops_time))])),
+            "best holds what np.argmin returns, a place: it must hold the entry of every that stands at this place",
+        ),
+        "the most time": (
+            _best(lambda every, bytes_time, flops_time: every[np.argmax(np.maximum(bytes_time, flops_time))]),
+            "best takes the most time of all: return the distance with the least",
         ),
         "the least time": (
             _best(lambda every, bytes_time, flops_time: np.maximum(bytes_time, flops_time).min()),

@@ -502,7 +502,7 @@ PERIODS = problem(
             "K = 32 and V = 64: the state has 2,048 numbers a head, a kept token 96",
         ),
         "periods in another order": (
-            _periods(40.0, 9.0, 1.0, 3.0, memory=(60_000.0, 4000.0), bits=(16.0, 8.0)),
+            _periods(40.0, 3.0, 9.0, 1.0, memory=(60_000.0, 4000.0), bits=(16.0, 8.0)),
             "best is a period, not its place, in whatever order they come; each memory has its own",
         ),
         **keeps_arguments(_periods(2.0, 7.0), hint="build new arrays; += and /= write into the caller's"),
@@ -609,6 +609,14 @@ PERIODS = problem(
         "the place of the period": (
             _periods_with(best=lambda a, rate, moved: np.argmax(rate, axis=1)),
             "you returned the place in periods: best is the period itself",
+        ),
+        "the place as a float": (
+            _periods_with(best=lambda a, rate, moved: np.argmax(rate, axis=1).astype(float)),
+            "best holds places in periods, counted from 0: return the periods that stand there",
+        ),
+        "the lowest rate": (
+            _periods_with(best=lambda a, rate, moved: a.periods[np.argmin(rate, axis=1)]),
+            "you chose the period with the lowest rate: best has the highest, so argmax and not argmin",
         ),
         "the best rate": (
             _periods_with(best=lambda a, rate, moved: rate.max(axis=1)),

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+from pathlib import Path
 
 from .. import answers
 from .key import choose
@@ -16,6 +17,17 @@ def exercise_names():
     """
     modules = pkgutil.iter_modules(answers.__path__)
     return sorted(module.name for module in modules if re.fullmatch(r"ex\d\d", module.name))
+
+
+def misnamed():
+    """Return the paths of modules that define an exercise under a name by which it is never found.
+
+    >>> misnamed()
+    []
+    """
+    paths = [path for folder in answers.__path__ for path in Path(folder).glob("*.py")]
+    defined = [path for path in paths if re.search("^EXERCISE *=", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    return sorted(path for path in defined if path.stem not in {*exercise_names(), "starter"})
 
 
 def load(name):

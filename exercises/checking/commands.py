@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..harness.submission import UnusableError
-from .catalog import exercise_names, load
+from .catalog import exercise_names, load, misnamed
 from .key import choose
 from .prompt import check_own
 from .report import SIGNS, styled_lines
@@ -27,6 +27,8 @@ def list_exercises():
         points = sum(problem.points for problem in exercise.problems)
         functions = ", ".join(problem.function for problem in exercise.problems)
         typer.echo(f"{name}  {exercise.title} ({functions}; {points} points)")
+    for path in misnamed():
+        typer.echo(f"{path} is left out: its name must be ex and two digits, such as ex42.py", err=True)
 
 
 def check(

@@ -222,9 +222,9 @@ def _wrong_value(name, at, value, target, check, shape):
         return f"{name} holds {value}"
     if check.hidden:
         return f"{name} has the right shape, but other values than wanted"
-    index = ", ".join(str(int(i)) for i in _unravel_index(at, shape))
+    index = f"[{', '.join(str(int(i)) for i in _unravel_index(at, shape))}]" if shape else ""
     digits = next(d for d in (6, 17) if f"{value:.{d}g}" != f"{target:.{d}g}" or d == 17)
-    return f"{name}[{index}] is {value:.{digits}g}, wanted {target:.{digits}g}"
+    return f"{name}{index} is {value:.{digits}g}, wanted {target:.{digits}g}"
 
 
 def _same(check, wrong, got):

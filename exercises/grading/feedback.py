@@ -1,12 +1,11 @@
 """The files on a graded submission: results.json in Gradescope's format, feedback.html and a row of grades.csv."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from html import escape
 
 from ..checking.report import summary, to_html
+from .table import csv_text
 
 COLUMNS = ("student", "exercise", "points", "most", "status", "seconds", "isolation", "file", "note", "feedback")
 PAGE = """<!DOCTYPE html>
@@ -123,19 +122,5 @@ def row(results, feedback):
 
 
 def grades_csv(rows):
-    """Return the text of grades.csv. Cells that a spreadsheet would read as formulas get an apostrophe."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for one in sorted(rows, key=lambda one: (one["student"], one["exercise"])):
-        writer.writerow({name: _no_formula(value) for name, value in one.items()})
-    return text.getvalue()
-
-
-def _no_formula(value):
-    """Return the value of a cell, harmless.
-
-    >>> _no_formula("=1+1"), _no_formula("Ada"), _no_formula(-1)
-    ("'=1+1", 'Ada', -1)
-    """
-    return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@\t\r\n") else value
+    """Return the text of grades.csv, for a spreadsheet: with a byte-order mark, and no cell is a formula."""
+    return csv_text(COLUMNS, sorted(rows, key=lambda one: (one["student"], one["exercise"])))

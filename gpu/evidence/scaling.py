@@ -293,7 +293,7 @@ def analysis(results, against="parameters", first="RetNet", other="Transformer")
     for row in results["rows"]:
         by_model.setdefault(row["model"], {}).setdefault(float(row[against]), []).append(row["held_out"])
     every = [x for sizes in by_model.values() for x in sizes]
-    again = _draws(results["rows"])
+    again = drawn_means(results["rows"])
     drawn = np.geomspace(min(every), 1000 * max(every), 61)
     found, fits = {}, {}
     for model, sizes in by_model.items():
@@ -325,8 +325,8 @@ def _sizes(rows):
     return list(dict.fromkeys(row["size"] for row in sorted(rows, key=lambda row: row["parameters"])))
 
 
-def _draws(rows):
-    """{model: drawn means at each of its sizes (count, N), and their weights (N,) in a law}."""
+def drawn_means(rows):
+    """{model: means over seeds at each of its sizes, drawn again (count, N), and their weights (N,) in a law}."""
     sizes = _sizes(rows)
     losses = {model: {} for model in dict.fromkeys(row["model"] for row in rows)}
     for row in rows:

@@ -6,6 +6,7 @@
 from .cache import CacheRace
 from .chunks import Chunks
 from .clocks import Clocks
+from .crossing import Crossing
 from .explorable import Explorable
 from .forms import Forms
 from .gradient import Gradient
@@ -15,6 +16,7 @@ from .layer import LayerDiagram
 from .mask import DecayMask
 from .model import ModelDiagram
 from .overflow import Overflow
+from .pairs import Pairs
 from .powers import Powers
 from .prompt import Prompt
 from .race import DecodingRace
@@ -40,6 +42,8 @@ EXPLORABLES = (
     CacheRace,
     Prompt,
     DecodingRace,
+    Pairs,
+    Crossing,
 )  # in the order of the lessons
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "CacheRace",
     "Chunks",
     "Clocks",
+    "Crossing",
     "DecayMask",
     "DecodingRace",
     "Explorable",
@@ -57,6 +62,7 @@ __all__ = [
     "LayerDiagram",
     "ModelDiagram",
     "Overflow",
+    "Pairs",
     "Powers",
     "Prompt",
     "Roofline",

@@ -14,8 +14,9 @@ const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
 export const controls = [
   choice("plan", "plan", PLANS, "operators"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
-  slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: (power) => `${2 ** power} tokens` }),
+  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: (power) => `${2 ** power} tokens` }),
   slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: (power) => `${2 ** power} of 512` }),
+  choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
 
 // Of a token and head: bytes that must come from memory or go there, each array once a kernel; bytes that all programs ask for,
@@ -34,7 +35,8 @@ function costs(plan, C, columns, K, V) {
   return { moved: inputs + again + kept, asked, flops: scores * tiles + values + 4 * K * V };
 }
 
-// One step of one program: [name, bytes] that it loads, holds on the chip and stores.
+// One step of one program: [name, bytes] that it loads, holds on the chip and stores. A walk keeps D from chunk to
+// chunk; its products read the state in 16 bits.
 function walk(plan, C, columns, K, V) {
   const token = plan === "token", n = token ? 1 : C, w = Math.min(columns, V), S = FULL * K * w;
   const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
@@ -44,7 +46,7 @@ function walk(plan, C, columns, K, V) {
     return { loads: [["q, k, v, o, S: in and out", all - 5 * table], ["scores and D: 3 reads", 3 * table]], holds: [], stores: [["scores: 2 writes", 2 * table]] };
   }
   if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
-  if (plan === "chip") return { loads: tiles, holds: [["state S", S], scores, sum], stores: [out] };
+  if (plan === "chip") return { loads: tiles, holds: [["state S", S], ["S in 16 bits", HALF * K * w], ["scores and D", 2 * FULL * n * n], sum], stores: [out] };
   return { loads: [...tiles, ["S, from memory", HALF * K * w]], holds: [scores, sum], stores: [out] };
 }
 
@@ -72,7 +74,7 @@ export function compute({ plan, chunk, columns }, data) {
 export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
-      (share > 1 ? ": too much, so this plan cannot run" : `; ${format(at_once, 6)} programs may work at once`);
+      (share >= 1 ? ": no room for anything else, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} programs may work at once`);
   const units = { token: " None of it is a matrix product.", operators: " They are float32 products, without the fast units for bfloat16." }[plan] ?? "";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
   const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
@@ -88,7 +90,7 @@ const layout = ({ width, narrow }, rungs) => {
 
 const COLOURS = { loads: "blue", holds: "green", stores: "orange" };
 
-export function draw(stage, numbers, { plan, step }, { registers }) {
+export function draw(stage, numbers, { plan, step, measured }, { registers }) {
   const { colours, width, narrow } = stage, { rungs, share, floor_ms, at_once } = numbers, place = layout(stage, rungs);
   const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
   const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
@@ -117,12 +119,12 @@ export function draw(stage, numbers, { plan, step }, { registers }) {
   const room = narrow ? null : { x: panel.x + 248, width: right - panel.x - 262 };
   const full = Math.min(share, 1), gauge = room && room.width > 60
     ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, room.width, 20, colours.faint, { stroke: colours.line }) +
-      box(room.x, panel.y + 12, Math.max(room.width * full, 1), 20, share > 1 ? colours.red : colours.green) +
-      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share > 1 ? colours.red : colours.ink }) +
-      (share > 1 ? label(room.x, panel.y + 68, "does not fit", { ...ink, colour: colours.red, weight: 600 })
+      box(room.x, panel.y + 12, Math.max(room.width * full, 1), 20, share >= 1 ? colours.red : colours.green) +
+      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
+      (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
         : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} programs may work at once`, ink) : "") : "";
   // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
-  const rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
+  const shown = measured === "shown", rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
   const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);
   const x = scale([0.05, Math.max(30, 1.2 * Math.max(...times))], [chart.left, right], { log: true });
   const ticks = [0.1, 1, 10, 100].filter((t) => x(t) < right).map((t) =>
@@ -131,16 +133,17 @@ export function draw(stage, numbers, { plan, step }, { registers }) {
     label(x(floor_ms), chart.top - 16, "floor of bytes", { ...quiet, colour: colours.ink });
   const circle = (at, y) => h("circle", { cx: x(at), cy: y, r: 5, fill: colours.blue });
   const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
+  const diamond = (at, y) => line([[at, y - 7], [at + 7, y], [at, y + 7], [at - 7, y], [at, y - 7]], colours.orange, { fill: colours.orange });
   const drawn = rows.map(({ name, ms, memory_ms, product_ms }, i) => {
     const middle = chart.top + chart.row * (i + 0.5);
     return (i ? "" : box(2, middle - 12, width - 4, 24, colours.faint)) + label(chart.left - 8, middle, name, { ...ink, at: "end", weight: i ? 400 : 600 }) +
-      (ms ? line([[x(0.05), middle], [x(ms), middle]], colours.orange, { "stroke-width": 5 }) : "") +
+      (ms && shown ? diamond(x(ms), middle) : "") +
       (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
   });
   const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;
-  const key = [["orange", "measured"], ["blue", "its bytes, as a copy"], ["purple", "its products, as bf16"]].map(([colour, text], i) => {
+  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its products, as bf16"]].map(([colour, text], i) => {
     const left = narrow ? 10 : 10 + i * third, y = narrow ? foot + 20 * i : foot;
-    const sign = i === 0 ? line([[left, y], [left + 18, y]], colours.orange, { "stroke-width": 5 })
+    const sign = i === 0 ? diamond(left + 9, y)
       : i === 1 ? h("circle", { cx: left + 9, cy: y, r: 5, fill: colours.blue })
         : box(left + 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
     return sign + label(left + 26, y, text, { ...ink, colour: colours[colour] });

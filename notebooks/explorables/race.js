@@ -97,7 +97,9 @@ export function draw(stage, { tokens, moved, seconds, fit, equal, lines, last, d
   const now = line([[x(tokens), frame.top], [x(tokens), bottom]], colours.line, { "stroke-width": 1.5 }) +
     Object.keys(NAMES).map((name) => h("circle", { cx: x(tokens), cy: Math.max(y(1000 * seconds[name]), frame.top), r: 6, fill: looks[name], stroke: colours.paper, "stroke-width": 1.5 })).join("");
   const seen = dots.map((row) => h("circle", { cx: x(row.tokens), cy: y(1000 * row.seconds), r: 4.5, fill: colours.paper, stroke: looks[row.model], "stroke-width": 2.5 }));
-  return { height: bottom + 46, drawn: h("g", {}, bars, key, chart, full, path("transformer"), path("retnet", { "stroke-dasharray": "9 4" }), crossing, now, seen) };
+  const missing = Object.keys(NAMES).filter((name) => !dots.some((row) => row.model === name)).map((name) => NAMES[name]);
+  const unmeasured = missing.length ? label(frame.left + frame.width - 4, bottom - 12, `${missing.join(", ")}: not measured here`, { ...quiet, ...halo, at: "end" }) : "";
+  return { height: bottom + 46, drawn: h("g", {}, unmeasured, bars, key, chart, full, path("transformer"), path("retnet", { "stroke-dasharray": "9 4" }), crossing, now, seen) };
 }
 
 // The pointer chooses how many tokens each text has.

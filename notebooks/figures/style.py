@@ -177,7 +177,7 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=(), spread=()):
     """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
 
-    spread: {name: half the height of a band around that line}, each as long as x.
+    spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
     log: "", "x", "y" or "xy", the axes that are logarithmic; base: of the x axis.
     """
     picture = new_picture(6.6, 3.1, description, layout="constrained")
@@ -185,7 +185,8 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=(), s
     for (name, y), style in zip(lines.items(), LINES, strict=False):
         ax.plot(x, y, label=name, **style)
         if name in spread:
-            ax.fill_between(x, y - spread[name], y + spread[name], color=style["color"], alpha=0.2, linewidth=0)
+            below, above = np.broadcast_to(spread[name], (2, len(x)))
+            ax.fill_between(x, y - below, y + above, color=style["color"], alpha=0.2, linewidth=0)
     for mark_x, mark_y, text in marks:
         ax.plot([mark_x], [mark_y], "o", color=INK, markersize=5)
         side, shift = ("left", (8, -14)) if log else ("right", (-5, -11))

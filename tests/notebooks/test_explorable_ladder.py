@@ -18,7 +18,7 @@ from refimpl.libraries import values_trusted
 
 DATA = Ladder.course_data()
 TIME, TOKENS, H, K, V = (DATA[name] for name in ("time", "tokens", "heads", "key_dim", "value_dim"))
-START = {"plan": "operators", "step": 3, "chunk": 6, "columns": 7}
+START = {"plan": "operators", "step": 3, "chunk": 8, "columns": 7, "measured": "hidden"}
 SETTINGS = [
     {"plan": plan, "chunk": chunk, "columns": columns}
     for plan in ("token", "states", "chip") for chunk, columns in ((4, 9), (6, 6), (6, 7), (7, 8), (9, 4))
@@ -120,24 +120,27 @@ def test_operators_move_what_torch_moves(chunk):
 
 def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     (chip, token, states, operators, wide) = compute(
-        Ladder, *({"plan": p} for p in ("chip", "token", "states", "operators")), {"plan": "chip", "columns": 9}
+        Ladder,
+        *({"plan": p, "chunk": 6} for p in ("chip", "token", "states", "operators")),
+        {"plan": "chip", "columns": 9},
     )
     C, w = 64, 128
     assert chip["loads"] == [["tiles of q, k", 2 * 2 * C * K], ["tile of v", 2 * C * w]]
-    assert chip["holds"] == [["state S", 4 * K * w], ["scores", 4 * C * C], ["sum of o", 4 * C * w]]
+    state, scores, outputs = 4 * K * w, 4 * C * C, ["sum of o", 4 * C * w]
+    assert chip["holds"] == [["state S", state], ["S in 16 bits", state / 2], ["scores and D", 2 * scores], outputs]
     assert chip["stores"] == states["stores"] == [["tile of o", 2 * C * w]]
     assert token["loads"] == [["q, k of a token", 2 * 2 * K], ["v, its columns", 2 * w]]
     assert token["holds"] == [["state S", 4 * K * w]]
     assert token["stores"] == [["o, its columns", 2 * w]]
     assert states["loads"] == [*chip["loads"], ["S, from memory", 2 * K * w]]
-    assert states["holds"] == chip["holds"][1:]
+    assert states["holds"] == [["scores", scores], outputs]
     assert operators["holds"] == []
     whole = sum(size for _, size in operators["loads"] + operators["stores"])
     assert operators["moved"] == whole * H * TOKENS // C
     for got in (chip, token, states, operators, wide):
         assert got["held"] == sum(size for _, size in got["holds"])
         assert got["share"] == got["held"] / REGISTERS
-    assert chip["share"] < 1 < wide["share"]
+    assert states["share"] < chip["share"] == 1 < wide["share"]  # v3 leaves no register for anything else
     rows = H * TOKENS // TIME
     assert [x["at_once"] for x in (chip, token, states, operators)] == [4 * rows, 4 * rows, 4 * rows * TIME // C, None]
 
@@ -182,3 +185,15 @@ def test_a_rung_whose_plan_is_not_known_is_shown_by_its_time():
     (drawn,) = ask("ladder", [{"what": "picture", "values": START, "data": data}])
     assert "v9_new" in drawn["svg"]
     assert "NaN" not in drawn["svg"]
+
+
+def test_measured_times_are_hidden_until_they_are_asked_for():
+    from explorables.node import ask
+
+    settings = [START | {"measured": measured} for measured in ("hidden", "shown")]
+    pictures = ask("ladder", [{"what": "picture", "values": values, "data": DATA} for values in settings])
+    hidden, shown = (picture["svg"] for picture in pictures)
+    assert shown != hidden
+    assert len(shown) > len(hidden)
+    assert "measured (hidden)" in hidden
+    assert "measured (hidden)" not in shown

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from explorables import DecodingRace
-from explorables.node import compute, controls
+from explorables.node import ask, compute, controls
 from explorables.race import MOST
 from paths import ROOT
 
@@ -103,3 +103,13 @@ def test_other_settings_have_no_dots_of_retnet_and_memory_is_that_of_the_benchma
     for values in ({"wide": "2"}, {"every": "16"}):
         assert "retnet" not in {dot["model"] for dot in compute(DecodingRace, values)[0]["dots"]}
     assert PAPER["settings"]["memory_share"] == MOST
+
+
+def test_the_picture_says_what_was_not_measured():
+    data = DecodingRace.course_data()
+    start = {control["name"]: control["value"] for control in controls(DecodingRace)}
+    settings = {"": {}, "RetNet": {"every": "16"}, "Transformer, RetNet": {"batch": 5}}
+    questions = [{"what": "picture", "values": start | values, "data": data} for values in settings.values()]
+    for missing, drawn in zip(settings, ask("race", questions), strict=True):
+        assert (f"{missing}: not measured here" in drawn["svg"]) == bool(missing)
+        assert ("not measured here" in drawn["svg"]) == bool(missing)

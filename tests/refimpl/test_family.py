@@ -7,6 +7,7 @@ copies of it, each of which must fail.
 
 import functools
 import inspect
+import re
 import types
 from dataclasses import dataclass
 
@@ -669,3 +670,17 @@ def test_a_modulus_of_one_may_be_rounded_up():
         out, state = FAMILY.diagonal_ssm_parallel(C, C, V, gate)
         assert np.isfinite(out).all()
         assert np.isfinite(state).all()
+
+
+@pytest.mark.parametrize(
+    "member", [name for name in vars(FAMILY) if name.endswith(("_parallel", "_recurrent", "_attention", "_step"))]
+)
+def test_each_relative_is_short_and_names_its_source(member):
+    """Side by side in a lesson: at most 25 lines without the docstring, which names the paper; the module names the model."""
+    function = getattr(FAMILY, member)
+    lines = inspect.getsource(function).replace(function.__doc__, "").splitlines()
+    assert len(lines) <= 25
+    (source, *_) = re.findall(r"\d{4}\.\d{5}", function.__doc__) or [
+        "1706.03762"
+    ]  # of the step, which refers to the whole
+    assert re.search(rf"\w+, (arXiv:)?{re.escape(source)}", FAMILY.__doc__)

@@ -1,0 +1,127 @@
+// Lesson 14: power laws through the losses of two models, fitted again for other seeds, and where they cross.
+
+import { axes, box, choice, explorable, format, h, label, line, scale, slider } from "./shared.js";
+
+const DRAWS = 200, TRIED = 300, POINTS = 400, FAR = 1000; // as in gpu/evidence/laws.py; FAR: of the largest size
+const PAPER = 2e9; // parameters beyond which the paper's RetNet is ahead †
+const EXPONENTS = Array.from({ length: TRIED }, (_, i) => 0.005 * 400 ** (i / (TRIED - 1)));
+
+export const controls = [
+  slider("seeds", "other seeds", { value: 0, min: 0, max: DRAWS, words: (i) => (i ? `draw ${i}` : "as measured") }),
+  choice("law", "law", { floor: "with a floor", line: "without a floor" }),
+  choice("sizes", "fitted to", { all: "all sizes", short: "all but the largest" }),
+];
+
+const sum = (values) => values.reduce((total, x) => total + x, 0);
+const at = ({ floor, scale: a, exponent }, x) => floor + a * x ** -exponent;
+
+// The law floor + scale x^-exponent with the least squared error for each row of means, as gpu.evidence.laws.fit.
+function fits(x, rows, given, floor) {
+  const unit = Math.exp(sum(x.map(Math.log)) / x.length), w = given.map((value) => value / sum(given));
+  const tried = EXPONENTS.map((exponent) => {
+    const p = x.map((each) => (each / unit) ** -exponent), mean = sum(p.map((each, i) => w[i] * each));
+    const c = p.map((each) => each - mean);
+    return { exponent, p, mean, c, pp: sum(p.map((each, i) => w[i] * each * each)), cc: Math.max(sum(c.map((each, i) => w[i] * each * each)), 1e-300) };
+  });
+  return rows.map((y) => {
+    let best = null;
+    for (const { exponent, p, mean, c, pp, cc } of tried) {
+      const without = Math.max(sum(y.map((each, i) => w[i] * p[i] * each)) / pp, 0);
+      const slope = Math.max(sum(y.map((each, i) => w[i] * c[i] * each)) / cc, 0), base = sum(y.map((each, i) => w[i] * each)) - slope * mean;
+      const low = floor ? Math.max(base, 0) : 0, a = floor && base >= 0 ? slope : without;
+      const error = sum(y.map((each, i) => w[i] * (low + a * p[i] - each) ** 2));
+      if (!best || error < best.error) best = { error, floor: low, scale: a * unit ** exponent, exponent };
+    }
+    return best;
+  });
+}
+
+// The largest x of a grid at which the order of two laws changes, as gpu.evidence.laws.crossing; NaN where it does not.
+function crossing(one, two, grid) {
+  const gap = grid.map((x) => at(one, x) - at(two, x));
+  for (let i = gap.length - 2; i >= 0; i--)
+    if (gap[i] * gap[i + 1] <= 0 && gap[i] !== gap[i + 1]) return grid[i] * (grid[i + 1] / grid[i]) ** (gap[i] / (gap[i] - gap[i + 1]));
+  return NaN;
+}
+
+function quantile(sorted, share) {
+  const place = share * (sorted.length - 1), low = Math.floor(place);
+  return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+}
+
+// laws: of each model for the chosen means; here: their crossing; missed: the loss of the largest size above what the law
+// says; crossings: of all draws, those without one left out, in order; share: how many have one; middle: its quantiles 5, 50
+// and 95 % (NaN without any); grid, bands: for each model the same quantiles of its laws; ahead: of the first model, the share
+// of draws in which its loss is the lower one at the paper's size.
+export function compute({ seeds, law, sizes }, { models }) {
+  const fitted = models.map(({ x, weights, means }) => {
+    const end = sizes === "short" ? x.length - 1 : x.length;
+    return fits(x.slice(0, end), means.map((row) => row.slice(0, end)), weights.slice(0, end), law === "floor");
+  });
+  const every = models.flatMap(({ x }) => x), low = Math.min(...every), high = FAR * Math.max(...every);
+  const between = (count) => Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
+  const fine = between(POINTS), grid = between(61), [one, two] = fitted;
+  const found = one.slice(1).map((each, i) => crossing(each, two[i + 1], fine));
+  const crossings = found.filter((x) => !Number.isNaN(x)).sort((a, b) => a - b);
+  const levels = (values) => [0.05, 0.5, 0.95].map((share) => (values.length ? quantile(values, share) : NaN));
+  const bands = fitted.map((laws) => grid.map((x) => levels(laws.slice(1).map((each) => at(each, x)).sort((a, b) => a - b))));
+  const ahead = sum(one.slice(1).map((each, i) => (at(each, PAPER) < at(two[i + 1], PAPER) ? 1 : 0))) / (one.length - 1);
+  const chosen = fitted.map((laws) => laws[seeds]);
+  const missed = chosen.map((each, i) => models[i].means[seeds].at(-1) - at(each, models[i].x.at(-1)));
+  const laws = chosen.map(({ floor, scale: a, exponent }) => ({ floor, scale: a, exponent }));
+  return { laws, here: crossing(...chosen, fine), missed, crossings, share: crossings.length / found.length, middle: levels(crossings), grid, bands, ahead };
+}
+
+const size = (x) => (x >= 1e9 ? `${format(x / 1e9, 2)} billion` : `${format(x / 1e6, 2)} million`);
+const brief = (x) => (x >= 1e9 ? `${format(x / 1e9, 2)} G` : `${format(x / 1e6, 2)} M`);
+
+export function describe({ here, share, middle, ahead, missed }, { seeds, sizes }, { models }) {
+  const which = seeds ? `With the means of draw ${seeds}` : "With the measured means";
+  const where = Number.isNaN(here) ? "the laws do not cross in this picture" : `the laws cross at ${size(here)} parameters`;
+  const spread = share === 0 ? "No draw has a crossing" : `Of ${DRAWS} draws ${format(100 * share, 2)} % have a crossing, nine in ten of those ` +
+    `between ${size(middle[0])} and ${size(middle[2])}`;
+  const miss = sizes === "short" ? ` The largest size was not fitted: the laws miss it by ${models.map(({ name }, i) => `${format(missed[i], 2)} (${name})`).join(" and ")} bits.` : "";
+  return `${which}, ${where}. ${spread}. At 2 billion parameters ${models[0].name} is ahead in ${format(100 * ahead, 2)} % of the draws.${miss}`;
+}
+
+const frameOf = ({ width, narrow }) => ({ left: 46, top: 44, width: width - 62, height: narrow ? 240 : 270 });
+const LOOKS = ["blue", "orange"];
+
+export function draw(stage, numbers, { seeds, sizes }, { models }) {
+  const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands } = numbers;
+  const bottom = frame.top + frame.height, right = frame.left + frame.width, most = 2.2;
+  const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([0, most], [bottom, frame.top]);
+  const chart = axes(colours, frame, x, y, "parameters", "bits per byte, held-out text", { xticks: [1e7, 1e8, 1e9, 1e10], xtick: brief });
+  const clip = (value) => Math.min(Math.max(value, 0), most);
+  const shade = bands.map((band, i) => {
+    const path = [...grid.map((at, j) => [x(at), y(clip(band[j][2]))]), ...grid.map((at, j) => [x(at), y(clip(band[j][0]))]).reverse()];
+    return h("polygon", { points: path.map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours[LOOKS[i]], "fill-opacity": 0.16 });
+  });
+  const curves = laws.map((law, i) => line(grid.map((each) => [x(each), y(clip(at(law, each)))]), colours[LOOKS[i]], { "stroke-width": 2.5, ...(i && { "stroke-dasharray": "8 4" }) }));
+  const dots = models.map((model, i) => model.x.map((each, j) => {
+    const unused = sizes === "short" && j === model.x.length - 1;
+    return h("circle", { cx: x(each), cy: y(clip(model.means[seeds][j])), r: 5.5, fill: unused ? colours.paper : colours[LOOKS[i]], stroke: colours[LOOKS[i]], "stroke-width": 2 });
+  }));
+  const names = models.map(({ name }, i) => line([[right - 132, frame.top + 14 + 20 * i], [right - 104, frame.top + 14 + 20 * i]], colours[LOOKS[i]], { "stroke-width": 2.5, ...(i && { "stroke-dasharray": "8 4" }) }) +
+    label(right - 98, frame.top + 14 + 20 * i, name, { colour: colours[LOOKS[i]], at: "start", weight: 600 }));
+  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
+  const paper = line([[x(PAPER), frame.top + 68], [x(PAPER), strip + 22]], colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
+    label(x(PAPER), frame.top + 58, "paper: 2 G †", { colour: colours.muted, size: 12, ...halo });
+  const now = Number.isNaN(here) ? "" : line([[x(here), frame.top], [x(here), strip + 22]], colours.ink, { "stroke-width": 1.5 }) +
+    label(x(here) + 6, frame.top + 96, brief(here), { colour: colours.ink, at: "start", weight: 600, ...halo });
+  const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.purple, { "fill-opacity": 0.45 }));
+  const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.purple, at: "start", size: 12 }) +
+    label(width / 2, strip + 34, `${DRAWS - crossings.length} draws: none`, { colour: colours.muted, size: 12 });
+  return { height: strip + 48, drawn: h("g", {}, chart, shade, curves, dots, names, paper, now, ticks, foot) };
+}
+
+// Left to right through the draws.
+export function point({ x, pressed }, stage) {
+  const { left, width } = frameOf(stage);
+  return pressed ? { seeds: Math.min(Math.max(Math.round(((x - left) / width) * DRAWS), 0), DRAWS) } : null;
+}
+
+export default explorable({
+  title: "Two power laws, and where they cross",
+  controls, compute, describe, draw, point, play: { control: "seeds", seconds: 0.25 },
+});

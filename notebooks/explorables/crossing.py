@@ -1,0 +1,45 @@
+"""Lesson 14: two models at a few sizes, the laws through their losses, and where the laws cross."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+
+from .explorable import Explorable
+
+DRAWS, OF = 200, 2000  # the first draws of those of the analysis, gpu.evidence.scaling; a test compares them
+
+
+class Crossing(Explorable):
+    """Dots: measured losses of two models, the means over seeds. Lines: a power law through each. With other seeds the means
+    would have been a little different: move "other seeds", and watch where the lines cross."""
+
+    module = "crossing"
+
+    @classmethod
+    def course_data(cls):
+        """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, and means, the measured ones first.
+
+        The others are drawn again: at each size seeds have a deviation, pooled over models, which is drawn by its degrees
+        of freedom. A size weighs by how little its seeds differ.
+        """
+        rows = json.loads((files("gpu") / "results" / "scaling.json").read_text(encoding="utf-8"))["rows"]
+        losses = {}  # {model: {size: of each seed}}
+        for row in sorted(rows, key=lambda row: row["parameters"]):
+            losses.setdefault(row["model"], {}).setdefault(row["size"], []).append(row["held_out"])
+        sizes = list(next(iter(losses.values())))
+        groups = [[np.array(own[size]) for own in losses.values()] for size in sizes]
+        freedom = np.array([sum(len(group) - 1 for group in each) for each in groups])
+        squares = np.array([sum(((group - group.mean()) ** 2).sum() for group in each) for each in groups])
+        known = np.sqrt(squares / freedom)
+        deviations = known * np.sqrt(freedom / np.random.default_rng(0).chisquare(freedom, (OF, len(sizes))))
+        models = []
+        for name in dict.fromkeys(row["model"] for row in rows):
+            counts = np.array([len(losses[name][size]) for size in sizes])
+            measured = np.array([np.mean(losses[name][size]) for size in sizes])
+            noise = np.random.default_rng(len(models) + 1).standard_normal((OF, len(sizes))) / np.sqrt(counts)
+            weights = counts / np.maximum(known, max(1e-4, 0.1 * np.median(known))) ** 2
+            x = sorted({row["parameters"] for row in rows if row["model"] == name})
+            means = np.vstack([measured, (measured + deviations * noise)[:DRAWS]])
+            models.append({"name": name, "x": x, "weights": weights.tolist(), "means": means.round(6).tolist()})
+        return {"models": models}

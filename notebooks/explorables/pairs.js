@@ -1,0 +1,77 @@
+// Lesson 14: pairs to remember against the width of a state: what is predicted, and what trained models answered.
+
+import { axes, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
+
+export const controls = [
+  slider("width", "key width K", { value: 1, min: 0, max: 4, words: (i) => `K = ${2 ** (i + 2)}` }),
+  slider("pairs", "pairs to remember", { value: 3, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
+];
+
+// key_width, asked_for: K and the number of pairs, no more than the curves have, as limited says; numbers: in the states of a layer; cache: in
+// the cache of a layer when all pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read
+// without any interference; least, most: what is predicted for the pairs; measured: the RetNet of this K at the nearest number
+// of pairs that was asked, or null.
+export function compute({ width, pairs }, { sizes, widths, pairs: listed, exact, least, most, asked, models }) {
+  const wanted = Math.min(2 ** pairs, listed.at(-1)), place = listed.indexOf(wanted), K = widths[width];
+  const numbers = sizes.heads * K * 2 * K, row = models.find((model) => model.width === K), at = asked.indexOf(wanted);
+  return {
+    key_width: K, asked_for: wanted, limited: wanted < 2 ** pairs, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
+    least: least[width][place], most: most[width][place], measured: row && at >= 0 ? row.shares[at] : null,
+  };
+}
+
+const percent = (share) => `${(100 * share).toFixed(0)} %`;
+
+export function describe({ key_width, asked_for, limited, numbers, cache, exact, least, most, measured }) {
+  const low = percent(Math.min(least, most)), high = percent(Math.max(least, most));
+  const was = measured === null ? "No RetNet of this width was asked for so many" : `The trained RetNet answers ${percent(measured)}`;
+  return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
+    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers. ${was}.${limited ? " This vocabulary has no keys for more pairs." : ""}`;
+}
+
+const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 280), height: narrow ? 230 : 280 });
+
+export function draw(stage, { asked_for, exact, least, most, measured }, { width }, { widths, pairs, least: lows, most: highs, asked, models }) {
+  const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;
+  const x = scale([1, pairs.at(-1) * 1.1], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
+  const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
+  const chart = axes(colours, frame, x, y, "pairs to remember", "share of right answers", { xticks: ticks, yticks: [0, 0.25, 0.5, 0.75, 1], xtick: format, ytick: percent });
+  const others = widths.map((K, i) => (i === width ? "" : line(pairs.map((n, j) => [x(n), y((lows[i][j] + highs[i][j]) / 2)]), colours.line, { "stroke-width": 1.5 })));
+  const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
+  const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.blue, "fill-opacity": 0.22 }) +
+    line(up, colours.blue, { "stroke-width": 2.5 }) + line(down, colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const chosen = (model) => model.width === widths[width];
+  const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
+  const dots = drawn.map((model) => asked.map((n, j) => h("circle", {
+    cx: x(n), cy: y(model.shares[j]), r: chosen(model) ? 7 : 4, fill: chosen(model) ? colours.orange : model.width ? colours.muted : colours.paper,
+    stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 })));
+  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
+  const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
+    label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
+  const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
+  // Names of models at the last number of pairs, from top to bottom, pushed apart.
+  let last = frame.top - 20;
+  const names = narrow ? "" : [...models].sort((a, b) => b.shares.at(-1) - a.shares.at(-1)).map((model) => {
+    last = Math.max(last + 17, y(model.shares.at(-1)));
+    const look = { colour: chosen(model) ? colours.orange : colours.muted, at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
+    return label(right + 14, last, `${model.name}: ${percent(model.shares.at(-1))}`, look);
+  });
+  const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
+  const predicted = `${count(asked_for, "pair")}: ${percent(Math.min(least, most))} to ${percent(Math.max(least, most))} predicted`;
+  const said = [predicted, ...(measured === null ? [] : [`${percent(measured)} measured`])], lines = narrow ? said : [said.join(", ")];
+  const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
+  return { height: Math.max(bottom + (narrow ? 94 : 74), last + 14), drawn: h("g", {}, chart, others, band, limit, now, dots, names, title, foot) };
+}
+
+// The pointer chooses the number of pairs.
+export function point({ x, pressed }, stage, numbers, values, { pairs }) {
+  const { left, width } = frameOf(stage);
+  if (!pressed) return null;
+  const found = Math.round(((x - left) / width) * Math.log2(pairs.at(-1) * 1.1));
+  return { pairs: Math.min(Math.max(found, 0), 6) };
+}
+
+export default explorable({
+  title: "Pairs to remember, and how wide the state is",
+  controls, compute, describe, draw, point, play: { control: "width", seconds: 1 },
+});
