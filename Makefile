@@ -1,12 +1,12 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make lab: open the course.   make site: the course as a website, build/site.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab explorables lint format figures clean
+.PHONY: help demo test lab site explorables lint format figures clean
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -36,6 +36,10 @@ format: $(READY)
 figures: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables stills && ../$(BIN)/python -m explorables film
 
+site: $(READY)
+	$(BIN)/python site/compose.py build/site
+	@echo "Look at it:  $(BIN)/python -m http.server --directory build/site"
+
 explorables: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables page ../explorables.html
 
@@ -51,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,site,test]'
 	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchscale==0.3.0
 	@touch $(READY)

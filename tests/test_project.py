@@ -108,6 +108,7 @@ FORBIDDEN = {
     "gpu": {"exercises", "notebooks", "figures", "tests"},
     "exercises": {"torch", "gpu", "notebooks", "figures", "tests"},
     "notebooks": {"gpu", "exercises", "tests"},
+    "site": {"torch", "exercises", "figures", "tests"},
 }
 
 

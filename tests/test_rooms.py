@@ -80,6 +80,7 @@ def test_each_room_says_what_happens_in_it():
         ROOT / "tests",
         ROOT / "notebooks" / "figures",
         ROOT / "notebooks" / "explorables",
+        ROOT / "site",
     }
     for room in rooms - {ROOT / package for package in ("exercises", "refimpl", "gpu")}:  # whose README is for users
         text = (room / "README.md").read_text(encoding="utf-8")

@@ -112,6 +112,20 @@ def run_all(page, url):
     expect(idle).to_be_visible(timeout=30 * SECONDS)
 
 
+def keys_move(page, picture):
+    """Arrow keys move each slider of a picture, and one of them at least what is drawn."""
+    moved = 0
+    for slider in picture.locator("input[type=range]").all():
+        value, before = slider.input_value(), picture.locator("svg").inner_html()
+        slider.focus()
+        slider.press("ArrowLeft" if value == slider.get_attribute("max") else "ArrowRight")
+        slider.press("Shift")  # a frame passes
+        page.wait_for_function("([slider, value]) => slider.value !== value", arg=[slider.element_handle(), value])
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        moved += picture.locator("svg").inner_html() != before
+    assert moved or picture.locator("select, input[type=text]").count()
+
+
 def notebook_of(explorables, path):
     """Write a notebook with a cell for each of these classes."""
     import nbformat

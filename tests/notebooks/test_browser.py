@@ -14,9 +14,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from explorables import EXPLORABLES
-from explorables.browser import SECONDS, chromium, jupyter_lab, launched, notebook_of, run_all
+from explorables.browser import SECONDS, chromium, jupyter_lab, keys_move, launched, notebook_of, run_all
 from paths import ROOT
-from test_explorables_browser import THEMES, keep, keys_move, violations
+from test_explorables_browser import THEMES, keep, violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
 expect = playwright.expect

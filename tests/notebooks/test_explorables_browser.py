@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from explorables import EXPLORABLES
-from explorables.browser import chromium, launched
+from explorables.browser import chromium, keys_move, launched
 from explorables.page import page as page_of
 
 pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -111,20 +111,6 @@ def test_it_fits(browser, address, width):
             assert inner <= 0, cls.module
             assert picture.evaluate(CUT_OFF) == [], cls.module
             keep(picture, f"{cls.module}-page-{width}")
-
-
-def keys_move(page, picture):
-    """Arrow keys move each slider of a picture, and one of them at least what is drawn."""
-    moved = 0
-    for slider in picture.locator("input[type=range]").all():
-        value, before = slider.input_value(), picture.locator("svg").inner_html()
-        slider.focus()
-        slider.press("ArrowLeft" if value == slider.get_attribute("max") else "ArrowRight")
-        slider.press("Shift")  # a frame passes
-        page.wait_for_function("([slider, value]) => slider.value !== value", arg=[slider.element_handle(), value])
-        page.evaluate("() => new Promise(requestAnimationFrame)")
-        moved += picture.locator("svg").inner_html() != before
-    assert moved or picture.locator("select, input[type=text]").count()
 
 
 @every

@@ -1,0 +1,26 @@
+"use strict";
+
+// The pictures of the course ask the page's root for its theme; the theme of the site says it on the body.
+const followed = () => (document.documentElement.dataset.theme = document.body.dataset.theme ?? "auto");
+new MutationObserver(followed).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
+followed();
+
+// The line of the glossary over the symbol that the pointer is on or a finger has tapped. SYMBOLS: from symbols.js.
+const line = document.createElement("div");
+line.id = "symbol-line";
+line.setAttribute("role", "tooltip");
+line.hidden = true;
+document.body.append(line);
+document.addEventListener("pointerover", ({ target }) => {
+  const symbol = target.closest("[data-s]");
+  line.hidden = !symbol;
+  if (!symbol) return;
+  line.textContent = SYMBOLS[symbol.dataset.s];
+  const { left, bottom } = symbol.getBoundingClientRect(), room = document.documentElement.clientWidth - line.offsetWidth - 12;
+  line.style.left = `${Math.max(12, Math.min(left, room)) + scrollX}px`;
+  line.style.top = `${bottom + scrollY + 6}px`;
+});
+document.addEventListener("keydown", ({ key }) => key === "Escape" && (line.hidden = true));
+
+// What is folded is printed too.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((fold) => (fold.open = true)));
