@@ -124,6 +124,7 @@ def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site):
         assert page.locator("#symbol-line").inner_text().startswith(f"{GAMMA}: decay")
         page.keyboard.press("Escape")
         assert page.locator("#symbol-line").is_hidden()
+        page.locator(".explorable").first.wait_for()
         themes = []
         for _ in range(3):  # automatic, light and dark, in an order of the theme's
             page.get_by_role("button", name="Toggle Light / Dark / Auto color theme").first.click()
