@@ -16,7 +16,8 @@ from pathlib import Path
 from zoo import FULL, RIGHT, zoo
 
 import exercises
-from exercises.grading.batch import Batch, find_entries
+from exercises.grading.batch import Batch
+from exercises.grading.intake import find_entries
 from exercises.grading.isolation import Limits
 from exercises.grading.sandbox import choose_isolation
 from refimpl.files import write_atomically

@@ -47,7 +47,7 @@ def test_no_command_is_lost():
         "refimpl": "compare train generate bench roof conformance facts passages corpus",
         "refimpl corpus": "fetch build show pack unpack recode mix",
         "gpu": "train sweep study scaling context reproduce generate bench report export",
-        "exercises": "list check release grade course gradebook new validate",
+        "exercises": "list check release autograder grade similarity course gradebook new validate",
     }
     assert set(COMMANDS) == set(PROGRAMS) | {f"{name} {word}" for name in words for word in words[name].split()}
 

@@ -46,6 +46,12 @@ def replacing_step(q, k, v, gamma, state):
 """
 RIGHT = "import numpy as np\n" + RIGHT_STEP + RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING
 
+STUB = '''
+def retention_step(q, k, v, gamma, state):
+    """One token."""
+    raise NotImplementedError("ex01: see Eq. 6")
+'''
+
 # What a forger would send: an answer of zeros, framed as the grader frames answers.
 FORGE = """
 import json, os, struct
@@ -108,6 +114,12 @@ def with_outputs(content, lines):
     data = json.loads(content)
     data["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["0.5\n"] * lines}]
     return json.dumps(data).encode()
+
+
+def in_format_3(content):
+    """The notebook as IPython wrote it before 2015."""
+    text = content.replace(b'"source"', b'"input"').replace(b'"nbformat": 4', b'"nbformat": 3')
+    return b'{"worksheets": [' + text + b'], "nbformat": 3, "nbformat_minor": 0}'
 
 
 def zoo(course):
@@ -282,6 +294,8 @@ def zoo(course):
         "hostile-message": step("raise ValueError('\\x1b[2J<script>alert(1)</script>\\n=1+1')", "<script>"),
         "gives-inputs-away": step("raise ValueError(repr((q.tolist(), k.tolist(), v.tolist(), gamma)))", "ValueError"),
         "gives-inputs-away-by-type": step("raise type('X' + repr(q.tolist()), (Exception,), {})", "X"),
+        "asks": step("return float(input('k? ')) * q @ state, state", "nobody answers input"),
+        "asks-by-descriptor": step("return float(os.read(0, 9)) * q @ state, state", "ValueError"),
         # Broken files.
         "import-error": step("return no_such_module", "NameError", before="import no_such_module_at_all as no_such_module"),
         "syntax-error": Animal(b"import numpy as np\ndef retention_step(q, k, v, gamma, state)\n    return 1\n", "line 2: expected ':'"),
@@ -289,6 +303,10 @@ def zoo(course):
         "deep-json": Animal(b"[" * 200_000, "is not a Jupyter notebook|crashed", suffix=".ipynb"),
         "deep-source": Animal(b"def retention_step(): pass\nx = " + b"(" * 100_000, "too many nested|MemoryError|crashed|cannot be read"),
         "json-with-no-cells": Animal(b'{"cells": {"a": 1}}', "is not a Jupyter notebook", suffix=".ipynb"),
+        "many-cells": Animal(notebook(*["x = 1"] * 100_000, RIGHT), "has 100001 code cells, more than 2000: hand in a shorter notebook|shorten the file", suffix=".ipynb"),
+        "long-decimal-number": Animal(f"X = {'9' * 5000}\n{RIGHT}".encode(), r"Exceeds the limit \(4300 digits\)"),
+        "given-to-a-file": Animal(notebook("%%writefile mine.py\n" + RIGHT), "%%writefile does not run its cell as Python", suffix=".ipynb"),
+        "only-stubs-twice": Animal(notebook(STUB, STUB), "not written yet: see Eq. 6", suffix=".ipynb"),
         "empty": Animal(b"", "retention_step is not defined"),
         "empty-notebook": Animal(b"", "is not a Jupyter notebook", suffix=".ipynb"),
         "latin-1": Animal("# é\n".encode("latin-1") + RIGHT.encode(), "it is not UTF-8 text"),
@@ -301,6 +319,19 @@ def zoo(course):
         "right-in-capitals": Animal(RIGHT.encode(), "", FULL, ".PY"),
         "right-in-latin-1": Animal("# coding: latin-1\n# é\n".encode("latin-1") + RIGHT.encode(), "", FULL),
         "right-with-long-outputs": Animal(with_outputs(notebook(RIGHT), 10**6), "", FULL, ".ipynb"),
+        "right-below-a-long-command": Animal(notebook("!pip install numpy \\\n    scipy", "files = !ls \\\n    -l\n" + RIGHT), "", FULL, ".ipynb"),
+        "right-above-a-stub": Animal(notebook(RIGHT, STUB), "", FULL, ".ipynb"),
+        "right-in-format-3": Animal(in_format_3(notebook("%pylab inline", RIGHT)), "", FULL, ".ipynb"),
+        "right-with-await": Animal(
+            notebook("import asyncio\nasync def load():\n    await asyncio.sleep(0.01)\n    return 1.0\nONE = await load()", RIGHT.replace("return q @ state", "return ONE * q @ state")),
+            "",
+            FULL,
+            ".ipynb",
+        ),
+        "right-with-old-line-ends": Animal(notebook("%matplotlib inline\r" + RIGHT.replace("\n", "\r")), "", FULL, ".ipynb"),
+        "right-with-a-long-number": Animal(f"X = 0x{'f' * 100_000}\n{RIGHT}".encode(), "", FULL),
+        "right-with-long-data": Animal(f"X = [{'0.5, ' * 50_000}]\n{RIGHT}".encode(), "", FULL),
+        "right-in-any-order": Animal(notebook("@same" + RIGHT_STEP, "same = lambda f: f", RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING, "import numpy as np"), "", FULL, ".ipynb"),
         "right-but-for-a-module": Animal(
             ("from no_such_module import jit\nimport numpy as np\n@jit" + RIGHT_STEP + RIGHT_LOOP).encode(), "the notes say", LOOP_POINTS
         ),
@@ -344,4 +375,5 @@ def write_zoo(folder, course):
     (folder / "linked").symlink_to(course)
     (folder / "piped").mkdir()
     os.mkfifo(folder / "piped" / "ex01.py")
+    (folder / "bomb.zip").write_bytes(b"PK\5\6" + bytes(10))
     return animals

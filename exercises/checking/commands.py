@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..harness.submission import UnusableError
+from ..harness.cells import UnusableError
 from .catalog import exercise_names, load, misnamed
 from .key import choose
 from .prompt import check_own
@@ -33,7 +33,7 @@ def list_exercises():
 
 def check(
     file: Annotated[Path, typer.Argument(help="Your notebook (.ipynb) or script (.py).")],
-    exercise: Annotated[str, typer.Option(help="Which exercise, such as ex01. Default: as FILE begins.")] = "",
+    exercise: Annotated[str, typer.Option(help="Which exercise, such as ex01. Default: as FILE's name says.")] = "",
 ):
     """Check the functions in FILE, hidden checks included, and show the points.
 

@@ -43,7 +43,7 @@ class Result:
     """The verdict on one check. It passed if `reason` is empty.
 
     hint: the check's, if it fits the reason. mistake: the name of the wrong answer it is, or "". written: False if the
-    function is a stub or missing.
+    function is a stub or missing. printed: what the call printed; it is shown and not judged.
     """
 
     check: Check
@@ -51,6 +51,7 @@ class Result:
     hint: str = ""
     mistake: str = ""
     written: bool = True
+    printed: str = ""
 
     @property
     def passed(self):

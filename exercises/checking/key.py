@@ -68,7 +68,9 @@ class AnswerKey:
             ]
             likely = likelihoods(judged)
             results[problem.function] = tuple(
-                mend_first(judge(check, answers, got, likely), got, results, problem.function)
+                replace(
+                    mend_first(judge(check, answers, got, likely), got, results, problem.function), printed=got.printed
+                )
                 for check, answers, got in judged
             )
         shown = [problem for problem in self.problems if only in (None, problem.function)]

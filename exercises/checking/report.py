@@ -8,12 +8,14 @@ from itertools import zip_longest
 SIGNS = {"ok": ("✓ ok", "#1a7f37"), "FAIL": ("✗ FAIL", "#b42318"), "todo": ("○ todo", "#57606a")}
 HEADS = ("result", "check", "what to change")
 LONGEST_NAME = 44  # of a check in a terminal, before it is wrapped
+MOST_LINES = 12  # shown of what a function printed in one check
 
 
 def rows(results):
     """Return (mark, name, lines) for each check of one problem, or one row if the function is not written yet.
 
-    mark: "ok", "FAIL", or "todo". lines: the reason and the check's hint; a mistake that was named above is not repeated.
+    mark: "ok", "FAIL", or "todo". lines: the reason, the check's hint and what the function printed; a mistake that was named
+    above is not repeated, nor are prints.
 
     >>> from .core import Check
     >>> from .judge import Result
@@ -24,18 +26,29 @@ def rows(results):
     [('FAIL', 'one', ['you forgot']), ('FAIL', 'two (hidden)', ['the same mistake'])]
     >>> rows([Result(one, "not written yet", written=False)])
     [('todo', 'all checks', ['not written yet'])]
+    >>> rows([Result(one, printed="[1. 2.]"), Result(two, printed="[1. 2.]")])
+    [('ok', 'one', ['It printed:', '[1. 2.]']), ('ok', 'two (hidden)', ['It printed the same.'])]
     """
     if not any(result.written for result in results):
         return [("todo", "all checks", [results[0].reason])]
-    table, named = [], set()
+    table, named, printed = [], set(), set()
     for result in results:
         lines = ["the same mistake"] if result.mistake in named else [result.reason] * bool(result.reason)
         named |= {result.mistake} - {""}
         if result.hint:
             lines.append(f"Hint: {result.hint}")
+        if result.printed:
+            lines += ["It printed the same."] if result.printed in printed else ["It printed:", *_some(result.printed)]
+        printed.add(result.printed)
         name = result.check.name + (" (hidden)" if result.check.hidden else "")
         table.append(("ok" if result.passed else "FAIL", name, lines))
     return table
+
+
+def _some(text):
+    """Return the first lines of a text."""
+    lines = text.splitlines()
+    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"… ({len(lines) - MOST_LINES} lines more)"]
 
 
 def headline(name, results):

@@ -92,7 +92,7 @@ def times_of(folder):
     for entry in find_entries(folder)[0]:
         with contextlib.suppress(OSError):
             changed = datetime.fromtimestamp(entry.path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            rows.append({"student": entry.student, "exercise": entry.exercise, "submitted": changed})
+            rows.append({"student": entry.shown, "exercise": entry.exercise, "submitted": changed})
     return [row for row in rows if row["exercise"]]
 
 

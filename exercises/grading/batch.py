@@ -1,127 +1,78 @@
-"""Grades a folder: finds the submissions, grades them in parallel, and continues an interrupted run."""
+"""Grades what came in, in parallel, keeps the record of it in a folder, and continues an interrupted run."""
 
 import contextlib
+import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
-import re
-import stat
+import secrets
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from refimpl.files import write_atomically
 
-from ..checking.catalog import exercise_names, load
+from ..checking.catalog import load
 from ..checking.key import answer_key, to_json
-from ..harness.runner import describe_error, one_line
+from ..harness.runner import describe_error
 from .feedback import COLUMNS, Outcome, feedback_html, grades_csv, results_json, row
+from .intake import Entry, find_entries, printable, some
 from .isolation import EXERCISES
 from .sandbox import StoppedError, put_questions
 
-MOST_BYTES = 20_000_000  # of a submission: enough for a notebook with pictures
+__all__ = ["Batch", "Entry", "OutputError", "check_output", "find_entries", "key_version"]  # two of them of intake.py
+
 SECONDS_BETWEEN_CSV = 10.0
-IN_FOLDER = re.compile(r"(?P<exercise>ex\d\d)(?!\d).*\.(py|ipynb)", re.IGNORECASE | re.DOTALL)
-FLAT = re.compile(rf"(?P<student>.+?)_{IN_FOLDER.pattern}", re.IGNORECASE | re.DOTALL)
+BYTES_EACH = 100_000  # of a graded submission's files: twice what they take
+LONGEST_NOTE = 2000
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file to grade: its student, exercise, path, and the names of the student's other files for that exercise."""
-
-    student: str
-    exercise: str
-    path: Path
-    others: tuple[str, ...] = ()
-
-    @property
-    def folder(self):
-        """Return where its results go, relative to the output folder; safe whatever the student's name is."""
-        safe = re.sub(r"[^A-Za-z0-9_-]", "_", self.student)[:60]
-        plain = safe and safe == self.student == safe.lower() and not re.search("-[0-9a-f]{8}$", safe)
-        if not plain:  # no two names share a folder, also where case is ignored or a name looks like a hashed one
-            safe += "-" + hashlib.sha256(os.fsencode(self.student)).hexdigest()[:8]
-        return Path("results", safe, self.exercise)
+class OutputError(Exception):
+    """The results cannot be written; the message says where and why."""
 
 
-def find_entries(folder, exercises=None):
-    """Return (entries, ignored): what there is to grade in `folder`, and (path, reason) of every other file.
-
-    A submission is folder/STUDENT/exNN*.py or .ipynb, or folder/STUDENT_exNN*.py or .ipynb. If a student has
-    several files for an exercise, the last in the order of their names counts, with numbers read as numbers.
-    exercises: the names to grade; by default all. Links are not followed.
-    """
-    known = exercise_names()
-    found, ignored = {}, []
-    for item, student in _files(Path(folder), ignored):
-        match = IN_FOLDER.fullmatch(item.name) if student is not None else FLAT.fullmatch(item.name)
-        exercise = match and match["exercise"].lower()
-        if match is None:
-            ignored.append((item, "its name is not that of a submission"))
-        elif exercise not in known:
-            ignored.append((item, f"there is no exercise {exercise}"))
-        elif exercises and exercise not in exercises:
-            ignored.append((item, "its exercise was not asked for"))
-        else:
-            found.setdefault((match["student"] if student is None else student, exercise), []).append(item)
-    entries = []
-    for (student, exercise), paths in sorted(found.items()):
-        *others, path = sorted(paths, key=_natural)
-        entries.append(Entry(student, exercise, path, tuple(other.name for other in others)))
-    return entries, ignored
-
-
-def _natural(path):
-    parts = re.split(r"(\d+)", path.stem)  # without the suffix, so that "ex01 (1).py" comes after "ex01.py"
-    return [int(part) if at % 2 else part for at, part in enumerate(parts)], str(path)
-
-
-def _files(folder, ignored):
-    """Yield (path, student) of every plain file; the student is None for a file that is not in a folder."""
-    for item in sorted(folder.iterdir()):
-        if item.is_symlink():
-            ignored.append((item, "it is a link"))
-        elif item.name.startswith("._" if item.is_file() else "."):  # ._NAME is what a Mac adds to an archive
-            ignored.append((item, "it is hidden"))
-        elif item.is_dir():
-            try:
-                inside = sorted(item.iterdir())
-            except OSError as error:
-                ignored.append((item, f"it cannot be read: {error.strerror}"))
-                continue
-            for inner in inside:
-                if inner.is_symlink() or not inner.is_file():
-                    ignored.append((inner, "it is a link" if inner.is_symlink() else "it is not a plain file"))
-                else:
-                    yield inner, item.name
-        elif item.is_file():
-            yield item, None
-        else:
-            ignored.append((item, "it is not a plain file"))
-
-
-def read_submission(path):
-    """Return (bytes, reason): the content of a plain file, or why not."""
+def check_output(out, submissions=1):
+    """Make the folder `out` for the results of so many submissions, and try to write there; OutputError if that fails."""
+    out = Path(out)
+    probe = out / "results" / f".probe-{secrets.token_hex(4)}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(probe, bytes(BYTES_EACH))  # the system says only then that a disk or a quota is full
+        probe.unlink()
+        disk, needed = shutil.disk_usage(out), BYTES_EACH * submissions
     except OSError as error:
-        return b"", f"the file cannot be read: {error.strerror}"
-    with open(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            return b"", "it is not a plain file"
-        if state.st_size > MOST_BYTES:
-            return (
-                b"",
-                f"the file has {state.st_size / 1e6:.0f} MB, more than {MOST_BYTES / 1e6:.0f}: clear its outputs",
-            )
-        return file.read(MOST_BYTES), ""
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise OutputError(f"{out} cannot be written to: {error.strerror or error}") from None
+    if disk.total and disk.free < needed:  # some shares of other machines do not say how large they are
+        raise OutputError(f"{out} has {disk.free / 1e6:.0f} MB free, and the results may need {needed / 1e6:.0f} MB")
+    grades = out / "grades.csv"
+    if grades.exists() and _earlier_rows(grades) is None:
+        raise OutputError(f"{grades} is no table of grades: move it away")
+
+
+def _earlier_rows(path):
+    """Return the rows of an earlier grades.csv as `_by_name` does, or None if it is something else."""
+    try:
+        return _by_name(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return None
+
+
+def _by_name(text):
+    """Return {(student, exercise): row} of the text of a grades.csv; KeyError if it is something else."""
+    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    return {(one["student"], one["exercise"]): {name: one.get(name) or "" for name in COLUMNS} for one in rows}
 
 
 def key_version(key, isolation, limits):
@@ -135,15 +86,19 @@ def key_version(key, isolation, limits):
 class Batch:
     """The grading of `entries` into the folder `out`: iterate over `run`.
 
-    isolation, limits: see isolation.py. `reused` counts the entries that were graded before.
+    isolation, limits: see isolation.py. `reused` counts the entries that were graded before. Rows of grades.csv that are
+    not of these entries stay. OutputError, from making it or from `run`: the results cannot be written.
     """
 
     def __init__(self, entries, out, isolation, limits, workers=None):
-        self.entries, self.out = entries, Path(out)
+        self.out = Path(out)
+        self.entries = [one for one in entries if self.out.resolve() not in one.path.resolve().parents]
         self.isolation, self.limits = isolation, limits
         self.workers = workers or os.cpu_count() or 1
         self.reused = 0
-        self._keys = {name: answer_key(load(name)) for name in sorted({entry.exercise for entry in entries})}
+        check_output(self.out, len(self.entries))
+        self._earlier = _earlier_rows(self.out / "grades.csv")
+        self._keys = {name: answer_key(load(name)) for name in sorted({one.exercise for one in self.entries} - {""})}
         self._versions = {name: key_version(key, isolation, limits) for name, key in self._keys.items()}
         self._stop = threading.Event()
         self._rows = {}
@@ -165,36 +120,59 @@ class Batch:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
             for future, entry in futures.items():  # finished, but not yielded
-                if not future.cancelled() and not isinstance(future.exception(), StoppedError):
+                if not future.cancelled() and not isinstance(future.exception(), StoppedError | OutputError):
                     self._rows[entry] = self._row(entry, future)
             self._write_csv()
 
     def _row(self, entry, future):
         try:
-            return row(future.result(), (entry.folder / "feedback.html").as_posix())
-        except StoppedError:
+            made = future.result()
+            made = made if entry.reason else row(made, (entry.folder / "feedback.html").as_posix())
+        except (StoppedError, OutputError):
             raise
         except Exception as error:  # a bug of the grader, which must not affect the other submissions
-            columns = dict.fromkeys(COLUMNS, "")
-            named = {
-                "student": _printable(entry.student),
-                "exercise": entry.exercise,
-                "file": _printable(entry.path.name),
-            }
-            return columns | named | {"status": "grader error", "note": f"grader error: {describe_error(error)}"}
+            made = self._row_without_results(entry, "grader error", f"grader error: {describe_error(error)}", points="")
+        note = "; ".join(filter(None, (made["note"], entry.warning)))
+        return made | {"note": note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 1] + "…"}
+
+    def _row_without_results(self, entry, status, note, points):
+        named = {"student": entry.shown, "exercise": entry.exercise, "file": printable(entry.file)}
+        known = {"points": points, "most": self._most(entry.exercise)} if entry.exercise else {}
+        return dict.fromkeys(COLUMNS, "") | named | known | {"status": status, "note": note}
+
+    def _most(self, exercise):
+        return sum(problem.points for problem in self._keys[exercise].problems)
 
     def _write_csv(self):
-        write_atomically(self.out / "grades.csv", grades_csv(self._rows.values()))
+        rows = list(self._rows.values())
+        written = _by_name(grades_csv(rows))  # with names as they stand in an earlier file
+        students = {student for student, _ in written}  # of whom "nothing gradable" is known anew
+        kept = (key for key in self._earlier if key not in written and (key[1] or key[0] not in students))
+        self._write(self.out / "grades.csv", grades_csv([*(self._earlier[key] for key in kept), *rows]))
+
+    def _write(self, path, text):
+        try:
+            write_atomically(path, text)
+        except OSError:
+            try:
+                check_output(self.out)
+            except OutputError:
+                self._stop.set()  # what is graded from now on would be graded in vain
+                raise
+            raise  # it is this file alone
 
     def _results_of(self, entry):
         """Return the content of the entry's results.json; grade unless it is there for this file and key."""
         if self._stop.is_set():
             raise StoppedError
-        data, unreadable = read_submission(entry.path)
+        if entry.reason:
+            return self._row_without_results(entry, "nothing gradable", entry.reason, points=0)
+        data, unreadable = entry.read()
         facts = {
             "submission": hashlib.sha256(data).hexdigest(),
             "key": self._versions[entry.exercise],
-            "not_graded": [_printable(other) for other in entry.others],
+            "not_graded": some(entry.others),
+            "files": list(entry.notes),
         }
         target = self.out / entry.folder / "results.json"
         earlier = _read_results(target, entry, facts)
@@ -204,19 +182,16 @@ class Batch:
         began = time.monotonic()
         outcome = self._grade(entry, data, unreadable, facts)
         outcome.facts["seconds"] = round(time.monotonic() - began, 3)
-        most = sum(problem.points for problem in self._keys[entry.exercise].problems)
-        text = results_json(outcome, most)
-        write_atomically(target.with_name("feedback.html"), feedback_html(outcome))
-        write_atomically(target, text)  # last: if it is there, so is the rest
+        text = results_json(outcome, self._most(entry.exercise))
+        self._write(target.with_name("feedback.html"), feedback_html(outcome))
+        self._write(target, text)  # last: if it is there, so is the rest
         return json.loads(text)
 
     def _grade(self, entry, data, unreadable, facts):
         key = self._keys[entry.exercise]
-        notes = []
+        notes = list(entry.notes)
         if entry.others:
-            notes.append(
-                f"several files were handed in: {_printable(entry.path.name)} counts, not {', '.join(facts['not_graded'])}"
-            )
+            notes.append(f"several files were handed in: {printable(entry.file)} counts, not {facts['not_graded']}")
         facts |= {"isolation": self.isolation.name, "in_force": [], "versions": _versions()}
         status, report = "graded", None
         try:
@@ -224,7 +199,7 @@ class Batch:
                 status, report = "unusable", key.report(key.failed_runs(unreadable))
                 notes.append(unreadable)
             else:
-                name = "submission" + entry.path.suffix.lower()
+                name = "submission" + entry.suffix
                 given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
                 notes += [
@@ -238,9 +213,7 @@ class Batch:
         except Exception as error:
             status, report = "grader error", None
             notes.append(f"grader error: {describe_error(error)}")
-        return Outcome(
-            _printable(entry.student), entry.exercise, _printable(entry.path.name), status, report, notes, facts
-        )
+        return Outcome(entry.shown, entry.exercise, printable(entry.file), status, report, notes, facts)
 
 
 def _read_results(path, entry, facts):
@@ -249,17 +222,12 @@ def _read_results(path, entry, facts):
         results = json.loads(path.read_text(encoding="utf-8"))
         extra = results["extra_data"]
         same = all(extra[name] == value for name, value in facts.items())
-        same = same and (extra["file"], extra["student"]) == (_printable(entry.path.name), _printable(entry.student))
+        same = same and (extra["file"], extra["student"]) == (printable(entry.file), entry.shown)
         page = path.with_name("feedback.html").is_file()
         if same and page and extra["status"] != "grader error":
             row(results, "")  # raises unless all that grades.csv needs is there
             return results
     return None
-
-
-def _printable(name):
-    """Return a file's or student's name as one printable line."""
-    return one_line("".join(c if c.isprintable() else "�" for c in name)) or "�"
 
 
 def _versions():

@@ -20,7 +20,7 @@ import numpy as np
 
 EXERCISES = Path(__file__).parent.parent
 HARNESS = EXERCISES / "harness"
-CHILD_MODULES = ("child", "confine", "runner", "submission", "wire")  # all that a sandbox sees of the course
+CHILD_MODULES = ("cells", "child", "confine", "runner", "submission", "wire")  # all that a sandbox sees of the course
 # The packages are made without running their __init__, so that nothing else of the course is imported.
 START = """
 import json, sys, types

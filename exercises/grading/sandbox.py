@@ -19,7 +19,8 @@ CHOICES = ("auto", "bubblewrap", "limits")
 GRACE = 5.0  # seconds beyond the limit of a check after which the harness counts as lost
 STARTING = 30.0  # seconds for Python and NumPy to load on a busy machine
 MOST_RESTARTS = 2
-LONG = 200_000  # bytes: the outputs of longer notebooks are removed once, before all checks
+LONG = 200_000  # bytes: what no check needs of a longer file is removed once, before all checks
+LONG_READING = 0.7  # seconds: a file that takes longer, read once for each check, may leave no time for the checks
 MOST_LATE = 2  # after so many checks of a function ran out of time its other checks are not run
 
 
@@ -189,7 +190,7 @@ class _Conversation:
     def __init__(self, key, name, source, isolation, limits, stop):
         self._key, self._source, self._limits = key, source, limits
         self._start = lambda: Sandbox(isolation, limits, stop)
-        self._sandbox, self._starts, self._used = None, 0, 0.0
+        self._sandbox, self._starts, self._used, self._reading = None, 0, 0.0, 0.0
         self._common = {
             "name": name,
             "source": len(source),
@@ -205,13 +206,14 @@ class _Conversation:
                 self._sandbox.close()
 
     def _run(self):
-        self._shorten()
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
         reason, look = self._look()
+        self._reading = self._used
         if reason:
             return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
         if look["unusable"]:
             return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
+        self._shorten()
         runs, late = {}, {}
         for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # the sort is stable
             function = problem.function
@@ -233,8 +235,8 @@ class _Conversation:
         return Answered(runs, list(notes), unusable, [*self._in_force, "wall-clock time"])
 
     def _shorten(self):
-        """Remove the outputs of a long notebook. That is done in the sandbox, because its JSON may be hostile too."""
-        if self._common["name"].endswith(".ipynb") and len(self._source) > LONG:
+        """Take out of a long file what no check needs. That is done in the sandbox, because its JSON may be hostile too."""
+        if len(self._source) > LONG:
             reason, data = self._ask({"ask": "shorten"}, b"")
             if not reason and len(data) < len(self._source):
                 self._source, self._common["source"] = data, len(data)
@@ -243,7 +245,8 @@ class _Conversation:
         """Return (why the file could not even be read, what was found in it)."""
         reason, data = self._ask({"ask": "look"}, b"")
         if reason:
-            return self._describe(reason), None
+            doing = "shorten the file, or look for a loop outside the functions"
+            return self._describe(reason).replace("look for a loop that does not end", doing), None
         try:
             found = _look_from_bytes(data)
         except MalformedError as error:
@@ -289,6 +292,8 @@ class _Conversation:
     def _describe(self, reason):
         """Return the line that tells a student what went wrong."""
         limits = self._limits
+        if reason in ("late", "cpu", "used up") and self._reading > LONG_READING:
+            return f"reading your file takes too long, about {self._reading:.0f} s in each check: shorten it"
         return {
             "late": f"it took more than {limits.seconds:g} s: look for a loop that does not end",
             "cpu": f"it computed for more than {limits.cpu_seconds} s: look for a loop that does not end",

@@ -5,14 +5,17 @@ import re
 import shutil
 from pathlib import Path
 
+from refimpl.files import write_atomically
+
 from ..checking.catalog import load
 from ..checking.key import answer_key, to_json
+from .classroom import PATH, workflow
 from .nbgrader import annotated
 
 # Copied unchanged, so that a check says the same in the course and in the release.
 SHARED = (
     *(f"checking/{name}.py" for name in ("__init__", "core", "judge", "key", "notebook", "prompt", "report")),
-    *(f"harness/{name}.py" for name in ("__init__", "runner", "submission")),
+    *(f"harness/{name}.py" for name in ("__init__", "cells", "runner", "submission")),
 )
 STUDENT = ("__init__.py", "__main__.py", "checking/catalog.py")  # instead of the course's
 EXERCISES = Path(__file__).parent.parent
@@ -22,10 +25,11 @@ HAND_IN = (
 )
 
 
-def write_release(out, names):
+def write_release(out, names, classroom=False):
     """Write the students' version of the exercises `names` into the new or empty folder `out`; return the paths.
 
-    It holds README.md, the notebooks, and a package `exercises` that needs only NumPy.
+    It holds README.md, the notebooks, and a package `exercises` that needs only NumPy. classroom: add the workflow for
+    GitHub Classroom.
     """
     out = _empty(out)
     package = out / "exercises"
@@ -40,6 +44,8 @@ def write_release(out, names):
         (package / f"{name}.json").write_text(to_json(key), encoding="utf-8")
         for path in notebooks_of(name):
             _write_notebook(out / path.name, annotated(for_students(_read_notebook(path)), key))
+    if classroom:
+        write_atomically(out / PATH, workflow({name: notebooks_of(name)[0].name for name in names}))
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 

@@ -15,14 +15,15 @@ import signal
 import sys
 import time
 
+from .cells import UnusableError
 from .confine import Confinement
 from .runner import describe_error, find_and_run
-from .submission import UnusableError, collect_bytes, without_outputs
+from .submission import collect_bytes, only_needed
 from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
 
 # Imported once, before student code runs: afterwards their folders may be out of reach.
 LIKELY = """
-abc array bisect cmath collections contextlib copy dataclasses decimal enum fractions functools heapq inspect
+abc array asyncio bisect cmath collections contextlib copy dataclasses decimal enum fractions functools heapq inspect
 itertools json logging math numbers operator pathlib pprint random re statistics string textwrap time timeit
 traceback typing warnings
 encodings.cp1252 encodings.iso8859_15 encodings.latin_1 encodings.utf_8_sig
@@ -135,7 +136,7 @@ def _answer(header, payload, confinement, writer, set_up):
     os.dup2(writer, 3)
     os.closerange(4, 1 << 10)
     if header["ask"] == "shorten":  # no student code runs for this
-        _write(3, without_outputs(payload))
+        _write(3, only_needed(header["name"], payload, header["functions"]))
         os._exit(0)
     source, call = payload[: header["source"]], payload[header["source"] :]
     try:
@@ -144,6 +145,8 @@ def _answer(header, payload, confinement, writer, set_up):
         unusable = ""
     except UnusableError as error:
         unusable, notes, names, submission = str(error), [], [], None
+    except Exception as error:  # the file is odd in a way that nobody thought of; its author is told in which
+        unusable, notes, names, submission = f"it cannot be read: {describe_error(error)}", [], [], None
     if header["ask"] == "look":
         message = frame({"unusable": unusable, "notes": notes[:20], "names": names})
     else:

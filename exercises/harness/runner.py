@@ -4,9 +4,11 @@ The isolated grader loads this module into the process that runs student code, s
 and knows no answer.
 """
 
+import builtins
 import contextlib
 import io
 import re
+import sys
 import types
 import warnings
 from collections.abc import Mapping
@@ -20,6 +22,8 @@ _catch_warnings, _simplefilter, _errstate = warnings.catch_warnings, warnings.si
 
 MOST_NUMBERS = 1_000_000  # in one output: far more than any check needs, far less than would do harm
 LONGEST_LINE = 240  # of a message that comes from the student's code
+MOST_PRINTED = 2000  # characters kept of what one call prints
+NO_INPUT = "nobody answers input() in a check: take the values from the arguments"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ class Run:
     outputs: float64 arrays, as many as were returned. inputs: the arrays passed in, as they were after the call.
     failure: why there are no outputs, one line, and where: the line of the student's code, if known.
     written: False if the function is still the stub. by_grader: the grader wrote the failure's text.
-    calls: which functions of the exercise the code mentions, itself or through others of the submission.
+    calls: which functions of the exercise the code mentions, itself or through others of the submission. printed: what the
+    call printed, shortened; it does not leave a sandbox.
     """
 
     outputs: tuple[np.ndarray, ...] = ()
@@ -39,6 +44,7 @@ class Run:
     written: bool = True
     by_grader: bool = False
     calls: tuple[str, ...] = ()
+    printed: str = ""
 
 
 def find_and_run(namespace, function, inputs, returns, functions=()):
@@ -88,9 +94,17 @@ def run(function, inputs, returns):
     the function ends the process, whatever it does comes back as data. Only KeyboardInterrupt passes through, so that a
     learner can stop an endless loop.
     """
+    printed = _Printed()
+    return replace(_run(function, inputs, returns, printed), printed=printed.text())
+
+
+def _run(function, inputs, returns, printed):
     inputs = {name: value.copy() if type(value) is _ndarray else value for name, value in inputs.items()}
     try:
-        with contained(), _errstate(over="raise"):  # a number too large is a mistake even where it is masked later
+        with (
+            contained(printed),
+            _errstate(over="raise"),
+        ):  # a number too large is a mistake even where it is masked later
             if not callable(function):
                 raise _RefusedError(f"it must be a function, got {type(function).__name__}")
             outputs = _outputs(function(*inputs.values()), returns)
@@ -108,11 +122,45 @@ def run(function, inputs, returns):
 
 
 @contextlib.contextmanager
-def contained():
-    """Drop output and warnings: they are no answer, and would clutter the report."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), _catch_warnings():
-        _simplefilter("ignore")
-        yield
+def contained(printed=None):
+    """Keep output in `printed`, by default nowhere, drop warnings, and refuse input, which nobody would see being asked for."""
+    printed = _Printed() if printed is None else printed
+    stdin, asks = sys.stdin, builtins.input
+    sys.stdin, builtins.input = _NoInput(), _NoInput().readline  # a notebook has an input of its own
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), _catch_warnings():
+            _simplefilter("ignore")
+            yield
+    finally:
+        sys.stdin, builtins.input = stdin, asks
+
+
+class _Printed(io.TextIOBase):
+    """Keeps the beginning of what is printed, and how much more there was."""
+
+    def __init__(self):
+        self._kept, self._length = "", 0
+
+    def write(self, text):
+        self._kept += text[: MOST_PRINTED - len(self._kept)]
+        self._length += len(text)
+        return len(text)
+
+    def text(self):
+        """Return it as printable lines."""
+        more = self._length - len(self._kept)
+        lines = (line.expandtabs().rstrip() for line in self._kept.rstrip("\n").split("\n"))
+        text = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+        return text + (f"… ({more} characters more)" if more else "")
+
+
+class _NoInput(io.TextIOBase):
+    """A standard input that nobody answers."""
+
+    def readline(self, *_):
+        raise EOFError(NO_INPUT)
+
+    read = readline
 
 
 def describe_error(error):

@@ -40,7 +40,7 @@ class Trainer:
                     f"graph must be False on {self.device} with {self.parallelism.size} processes: one process on an NVIDIA GPU "
                     "is wanted"
                 )
-            self.passes = Recorded(self._passes, self.device)
+            self.passes = Recorded(self._passes, self.parameters.values(), self.device)
 
     def step(self, inputs, targets, learning_rate):
         """One update, skipped if loss or gradient is not finite; returns the loss before it and the norm of the gradient."""
@@ -111,18 +111,22 @@ class Trainer:
 
 
 class Recorded:
-    """`Trainer._passes` as a CUDA graph, recorded at the first batch: one launch replaces those of all its kernels."""
+    """`Trainer._passes` as a CUDA graph for each shape of batches: one launch replaces those of all its kernels."""
 
-    def __init__(self, passes, device):
-        self.passes, self.device, self.graph = passes, device, None
+    def __init__(self, passes, parameters, device):
+        self.passes, self.parameters, self.device, self.graphs = passes, list(parameters), device, {}
 
     def __call__(self, inputs, targets):
-        """As `Trainer._passes`; every batch must have the shape of the first."""
+        """As `Trainer._passes`."""
         batch = [torch.from_numpy(tokens) for tokens in (inputs, targets)]
-        if self.graph is None:
-            self.batch = [tokens.to(self.device) for tokens in batch]
-            self.graph, self.results = record(lambda: self.passes(*self.batch), self.device)
-        for kept, tokens in zip(self.batch, batch, strict=True):
-            kept.copy_(tokens)
-        self.graph.replay()
-        return tuple(result.clone() for result in self.results)  # the next replay writes there
+        if inputs.shape not in self.graphs:
+            kept = [tokens.to(self.device) for tokens in batch]
+            graph, results = record(lambda: self.passes(*kept), self.device)
+            self.graphs[inputs.shape] = graph, kept, results, [weight.grad for weight in self.parameters]
+        graph, kept, results, grads = self.graphs[inputs.shape]
+        for array, tokens in zip(kept, batch, strict=True):
+            array.copy_(tokens)
+        graph.replay()
+        for weight, grad in zip(self.parameters, grads, strict=True):
+            weight.grad = grad
+        return tuple(result.clone() for result in results)  # the next replay writes there

@@ -57,9 +57,10 @@ export function draw(stage, { asked_for, exact, least, most, measured }, { width
     return label(right + 14, last, `${model.name}: ${percent(model.shares.at(-1))}`, look);
   });
   const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
-  const words = `${count(asked_for, "pair")}: ${percent(Math.min(least, most))} to ${percent(Math.max(least, most))} predicted` + (measured === null ? "" : `, ${percent(measured)} measured`);
-  const foot = label(frame.left, bottom + 56, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 });
-  return { height: Math.max(bottom + 74, last + 14), drawn: h("g", {}, chart, others, band, limit, now, dots, names, title, foot) };
+  const predicted = `${count(asked_for, "pair")}: ${percent(Math.min(least, most))} to ${percent(Math.max(least, most))} predicted`;
+  const said = [predicted, ...(measured === null ? [] : [`${percent(measured)} measured`])], lines = narrow ? said : [said.join(", ")];
+  const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
+  return { height: Math.max(bottom + (narrow ? 94 : 74), last + 14), drawn: h("g", {}, chart, others, band, limit, now, dots, names, title, foot) };
 }
 
 // The pointer chooses the number of pairs.

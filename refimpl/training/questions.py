@@ -15,30 +15,34 @@ HELD_OUT = 512  # sequences, shared among the numbers of pairs
 
 
 class Questions:
-    """The questions of a `TrainConfig` with a task. Batches take its numbers of pairs in turn, one number a batch."""
+    """The questions of a `TrainConfig` with a task. Batches take its numbers of pairs in turn, one number a batch.
+
+    A batch is as long as the window, or as the published runs are for its number of pairs, if that is less.
+    """
 
     tokenizer, remarks, unit = None, (), "answer"
 
     def __init__(self, config):
         self.name, self.pairs = config.task, config.pairs
-        self.sizes = {"length": config.window, "vocab_size": config.vocab_size}
+        lengths = {pairs: min(config.window, TASKS[self.name].usual(pairs)) for pairs in self.pairs}
+        self.sizes = {pairs: {"length": lengths[pairs], "vocab_size": config.vocab_size} for pairs in self.pairs}
         each = max(1, HELD_OUT // len(self.pairs))
         self.held_out = [self._draw(np.random.default_rng((HELD_OUT_SEED, pairs)), each, pairs) for pairs in self.pairs]
 
     def _draw(self, rng, batch_size, pairs):
-        return TASKS[self.name].draw(rng, batch_size, pairs=pairs, **self.sizes)
+        return TASKS[self.name].draw(rng, batch_size, pairs=pairs, **self.sizes[pairs])
 
     @property
     def fingerprint(self):
         """A digest of the sizes and of the held-out questions, by which a resumed run knows its task."""
-        digest = hashlib.sha256(json.dumps([self.name, self.sizes, self.pairs]).encode())
+        digest = hashlib.sha256(json.dumps([self.name, [*self.sizes.items()]]).encode())
         for inputs, targets in self.held_out:
             digest.update(inputs)
             digest.update(targets)
         return digest.hexdigest()
 
     def batches(self, config):
-        """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, window) int64."""
+        """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, length) int64."""
         return lambda number, rng: self._draw(rng, config.batch_size, self.pairs[(number - 1) % len(self.pairs)])
 
     def bits_per_byte(self, bits, targets):

@@ -5,6 +5,7 @@ A target is the token that the model should give after reading the input at its 
 Every sequence of a batch asks for the same number of answers, so the mean over parts of a batch is the mean over the batch.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -130,6 +131,7 @@ class Task(NamedTuple):
 
     draw: the function. shortest: the least length for so many pairs. least: the smallest vocabulary for so many pairs.
     answers: how many different tokens an answer can be, for a vocabulary, so 1 / answers is the accuracy of chance.
+    usual: the length of the published runs for so many pairs, where they have one; a run's window shortens it.
     """
 
     draw: Callable
@@ -138,13 +140,14 @@ class Task(NamedTuple):
     answers: Callable
     small: dict
     full: dict
+    usual: Callable = lambda pairs: math.inf
 
 
 TASKS = {
     "recall": Task(
         recall, lambda pairs: 4 * pairs, lambda pairs: 2 * pairs + 2, lambda vocab_size: vocab_size - vocab_size // 2,
         small={"window": 32, "pairs": (4, 8), "vocab_size": 64},
-        full={"window": 256, "pairs": (4, 8, 16, 32, 64), "vocab_size": 8192},
+        full={"window": 256, "pairs": (4, 8, 16, 32, 64), "vocab_size": 8192}, usual=lambda pairs: 16 * pairs,
     ),
     "copying": Task(
         copying, lambda pairs: 2 * pairs, lambda pairs: 4, lambda vocab_size: vocab_size - 2,

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
+from .checking.key import choose
 from .checking.prompt import check_own
 from .checking.report import plain_text
-from .harness.submission import UnusableError
+from .harness.cells import UnusableError
 
 
 def main(arguments=None):
@@ -15,12 +17,14 @@ def main(arguments=None):
         "check", help="check the functions in a file"
     )
     check.add_argument("file", help="your notebook (.ipynb) or script (.py)")
-    check.add_argument(
-        "--exercise", default="", help="which exercise, such as ex01; default: as the file's name begins"
-    )
+    check.add_argument("--exercise", default="", help="which exercise, such as ex01; default: as the file's name says")
+    check.add_argument("--function", default="", help="show this function alone; default: all of the exercise")
     options = parser.parse_args(arguments)
     try:
         report, notes = check_own(options.file, options.exercise)
+        if options.function:
+            choose("function", options.function, list(report.results))
+            report = replace(report, results={options.function: report.results[options.function]})
     except (UnusableError, ValueError) as error:
         print(f"Cannot check: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,7 +18,8 @@ from zoo import FULL, RIGHT
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
 from exercises.grading import isolation
-from exercises.grading.batch import Batch, Entry, find_entries, key_version
+from exercises.grading.batch import Batch, key_version
+from exercises.grading.intake import Entry, find_entries
 from exercises.grading.isolation import CHILD_MODULES, EXERCISES, HARNESS, Isolation, IsolationError, Limits
 from exercises.grading.sandbox import choose_isolation, put_questions
 
@@ -132,7 +134,8 @@ def test_several_files_of_one_student(tmp_path):
     assert ignored == []
     assert [(entry.student, entry.path.name) for entry in entries] == [("ann", "ex01_v9.py"), ("ben", "ben_ex01.py")]
     assert entries[0].others == ("ann_ex01_v2.py", "ann_ex01_v10.ipynb")
-    assert [entry.path.name for entry in find_entries(tmp_path / "ann")[0]] == []
+    (alone,) = find_entries(tmp_path / "ann")[0]  # nobody's name is there
+    assert (alone.student, alone.notes) == ("ex01_v9.py", ("the name of the file does not say whose it is",))
 
 
 def test_names_of_files_as_they_come(tmp_path):
@@ -156,17 +159,17 @@ def test_a_folder_that_cannot_be_read_stops_no_batch(tmp_path, monkeypatch):
     for student in ("ann", "ben"):
         (tmp_path / student).mkdir()
         (tmp_path / student / "ex01.py").write_text("")
-    listed = Path.iterdir
+    listed = os.scandir
 
-    def iterdir(path):
-        if path.name == "ann":
+    def scandir(path):
+        if Path(path).name == "ann":
             raise PermissionError(13, "Permission denied")
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    entries, ignored = find_entries(tmp_path)
-    assert [entry.student for entry in entries] == ["ben"]
-    assert ignored == [(tmp_path / "ann", "it cannot be read: Permission denied")]
+    monkeypatch.setattr("os.scandir", scandir)
+    entries, _ = find_entries(tmp_path)
+    reasons = {entry.student: entry.reason for entry in entries}
+    assert reasons == {"ann": "ann: it cannot be read: Permission denied", "ben": ""}
 
 
 def test_result_folders_are_safe_and_differ():

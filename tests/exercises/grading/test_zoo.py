@@ -8,26 +8,29 @@ import pytest
 from graded import COURSE, descendants, processes, results_of, rows_of
 from zoo import FULL, write_zoo
 
-from exercises.grading.batch import Batch, find_entries
+from exercises.grading.batch import Batch
+from exercises.grading.intake import find_entries
 from exercises.grading.isolation import Limits
 from exercises.grading.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
 def graded(way, tmp_path_factory):
-    """The zoo after one batch: (animals, rows, output folder, files ignored)."""
+    """The zoo after one batch: (animals, their rows, output folder, the rows of whom nothing can be graded)."""
     with Sandbox(way, Limits()) as sandbox:
         if way.name != "bubblewrap" and not any("Landlock" in one for one in sandbox.in_force):
             pytest.skip("the zoo is not let loose: without Landlock, limits do not protect the course's files")
     folder = tmp_path_factory.mktemp("zoo")
     animals = write_zoo(folder, COURSE)
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
-    entries, ignored = find_entries(folder)
+    entries, _ = find_entries(folder)
     out = tmp_path_factory.mktemp("graded")
     batch = Batch(entries, out, way, Limits(cpu_seconds=1, seconds=1.5, total_seconds=8.0))
     list(batch.run())
     assert {path: path.read_bytes() for path in COURSE.rglob("*.py")} == before
-    return animals, rows_of(out), out, ignored
+    rows = rows_of(out)
+    nothing = {name: rows.pop(name) for name, row in [*rows.items()] if row["status"] == "nothing gradable"}
+    return animals, rows, out, nothing
 
 
 def test_the_zoo_earns_what_it_did_and_no_more(graded):
@@ -98,15 +101,16 @@ def test_pages_and_tables_are_safe(graded):
         assert re.fullmatch(r"results/[A-Za-z0-9_-]+/ex01/feedback\.html", row["feedback"])
 
 
-def test_what_is_no_submission_is_listed(graded):
-    ignored = {path.name if path.parent.name != "right" else f"right/{path.name}": reason for path, reason in graded[3]}
-    assert ignored == {
-        "notes.txt": "its name is not that of a submission",
-        "right/ex99.py": "there is no exercise ex99",
-        "right/ex01_mine_old.py": "it is a link",
-        "linked": "it is a link",
-        "ex01.py": "it is not a plain file",
+def test_whoever_handed_in_nothing_that_can_be_graded_has_a_row(graded):
+    _, rows, _, nothing = graded
+    assert {name: row["note"] for name, row in nothing.items()} == {
+        "notes.txt": "notes.txt: it is no notebook and no script",
+        "linked": "linked: it is a link",
+        "piped": "ex01.py: it is not a plain file",
+        "bomb": "bomb.zip: the archive cannot be read: File is not a zip file",
     }
+    assert {row["points"] for row in nothing.values()} <= {"", "0"}
+    assert rows["right"]["note"] == "not graded: ex01_mine_old.py, ex99.py"
 
 
 def test_nothing_stays_behind(graded):

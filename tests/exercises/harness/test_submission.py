@@ -1,9 +1,15 @@
 """Submitted files: what is read and run of them, and `python -m exercises check` on them."""
 
+import ast
+import builtins
 import json
+import re
 import sys
 
+import nbformat
+import numpy as np
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from typer.testing import CliRunner
 from zoo import notebook
 
@@ -12,7 +18,9 @@ from exercises.__main__ import app
 from exercises.checking.key import grade
 from exercises.checking.report import plain_text
 from exercises.handout.release import notebooks_of
-from exercises.harness.submission import _cells, collect_bytes, without_outputs
+from exercises.harness.cells import UnusableError, parsed, read_cells
+from exercises.harness.runner import NO_INPUT, run
+from exercises.harness.submission import collect_bytes, only_needed
 
 EX01 = load("ex01")
 STEP, LOOP, *_ = EX01.problems
@@ -97,7 +105,7 @@ def test_command_line_reads_a_notebook_cell_by_cell(tmp_path):
         "helper = 1 / 0",
         SOLVED[SOLVED.index("WIDTH") : half].replace("Undefined", "np.ndarray"),
         "check('ex01')",
-        SOLVED[half:] + "\n    helper\n",
+        SOLVED[half:].replace("    state, longest", "    lambda: helper\n    state, longest"),
     )
     file.write_bytes(content)
     result = invoke("check", file)
@@ -154,6 +162,7 @@ def scaled(before, use="SCALE[0]"):
     return source.encode()
 
 
+STUB = 'def retention_step(q, k, v, gamma, state):\n    """Text."""\n    raise NotImplementedError("ex01: see Eq. 6")\n'
 # Odd and harmless: each is worth every point.
 ODD = {
     "help below the function": ("a.ipynb", cells(SOLVED + "\nnp.outer?\nretention_step??\n")),
@@ -178,6 +187,73 @@ ODD = {
     "a table filled by index": ("a.py", scaled("SCALE = np.zeros(1)\nSCALE[0] = 1.0\n")),
     "a table filled in a loop": ("a.py", scaled("SCALE = {}\nfor n in range(3):\n    SCALE[n] = 1.0\n")),
     "an attribute set later": ("a.py", scaled("class Scale:\n    pass\nScale.one = 1.0\n", "Scale.one")),
+    "a definition in a branch": ("a.py", scaled("if True:\n    def scale():\n        return 1.0\n", "scale()")),
+    "a definition in a try": (
+        "a.py",
+        scaled(
+            "try:\n    from no_such_module import njit\nexcept ImportError:\n    def njit(f):\n        return f\n",
+            "njit(abs)(1.0)",
+        ),
+    ),
+    "a definition in a with": (
+        "a.py",
+        scaled("with np.errstate(all='ignore'):\n    def scale():\n        return 1.0\n", "scale()"),
+    ),
+    "a shell command over several lines": (
+        "a.ipynb",
+        cells("!pip install numpy \\\n    scipy \\\n\n%load_ext \\\n  autoreload\nfiles = !ls \\\n  -l\n" + UNTYPED),
+    ),
+    "a quotation mark in a shell command": ("a.ipynb", cells("!echo it's\n%cd (\n" + UNTYPED)),
+    "a magic in a block": ("a.ipynb", cells("if True:\n    %matplotlib inline\n    !ls\n" + UNTYPED)),
+    "a text with a line like a magic": (
+        "a.ipynb",
+        cells("!ls\nSCALE = '''\n%time 1\n!ls\n'''\n", scaled("", "len(SCALE.split()) / 3").decode()),
+    ),
+    "timed": ("a.ipynb", cells("%%time\n!ls\n" + UNTYPED)),
+    "captured, below empty lines": ("a.ipynb", cells("\n\n%%capture output\n%time import numpy as np\n" + UNTYPED)),
+    "a timed assignment": ("a.ipynb", cells("%time SCALE = 1.0\nONE = %time 1.0", scaled("", "SCALE * ONE").decode())),
+    "a written file": ("a.ipynb", cells(SOLVED, "%%writefile old.py\ndef retention_step(*_):\n    return None")),
+    "another language": ("a.ipynb", cells("%%bash\nls (", "%%html\n<b>", SOLVED)),
+    "indented": ("a.ipynb", cells("\n".join(f"    {line}" for line in UNTYPED.split("\n")))),
+    "pasted with prompts": (
+        "a.ipynb",
+        cells("\n".join(f"{'...' if line[:1] in ' ' else '>>>'} {line}" for line in UNTYPED.strip().split("\n"))),
+    ),
+    "pylab": ("a.ipynb", cells("%pylab inline", SOLVED.replace("import numpy as np", ""))),
+    "await": (
+        "a.ipynb",
+        cells(
+            "import asyncio\nasync def load():\n    await asyncio.sleep(0.01)\n    return 1.0\n"
+            "SCALE = await load()\nawait asyncio.sleep(0)",
+            scaled("", "SCALE").decode(),
+        ),
+    ),
+    "line ends of an old Mac": ("a.ipynb", cells(("%matplotlib inline\n" + UNTYPED).replace("\n", "\r"))),
+    "line ends of Windows": ("a.ipynb", cells(("!ls \\\n  -l\n" + UNTYPED).replace("\n", "\r\n"))),
+    "line ends of an old Mac in a script": ("a.py", UNTYPED.replace("\n", "\r").encode()),
+    "a stub below": ("a.ipynb", cells(SOLVED, STUB)),
+    "a stub below with a text and dots": (
+        "a.ipynb",
+        cells(SOLVED, "def retention_step(*_):\n    '''Not yet.'''\n    ...\n", "def retention_loop(*_): pass"),
+    ),
+    "a stub below a lambda": (
+        "a.ipynb",
+        cells(SOLVED.replace("def retention_step", "def mine"), "retention_step = lambda *all: mine(*all)", STUB),
+    ),
+    "a stub above, wrapped later": (
+        "a.ipynb",
+        cells(STUB, SOLVED, "def same(f):\n    return f\nretention_step = same(retention_step)"),
+    ),
+    "a wrong attempt above": ("a.ipynb", cells("def retention_step(*_):\n    return 1", SOLVED)),
+    "what a default needs is below": (
+        "a.ipynb",
+        cells(scaled("def scale(x=ONE):\n    return x\n", "scale()").decode(), "ONE = 1.0"),
+    ),
+    "the import is below": ("a.ipynb", cells(SOLVED.replace("import numpy as np", ""), "import numpy as np")),
+    "a very long number": ("a.ipynb", cells(scaled(f"LONG = 0x{'f' * 50_000}\n", "float(LONG > 1)").decode())),
+    "a very long sum": ("a.ipynb", cells(SOLVED, "TOTAL = " + " + ".join(["1"] * 1500))),
+    "what a notebook displays": ("a.ipynb", cells(scaled("", "(display(q, state), 1.0)[1]").decode())),
+    "2000 cells": ("a.ipynb", cells(*["x = 1"] * 1999, SOLVED)),
     "a dataclass": (
         "a.py",
         scaled("from dataclasses import dataclass\n@dataclass\nclass Scale:\n    one: float = 1.0\n", "Scale().one"),
@@ -187,8 +263,9 @@ ODD = {
 
 @pytest.mark.parametrize(("name", "content"), ODD.values(), ids=ODD)
 def test_odd_files_keep_their_points(name, content):
-    for data in (content, without_outputs(content)) if name.endswith(".ipynb") else (content,):
-        found = collect_bytes(name, data, [problem.function for problem in EX01.problems])
+    functions = [problem.function for problem in EX01.problems]
+    for data in content, only_needed(name, content, functions):
+        found = collect_bytes(name, data, functions)
         report = grade(EX01, found.namespace)
         assert report.passed, (plain_text(report), found.notes)
 
@@ -202,17 +279,147 @@ def test_a_function_that_cannot_be_read_costs_no_other():
     assert found.notes == ["skipped code cell 1, line 1: expected ':'"]
 
 
-def test_a_notebook_without_its_outputs_is_short_and_the_same():
+def test_what_no_check_needs_is_taken_out_and_lines_stay():
     content = cells(SOLVED, "%ls", outputs=["x" * 10**6], metadata={"tags": ["ex01:retention_step"]})
-    short = without_outputs(content)
+    functions = [problem.function for problem in EX01.problems]
+    short = only_needed("a.ipynb", content, functions)
     assert len(short) < 5000
-    assert _cells("a.ipynb", short) == _cells("a.ipynb", content)
+    (first, second), (whole, _) = read_cells("a.ipynb", short), read_cells("a.ipynb", content)
+    assert second == ("code cell 2", "", [])
+    assert (first[0], first[2]) == (whole[0], whole[2])
+    lines, all_lines = first[1].split("\n"), whole[1].split("\n")
+    assert all(line in ("", one) for line, one in zip(lines, all_lines, strict=True))
+    assert 'print("a call that is not run")' not in lines
     for data in (b"not json", b"[" * 100_000, b'{"cells": 3}'):
-        assert without_outputs(data) == data
+        assert only_needed("a.ipynb", data, functions) == data
+
+
+def test_a_note_says_which_definition_counts():
+    def notes(*sources):
+        return collect_bytes("a.ipynb", cells(*sources), [STEP.function]).notes
+
+    two, wrong = "def retention_step(*_):\n    return 2", "x = 1\ndef retention_step(*_):\n    return 1"
+    assert notes(two, STUB, wrong) == [
+        "retention_step is defined 3 times: the definition in code cell 3, line 2 counts"
+    ]
+    assert notes(wrong, two, STUB) == [
+        "retention_step is defined 3 times: the definition in code cell 2, line 1 counts"
+    ]
+    for once in ((two,), (STUB,), (STUB, STUB), (two, "retention_step = (lambda f: f)(retention_step)")):
+        assert notes(*once) == []
+
+
+def test_a_function_in_a_cell_that_jupyter_gives_away_is_not_there_and_a_note_says_why():
+    function = "def retention_step(*_):\n    return 1"
+    with pytest.raises(UnusableError, match="code cell 1: %%writefile does not run its cell as Python here"):
+        collect_bytes("a.ipynb", cells("%%writefile mine.py\n" + function), [STEP.function])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_notebooks_of_old_formats_are_read_as_nbformat_converts_them(version):
+    code = {1: "code", 2: "input", 3: "input"}[version]
+    listed = [
+        {"cell_type": "code", code: SOLVED, "outputs": [], "language": "python", "metadata": {}, "prompt_number": 1}
+    ]
+    listed.append(
+        {"cell_type": "text" if version == 1 else "markdown", "source": "def retention_step(", "metadata": {}}
+    )
+    old = (
+        {"cells": listed}
+        if version == 1
+        else {"worksheets": [{"cells": listed}, {"cells": listed}], "metadata": {"name": ""}}
+    )
+    old |= {"nbformat": version, "nbformat_minor": 0}
+    if version > 1:
+        new = nbformat.convert(nbformat.reads(json.dumps(old), as_version=nbformat.NO_CONVERT), 4)
+        wanted = [cell["source"] for cell in new["cells"] if cell["cell_type"] == "code"]
+        assert [source for _, source, _ in read_cells("a.ipynb", json.dumps(old).encode())] == wanted
+    found = collect_bytes("a.ipynb", json.dumps(old).encode(), [problem.function for problem in EX01.problems])
+    assert grade(EX01, found.namespace).passed
+
+
+ESCAPES = [
+    "!pip install x \\\n   y\nx = 1",
+    "%matplotlib inline\nx = '''\n%notmagic\n'''\n",
+    "files = !ls -l \\\n  -a\ny = 2",
+    "a, b = %foo x\nd['k=!'] = !ls",
+    "np.outer?\nnp.outer??\n?print\n??print\nx = 3",
+    "x = (5\n    % 3)\n%ls\n",
+    "  x = 1\n  y = 2",
+    "\n\n  !ls\n  y = 2",
+    ">>> def f():\n...     return 1\n>>> x = 2\n",
+    "In [1]: x = 1\n   ...: y = 2\n",
+    "if True:\n    %ls\n    x = 1",
+    "x = 'what?'  # why?\n%ls",
+    "/f 1 2\n,f a b\n;f a b\nx = 1",
+    "for i in x:\n    !echo it's $i \\\n      b\nz = 3",
+    "%%time\nx = 1\n!ls\n",
+    's = f"{x!r:>{w}}"\n%ls',
+    'x = "a\\\nb"\n%ls\ny = 1',
+    "@np.vectorize\n%ls",
+    "x == %d",
+    "x += !ls",
+    "x = (!ls)",
+    "def f(:\n    %ls",
+    "%ls\ndef f():\n    '''\n    >>> f()\n    ...\n    '''\n    ...\n",
+]
+
+
+@pytest.mark.parametrize("source", ESCAPES)
+def test_a_cell_is_python_where_ipython_makes_python_of_it(source):
+    def read(read):
+        try:
+            return len(read().body)
+        except SyntaxError:
+            return None
+
+    theirs = TransformerManager().transform_cell(source)
+    assert (read(lambda: parsed(source)) is None) == (read(lambda: ast.parse(theirs)) is None)
+    if not source.startswith("%%"):  # of which they make one call
+        assert read(lambda: parsed(source)) == read(lambda: ast.parse(theirs))
+
+
+# What a function prints and asks.
+
+
+def test_check_shows_what_a_function_prints(tmp_path):
+    file = tmp_path / "Copy of ex01.py"
+    noisy = SOLVED.replace(
+        "    state = gamma * state + outer(k, v)",
+        "    print('my state', state.shape)\n    print('x' * 9999)\n    state = gamma * state + outer(k, v)",
+    )
+    file.write_text(noisy, encoding="utf-8")
+    result = invoke("check", file)
+    assert result.exit_code == 0, result.output
+    assert "It printed:" in result.output
+    assert re.search(r"  my state \(\d, \d\)\n", result.output)
+    assert "characters more)" in result.output
+    assert "a call that is not run" not in result.output
+
+
+def test_prints_are_kept_short_and_printable():
+    got = run(
+        lambda x: [print("\x1b[2J\ta", n, file=sys.stderr) for n in range(10**4)] and x, {"x": np.ones(1)}, ("x",)
+    )
+    assert got.printed.startswith(" [2J    a 0\n [2J    a 1\n")
+    assert len(got.printed) < 4000
+    assert got.printed.replace("\n", "").isprintable()
+    assert run(lambda x: x, {"x": np.ones(1)}, ("x",)).printed == ""
+
+
+@pytest.mark.parametrize("asks", ["input('k? ')", "sys.stdin.readline()", "sys.stdin.read()", "builtins.input()"])
+def test_a_question_is_refused_with_a_word(asks, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it was asked"))
+    space = {"sys": sys, "builtins": builtins}
+    exec(f"def f(x):\n    return {asks}", space)
+    got = run(space["f"], {"x": np.ones(1)}, ("x",))
+    assert got.failure == f"EOFError: {NO_INPUT}"
+    assert sys.stdin is not None
 
 
 UNUSABLE = {
-    "ex01_old.ipynb": (b'{"worksheets": [], "nbformat": 3}', "ex01_old.ipynb is a notebook of an old format (3)"),
+    "ex01_old.ipynb": (b'{"worksheets": [3], "nbformat": 3}', "ex01_old.ipynb is not a Jupyter notebook"),
+    "ex01_long.ipynb": (notebook(*["x = 1"] * 2001), "ex01_long.ipynb has 2001 code cells, more than 2000"),
     "ex01_cookie.py": (b"# coding: no-such-encoding\n", "ex01_cookie.py cannot be read: it is not UTF-8 text"),
     "ex01_bytes.py": (b"\xff\xfe\x00", "ex01_bytes.py cannot be read: it is not UTF-8 text"),
     "ex01_zero.py": (b"a = 1\x00", "ex01_zero.py"),

@@ -14,8 +14,9 @@ ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph 
 
 
 def batches(count):
+    """Of two lengths in turn, as a task has them."""
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (2, 4, 16)) for _ in range(count)]
+    return [rng.integers(0, 256, (2, 4, (16, 12)[number % 2])) for number in range(count)]
 
 
 def losses(trainer, count=6):
@@ -23,25 +24,30 @@ def losses(trainer, count=6):
 
 
 class Again:
-    """What a graph does, done by calling again: its results are written where the first call wrote them."""
+    """What a graph does, done by calling again: its results and gradients are written where the first call wrote them."""
 
-    def __init__(self, call):
-        self.call, self.results = call, call()
+    def __init__(self, call, parameters):
+        self.call, self.parameters = call, parameters
+        self.results, self.grads = call(), [weight.grad for weight in parameters]
 
     def replay(self):
         for kept, result in zip(self.results, self.call(), strict=True):
             kept.copy_(result)
+        for kept, weight in zip(self.grads, self.parameters, strict=True):
+            kept.copy_(weight.grad)
+            weight.grad = None
 
 
 def test_a_recorded_step_takes_each_batch_and_keeps_its_results(monkeypatch):
+    config = RunConfig(**SMALL)
+    plain, recorded = (Trainer(build(config), config) for _ in range(2))
+
     def record(call, device):
-        graph = Again(call)
+        graph = Again(call, list(recorded.parameters.values()))
         return graph, graph.results
 
     monkeypatch.setattr(step, "record", record)
-    config = RunConfig(**SMALL)
-    plain, recorded = (Trainer(build(config), config) for _ in range(2))
-    recorded.passes = Recorded(recorded._passes, "cpu")
+    recorded.passes = Recorded(recorded._passes, recorded.parameters.values(), "cpu")
     assert losses(recorded) == losses(plain)
     before = recorded.norms["that step"].clone()
     recorded.passes(*batches(1)[0])

@@ -216,3 +216,14 @@ def test_tasks_need_no_torch():
     program = "import sys, json, refimpl.training.tasks, refimpl.training.questions; print(json.dumps('torch' in sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert json.loads(found) is False
+
+
+def test_few_pairs_come_in_short_windows():
+    """As in the published runs of recall; a shorter window of the run is obeyed, and other tasks have one length."""
+    for window, pairs, lengths in ((256, (4, 8, 16, 64), [64, 128, 256, 256]), (32, (4, 8), [32, 32])):
+        text = Questions(TrainConfig(task="recall", vocab_size=256, window=window, pairs=pairs))
+        assert [inputs.shape[1] for inputs, _ in text.held_out] == lengths
+        draw, rng = text.batches(CONFIG), np.random.default_rng(0)
+        assert [draw(number, rng)[0].shape[1] for number in range(1, len(pairs) + 1)] == lengths
+    (inputs, _), *_ = Questions(TrainConfig(task="copying", vocab_size=256, window=300, pairs=(4,))).held_out
+    assert inputs.shape[1] == 300
