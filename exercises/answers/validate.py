@@ -103,15 +103,17 @@ def of_wrong_answer(exercise, problem, wrong):
         where = f'{problem.function}, wrong answer "{wrong.name}"'
         if not failed:
             yield f"{where}: it passes all {checks}: add one that it fails"
-        alike = _alike(exercise, problem, wrong)  # hidden checks name no mistake of their own
+        alike = _alike(answer_key(exercise).visible(), problem, wrong)  # hidden checks name no mistake of their own
         others = sorted({one.mistake or one.reason for one in failed} - alike)
         if others:
             yield f"{where}: the {checks} call it something else: {'; '.join(others)}"
+    if twins := sorted(_alike(answer_key(exercise), problem, wrong) - {wrong.name}):
+        yield f'{problem.function}, wrong answer "{wrong.name}": no check tells it from: {"; ".join(twins)}'
 
 
-def _alike(exercise, problem, wrong):
-    """Return the mistakes that no visible check tells from this one: only hidden checks do."""
-    (key,) = (one for one in answer_key(exercise).visible().problems if one.function == problem.function)
+def _alike(key, problem, wrong):
+    """Return the mistakes that no check of a key tells from this one."""
+    (key,) = (one for one in key.problems if one.function == problem.function)
     runs = [run(wrong.function, check.inputs, problem.returns) for check in key.checks]
     likely = likelihoods(list(zip(key.checks, key.answers, runs, strict=True)))
     return {name for name, agreed in likely.items() if agreed >= likely[wrong.name]}

@@ -53,13 +53,13 @@ def grade(
     try:
         names = chosen_exercises(exercise)
         choose("isolation", isolation, CHOICES)
+        secret = given()
         if out.resolve() == folder.resolve():
             raise ValueError("--out must be another folder than that of the submissions")
         entries, ignored = find_entries(folder, names, leave_out=out)
         if not entries:
             raise ValueError(f"nothing came in: {folder} is empty")
         chosen = choose_isolation(isolation)
-        secret = given()
         batch = Batch(entries, out, chosen, limits, workers)
     except (IsolationError, OutputError, ValueError, OSError) as error:
         refuse(f"Cannot grade: {error}")

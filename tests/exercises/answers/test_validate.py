@@ -180,7 +180,7 @@ def test_checks_that_tell_no_mistake_are_named(room):
 def test_mistakes_that_are_one_are_named(room):
     twin = replace(SUMS.wrong_answers[0], name="twin", message="another message")
     told = faults(with_problem(replace(SUMS, wrong_answers=(*SUMS.wrong_answers, twin))), room)
-    assert 'wrong answer "twin": the checks call it something else: forgets the decay' in told
+    assert 'wrong answer "twin": no check tells it from: forgets the decay' in told
 
 
 # Faults in the notebook.

@@ -459,6 +459,7 @@ def test_a_disk_that_fills_up_stops_the_batch_in_one_line(tmp_path, monkeypatch)
         real(path, data)
 
     monkeypatch.setattr(batch, "write_atomically", write_atomically)
+    monkeypatch.setattr(batch, "WAITING", 0)
     monkeypatch.setattr(batch, "put_questions", lambda *all: (graded.append(1), put(*all))[1])
     result = run(folder, tmp_path / "out", "--workers", "1")
     assert result.exit_code == 2, result.output
