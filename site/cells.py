@@ -19,21 +19,20 @@ FOLDS = {"source_hidden": "hide-input", "outputs_hidden": "hide-output"}
 # A summary with a formula or code must be a paragraph of its own to be read as Markdown.
 SUMMARY = re.compile(r"<summary>([^<\n]*[$`*][^<\n]*)</summary>")
 EMBEDDED = re.compile(r'<img (?P<rest>[^>]*?)src="data:image/(?P<kind>png|svg\+xml);base64,(?P<data>[^"]+)"')
-# Runs after the page is there, each time it is asked for: it draws where no picture is drawn yet.
+# Runs each time that a picture comes near, see course.js: it draws where no picture is drawn yet.
 SCRIPT = """"use strict";
 (() => {{
 {code}
 for (const here of document.querySelectorAll('.picture-here[data-module="{module}"]:not([data-alive])')) {{
   const given = explorablesData[here.dataset.state];
-  if (!given) continue; // of a picture further down the page, whose data are still to come
+  if (!given) continue; // of a picture whose data are still to come
   here.dataset.alive = "";
   pictureHere.render({{ model: standalone(given.values, given.data), el: here }});
 }}
 }})();
 """
 STILL = '<img class="still" alt="{words}" src="{static}/stills/{module}.svg" loading="lazy">'
-HERE = """<div class="picture-here" data-module="{module}" data-state="{state}">{still}</div>
-<script defer src="{static}/explorables/{state}.js"></script><script defer src="{static}/explorables/{module}.js"></script>"""
+HERE = """<div class="picture-here" data-module="{module}" data-state="{state}" data-from="{static}/explorables/">{still}</div>"""
 ASLEEP = '<p class="asleep">It moves where the notebook runs.</p>'
 
 

@@ -146,6 +146,7 @@ def faults_of_page(desk, phone, axe, path):
     for here in page.locator(".picture-here").all():
         here.scroll_into_view_if_needed()
         try:
+            here.locator(".explorable").wait_for()  # it is loaded when it comes near
             keys_move(page, here.locator(".explorable"))
         except Exception as error:  # a picture that is not there, or does not move, is a fault like any other
             desk.faults.append(f"a picture does not move: {type(error).__name__} {error}")

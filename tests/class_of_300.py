@@ -7,7 +7,6 @@ of the zoo are all in it.
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -63,7 +62,7 @@ def main(file=COURSE / "results" / "class_of_300.json"):
     seconds, _ = grade(300, 30, isolation, workers=2)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    _, rows = grade(20, 0, isolation, workers=1)
+    alone, rows = grade(20, 0, isolation, workers=1)
     result = {
         "submissions": 300,
         "hostile": 30,
@@ -71,7 +70,7 @@ def main(file=COURSE / "results" / "class_of_300.json"):
         "cores": os.cpu_count(),
         "isolation": isolation.name,
         "seconds": round(seconds, 1),
-        "seconds_of_a_normal_submission_on_one_core": round(statistics.median(row["seconds"] for row in rows), 2),
+        "seconds_of_a_normal_submission_on_one_core": round(alone / len(rows), 2),
         "python": platform.python_version(),
     }
     write_atomically(file, json.dumps(result, indent=1) + "\n")

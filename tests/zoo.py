@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 STEP_POINTS, LOOP_POINTS, DOCUMENTS_POINTS, REPLACING_POINTS = 8, 6, 7, 9
 FULL = STEP_POINTS + LOOP_POINTS + DOCUMENTS_POINTS + REPLACING_POINTS
+STEP_SEEN = 5  # of its points are in visible checks
 KEPT = 1  # for a step that gives numbers, whichever, and leaves its arguments as they were
 
 RIGHT_STEP = """
@@ -122,8 +123,8 @@ def in_format_3(content):
     return b'{"worksheets": [' + text + b'], "nbformat": 3, "nbformat_minor": 0}'
 
 
-def zoo(course):
-    """Return {name: Animal}; `course` is the folder of the course's exercises, which some try to get at."""
+def beasts(course):
+    """Return {name: Animal} of those that attack, break or are odd; some try to get at `course`, the folder of the exercises."""
     course = str(course)
     return {
         # Time.
@@ -177,7 +178,7 @@ def zoo(course):
         "memory-hog-slowly": step(ONCE + "x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|it took more|it computed"),
         "prints-a-gigabyte": step(
             ONCE + "for _ in range(1024): os.write(1, bytes(1 << 20)); os.write(2, bytes(1 << 20)); print('x' * (1 << 20))\nreturn q",
-            "it must return a tuple|took|computed",
+            "it must return a tuple|took|computed|MemoryError",
         ),
         "sends-a-gigabyte": step(
             "for fd in range(3, 256):\n    try:\n        while True: os.write(fd, bytes(1 << 20))\n    except OSError: pass\nreturn q, state",
@@ -356,9 +357,148 @@ def zoo(course):
     }  # fmt: skip
 
 
+# What a step does in hidden checks to send out x, a number made of their inputs; in visible ones it is right.
+SENDS = {
+    "digits-of-a-stub": "raise NotImplementedError('ex01: see Eq. ' + ''.join(chr(0x0b66 + int(d)) for d in str(x)))",
+    "an-equation-s-number": "raise NotImplementedError(f'ex01: see Eq. {x % 100}')",
+    "being-a-stub": "if x % 2: raise NotImplementedError\nreturn out + 1, state",
+    "the-name-of-an-error": "import builtins\nkinds = [e for e in vars(builtins).values() if isinstance(e, type) and issubclass(e, Exception)]\nraise kinds[x % 40](x)",
+    "an-error-s-own-name": "raise type(f'E{x}', (Exception,), {})",
+    "an-error-s-text": "raise ValueError(x)",
+    "an-error-s-cause": "raise ValueError from KeyError(x)",
+    "an-error-s-line": "exec(compile('\\n' * (x % 97) + 'raise ValueError', 'a', 'exec'))",
+    "an-error-or-none": "if x % 2: raise ValueError\nreturn out + 1, state",
+    "shapes-that-do-not-fit": "return np.ones(x % 89 + 2) + np.ones(97), state",
+    "the-number-of-arrays": "return (out,) * (x % 29 + 3)",
+    "too-many-arrays": "return (out,) * (33 + x % 1900)",
+    "the-length": "return np.ones(x % 1000 + 10), state",
+    "the-number-of-axes": "return np.ones((1,) * (x % 7 + 2)), state",
+    "too-many-axes": "return np.ones((1,) * (x % 20 + 9)), state",
+    "the-numbers": "return out + x, state",
+    "which-is-wrong": "return (out + 1, state) if x % 2 else (out, state + 1)",
+    "nan-or-infinity": "return out + [np.nan, np.inf, -np.inf][x % 3], state",
+    "the-type": "return (None, [1.0], 'a', 1.5, np.matrix([1.0]))[x % 5], state",
+    "the-dtype": "return out.astype(['i4', 'c16', 'O', '?', 'U9'][x % 5]), state",
+    "what-is-returned": "return (None, out, [out, state], (out,), 'a')[x % 5]",
+    "a-class-name": "return type(f'A{x}', (np.ndarray,), {})((2,)), state",
+    "a-mistake": "before = state\nstate = [k[:, None] * v, gamma * (k[:, None] * v), -state][x % 3]\nreturn q @ state, state",
+    "swapped-or-not": "return (state, out) if x % 2 else (out + 1, state)",
+    "the-rounding": "return (out * (1 + 1e-4 * (1 + x % 2))).astype('f4'), state",
+    "changed-arguments": "for a in [q, k, v][: x % 3 + 1]: a += 1\nreturn out + 1, state",
+    "an-exit": "os._exit(x % 200)",
+    "an-exit-or-an-error": "if x % 2: os._exit(0)\nraise ValueError",
+    "a-system-exit": "raise SystemExit(x)",
+    "an-interrupt": "raise [KeyboardInterrupt, GeneratorExit, StopIteration][x % 3]",
+    "a-crash-or-an-exit": "import ctypes\nctypes.string_at(x % 2) if x % 2 else os._exit(0)",
+    "a-signal": "import signal\nsignal.raise_signal([4, 6, 8, 11, 15][x % 5])\nos._exit(0)",
+    "milliseconds": "time.sleep(x % 100 / 1000)\nreturn out + 1, state",
+    "memory": "return np.ones(10 ** (6 + x % 5)), state",
+    "broken-messages": "os.write(3, [b'x', struct.pack('>II', 9, 0), forged([[-1]], b''), forged([], b'x'), forged([[1]], b'')][x % 5])\nos._exit(0)",
+    "a-forged-failure": "os.write(3, forged([], b'', failure=f'out must be a NumPy array, got {x}', where=f'line {x}'))\nos._exit(0)",
+    "a-forged-stub": "os.write(3, forged([], b'', written=False, failure='retention_step is not defined' if x % 2 else 'not written yet'))\nos._exit(0)",
+    "forged-calls": "os.write(3, forged([], b'', failure='ValueError', calls=['retention_loop', 'retention_step'][: x % 3]))\nos._exit(0)",
+    "forged-arguments": "os.write(3, forged([], b'', inputs={f'q{x}': [0]}))\nos._exit(0)",
+    "a-forged-field": "os.write(3, forged([], b'', **{f'f{x}': 1}))\nos._exit(0)",
+    "half-a-message": "os.write(3, forged([], b'')[: x % 50 + 1])\nos._exit(0)",
+}  # fmt: skip
+
+# What a step asks of the system, by a function of the C library. Each could tell another sandbox something, now or later.
+ASKS = {
+    "locks-a-file": "flock(0, 6)",
+    "locks-a-record": "fcntl(0, 6, bytes(32))",
+    "locks-a-description": "fcntl(0, 37, bytes(32))",
+    "asks-who-locks": "fcntl(0, 5, bytes(32))",
+    "leases-a-file": "fcntl(0, 1024, 1)",
+    "watches-a-folder-by-signal": "fcntl(0, 1026, 0xff)",
+    "watches-files": "inotify_init1(0)",
+    "watches-everything": "fanotify_init(0, 0)",
+    "sets-file-times": "futimens(0, None)",
+    "reads-file-times": "fstat(0, bytes(256))",
+    "reads-times-by-name": "stat(b'/usr', bytes(256))",
+    "opens-a-file": "open(b'/dev/null', 0)",
+    "lists-a-folder": "syscall(SYS(217, 61), 0, bytes(64), 64)",
+    "asks-for-access": "access(b'/', 0)",
+    "reads-attributes": "fgetxattr(0, b'user.a', None, 0)",
+    "writes-attributes": "fsetxattr(0, b'user.a', b'1', 1, 0)",
+    "asks-what-is-cached": "mincore(ctypes.c_void_p(id(q) & ~4095), ctypes.c_size_t(4096), bytes(8))",
+    "reads-only-what-is-cached": "preadv2(0, None, 0, ctypes.c_long(0), 8)",
+    "drops-from-the-cache": "syscall(SYS(221, 223), 0, 0, 0, 4)",
+    "reads-into-the-cache": "readahead(0, ctypes.c_long(0), ctypes.c_size_t(1))",
+    "advises-the-cache": "madvise(ctypes.c_void_p(id(q) & ~4095), ctypes.c_size_t(4096), 3)",
+    "waits-on-a-shared-page": "syscall(SYS(202, 98), ctypes.c_void_p(id(q) & ~7), 1, 1)",
+    "makes-a-memory-file": "memfd_create(b'a', 0)",
+    "shares-memory": "shmget(1234, ctypes.c_size_t(4096), 0o1666)",
+    "queues-messages": "msgget(1234, 0o1666)",
+    "counts-semaphores": "semget(1234, 1, 0o1666)",
+    "opens-a-message-queue": "mq_open(b'/a', 0)",
+    "connects": "socket(1, 1, 0)",
+    "pairs-sockets": "socketpair(1, 1, 0, bytes(8))",
+    "makes-a-pipe": "pipe(bytes(8))",
+    "counts-events": "eventfd(0, 0)",
+    "reads-the-load": "sysinfo(bytes(256))",
+    "averages-the-load": "getloadavg(bytes(24), 3)",
+    "counts-its-faults": "getrusage(0, bytes(256))",
+    "takes-a-core": "sched_setaffinity(0, ctypes.c_size_t(8), b'\\1' + bytes(7))",
+    "yields-to-others": "setpriority(0, 0, 19)",
+    "asks-for-priorities": "getpriority(0, 1)",
+    "outlives-the-grader": "prctl(1, 0)",
+    "renames-itself": "prctl(15, b'secret')",
+    "raises-its-limits": "setrlimit(0, bytes(16))",
+    "looks-for-processes": "kill(1, 0)",
+    "sets-an-alarm": "setitimer(0, bytes(32), None)",
+    "keeps-a-key": "syscall(SYS(248, 217), b'user', b'a', b'b', 1, -4)",
+    "measures-the-machine": "syscall(SYS(298, 241), bytes(128), 0, -1, -1, 0)",
+    "queues-system-calls": "syscall(425, 4, bytes(128))",
+    "pins-memory": "mlockall(1)",
+    "speaks-to-the-terminal": "ioctl(0, 0x5413, bytes(8))",
+    "measures-a-disk": "statfs(b'/', bytes(256))",
+    "flushes-disks": "syncfs(0)",
+    "moves-elsewhere": "chdir(b'/tmp')",
+    "makes-a-folder": "mkdir(b'/tmp/a', 0o777)",
+    "makes-a-link": "symlink(b'a', b'/tmp/a')",
+    "becomes-another-program": "execv(b'/bin/true', None)",
+    "makes-namespaces": "unshare(0x10000000)",
+    "filters-calls-itself": "syscall(SYS(317, 277), 2, 0, None)",
+}  # fmt: skip
+
+
+def sending(body):
+    """A retention_step that is right in visible checks; in hidden ones it does `body`, with x made of the inputs."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    return step(
+        "before, state = state, gamma * state + k[:, None] * v\nout = q @ state\nif len(q) > 3 or len(v) > 3:\n"
+        f"    x = int(1e4 * (abs(q).sum() + 3 * abs(v).sum()))\n{lines}\nreturn out, state",
+        "it fails here: the call was",
+        STEP_SEEN,
+        before=FORGE,
+    )
+
+
+def asking(call):
+    """A retention_step that raises an error whose text says whether the filter refused `call`, by its EPERM."""
+    return step(
+        "import ctypes, platform\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "SYS = lambda x86, arm: x86 if platform.machine() == 'x86_64' else arm\n"
+        f"refused = libc.{call} == -1 and ctypes.get_errno() == 1\n"
+        "raise LookupError('refused' if refused else f'open: {ctypes.get_errno()}')",
+        "LookupError: refused",
+    )
+
+
+def spies():
+    """Return {name: Animal} of those that want to tell somebody what they see in hidden checks."""
+    sent = {f"sends-{name}": sending(body) for name, body in SENDS.items()}
+    return sent | {name: asking(call) for name, call in ASKS.items()}
+
+
+def zoo(course):
+    """Return all of them: {name: Animal}."""
+    return beasts(course) | spies()
+
+
 def write_zoo(folder, course):
-    """Write the zoo into `folder`, one student each, and files that are no submissions; return {student: Animal}."""
-    animals = zoo(course)
+    """Write the beasts into `folder`, one student each, and files that are no submissions; return {student: Animal}."""
+    animals = beasts(course)
     for name, animal in animals.items():
         (folder / name).mkdir(parents=True)
         (folder / name / f"ex01_mine{animal.suffix}").write_bytes(animal.content)

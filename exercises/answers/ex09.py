@@ -473,6 +473,10 @@ FLOPS = problem(
             _flops_with(matrices=lambda a: 7 * a.weights),
             "you took 3.5 times the forward pass for the weights: their backward pass costs twice, so 3 in all",
         ),
+        "the weights like retention, counted once": (
+            _flops_with(matrices=lambda a: 3.5 * a.weights),
+            "you took 3.5 operations a weight: a weight is multiplied and added, 2 forwards and 4 backwards, 6 in all",
+        ),
         "no weights": (
             _flops_with(matrices=lambda a: 0),
             "you left out the weights: each meets the token in a matrix product",

@@ -189,7 +189,7 @@ def _gamma_with(
     gradient=lambda running, own, fade: running + own,
     pairs=lambda before, after: before,
     first=lambda state: state,
-    of_last=lambda grad_state: grad_state,
+    of_last=lambda grad_state, fade: grad_state,
     handed=lambda running, fade: fade * running,
     total=lambda sums, gamma: sums,
     slope=lambda loss, gamma, step: (loss(gamma + step) - loss(gamma - step)) / (2 * step),
@@ -208,7 +208,7 @@ def _gamma_with(
         states = [first(state)]
         for n in range(q.shape[1]):
             states.append(fade * states[-1] + k[:, n, :, None] * v[:, n, None, :])
-        sums, running = np.zeros(len(gamma)), of_last(grad_state)
+        sums, running = np.zeros(len(gamma)), of_last(grad_state, fade)
         for n in reversed(range(q.shape[1])):
             own = q[:, n, :, None] * grad_out[:, n, None, :]
             sums += np.sum(gradient(running, own, fade) * pairs(states[n], states[n + 1]), axis=(1, 2))
@@ -242,12 +242,14 @@ def _chunks_with(
     turned=lambda dscores: dscores.T,
     states=lambda before, after, first: before,
     running_for=lambda running, grad_state: running,
+    begins=lambda grad_state, gamma: grad_state + 0.0,
     backwards=True,
 ):
     """The gradients of chunks with another table of decays, or another gradient handed from chunk to chunk.
 
     handed: the gradient of the state before a chunk, of what the chunk adds and of the gradient after it. read, own_read:
     the decays of the state that dq and dstate use. key_left, value_left: those of dk and dv. states: those before the chunks.
+    begins: the gradient after the last chunk.
     """
 
     def backward(q, k, v, gamma, grad_out, state, grad_state, chunk_size):
@@ -257,7 +259,7 @@ def _chunks_with(
             c = len(q[one])
             own = (gamma ** np.arange(c - 1, -1, -1)[:, None] * k[one]).T @ v[one]
             before.append(state_after(own, before[-1], gamma, c))
-        dq, dk, dv, running = np.zeros(q.shape), np.zeros(k.shape), np.zeros(v.shape), grad_state + 0.0
+        dq, dk, dv, running = np.zeros(q.shape), np.zeros(k.shape), np.zeros(v.shape), begins(grad_state, gamma)
         for i in reversed(range(len(starts))) if backwards else range(len(starts)):
             one = slice(starts[i], starts[i] + chunk_size)
             held, after = states(before[i], before[i + 1], state), running_for(running, grad_state)
@@ -314,6 +316,13 @@ def _with_roots(*, eps=EPS, one_sided=2.0, central=1.5, scale=lambda gamma: gamm
     return steps
 
 
+def _steps_relative(gamma, lag, step):
+    slope = lag * gamma ** (lag - 1)
+    return _steps_with(measured=lambda errors, step: step[np.argmin(_root_mean_square(errors / slope), axis=0)])(
+        gamma, lag, step
+    )
+
+
 def _root_mean_square(errors):
     return np.sqrt(np.mean(errors**2, axis=2))
 
@@ -355,6 +364,10 @@ def _by_hand(**more):
 def _search(low, high, count, lag, *exponents):
     return {"gamma": np.linspace(low, high, count), "lag": lag, "step": 10.0 ** np.array(exponents)}
 
+
+# Gammas for which the mean square, the mean size and relative errors are least at different steps.
+MIXED = _search(0.02, 0.06, 10_000, 3, *np.arange(-5.15, -10.5, -0.5))
+MIXED |= {"gamma": np.concatenate([MIXED["gamma"], np.linspace(0.9, 1.0, 100)])}
 
 BACKWARD_MISTAKES = {
     "dq reads the state before": (
@@ -565,8 +578,12 @@ GAMMA = problem(
             "exact leaves out S_0: the state passed in fades too, by gamma at the first token",
         ),
         "exact without the last gradient": (
-            _gamma_with(of_last=lambda grad_state: 0.0 * grad_state),
+            _gamma_with(of_last=lambda grad_state, fade: 0.0 * grad_state),
             "exact leaves out grad_state: gamma also changes the last state, so dS_T begins with grad_state",
+        ),
+        "the last gradient fades first": (
+            _gamma_with(of_last=lambda grad_state, fade: fade * grad_state),
+            "in exact grad_state fades before the last token: it is the gradient of S_T itself, so it enters dS_T as it is",
         ),
         "nothing fades backwards": (
             _gamma_with(handed=lambda running, fade: running),
@@ -740,6 +757,14 @@ CHUNKS = problem(
             _chunks_with(handed=lambda own, old, gamma, c, size: gamma**c * old),
             "a chunk hands on only what it was handed: its own outputs read the state too, so add that part",
         ),
+        "grad_state fades first": (
+            _chunks_with(begins=lambda grad_state, gamma: gamma * grad_state),
+            "grad_state fades before the last token uses it: it is the gradient of the state after that token, take it as it is",
+        ),
+        "zeta one power too high in the states": (
+            _chunks_with(state_after=lambda own, old, gamma, c: gamma * own + gamma**c * old),
+            "dq reads states whose writes fade once too often: zeta_j = gamma^(c-j), the last token of a chunk has gamma^0 = 1",
+        ),
         "grad_state at every chunk": (
             _chunks_with(running_for=lambda running, grad_state: grad_state),
             "every chunk starts from grad_state: that is the gradient after the last one, each hands its own on",
@@ -794,6 +819,10 @@ STEPS = problem(
         "lag 20, the steps in another order": (
             _search(0.8, 1.0, 25, 20, -7, -1, -11, -3, -9, -5),
             "the derivatives are lag gamma^(lag-1), then each time the exponent once more; measured is a step, not its number",
+        ),
+        "many small gammas, a few near 1": (
+            MIXED,
+            "the mean of the squared errors decides: not the mean of the errors or of their sizes, nor errors relative to f'",
         ),
         **keeps_arguments(
             _search(0.5, 0.9, 20, 4, -2, -4, -6, -8), hint="build new arrays; *=, += and sort() change them"
@@ -885,6 +914,14 @@ STEPS = problem(
         "signed errors": (
             _steps_with(measured=lambda errors, step: step[np.argmin(errors.mean(axis=2), axis=0)]),
             "measured compares errors with their sign: square them before you average",
+        ),
+        "the mean size of the errors": (
+            _steps_with(measured=lambda errors, step: step[np.argmin(np.abs(errors).mean(axis=2), axis=0)]),
+            "measured takes the mean of the errors or of their sizes: square each error before you average",
+        ),
+        "relative errors": (
+            _steps_relative,
+            "measured divides the errors by the slope: the mean square of the errors themselves is asked for",
         ),
         "one-sided twice": (
             _steps_with(measured=lambda errors, step: np.full(2, step[np.argmin(_root_mean_square(errors)[:, 0])])),

@@ -147,15 +147,17 @@ def _rate_with(
     shown=lambda batch, seconds: batch / seconds,
     limit=lambda memory, arithmetic: np.array([memory, arithmetic]),
     weights_in_limit=0,
+    passes_in_rate=None,
 ):
-    """The rate with another count; passes: how often a state is moved; both: of computing and moving."""
+    """The rate with another count; passes: how often a state is moved, in the rate passes_in_rate; both: of computing and moving."""
 
     def rate(*arguments):
         a = _Decoding(*arguments)
         of_weight, of_state = bits(a.bits)
         computing = a.batch * flops(a) / a.peak
         moved = (
-            texts_of_weights(a.batch) * a.weights * of_weight + texts_of_states(a.batch) * passes * a.state * of_state
+            texts_of_weights(a.batch) * a.weights * of_weight
+            + texts_of_states(a.batch) * (passes_in_rate or passes) * a.state * of_state
         )
         memory = a.bandwidth / (passes * a.state * of_state + weights_in_limit * a.weights * of_weight)
         return shown(a.batch, both(computing, moved / a.bandwidth)), limit(memory, a.peak / flops(a))
@@ -356,6 +358,14 @@ RATE = problem(
             _rate_with(passes=1),
             "you moved each state once: it is read and written back",
         ),
+        "states read only, in the rate": (
+            _rate_with(passes_in_rate=1),
+            "your rate moves each state once: it is read and written back, as in your limit",
+        ),
+        "states read only, in the limit": (
+            _rate_with(passes=1, passes_in_rate=2),
+            "your limit moves each state once: it is read and written back, as in your rate",
+        ),
         "one FLOP a weight": (
             _rate_with(flops=lambda a: a.weights + 5 * a.state),
             "you counted one FLOP a weight: a multiplication and an addition are two",
@@ -498,6 +508,10 @@ CHUNK = problem(
         "half of the square": (
             lambda *a: _cheapest(*a, scores=lambda c: c**2 / 2),
             "you counted c^2 / 2 scores: with the diagonal they are c (c + 1) / 2",
+        ),
+        "half of the square in full chunks": (
+            lambda time, a, s: _cheapest(time, a, s, total=lambda T, C, one: _cut(T, C, one) - s * (T // C) * C / 2),
+            "you counted C^2 / 2 scores in a full chunk: with the diagonal they are C (C + 1) / 2, as in the last one",
         ),
         "powers of two": (
             lambda *a: _cheapest(*a, among=lambda T: [2**x for x in range(T.bit_length())]),

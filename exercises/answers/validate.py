@@ -103,7 +103,7 @@ def of_wrong_answer(exercise, problem, wrong):
         where = f'{problem.function}, wrong answer "{wrong.name}"'
         if not failed:
             yield f"{where}: it passes all {checks}: add one that it fails"
-        alike = {wrong.name} if hidden else _alike(exercise, problem, wrong)
+        alike = _alike(exercise, problem, wrong)  # hidden checks name no mistake of their own
         others = sorted({one.mistake or one.reason for one in failed} - alike)
         if others:
             yield f"{where}: the {checks} call it something else: {'; '.join(others)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import answers
 from .key import choose
+from .secret import with_secret
 
 
 def exercise_names():
@@ -31,10 +32,10 @@ def misnamed():
 
 
 def load(name):
-    """Return the `Exercise` called `name`; ValueError for any other name.
+    """Return the `Exercise` called `name`, with the lecturer's hidden inputs if there are any; ValueError for any other name.
 
     >>> [problem.function for problem in load("ex01").problems]
     ['retention_step', 'retention_loop', 'retention_documents', 'replacing_step']
     """
     choose("exercise", name, exercise_names())
-    return importlib.import_module(f"{answers.__name__}.{name}").EXERCISE
+    return with_secret(importlib.import_module(f"{answers.__name__}.{name}").EXERCISE)

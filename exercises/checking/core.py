@@ -13,7 +13,7 @@ class Check:
     inputs: argument names, in order, to float arrays, floats, integers or None. hint: one line, shown when the check fails.
     tolerance: the largest error allowed, relative to the largest wanted value of the same output.
     keeps_inputs: demand only that the call leaves every array it was given as it was, whatever its values are.
-    hidden: run by the grader, not by `check` in the notebook; its message shows no values.
+    hidden: run by the grader, not by `check` in the notebook; it tells whether it passes, and no more.
     """
 
     name: str

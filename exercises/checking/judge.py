@@ -3,7 +3,6 @@
 The notebook, the students' release and the isolated grader all use this module.
 """
 
-import builtins
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -89,7 +88,7 @@ class Report:
 
 
 def judge(check, answers, got, likely=None):
-    """Compare the `Run` of a student's function with the `Answers` and return a `Result`.
+    """Compare the `Run` of a student's function with the `Answers` of a visible check and return a `Result`.
 
     If a check fails with the outputs (or the error) of a wrong answer, the reason is that answer's message. Of several
     such wrong answers it is the one that stands highest in `likely` (see `likelihoods`), and none that is not above 0.
@@ -97,8 +96,7 @@ def judge(check, answers, got, likely=None):
     if answers.wanted.failure:  # for example because a cell replaced functions of NumPy
         return Result(check, f"the check itself fails, restart and try again: {answers.wanted.failure}")
     if not got.written:
-        told = not check.hidden or got.by_grader or re.fullmatch(r"not written yet: see Eq\. \d\d?", got.failure)
-        return Result(check, got.failure if told and got.failure else "not written yet", written=False)
+        return Result(check, got.failure or "not written yet", written=False)
     reason = difference(check, answers, got)
     if not reason:
         return Result(check)
@@ -114,14 +112,35 @@ def judge(check, answers, got, likely=None):
     return Result(check, reason, check.hint if fits else "")
 
 
+def judge_hidden(check, answers, got, seen):
+    """Return the `Result` of a hidden check, which takes from `got` whether it passes, and nothing else.
+
+    seen: the results of the function's visible checks, which ran before any hidden one. They choose among few sentences of
+    ours, so a submission that put hidden inputs into its answers, its errors or its mistakes would move no letter.
+    """
+    if answers.wanted.failure:
+        return judge(check, answers, got)
+    if got.written and not difference(check, answers, got):
+        return Result(check)
+    if seen and not any(one.written for one in seen):
+        stub = re.fullmatch(r"not written yet: see Eq\. [0-9]{1,2}", seen[0].reason)
+        return Result(check, seen[0].reason if stub else "not written yet", written=False)
+    told = {one.reason: one for one in seen if not one.passed}
+    if len(told) == 1:
+        (one,) = told.values()
+        if one.mistake:
+            return replace(one, check=check, hint="")
+    return Result(check, f"it fails here: the call was {_call(check)} (a hidden check shows nothing else)", check.hint)
+
+
 def mend_first(result, got, earlier, function):
     """Return the `Result`, with another reason if the check failed and `function` calls an earlier one that fails its own.
 
-    got: the `Run`. earlier: the results of the problems before, by function. No other diagnosis is given then, because the
-    error may be in either. What a visible check is told does not depend on a hidden one.
+    result: of a visible check. got: the `Run`. earlier: the results of the problems before, by function. No other diagnosis
+    is given then, because the error may be in either. Hidden checks of the earlier ones do not count.
     """
     for name, results in earlier.items():
-        judged = [one for one in results if one.check.hidden <= result.check.hidden]
+        judged = [one for one in results if not one.check.hidden]
         if result.passed or name not in got.calls or all(one.passed for one in judged):
             continue
         if any(one.written for one in judged):
@@ -145,37 +164,30 @@ def likelihoods(judged):
 
 
 def difference(check, answers, got):
-    """Return in one line why `got` fails the check, or "". A check of the arguments judges them alone, not the values.
-
-    The reason of a hidden check contains no text and no number that the submission could choose, because it
-    could put the hidden inputs there.
-    """
+    """Return in one line why `got` fails the check, or "". A check of the arguments judges them alone, not the values."""
     reason = _no_answer(check, answers.returns, got)
     if reason or check.keeps_inputs:
         return reason or _changed(check, got)
     for name, output, target in zip(answers.returns, got.outputs, answers.wanted.outputs, strict=True):
         if output.shape != target.shape:
-            return f"{name} must have shape {target.shape}, got {'another' if check.hidden else output.shape}"
+            return f"{name} must have shape {target.shape}, got {output.shape}"
         at = _first_difference(output, target, check.tolerance)
         if at is not None:
-            return _wrong_value(name, at, output.ravel().tolist()[at], target.ravel().tolist()[at], check, target.shape)
+            return _wrong_value(name, at, output.ravel().tolist()[at], target.ravel().tolist()[at], target.shape)
     return ""
 
 
 def _no_answer(check, returns, got):
     """Return why the call gave no arrays to judge, or ""."""
     if got.failure:
-        return got.failure if got.by_grader else _failure(check, returns, got)
+        return got.failure if got.by_grader else _failure(check, got)
     if len(got.outputs) != len(returns):
-        came = "another number of them" if check.hidden else len(got.outputs)
-        return f"it must return {len(returns)} arrays, {', '.join(returns)}; got {came}"
+        return f"it must return {len(returns)} arrays, {', '.join(returns)}; got {len(got.outputs)}"
     return ""
 
 
-def _failure(check, returns, got):
+def _failure(check, got):
     """Return the failure as a sentence: for an error where it was raised, which it is, and what the call was."""
-    if check.hidden:
-        return _without_values(check, got.failure, returns)
     if re.fullmatch(r"[A-Za-z_]\w*(: .*)?", got.failure):  # an error; other failures are sentences already
         return f"{got.where or 'it'} raised {got.failure}; the call was {_call(check)}"
     return got.failure
@@ -202,27 +214,9 @@ def _changed(check, got):
     return f"the call changed its argument{plural} {' and '.join(changed)}: leave the caller's arrays as they are"
 
 
-def _without_values(check, failure, returns):
-    """Return what may be shown of a failure in a hidden check: the kind of error, in our own words."""
-    for kind in (
-        *(f"{name} must be a NumPy array" for name in returns),
-        *(f"{name} must hold real floating-point numbers" for name in returns),
-        f"it must return a tuple of {len(returns)} arrays",
-        "it must be a function",
-    ):
-        if failure.startswith(kind):
-            return kind
-    name = failure.partition(":")[0]
-    if name.isidentifier() and isinstance(getattr(builtins, name, None), type):
-        return f"it raised {name}; the call was {_call(check)} (a hidden check shows no line and no message)"
-    return f"it failed; the call was {_call(check)} (a hidden check shows no line and no message)"
-
-
-def _wrong_value(name, at, value, target, check, shape):
+def _wrong_value(name, at, value, target, shape):
     if value != value or value in (float("inf"), float("-inf")):
         return f"{name} holds {value}"
-    if check.hidden:
-        return f"{name} has the right shape, but other values than wanted"
     index = f"[{', '.join(str(int(i)) for i in _unravel_index(at, shape))}]" if shape else ""
     digits = next(d for d in (6, 17) if f"{value:.{d}g}" != f"{target:.{d}g}" or d == 17)
     return f"{name}{index} is {value:.{digits}g}, wanted {target:.{digits}g}"

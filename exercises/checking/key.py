@@ -13,7 +13,7 @@ import numpy as np
 
 from ..harness.runner import Run, called, find_and_run, run
 from .core import Check
-from .judge import Answers, Report, difference, judge, likelihoods, mend_first
+from .judge import Answers, Report, difference, judge, judge_hidden, likelihoods, mend_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,17 @@ class AnswerKey:
                 (check, answers, runs[problem.function, check.name])
                 for check, answers in zip(problem.checks, problem.answers, strict=True)
             ]
-            likely = likelihoods(judged)
+            visible = [one for one in judged if not one[0].hidden]
+            likely = likelihoods(visible)
+            seen = [
+                mend_first(judge(check, answers, got, likely), got, results, problem.function)
+                for check, answers, got in visible
+            ]
+            unseen = [judge_hidden(check, answers, got, seen) for check, answers, got in judged if check.hidden]
+            runs_in_order = [*visible, *(one for one in judged if one[0].hidden)]
             results[problem.function] = tuple(
-                replace(
-                    mend_first(judge(check, answers, got, likely), got, results, problem.function), printed=got.printed
-                )
-                for check, answers, got in judged
+                replace(result, printed=got.printed)
+                for result, (_, _, got) in zip((*seen, *unseen), runs_in_order, strict=True)
             )
         shown = [problem for problem in self.problems if only in (None, problem.function)]
         return Report(

@@ -26,11 +26,12 @@ from ..harness.runner import describe_error
 from .feedback import COLUMNS, Outcome, feedback_html, grades_csv, results_json, row
 from .intake import Entry, find_entries, printable, some
 from .isolation import EXERCISES
-from .sandbox import StoppedError, put_questions
+from .sandbox import StoppedError, Turns, put_questions
 
 __all__ = ["Batch", "Entry", "OutputError", "check_output", "find_entries", "key_version"]  # two of them of intake.py
 
 SECONDS_BETWEEN_CSV = 10.0
+WAITING = 16  # submissions that may wait for their turn, so that one that takes long keeps no core idle
 BYTES_EACH = 100_000  # of a graded submission's files: twice what they take
 LONGEST_NOTE = 2000
 
@@ -96,6 +97,7 @@ class Batch:
         self.isolation, self.limits = isolation, limits
         self.workers = workers or os.cpu_count() or 1
         self.reused = 0
+        self._turns = Turns(self.workers)
         check_output(self.out, len(self.entries))
         self._earlier = _earlier_rows(self.out / "grades.csv")
         self._keys = {name: answer_key(load(name)) for name in sorted({one.exercise for one in self.entries} - {""})}
@@ -105,7 +107,7 @@ class Batch:
 
     def run(self):
         """Grade, and yield (entry, row of grades.csv) of each when it is done; grades.csv is kept up to date."""
-        pool = ThreadPoolExecutor(self.workers)
+        pool = ThreadPoolExecutor(self.workers + WAITING)
         futures = {pool.submit(self._results_of, entry): entry for entry in self.entries}
         written = time.monotonic()
         try:
@@ -179,9 +181,7 @@ class Batch:
         if earlier is not None and not unreadable:
             self.reused += 1
             return earlier
-        began = time.monotonic()
         outcome = self._grade(entry, data, unreadable, facts)
-        outcome.facts["seconds"] = round(time.monotonic() - began, 3)
         text = results_json(outcome, self._most(entry.exercise))
         self._write(target.with_name("feedback.html"), feedback_html(outcome))
         self._write(target, text)  # last: if it is there, so is the rest
@@ -192,7 +192,7 @@ class Batch:
         notes = list(entry.notes)
         if entry.others:
             notes.append(f"several files were handed in: {printable(entry.file)} counts, not {facts['not_graded']}")
-        facts |= {"isolation": self.isolation.name, "in_force": [], "versions": _versions()}
+        facts |= {"isolation": self.isolation.name, "in_force": [], "seconds": 0, "versions": _versions()}
         status, report = "graded", None
         try:
             if unreadable:
@@ -200,8 +200,9 @@ class Batch:
                 notes.append(unreadable)
             else:
                 name = "submission" + entry.suffix
-                given = put_questions(key, name, data, self.isolation, self.limits, self._stop)
+                given = put_questions(key, name, data, self.isolation, self.limits, self._stop, self._turns)
                 report, facts["in_force"] = key.report(given.runs), given.in_force
+                facts["seconds"] = round(given.seconds, 3)
                 notes += [
                     f"while reading the file: {note}" for note in given.notes
                 ]  # the submission may have made it up

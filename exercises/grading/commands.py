@@ -14,6 +14,7 @@ from refimpl.files import write_atomically
 
 from ..checking.commands import Names, chosen_exercises, refuse
 from ..checking.key import choose
+from ..checking.secret import VARIABLE, given
 from .batch import Batch, OutputError
 from .intake import find_entries, printable, some
 from .isolation import IsolationError, Limits
@@ -58,11 +59,13 @@ def grade(
         if not entries:
             raise ValueError(f"nothing came in: {folder} is empty")
         chosen = choose_isolation(isolation)
+        secret = given()
         batch = Batch(entries, out, chosen, limits, workers)
     except (IsolationError, OutputError, ValueError, OSError) as error:
         refuse(f"Cannot grade: {error}")
     console = Console(stderr=True, highlight=False)
     say(console, f"Isolation: {chosen.name}" + ("" if chosen.name == "bubblewrap" else LIMITS_ALONE))
+    say(console, f"Hidden inputs: varied by {VARIABLE}" if secret else "Hidden inputs: as published in the course")
     if ignored:
         say(console, f"Ignored, because hidden: {some([str(path.relative_to(folder)) for path, _ in ignored])}")
     for entry in entries:

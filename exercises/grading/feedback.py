@@ -1,13 +1,16 @@
 """The files on a graded submission: results.json in Gradescope's format, feedback.html and a row of grades.csv."""
 
 import json
+import math
 from dataclasses import dataclass
 from html import escape
 
 from ..checking.report import summary, to_html
+from ..harness.confine import COMPUTES_ONLY, NO_OTHER_FILES
 from .table import csv_text
 
 COLUMNS = ("student", "exercise", "points", "most", "status", "seconds", "isolation", "file", "note", "feedback")
+PROTECTION = (NO_OTHER_FILES, COMPUTES_ONLY)  # that not every system has
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -61,6 +64,8 @@ def results_json(outcome, most):
         "stdout_visibility": "hidden",
         "tests": tests,
         "extra_data": outcome.facts
+        | {"seconds": math.ceil(outcome.facts["seconds"])}  # a submission chooses how long its hidden checks take
+        | {"not_in_force": _not_in_force(outcome.facts)}
         | {"student": outcome.student, "exercise": outcome.exercise, "file": outcome.file, "status": outcome.status}
         | {"notes": notes},
     }
@@ -92,9 +97,15 @@ def feedback_html(outcome):
     facts = outcome.facts
     parts.append(
         f"<p><small>Graded: {escape(outcome.file)}, SHA-256 {escape(facts['submission'])}. "
-        f"Isolation: {escape(facts['isolation'])}.</small></p>"
+        f"Isolation: {escape(facts['isolation'])}{escape(''.join(f'; not in force: {one}' for one in _not_in_force(facts)))}."
+        "</small></p>"
     )
     return PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+def _not_in_force(facts):
+    """Return which `PROTECTION` the system did not give; none if nothing ran."""
+    return [one for one in PROTECTION if facts["in_force"] and one not in facts["in_force"]]
 
 
 def _closing(outcome):

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from refimpl.files import write_atomically
 
+from ..checking.secret import VARIABLE
 from .batch import Batch
 from .intake import find_entries
 from .isolation import Limits
 from .sandbox import choose_isolation
 
 SETTINGS = "settings.json"
-SECRET = "EXERCISES_SECRET"  # the environment variable that varies hidden inputs
 # Gradescope's word for when students see the hidden checks, and ours for the student.
 WHEN = {
     "after_published": "are shown when grades are published",
@@ -34,7 +34,7 @@ def main(root="."):
     root = Path(root)
     settings = json.loads((root / "source" / SETTINGS).read_text(encoding="utf-8"))
     if settings["secret"]:
-        os.environ[SECRET] = settings["secret"]
+        os.environ[VARIABLE] = settings["secret"]
     student = submitter(root / "submission_metadata.json")
     row, results = graded(root / "submission", settings["exercise"], student)
     if row["status"] == "grader error":

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +82,14 @@ class Isolation:
         python = [_python(), "-I", "-S", "-B", "-c", START, json.dumps(settings)]
         return python if self.name != "bubblewrap" else [*_bubblewrap(self.namespaces), *python]
 
-    def start(self, limits, user, folder):
-        """Return the harness as a `Popen` with pipes, in a session of its own, started in `folder`."""
+    def start(self, limits, user):
+        """Return the harness as a `Popen` with pipes, in a session of its own."""
         return subprocess.Popen(
             self.command(limits, user),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=folder,
+            cwd="/",  # a folder of its own would stay behind if the grader was killed
             env=ENVIRONMENT | {"PATH": "/usr/sbin:/usr/bin:/bin:/usr/local/bin"},
             bufsize=0,
             start_new_session=True,
@@ -178,11 +177,3 @@ def _bubblewrap(namespaces):
         if path not in (Path("/"), Path("/tmp")) and not any(path.is_relative_to(one) for one in shared):
             options += ["--perms", "0755", "--dir", str(path)]
     return ["bwrap", *options, *mounts, "--chdir", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/", "--"]
-
-
-@contextlib.contextmanager
-def empty_folder():
-    """Yield a new empty folder that other users may enter but not write to."""
-    with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as folder:
-        os.chmod(folder, 0o555)
-        yield folder

@@ -7,12 +7,13 @@ import select
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 
 from ..harness.runner import Run, missing, one_line
 from ..harness.wire import MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
-from .isolation import Isolation, IsolationError, Limits, empty_folder, reserved_user
+from .isolation import Isolation, IsolationError, Limits, reserved_user
 
 CHOICES = ("auto", "bubblewrap", "limits")
 
@@ -42,9 +43,8 @@ class Sandbox:
     def __init__(self, isolation, limits, stop=None):
         self._stop = stop
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(empty_folder())
             user = stack.enter_context(reserved_user(isolation))
-            self._process = isolation.start(limits, user, folder)
+            self._process = isolation.start(limits, user)
             stack.callback(self._end)
             hello, _ = self._read(time.monotonic() + STARTING)
             self.in_force, self.seen = hello["in_force"], hello["seen"]
@@ -160,36 +160,70 @@ def why_not(isolation):
         return str(error)
 
 
+class Turns:
+    """Visible checks run beside visible ones, hidden beside hidden ones, and never both kinds at once.
+
+    A hidden check that keeps the machine busy, or does not, could else tell its inputs to a visible one of another
+    submission, whose messages show what it knows. most: how many submissions have their turn at a time; None for any.
+    """
+
+    def __init__(self, most=None):
+        self._changed, self._kind, self._running = threading.Condition(), None, 0
+        self._most = most or float("inf")
+
+    @contextlib.contextmanager
+    def of(self, kind, stop=None):
+        """Wait for a turn of this kind; StoppedError if `stop` (an Event) is set before it comes."""
+        with self._changed:
+            while self._running >= self._most or (self._running and self._kind != kind):
+                if stop is not None and stop.is_set():
+                    raise StoppedError
+                self._changed.wait(0.2)
+            self._kind = kind
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+
+TURNS = Turns()
+
+
 @dataclass
 class Answered:
     """What a submission gave: a `Run` by (function, check name), notes for its author, what was in force.
 
-    unusable: why the file cannot be read at all, or "".
+    unusable: why the file cannot be read at all, or "". seconds: how long it took, without waiting for a turn.
     """
 
     runs: dict
     notes: list
     unusable: str
     in_force: list
+    seconds: float
 
 
 class ConfinementError(Exception):
     """A process could not confine itself as announced, so it ran nothing."""
 
 
-def put_questions(key, name, source, isolation, limits, stop=None):
+def put_questions(key, name, source, isolation, limits, stop=None, turns=TURNS):
     """Return `Answered`: every check of `key` put to the submission `source` (bytes of a file called `name`).
 
     The file is read first, without any inputs. Visible checks come before hidden ones: their messages may show
-    what the submission knows, and until then it has seen no hidden input.
+    what the submission knows, and until then it has seen no hidden input. turns: shared by all that run at a time.
     """
-    return _Conversation(key, name, source, isolation, limits, stop).run()
+    return _Conversation(key, name, source, isolation, limits, stop, turns).run()
 
 
 class _Conversation:
-    def __init__(self, key, name, source, isolation, limits, stop):
+    def __init__(self, key, name, source, isolation, limits, stop, turns):
         self._key, self._source, self._limits = key, source, limits
         self._start = lambda: Sandbox(isolation, limits, stop)
+        self._turn = lambda kind: turns.of(kind, stop)
         self._sandbox, self._starts, self._used, self._reading = None, 0, 0.0, 0.0
         self._common = {
             "name": name,
@@ -207,15 +241,23 @@ class _Conversation:
 
     def _run(self):
         questions = [(problem, check) for problem in self._key.problems for check in problem.checks]
-        reason, look = self._look()
-        self._reading = self._used
-        if reason:
-            return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
-        if look["unusable"]:
-            return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
-        self._shorten()
-        runs, late = {}, {}
-        for problem, check in sorted(questions, key=lambda pair: pair[1].hidden):  # the sort is stable
+        with self._turn("visible"):
+            reason, look = self._look()
+            self._reading = self._used
+            if reason:
+                return self._answered(self._key.failed_runs(f"reading your file failed: {reason}"))
+            if look["unusable"]:
+                return self._answered(self._key.failed_runs(look["unusable"]), look["notes"], look["unusable"])
+            self._shorten()
+            runs, late = {}, {}
+            self._put([one for one in questions if not one[1].hidden], look, runs, late)
+        with self._turn("hidden"):
+            self._put([one for one in questions if one[1].hidden], look, runs, late)
+        return self._answered(runs, look["notes"])
+
+    def _put(self, questions, look, runs, late):
+        """Put pairs (problem, check), and add each `Run` to `runs` and each function that ran out of time to `late`."""
+        for problem, check in questions:
             function = problem.function
             if function not in look["names"]:
                 run = missing(function)
@@ -229,10 +271,10 @@ class _Conversation:
                 reason, run = self._check(problem, check)
                 late[function] = late.get(function, 0) + (reason in ("late", "cpu"))
             runs[function, check.name] = run
-        return self._answered(runs, look["notes"])
 
     def _answered(self, runs, notes=(), unusable=""):
-        return Answered(runs, list(notes), unusable, [*self._in_force, "wall-clock time"])
+        in_force = [*self._in_force, "wall-clock time", "hidden checks never beside visible ones"]
+        return Answered(runs, list(notes), unusable, in_force, self._used)
 
     def _shorten(self):
         """Take out of a long file what no check needs. That is done in the sandbox, because its JSON may be hostile too."""

@@ -7,7 +7,6 @@ Layout and format: https://gradescope-autograders.readthedocs.io/en/latest/specs
 import importlib.metadata
 import io
 import json
-import os
 import re
 import sys
 import zipfile
@@ -17,7 +16,8 @@ import refimpl
 from refimpl.files import write_atomically
 
 from ..checking.key import choose
-from ..grading.gradescope import SECRET, SETTINGS, WHEN
+from ..checking.secret import given
+from ..grading.gradescope import SETTINGS, WHEN
 
 PROJECT = "retnet-reference"
 COURSE = Path(__file__).parents[1], Path(refimpl.__file__).parent
@@ -44,13 +44,13 @@ PYTHONPATH=source exec venv/bin/python -m exercises.grading.gradescope
 def write_autograder(out, exercise, hidden="after_published"):
     """Write the zip `out` that grades `exercise` at Gradescope; return {name in it: bytes}.
 
-    hidden: when students see hidden checks, a key of `WHEN`. It holds the answers and, if the environment variable
-    `SECRET` is set, that secret. The same course gives the same bytes. ValueError: `hidden` is none of `WHEN`, or `out` is no .zip.
+    hidden: when students see hidden checks, a key of `WHEN`. It holds the answers and, if there is
+    one, the secret. The same course gives the same bytes. ValueError: `hidden` is none of `WHEN`, or `out` is no .zip.
     """
     choose("hidden", hidden, list(WHEN))
     if Path(out).suffix != ".zip":
         raise ValueError(f"OUT must be the name of a .zip file, got {str(out)!r}")
-    settings = {"exercise": exercise, "hidden": hidden, "secret": os.environ.get(SECRET, "")}
+    settings = {"exercise": exercise, "hidden": hidden, "secret": given()}
     texts = {
         "setup.sh": SETUP.format(python=f"{sys.version_info.major}.{sys.version_info.minor}"),
         "run_autograder": RUN,

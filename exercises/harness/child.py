@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import select
 import signal
 import sys
@@ -29,6 +30,11 @@ traceback typing warnings
 encodings.cp1252 encodings.iso8859_15 encodings.latin_1 encodings.utf_8_sig
 numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random
 """
+# Imports that a submission names are made before it runs too. These have effects of their own.
+NOT_IMPORTED = {"antigravity", "idlelib", "turtledemo"}
+NAMES_MODULES = re.compile(rb"\bfrom[ \t]+([\w.]+)[ \t]+import[ \t(]+([\w, \t]+)|\bimport[ \t]+([\w., \t]+)")
+NAMES_LAZY = re.compile(rb"\.(testing|ctypeslib|char|rec|strings|typing|core|exceptions|dtypes)\b")  # of NumPy
+MOST_IMPORTS = 100
 READY = b"confined"
 
 
@@ -46,7 +52,7 @@ def main(settings):
         del sys.modules[name]
     confinement = Confinement(settings["limits"], settings["readable"])
     switched = _switch_to(settings["user"])
-    confinement.die_with_parent()
+    confinement.keep_others_out()
     gc.freeze()  # what is loaded by now stays shared with the processes forked from here
     alone = os.getpid() == 1 or switched
     seen = [path for path in settings["unseen"] if os.path.lexists(path)]
@@ -58,7 +64,7 @@ def main(settings):
         except EOFError:
             return
         with contextlib.suppress(BrokenPipeError):
-            _write(sink, frame(*_ask(header, payload, confinement, alone)))
+            _write(sink, frame(*_ask(header, payload, confinement, alone, source)))
 
 
 def _switch_to(user):
@@ -74,14 +80,18 @@ def _switch_to(user):
     return True
 
 
-def _ask(header, payload, confinement, alone):
-    """Return (how it ended, the bytes that came) of one question, answered by a new process."""
+def _ask(header, payload, confinement, alone, source):
+    """Return (how it ended, the bytes that came) of one question, answered by a new process.
+
+    source: where questions come from. It stays silent until there is an answer, unless the grader ends.
+    """
+    asker = os.getpid()
     reader, writer = os.pipe()
     ready, set_up = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            _answer(header, payload, confinement, writer, set_up)
+            _answer(header, payload, confinement, asker, writer, set_up)
         finally:
             os._exit(1)
     os.close(writer)
@@ -89,8 +99,8 @@ def _ask(header, payload, confinement, alone):
     ready_or_error = os.read(ready, 1000)  # Trusted: written before student code runs.
     os.close(ready)
     data, end = (
-        _collect(reader, time.monotonic() + header["seconds"])
-        if ready_or_error == READY
+        _collect(reader, source, time.monotonic() + header["seconds"])
+        if ready_or_error in (READY, b"")  # b"": it ended before, and ran nothing of the submission
         else (ready_or_error, "unconfined")
     )
     os.close(reader)
@@ -105,13 +115,16 @@ def _ask(header, payload, confinement, alone):
     return {"end": end, "signal": max(-os.waitstatus_to_exitcode(status), 0)}, data
 
 
-def _collect(reader, deadline):
-    """Read to the end of the pipe; return the bytes, and "closed", "late" or "flood"."""
+def _collect(reader, source, deadline):
+    """Read to the end of the pipe; return the bytes, and "closed", "late", "flood" or, if nobody waits any more, "gone"."""
     data = bytearray()
     while True:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
+        found = select.select([reader, source], [], [], left)[0] if left > 0 else []
+        if not found:
             return b"", "late"
+        if source in found:
+            return b"", "gone"
         part = os.read(reader, 1 << 16)
         if not part:
             return bytes(data), "closed"
@@ -120,25 +133,31 @@ def _collect(reader, deadline):
             return b"", "flood"
 
 
-def _answer(header, payload, confinement, writer, set_up):
+def _answer(header, payload, confinement, asker, writer, set_up):
     """Confine this process, answer, and end it."""
+    source, call = payload[: header["source"]], payload[header["source"] :]
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(nothing, standard)
-        confinement.enter()
+        confinement.enter(asker)
         sys.stdin, sys.stdout, sys.stderr = (open(n, mode, closefd=False) for n, mode in enumerate("rww"))  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.dup2(writer, 3)  # 3 and 4 are the harness's own pipes, which end here
+        os.dup2(set_up, 4)
+        set_up = 4
+        os.closerange(5, 1 << 10)
+        if header["ask"] != "shorten":
+            _import_what_is_named(source)
+        confinement.compute_only()
         os.write(set_up, READY)
+        os.close(set_up)
     except BaseException as error:
         os.write(set_up, describe_error(error).encode())
         os._exit(1)
-    os.dup2(writer, 3)
-    os.closerange(4, 1 << 10)
     if header["ask"] == "shorten":  # no student code runs for this
         _write(3, only_needed(header["name"], payload, header["functions"]))
         os._exit(0)
-    source, call = payload[: header["source"]], payload[header["source"] :]
     try:
         submission = collect_bytes(header["name"], source, header["functions"])
         notes, names = submission.notes, [name for name in header["functions"] if name in submission.namespace]
@@ -157,6 +176,20 @@ def _answer(header, payload, confinement, writer, set_up):
         )
     _write(3, message)
     os._exit(0)
+
+
+def _import_what_is_named(source):
+    """Import the modules of Python and NumPy that `source` (bytes) names, because no file can be opened afterwards."""
+    names = {b"numpy." + name for name in NAMES_LAZY.findall(source)}
+    for module, members, modules in NAMES_MODULES.findall(source):
+        names |= {module, *(module + b"." + one for one in re.findall(rb"\w+", members))} if module else set()
+        names |= set(re.findall(rb"[\w.]+", modules))
+    for name in sorted(names)[:MOST_IMPORTS]:
+        parts = name.decode("ascii", "replace").split(".")
+        ours = parts[0] in sys.stdlib_module_names - NOT_IMPORTED or parts[0] == "numpy"
+        if ours and all(part.isidentifier() and not part.startswith("_") for part in parts):
+            with contextlib.suppress(Exception, SystemExit):
+                importlib.import_module(".".join(parts))
 
 
 def _read(descriptor, n):

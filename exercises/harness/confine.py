@@ -22,45 +22,45 @@ ALL_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}  # by version; from ve
 ALL_RIGHTS_NOW = 0xFFFF
 TCP, ABSTRACT_SOCKETS_AND_SIGNALS = 0b11, 0b11
 
-# seccomp, by architecture: its number, the number of fcntl, and the refused calls, which student code does not need.
-REFUSED = {
+# seccomp, by architecture: its number, and the calls that student code is left with, which it needs to compute and to answer.
+# None of them names a file, makes a descriptor, or reaches another process. Everything else is refused.
+ALLOWED = {
     "x86_64": (
         0xC000003E,
-        72,
         {
-            "new processes and threads": (56, 57, 58, 435, 59, 322),
-            "signals and sessions": (62, 200, 234, 129, 297, 434, 424, 438, 112, 109),
-            "other processes": (101, 310, 311, 302, 203, 144, 314, 141, 251, 440, 448, 312, 256, 279),
-            "network": (41, 53, 425),
-            "memory that no limit counts": (319, 447, 29, 68, 64, 240, 250, 248, 249),
-            "what Landlock leaves open on files": (
-                *(90, 91, 268, 452, 92, 93, 94, 260, 132, 235, 261, 280, 76),
-                *(188, 189, 190, 197, 198, 199, 463, 466),
-            ),
-            "namespaces and mounts": (272, 308, 165, 430, 428, 429, 432, 442, 155, 161, 304, 303, 135),
-            "the kernel": (321, 298, 323),
+            "descriptors it has": (0, 1, 20, 3, 436, 7, 23, 270, 271),  # read, write, writev, close, poll, select
+            "memory": (9, 10, 11, 12, 25),  # mmap, mprotect, munmap, brk, mremap
+            "its own signals": (13, 14, 15, 131),  # rt_sig*, sigaltstack
+            "time": (24, 35, 230, 228, 229, 96, 201, 100, 219),  # sched_yield, sleep, clocks, times, restart_syscall
+            "who it is": (39, 110, 102, 107, 104, 108, 186, 63, 204, 79),  # get*id, uname, sched_getaffinity, getcwd
+            "chance and ends": (318, 60, 231),  # getrandom, exit, exit_group
         },
+        {"futex": 202, "madvise": 28},
     ),
     "aarch64": (
         0xC00000B7,
-        25,
         {
-            "new processes and threads": (220, 435, 221, 281),
-            "signals and sessions": (129, 130, 131, 138, 240, 434, 424, 438, 157, 154),
-            "other processes": (117, 270, 271, 261, 122, 119, 274, 140, 30, 440, 448, 272, 238, 239),
-            "network": (198, 199, 425),
-            "memory that no limit counts": (279, 447, 194, 186, 190, 180, 219, 217, 218),
-            "what Landlock leaves open on files": (*(52, 53, 452, 54, 55, 88, 45), *(5, 6, 7, 14, 15, 16, 463, 466)),
-            "namespaces and mounts": (97, 268, 40, 430, 428, 429, 432, 442, 41, 51, 265, 264, 92),
-            "the kernel": (280, 241, 282),
+            "descriptors it has": (63, 64, 66, 57, 436, 72, 73),
+            "memory": (222, 226, 215, 214, 216),
+            "its own signals": (134, 135, 139, 132),
+            "time": (124, 101, 115, 113, 114, 169, 153, 128),
+            "who it is": (172, 173, 174, 175, 176, 177, 178, 160, 123, 17),
+            "chance and ends": (278, 93, 94),
         },
+        {"futex": 98, "madvise": 233},
     ),
 }
-FCNTL_SIGNALS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: they send signals to other processes through a pipe
+FUTEX_PRIVATE = 128  # the others wait on a page of a file, where another process may wake them
+MADVISE = (4, 8, 14, 15)  # on free memory and large pages; other advice moves files into or out of the machine's cache
+
+COMPUTES_ONLY = "no files, locks, watches, network, new processes, signals or tracing (seccomp)"
+NO_OTHER_FILES = "no view of other files (Landlock)"
 
 
 class Confinement:
     """Limits, and on Linux Landlock and seccomp as far as the kernel supports them.
+
+    `enter` leaves what imports need, `compute_only` takes that away too. Student code runs after both.
 
     limits: {"cpu": seconds, "memory": bytes, "file": bytes, "descriptors": number}. readable: the files and
     folders that stay readable; only /dev/null stays writeable. in_force: phrases for what is enforced.
@@ -77,15 +77,14 @@ class Confinement:
             self._prepare_landlock(readable)
             self._prepare_seccomp()
 
-    def die_with_parent(self):
-        """Have the kernel end this process with its parent, and keep others out of its memory and descriptors."""
+    def keep_others_out(self):
+        """Keep other processes out of this one's memory and descriptors, and have it collect what its children leave."""
         if sys.platform == "linux":
-            self._prctl(PDEATHSIG, SIGKILL)
             self._prctl(SUBREAPER, 1)
             self._prctl(DUMPABLE, 0)
 
-    def enter(self):
-        """Confine this process for good."""
+    def enter(self, parent):
+        """Confine this process for good, and end it with the process `parent` (a number) that made it."""
         cpu = self.limits["cpu"]
         self._limit("RLIMIT_CORE", 0)
         self._limit("RLIMIT_CPU", cpu, cpu + 1)  # the first is a signal that can be caught, the second is not
@@ -93,12 +92,17 @@ class Confinement:
         self._limit("RLIMIT_NPROC", 0)
         if sys.platform == "linux":
             self._limit("RLIMIT_AS", self.limits["memory"])
-            self._prctl(PDEATHSIG, SIGKILL)
+            self._prctl(PDEATHSIG, SIGKILL)  # for good: `compute_only` refuses prctl
+            if os.getppid() != parent:
+                raise OSError("the process that asked is gone")
             self._prctl(NO_NEW_PRIVS, 1)
             if self._ruleset is not None:
                 self._check(self._libc.syscall(RESTRICT_SELF, self._ruleset, 0))
                 os.close(self._ruleset)
         self._limit("RLIMIT_NOFILE", self.limits["descriptors"])
+
+    def compute_only(self):
+        """Refuse every system call but the `ALLOWED`, from here on."""
         if self._program is not None:
             self._prctl(SECCOMP, 2, ctypes.byref(self._program))
 
@@ -136,7 +140,7 @@ class Confinement:
                 self._allow(path, READ_FILE | (READ_DIR if os.path.isdir(path) else 0))
         self._allow("/dev/null", READ_FILE | WRITE_FILE | (TRUNCATE & rights))
         self._allow("/dev/urandom", READ_FILE)
-        self.in_force.append("no view of other files (Landlock)")
+        self.in_force.append(NO_OTHER_FILES)
         if version >= 4:
             self.in_force.append("no TCP (Landlock)")
 
@@ -150,25 +154,28 @@ class Confinement:
                 os.close(descriptor)
 
     def _prepare_seccomp(self):
-        if os.uname().machine not in REFUSED or sys.byteorder != "little":
+        if os.uname().machine not in ALLOWED or sys.byteorder != "little":
             return
-        architecture, fcntl, groups = REFUSED[os.uname().machine]
-        load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
+        architecture, groups, special = ALLOWED[os.uname().machine]
+        load, equal, has_bits, give = 0x20, 0x15, 0x45, 0x06
+        first_32_bits_of_argument = {0: 16, 1: 24, 2: 32}
         steps = [
             (load, "next", "next", 4),  # the architecture
             (equal, "next", "kill", architecture),
-            (load, "next", "next", 0),  # the number of the call
-            (at_least, "refuse", "next", 0x40000000),  # x32's other numbers for the same calls
-            *((equal, "refuse", "next", number) for group in groups.values() for number in group),
-            (equal, "next", "allow", fcntl),
-            (load, "next", "next", 24),  # what fcntl is asked for
-            *((equal, "refuse", "next", command) for command in FCNTL_SIGNALS),
+            (load, "next", "next", 0),  # the number of the call; x32's other numbers for the same calls are not allowed
+            *((equal, "allow", "next", number) for group in groups.values() for number in group),
+            (equal, "next", "two on", special["futex"]),
+            (load, "next", "next", first_32_bits_of_argument[1]),
+            (has_bits, "allow", "refuse", FUTEX_PRIVATE),
+            (equal, "next", "refuse", special["madvise"]),
+            (load, "next", "next", first_32_bits_of_argument[2]),
+            *((equal, "allow", "next", advice) for advice in MADVISE),
         ]
-        ends = {"allow": 0x7FFF0000, "refuse": 0x00050000 | 1, "kill": 0x80000000}
+        ends = {"refuse": 0x00050000 | 1, "allow": 0x7FFF0000, "kill": 0x80000000}  # the first is also where steps end
         places = {name: len(steps) + n for n, name in enumerate(ends)}
         code = b""
         for at, (kind, yes, no, value) in enumerate(steps):
-            jumps = (0 if name == "next" else places[name] - at - 1 for name in (yes, no))
+            jumps = ({"next": 0, "two on": 2}.get(name, places.get(name, 0) - at - 1) for name in (yes, no))
             code += struct.pack("=HBBI", kind, *jumps, value)
         code += b"".join(struct.pack("=HBBI", give, 0, 0, value) for value in ends.values())
 
@@ -176,4 +183,4 @@ class Confinement:
             _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
         self._program = Program(len(code) // 8, code)
-        self.in_force.append("no network, new processes, signals or tracing (seccomp)")
+        self.in_force.append(COMPUTES_ONLY)

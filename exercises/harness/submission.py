@@ -246,6 +246,7 @@ def _run(code, namespace):
         exec(code, namespace)
         return
     import asyncio  # slow to import, and seldom needed
+    import selectors
 
     class Loop(asyncio.SelectorEventLoop):
         """An event loop that does not wake itself through a pair of sockets, which a sandbox refuses."""
@@ -256,7 +257,7 @@ def _run(code, namespace):
         def _close_self_pipe(self):
             pass
 
-    loop = Loop()
+    loop = Loop(selectors.SelectSelector())  # which needs no descriptor of its own
     try:
         loop.run_until_complete(eval(code, namespace))
     finally:

@@ -41,12 +41,12 @@ export function compute({ n, m, gamma, size, pulls }, { q, k, v, pull }) {
 
 export function describe({ share, said, nudged, kept, ends }, { n, m, pulls }) {
   const far = n === m ? "whole" : `faded ${n - m === 1 ? "once" : `${n - m} times`} by γ, to ${format(share)} of it`;
-  const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first.`
+  const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first. (n then only chooses the output whose part is written below.)`
     : m > n ? `Token ${m} comes after output ${n}, which does not depend on it, so its gradient is zero.`
       : `The pull at output ${n} reaches token ${m} ${far}.`;
   return `${way} The gradient says that the loss rises by ${format(said)} if channel 1 of value ${m} rises by 1; a second forward pass ` +
     `gives ${format(nudged)}. To compute dq, a backward pass can keep all ${TIME} states (${kept.states} numbers), or the one before ` +
-    `each of ${ends.length} chunk${ends.length === 1 ? "" : "s"} (${kept.chunks}).`;
+    `each of ${ends.length} chunk${ends.length === 1 ? "" : "s"} (${kept.chunks}): S_0, which is zero${ends.length === 1 ? "" : ", and the framed ones"}.`;
 }
 
 // Rows from top to bottom: what is drawn in a column of each token.
@@ -100,9 +100,9 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
   const numbered = [rows.o, rows.do].map((y) => tokens.map((t) =>
     label(middle(t), y - 13, t, { ...quiet, ...((t === n || t === m) && { colour: colours.ink, weight: 700 }) })));
   const cuts = numbers.ends.slice(0, -1).map((end) =>
-    line([[left + end * column, rows.S - 8], [left + end * column, rows.S + K * cell + 8]], colours.orange, { "stroke-dasharray": "4 3" }) +
-    line([[left + end * column, rows.dS - 8], [left + end * column, rows.dS + K * cell + 8]], colours.orange, { "stroke-dasharray": "4 3" }));
-  const kept = numbers.ends.slice(0, -1).map((end) => frame(end, rows.S, V, K * cell, "orange"));
+    line([[left + end * column, rows.S - 8], [left + end * column, rows.S + K * cell + 8]], colours.green, { "stroke-dasharray": "4 3" }) +
+    line([[left + end * column, rows.dS - 8], [left + end * column, rows.dS + K * cell + 8]], colours.green, { "stroke-dasharray": "4 3" }));
+  const kept = numbers.ends.slice(0, -1).map((end) => frame(end, rows.S, V, K * cell, "green"));
   const marks = [
     pulls === "one" ? frame(n, rows.do, V, low, "purple") + frame(n, rows.q, K, low, "purple") : "", frame(m, rows.dv, V, low, "ink"), frame(m, rows.dk, K, low, "ink"),
   ];
@@ -118,7 +118,8 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     ...(narrow ? [] : [[`output ${n} adds q_{${n}}ᵀ do_{${n}} = ( ${written} ) to dS_{${n}}`, colours.purple]]),
     [`dv_{${m}} =${narrow ? "" : ` k_{${m}} dS_{${m}} =`} ( ${list(numbers.dv[m - 1])} )`, colours.purple],
     [`${narrow ? "its channel 1" : `value ${m}, channel 1,`} plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
-    [narrow ? `orange: ${numbers.ends.length - 1} kept` : `orange frames: states kept between chunks of ${size}`, colours.orange],
+    [narrow ? `green: ${numbers.ends.length - 1} kept, and S_0` : `green frames: states kept between chunks of ${size}, besides S_{0} = 0`, colours.green],
+    [`cells: blue is positive, orange negative${narrow ? "" : ", stronger is larger"}`, colours.muted],
   ];
   const foot = lines.map(([text, colour], i) => label(width / 2, bottom + 24 + 22 * i, text, { colour, size: narrow ? 13 : 14, weight: 600 }));
   const floor = line([[4, half], [width - 4, half]], colours.line, { "stroke-width": 1 });

@@ -32,7 +32,8 @@ function under(form, { T, C, K, V, cached, python }, { roof, cache }) {
 }
 
 // ridge: the intensity from which on a form is held back by arithmetic, not by memory; best: the chunk size, a power of 2, that
-// takes the least time; fastest, least: the form with the least time, with the fewest FLOPs.
+// takes the least time; chunks: the seconds for each of these sizes, from 1 on; fastest, least: the form with the least time,
+// with the fewest FLOPs.
 export function compute({ time, size, key, value, cached, python }, data) {
   const sizes = { T: power(time), C: power(Math.min(size, time)), K: power(key), V: power(value), cached, python };
   const forms = Object.fromEntries(["recurrent", "parallel", "chunkwise"].map((form) => [form, under(form, sizes, data)]));
@@ -40,7 +41,7 @@ export function compute({ time, size, key, value, cached, python }, data) {
   const chunks = Array.from({ length: time + 1 }, (_, x) => under("chunkwise", { ...sizes, C: power(x) }, data).seconds);
   return {
     ...sizes, forms, ridge: data.roof.peak / data.roof.memory, best: power(chunks.indexOf(Math.min(...chunks))),
-    fastest: least("seconds"), least: least("flops"),
+    chunks, fastest: least("seconds"), least: least("flops"),
   };
 }
 
@@ -58,14 +59,26 @@ const LOW = 0.1, HIGH = 1e3; // of the intensity; the rate goes from BOTTOM to T
 const BOTTOM = 1e8, TOP = 1e12;
 const LOOKS = { recurrent: "orange", parallel: "green", chunkwise: "blue" };
 
-export function draw(stage, { forms, ridge, fastest, least }, _, { roof }) {
-  const { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
+// The chunkwise form's time for every chunk size, with the chosen and the best one.
+function valley(colours, { chunks, best, C }, { left, top, width, height }) {
+  const x = scale([0, Math.max(chunks.length - 1, 1)], [left, left + width]);
+  const y = scale([Math.min(...chunks), Math.max(...chunks, 1.01 * Math.min(...chunks))], [top + height, top], { log: true });
+  const at = (size) => [x(Math.log2(size)), y(chunks[Math.log2(size)])], [bestX, bestY] = at(best), [chosenX, chosenY] = at(C);
+  const sizes = chunks.map((_, i) => i).filter((i) => i % 2 === 0);
+  return line(chunks.map((seconds, i) => [x(i), y(seconds)]), colours.blue, { "stroke-width": 2 }) +
+    sizes.map((i) => label(x(i), top + height + 18, format(power(i), 6), { colour: colours.muted, size: 12 })).join("") +
+    h("circle", { cx: chosenX, cy: chosenY, r: 6, fill: colours.blue }) +
+    h("circle", { cx: bestX, cy: bestY, r: 9, fill: "none", stroke: colours.ink, "stroke-width": 1.5 });
+}
+
+export function draw(stage, state, _, { roof }) {
+  const { forms, ridge, fastest, least } = state, { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
   const right = frame.left + frame.width, bottom = frame.top + frame.height, halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const x = scale([LOW, HIGH], [frame.left, right], { log: true }), y = scale([BOTTOM, TOP], [bottom, frame.top], { log: true });
   const inside = (value, from, to) => Math.min(Math.max(value, from), to);
   const px = (value) => x(inside(value, LOW, HIGH)), py = (value) => y(inside(value, BOTTOM, TOP));
   const chart = axes(colours, frame, x, y, "FLOPs for each byte of memory", "FLOPs a second", {
-    xticks: [0.1, 1, 10, 100, 1e3], yticks: [1e8, 1e9, 1e10, 1e11, 1e12], xtick: (v) => format(v),
+    xticks: [0.1, 1, 10, 100, 1e3], yticks: [1e8, 1e9, 1e10, 1e11], xtick: (v) => format(v),
     ytick: (v) => (v >= 1e9 ? `${format(v / 1e9, 4)} G` : `${format(v / 1e6)} M`),
   });
   const top = line([[px(LOW), py(LOW * roof.memory)], [px(ridge), py(roof.peak)], [right, py(roof.peak)]], colours.ink, { "stroke-width": 2.5 });
@@ -77,6 +90,12 @@ export function draw(stage, { forms, ridge, fastest, least }, _, { roof }) {
   const below = { recurrent: 20, parallel: -17, chunkwise: close ? 38 + Math.max(besideY - chunkY, 0) : 20 }; // where a name stands, so that no two meet
   const dots = spots.map(([name, left, at, over]) => line([[left, over], [left, at]], colours[LOOKS[name]], { "stroke-width": 1.5, "stroke-dasharray": "3 3" }) +
     h("circle", { cx: left, cy: at, r: 7, fill: colours[LOOKS[name]], stroke: colours.paper, "stroke-width": 1.5 }));
+  // How high the cache lets a form come: a short line beside its point.
+  const caps = Object.entries(forms).filter(([, { near }]) => near > 0).map(([name, { intensity, flops, parts }]) => {
+    const left = px(intensity), at = py(flops / parts.cache);
+    return line([[left - 14, at], [left + 14, at]], colours[LOOKS[name]], { "stroke-width": 2.5 }) +
+      label(left - 18, at, "cache", { colour: colours[LOOKS[name]], at: "end", size: 12, ...halo });
+  });
   const called = spots.map(([name, left, at]) =>
     label(Math.min(left, right - 30), at + below[name], name, { colour: colours[LOOKS[name]], weight: 600, ...halo }));
   const most = Math.max(...Object.values(forms).map(({ seconds }) => seconds)), first = bottom + 74, room = width - (narrow ? 190 : 330) - 84;
@@ -87,7 +106,12 @@ export function draw(stage, { forms, ridge, fastest, least }, _, { roof }) {
       label(94 + long, at + 10, `${duration(seconds)}${narrow ? "" : `: ${HELD[limit]}`}, ${format(flops / 1e6)} MFLOP`, { colour: colours.ink, at: "start", weight: name === least ? 600 : 400 });
   });
   const heading = label(4, first - 16, "time that the model says, what holds it back, and the arithmetic", { colour: colours.ink, at: "start", weight: 600, size: 13 });
-  return { height: first + 96, drawn: h("g", {}, chart, top, names, dots, called, narrow ? "" : heading, bars) };
+  const below_bars = first + 112, curve = { left: 88, top: below_bars + 14, width: Math.min(width - 120, 420), height: 64 };
+  const about = label(4, below_bars, narrow ? "chunkwise: time against C (ring: best)" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
+  return {
+    height: below_bars + 106,
+    drawn: h("g", {}, chart, top, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),
+  };
 }
 
 export default explorable({

@@ -61,11 +61,11 @@ def candidates(time, peers=(), heads=HEADS, more_chunks=()):
     return found + [each for peer in peers for each in peer.forms(q, k, v, gamma)]
 
 
-def random_inputs(batch, time, heads=HEADS):
+def random_inputs(batch, time, heads=HEADS, key_dim=KEY_DIM, value_dim=VALUE_DIM):
     """q, k, v (normal, float32) and gamma, the same at every call."""
     rng = np.random.default_rng(0)
-    q, k = rng.standard_normal((2, batch, heads, time, KEY_DIM), dtype=np.float32)
-    return q, k, rng.standard_normal((batch, heads, time, VALUE_DIM), dtype=np.float32), head_decays(heads)
+    q, k = rng.standard_normal((2, batch, heads, time, key_dim), dtype=np.float32)
+    return q, k, rng.standard_normal((batch, heads, time, value_dim), dtype=np.float32), head_decays(heads)
 
 
 def numba_kernels():

@@ -8,6 +8,7 @@ computes ("recurrent", "chunkwise"): Python's own time.
 import json
 import os
 import time
+from functools import partial
 from importlib.resources import files
 from multiprocessing import get_context
 
@@ -17,13 +18,15 @@ from ..checks import check_integer
 from ..decay import head_decays
 from ..retention import retention_chunkwise, retention_recurrent
 from .flops import bytes_moved, useful_flops
-from .forms import KEY_DIM, VALUE_DIM, candidates
+from .forms import KEY_DIM, VALUE_DIM, candidates, numba_kernels, random_inputs
 from .peers import load_peers
 from .run import machine, versions
 from .timing import time_calls
 
 TIME = 512  # tokens: a call then takes a few milliseconds at most, and other programs seldom interrupt it
 MORE_CHUNKS = 8, 16, 32, 256, 512
+WIDTHS = 16, 256  # widths of a key at which chunk sizes are compared besides, with values twice as wide
+CHUNK_SIZES = 4, 8, 16, 32, 64, 128, 256, 512
 CACHE = 2**20  # bytes that a core is taken to hold beside it
 SPREAD = "seconds", "median_seconds", "slowest_seconds"
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -73,13 +76,26 @@ def predict(form, roof, time, key_dim, value_dim, chunk_size=None, *, cached=Tru
     return max(useful_flops(form, *sizes) / roof["peak"], *moving) + steps
 
 
+def chunk_calls():
+    """{(library, K, C): call} of the chunkwise form at T = 512, K in WIDTHS, V = 2K, for every C in CHUNK_SIZES."""
+    kernels = numba_kernels()
+    forms = {"NumPy": retention_chunkwise} | ({"Numba": kernels.retention_chunkwise_numba} if kernels else {})
+    texts = {width: random_inputs(1, TIME, 1, width, 2 * width) for width in WIDTHS}
+    return {
+        (library, width, size): partial(form, *texts[width], chunk_size=size)
+        for width in WIDTHS
+        for library, form in forms.items()
+        for size in CHUNK_SIZES
+    }
+
+
 def recorded():
     """The results on record, as `measure` gave them on one machine: refimpl/results/roof.json."""
     return json.loads((files("refimpl") / "results" / "roof.json").read_text(encoding="utf-8"))
 
 
 def measure(rounds=15, peers=()):
-    """What the results file holds: the roof, and every form at T = 512, the chunkwise one at many chunk sizes.
+    """What the results file holds: the roof, every form at T = 512, and the chunkwise one at many chunk sizes and widths.
 
     Each row has the seconds of its fastest, its median and its slowest round. peers: names of modules, as in
     `refimpl.bench.peers`. A process of its own with one thread a library does it; see ONE_THREAD.
@@ -104,6 +120,7 @@ def _measure(rounds, peers):
     calls = {name: call for name, (call, _) in probes().items()}
     calls = {f"roof: {name}": call for name, call in calls.items()} | {each.name: each.call for each in found}
     seconds = time_calls(calls, rounds, time.process_time)  # others may use the machine: their time is left out
+    widths = time_calls(chunk_calls(), rounds, time.process_time)
     roof = {name: seconds[f"roof: {name}"] for name in probes()}
     rates = roof_of(roof)
     rows = []
@@ -123,6 +140,11 @@ def _measure(rounds, peers):
         "roof": rates,
         "probes": {name: dict(zip(SPREAD, spread(each), strict=True)) for name, each in roof.items()},
         "rows": rows,
+        "chunk_sizes": [
+            {"library": library, "key_dim": width, "value_dim": 2 * width, "chunk_size": size}
+            | dict(zip(SPREAD, spread(each), strict=True))
+            for (library, width, size), each in widths.items()
+        ],
     }
 
 

@@ -5,6 +5,18 @@ const followed = () => (document.documentElement.dataset.theme = document.body.d
 new MutationObserver(followed).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
 followed();
 
+// A picture is loaded when it comes near: its data, then the module that draws it.
+const loaded = (src) => new Promise((done) => {
+  document.head.append(Object.assign(document.createElement("script"), { src, onload: done }));
+});
+const near = new IntersectionObserver((seen) => seen.filter(({ isIntersecting }) => isIntersecting).forEach(async ({ target }) => {
+  near.unobserve(target);
+  const { from, state, module } = target.dataset;
+  await loaded(`${from}${state}.js`);
+  await loaded(`${from}${module}.js`);
+}), { rootMargin: "600px" });
+document.querySelectorAll(".picture-here").forEach((here) => near.observe(here));
+
 // The line of the glossary over the symbol that the pointer is on or a finger has tapped. SYMBOLS: from symbols.js.
 const line = document.createElement("div");
 line.id = "symbol-line";

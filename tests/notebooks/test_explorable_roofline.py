@@ -51,6 +51,7 @@ def test_numbers_are_those_of_refimpl(roof):
                 max(parts[n] for n in ("arithmetic", "memory", "cache")) + parts["steps"]
             )
         by_size = {2**x: predict("chunkwise", roof, T, K, V, 2**x, **options) for x in range(now["time"] + 1)}
+        assert got["chunks"] == pytest.approx(list(by_size.values()), rel=1e-12)
         assert by_size[got["best"]] == pytest.approx(min(by_size.values()), rel=1e-12)
         assert seconds[got["fastest"]] == min(seconds.values())
         assert flops[got["least"]] == min(flops.values())

@@ -95,7 +95,7 @@ def test_lessons_functions_and_equations_link_one_another(texts):
 
 def test_no_solution_is_shown(texts):
     """Neither a page of the answers, nor the body of a solution on the page of its exercise."""
-    assert [page for page in texts if re.match(r"exercises/answers/(?!README)", page)] == []
+    assert [page for page in texts if re.match(r"exercises/answers/(?!README|WRITING)", page)] == []
     for path in sorted(ROOT.glob("exercises/answers/ex*.py")):
         (page,) = (text for name, text in texts.items() if re.match(rf"exercises/{path.stem}_\w+\.html", name))
         shown = "".join(re.sub(r"<[^>]+>", "", page).split())
@@ -124,6 +124,7 @@ def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site):
         assert page.locator("#symbol-line").inner_text().startswith(f"{GAMMA}: decay")
         page.keyboard.press("Escape")
         assert page.locator("#symbol-line").is_hidden()
+        page.locator(".explorable").first.wait_for()
         themes = []
         for _ in range(3):  # automatic, light and dark, in an order of the theme's
             page.get_by_role("button", name="Toggle Light / Dark / Auto color theme").first.click()

@@ -81,7 +81,9 @@ def test_a_notebook_moves_without_a_kernel(tmp_path):
     html = "".join(o["data"].get("text/html", "") for c in staged.cells for o in c.get("outputs", ()) if "data" in o)
     assert html.count("picture-here") == 1
     assert html.count(cells.ASLEEP) == 1  # the sliders of ipywidgets
-    files = set(re.findall(r'src="\.\./_static/([^"]+)"', html.replace('src="_static', 'src="../_static')))
+    files = set(re.findall(r'src="\.\./_static/([^"]+)"', html))
+    for module, state in re.findall(r'data-module="(\w+)" data-state="([\w-]+)"', html):
+        files |= {f"explorables/{module}.js", f"explorables/{state}.js"}
     assert files
     assert all((tmp_path / name).is_file() for name in files)
     assert staged.cells[-1].source == "the end"

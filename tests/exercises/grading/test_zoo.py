@@ -7,6 +7,7 @@ import time
 import pytest
 from graded import COURSE, descendants, processes, results_of, rows_of
 from zoo import FULL, write_zoo
+from zoo_in_one import words_of_hidden_checks
 
 from exercises.grading.batch import Batch
 from exercises.grading.intake import find_entries
@@ -35,7 +36,6 @@ def graded(way, tmp_path_factory):
 
 def test_the_zoo_earns_what_it_did_and_no_more(graded):
     animals, rows, _, _ = graded
-    assert len(animals) > 60
     assert set(rows) == set(animals)
     earned = {name: int(row["points"]) for name, row in rows.items()}
     assert earned == {name: animal.points for name, animal in animals.items()}
@@ -72,21 +72,12 @@ def test_results_are_gradescope_s_and_say_the_isolation(graded, way):
             assert {"CPU time", "wall-clock time", "file size", "descriptors", "processes"} <= set(facts["in_force"])
 
 
-def test_hidden_checks_show_no_values(graded):
+def test_hidden_checks_say_one_of_few_sentences(graded):
     _, rows, out, _ = graded
-    for name in (
-        "gives-inputs-away",
-        "gives-inputs-away-by-type",
-        "swaps",
-        "nan",
-        "lying-array",
-        "patches-numpy",
-        "hostile-message",
-    ):
-        for test in results_of(out, rows[name])["tests"]:
-            if test["visibility"] != "visible":
-                reason = test["output"].splitlines()[0]
-                assert not re.search(r"\d\.\d|Liar|script|X\[", reason), f"{name}: {reason}"
+    words = words_of_hidden_checks()
+    for name, row in rows.items():
+        for test in results_of(out, row)["tests"]:
+            assert test["visibility"] == "visible" or test["output"] in words[test["name"]], name
 
 
 def test_pages_and_tables_are_safe(graded):

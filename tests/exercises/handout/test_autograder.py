@@ -13,7 +13,8 @@ from zoo import FULL, RIGHT, RIGHT_STEP, notebook
 
 from exercises.checking.catalog import load
 from exercises.checking.key import answer_key
-from exercises.grading.gradescope import SECRET, for_gradescope, graded, main, submitter
+from exercises.checking.secret import VARIABLE
+from exercises.grading.gradescope import for_gradescope, graded, main, submitter
 from exercises.grading.intake import find_entries
 from exercises.handout.autograder import write_autograder
 from exercises.handout.classroom import PATH
@@ -53,7 +54,7 @@ def gradescope(tmp_path, monkeypatch):
     """Grade files as Gradescope does, with no package but those of the image: returns (exit code, results.json, printed)."""
 
     def grade(files, hidden="after_published", secret=""):
-        monkeypatch.setenv(SECRET, secret)
+        monkeypatch.setenv(VARIABLE, secret)
         write_autograder(tmp_path / "autograder.zip", "ex01", hidden)
         root = tmp_path / "autograder"
         shutil.rmtree(root, ignore_errors=True)

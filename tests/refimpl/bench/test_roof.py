@@ -56,13 +56,15 @@ def measured():
 def test_it_measures_what_the_record_holds(measured):
     assert measured.keys() == RECORDED.keys()
     assert {row["name"] for row in measured["rows"]} == {row["name"] for row in RECORDED["rows"]}
-    assert measured["rows"][0].keys() == RECORDED["rows"][0].keys()
+    for part in ("rows", "chunk_sizes"):
+        assert measured[part][0].keys() == RECORDED[part][0].keys()
+    assert len(measured["chunk_sizes"]) == len(RECORDED["chunk_sizes"]) == 2 * 2 * 8  # libraries, widths, sizes
 
 
 @pytest.mark.parametrize("name", ["recorded", "measured"])
 def test_rows_agree_with_themselves(name, request):
     results = RECORDED if name == "recorded" else request.getfixturevalue("measured")
-    for row in [*results["rows"], *results["probes"].values()]:
+    for row in [*results["rows"], *results["chunk_sizes"], *results["probes"].values()]:
         assert 0 < row[SPREAD[0]] <= row[SPREAD[1]] <= row[SPREAD[2]]
     for row in results["rows"]:
         flops = useful_flops(row["form"], 1, TIME, KEY_DIM, VALUE_DIM, row["chunk_size"])
