@@ -357,6 +357,10 @@ GAP = problem(
             _gap_with(index=lambda chance, count: np.round(chance * (count - 1))),
             "you rounded to the nearest place, so the first and last seed come half as often: take floor(chance * N)",
         ),
+        "never the last seed": (
+            _gap_with(index=lambda chance, count: np.floor(chance * (count - 1))),
+            "your places leave out the last seed: take floor(chance * N), not of chance * (N - 1)",
+        ),
         "deviations of seeds": (
             _by_deviations,
             "your interval is one deviation of seeds wide: it is that of redrawn means, between two quantiles",
@@ -470,20 +474,17 @@ RECALL = problem(
             _pairs(6, 4, [0.1, 0.2, 0.4, 0.6, 0.8, 1.0], seed=1),
             "no pair is exact, so kept is 0 although the rank is 4, to which right sums",
         ),
-        "one channel": (
-            {"keys": np.array([[2.0], [-1.0]]), "weights": np.array([1.0, 3.0])},
-            "written are 2 and -3: right is 4 / 13 and 9 / 13",
+        "keys twice": (
+            {
+                "keys": np.array([[1.0, 2.0, 0.0]] * 2 + [[0.0, 0.0, 1.0]] * 2 + [[2.0, -1.0, 0.0]] * 2),
+                "weights": np.array([0.5, 0.5, 1.0, 1e-5, 1.0, 1e-4]),
+            },
+            "equal twins are half right; a twin of weight 1e-5 takes 1e-10, within the bound, one of 1e-4 too much: kept 1",
         ),
         **keeps_arguments(_pairs(2, 3, [0.5, 1.0], seed=2)),
     },
     hidden={
-        "a key twice": (
-            {
-                "keys": np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 1.0]]),
-                "weights": np.array([0.5, 0.5, 0.25]),
-            },
-            "try a key that stands there twice with the same weight: both are half right",
-        ),
+        "one channel": ({"keys": np.array([[2.0], [-1.0]]), "weights": np.array([1.0, 3.0])}, "try a single channel"),
         "as many as channels": (_pairs(4, 4, [0.3, 0.6, 0.8, 1.0], seed=3), "try as many pairs as channels"),
         "twenty pairs in six channels": (
             _pairs(20, 6, np.linspace(0.1, 1.0, 20), seed=4),
@@ -494,6 +495,10 @@ RECALL = problem(
         "its own key as the query": (
             _recall_with(queries=_own_keys),
             "you asked with the pair's own key: ask with the best query there is, the column of a pseudo-inverse",
+        ),
+        "queries without weights": (
+            _recall_with(queries=lambda written, keys, weights: np.linalg.pinv(keys)),
+            "your queries are the best for the keys alone: take the pseudo-inverse of what is written, weights included",
         ),
         "no weights": (
             _recall_with(
@@ -516,6 +521,14 @@ RECALL = problem(
         "the rank": (
             _recall_with(kept=lambda right, written: np.linalg.matrix_rank(written)),
             "you counted the rank: with more pairs than channels the errors are shared, so count the pairs with right = 1",
+        ),
+        "exactly one": (
+            _recall_with(kept=lambda right, written: np.sum(right == 1)),
+            "you counted right == 1: a pair counts as soon as its right is above 1 - 1e-9",
+        ),
+        "close to one": (
+            _recall_with(kept=lambda right, written: np.sum(np.isclose(right, 1))),
+            "your bound is that of np.isclose, which is wider: a pair counts if its right is above 1 - 1e-9",
         ),
         "no narrowing": (
             _recall_with(verdict=lambda kept, count: 1.0 if kept == count else -1.0),

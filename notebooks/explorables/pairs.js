@@ -9,29 +9,29 @@ export const controls = [
 
 // key_width, asked_for: K and the number of pairs, no more than the curves have, as limited says; numbers: in the states of a layer; cache: in
 // the cache of a layer when all pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read
-// without any interference; least, most: what is predicted for the pairs; measured: the RetNet of this K at the nearest number
+// without any interference; least, most: what is predicted for the pairs; chance: of naming any value of the text; measured: the RetNet of this K at the nearest number
 // of pairs that was asked, or null.
 export function compute({ width, pairs }, { sizes, widths, pairs: listed, exact, least, most, asked, models }) {
   const wanted = Math.min(2 ** pairs, listed.at(-1)), place = listed.indexOf(wanted), K = widths[width];
   const numbers = sizes.heads * K * 2 * K, row = models.find((model) => model.width === K), at = asked.indexOf(wanted);
   return {
     key_width: K, asked_for: wanted, limited: wanted < 2 ** pairs, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
-    least: least[width][place], most: most[width][place], measured: row && at >= 0 ? row.shares[at] : null,
+    least: least[width][place], most: most[width][place], chance: 1 / wanted, measured: row && at >= 0 ? row.shares[at] : null,
   };
 }
 
 const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
-export function describe({ key_width, asked_for, limited, numbers, cache, exact, least, most, measured }) {
+export function describe({ key_width, asked_for, limited, numbers, cache, exact, least, most, chance, measured }) {
   const low = percent(Math.min(least, most)), high = percent(Math.max(least, most));
   const was = measured === null ? "No RetNet of this width was asked for so many" : `The trained RetNet answers ${percent(measured)}`;
   return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
-    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers. ${was}.${limited ? " This vocabulary has no keys for more pairs." : ""}`;
+    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers, chance ${percent(chance)}. ${was}.${limited ? " This vocabulary has no keys for more pairs." : ""}`;
 }
 
 const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 280), height: narrow ? 230 : 280 });
 
-export function draw(stage, { asked_for, exact, least, most, measured }, { width }, { widths, pairs, least: lows, most: highs, asked, models }) {
+export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width }, { widths, pairs, least: lows, most: highs, asked, models }) {
   const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;
   const x = scale([1, pairs.at(-1) * 1.1], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
@@ -40,6 +40,7 @@ export function draw(stage, { asked_for, exact, least, most, measured }, { width
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
   const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.blue, "fill-opacity": 0.22 }) +
     line(up, colours.blue, { "stroke-width": 2.5 }) + line(down, colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const chosen = (model) => model.width === widths[width];
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
   const dots = drawn.map((model) => asked.map((n, j) => h("circle", {
@@ -58,9 +59,23 @@ export function draw(stage, { asked_for, exact, least, most, measured }, { width
   });
   const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${percent(Math.min(least, most))} to ${percent(Math.max(least, most))} predicted`;
-  const said = [predicted, ...(measured === null ? [] : [`${percent(measured)} measured`])], lines = narrow ? said : [said.join(", ")];
+  const said = [predicted, ...(measured === null ? [] : [`${percent(measured)} measured`]), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
-  return { height: Math.max(bottom + (narrow ? 94 : 74), last + 14), drawn: h("g", {}, chart, others, band, limit, now, dots, names, title, foot) };
+  // What each mark is: as many in a row as fit.
+  const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
+  const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
+  const marks = [
+    [dot(colours.orange, colours.ink), "RetNet of this K"], [dot(colours.muted, colours.muted), "RetNet of another K"],
+    [dot(colours.paper, colours.muted), "another model"], [dash(colours.line), "predicted, another K"],
+    [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
+  ];
+  const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, step = (stage.width - frame.left) / across;
+  const key = marks.map(([mark, words], i) => {
+    const at = frame.left + (i % across) * step, row = under + 20 * Math.floor(i / across);
+    return mark(at, row) + label(at + 24, row, words, { colour: colours.muted, at: "start", size: 12 });
+  });
+  const end = under + 20 * Math.ceil(marks.length / across);
+  return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, names, title, foot, key) };
 }
 
 // The pointer chooses the number of pairs.

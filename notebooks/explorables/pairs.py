@@ -16,7 +16,7 @@ WIDTHS = (4, 8, 16, 32, 64)
 
 class Pairs(Explorable):
     """A text lists keys with their values, then asks for each key. Move the key width K: the band says what share a state of
-    K x 2K numbers a head should answer, the dots what trained models did answer."""
+    K x 2K numbers a head should answer, the dots what trained models did answer. The lowest line is chance, one of N values."""
 
     module = "pairs"
 

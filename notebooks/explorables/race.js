@@ -89,17 +89,19 @@ export function draw(stage, { tokens, moved, seconds, fit, equal, lines, last, d
   const over = lines.transformer.filter(([t]) => t > last / 2);
   const full = last < 2 ** MOST ? line(inside(over), looks.transformer, { "stroke-width": 1.5, "stroke-dasharray": "2 4" }) : "";
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
-  const note = (t, place, text) => t >= 2 ** LEAST && t <= 2 ** MOST
-    ? line([[x(t), frame.top + 8], [x(t), bottom]], colours.ink, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
-      label(x(t) + (t > 2000 ? -6 : 6), place, text, { ...quiet, ...halo, colour: colours.ink, at: t > 2000 ? "end" : "start" }) : "";
-  const crossing = note(equal.moved, frame.top + 14, `${narrow ? "" : "as many bytes "}moved: ${whole(equal.moved)}`) +
-    note(equal.kept, frame.top + 34, `${narrow ? "" : "as many "}kept: ${whole(equal.kept)}`);
+  const shown = (t) => t >= 2 ** LEAST && t <= 2 ** MOST;
+  const mark = (t) => shown(t) ? line([[x(t), frame.top + 8], [x(t), bottom]], colours.ink, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) : "";
+  const note = (t, place, text) => shown(t)
+    ? label(x(t) + (t > 2000 ? -6 : 6), place, text, { ...quiet, ...halo, colour: colours.ink, at: t > 2000 ? "end" : "start" }) : "";
+  const crossing = mark(equal.moved) + mark(equal.kept);
+  const notes = note(equal.moved, frame.top + 14, `${narrow ? "" : "as many bytes "}moved: ${whole(equal.moved)}`) +
+    note(equal.kept, frame.top + 34, `${narrow ? "" : "as many "}kept: ${whole(equal.kept)}`); // above all lines
   const now = line([[x(tokens), frame.top], [x(tokens), bottom]], colours.line, { "stroke-width": 1.5 }) +
     Object.keys(NAMES).map((name) => h("circle", { cx: x(tokens), cy: Math.max(y(1000 * seconds[name]), frame.top), r: 6, fill: looks[name], stroke: colours.paper, "stroke-width": 1.5 })).join("");
   const seen = dots.map((row) => h("circle", { cx: x(row.tokens), cy: y(1000 * row.seconds), r: 4.5, fill: colours.paper, stroke: looks[row.model], "stroke-width": 2.5 }));
   const missing = Object.keys(NAMES).filter((name) => !dots.some((row) => row.model === name)).map((name) => NAMES[name]);
   const unmeasured = missing.length ? label(frame.left + frame.width - 4, bottom - 12, `${missing.join(", ")}: not measured here`, { ...quiet, ...halo, at: "end" }) : "";
-  return { height: bottom + 46, drawn: h("g", {}, unmeasured, bars, key, chart, full, path("transformer"), path("retnet", { "stroke-dasharray": "9 4" }), crossing, now, seen) };
+  return { height: bottom + 46, drawn: h("g", {}, unmeasured, bars, key, chart, full, path("transformer"), path("retnet", { "stroke-dasharray": "9 4" }), crossing, now, seen, notes) };
 }
 
 // The pointer chooses how many tokens each text has.

@@ -37,6 +37,7 @@ def test_numbers_are_those_of_the_formulas_and_of_the_record(study):
             "key_width": key_dim, "asked_for": pairs, "limited": pairs < 2 ** values["pairs"], "numbers": heads * key_dim * 2 * key_dim,
             "cache": 2 * settings["dim"] * 2 * pairs, "equal": heads * key_dim * 2 * key_dim / (4 * settings["dim"]),
             "exact": exact_pairs(key_dim, heads), "least": predicted(room, pairs, False), "most": predicted(room, pairs),
+            "chance": 1 / pairs,
             "measured": measured[0] if measured else None,
         }  # fmt: skip
         assert got.keys() == want.keys()
