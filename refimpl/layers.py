@@ -93,6 +93,7 @@ def erf(x: ArrayT) -> ArrayT:
 def embed(weight: ArrayT, tokens: Array) -> ArrayT:
     """The row of weight (N, d) of each token: integers (...) below N -> (..., d).
 
+    >>> import numpy as np
     >>> embed(np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([1, 0]))
     array([[3., 4.],
            [1., 2.]])

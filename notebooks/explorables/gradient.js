@@ -119,7 +119,7 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     [`dv_{${m}} =${narrow ? "" : ` k_{${m}} dS_{${m}} =`} ( ${list(numbers.dv[m - 1])} )`, colours.purple],
     [`${narrow ? "its channel 1" : `value ${m}, channel 1,`} plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
     [narrow ? `green: ${numbers.ends.length - 1} kept, and S_0` : `green frames: states kept between chunks of ${size}, besides S_{0} = 0`, colours.green],
-    [`cells: blue is positive, orange negative${narrow ? "" : ", stronger is larger"}`, colours.muted],
+    [narrow ? "blue above 0, orange below" : "cells: blue is positive, orange negative, stronger is larger", colours.muted],
   ];
   const foot = lines.map(([text, colour], i) => label(width / 2, bottom + 24 + 22 * i, text, { colour, size: narrow ? 13 : 14, weight: 600 }));
   const floor = line([[4, half], [width - 4, half]], colours.line, { "stroke-width": 1 });

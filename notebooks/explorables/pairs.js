@@ -65,8 +65,9 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
   const marks = [
-    [dot(colours.orange, colours.ink), "RetNet of this K"], [dot(colours.muted, colours.muted), "RetNet of another K"],
-    [dot(colours.paper, colours.muted), "another model"], [dash(colours.line), "predicted, another K"],
+    [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K"],
+    [dot(colours.muted, colours.muted), narrow ? "another K" : "RetNet of another K"],
+    [dot(colours.paper, colours.muted), "another model"], [dash(colours.line), narrow ? "another band" : "predicted, another K"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
   ];
   const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, step = (stage.width - frame.left) / across;

@@ -107,7 +107,7 @@ export function draw(stage, state, _, { roof }) {
   });
   const heading = label(4, first - 16, "time that the model says, what holds it back, and the arithmetic", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   const below_bars = first + 112, curve = { left: 88, top: below_bars + 14, width: Math.min(width - 120, 420), height: 64 };
-  const about = label(4, below_bars, narrow ? "chunkwise: time against C (ring: best)" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
+  const about = label(4, below_bars, narrow ? "chunkwise, by C; ring: best" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   return {
     height: below_bars + 106,
     drawn: h("g", {}, chart, top, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),

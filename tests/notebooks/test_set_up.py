@@ -58,7 +58,7 @@ def test_the_cell_holds_the_address_that_the_package_names():
 
 def test_nbval_ignores_pixels_and_compares_descriptions():
     text = (ROOT / "notebooks" / "sanitize.cfg").read_text(encoding="utf-8")
-    ((pattern, replacement),) = re.findall(r"^regex: (.*)\nreplace: (.*)$", text, re.MULTILINE)
+    (pattern, replacement), *_ = re.findall(r"^regex: (.*)\nreplace: (.*)$", text, re.MULTILINE)
     shown = [
         re.sub(pattern, replacement, f'<img alt="{alt}" src="data:image/png;base64,{data}">') for alt, data in ALIKE
     ]
