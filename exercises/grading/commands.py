@@ -56,6 +56,8 @@ def grade(
         secret = given()
         if out.resolve() == folder.resolve():
             raise ValueError("--out must be another folder than that of the submissions")
+        if not folder.exists():
+            raise ValueError(f"FOLDER must hold the submissions, there is no {str(folder)!r}")
         entries, ignored = find_entries(folder, names, leave_out=out)
         if not entries:
             raise ValueError(f"nothing came in: {folder} is empty")

@@ -35,11 +35,10 @@ class Trainer:
         self.norms = {}  # of each parameter's gradient, at the last step and at the last whose gradients were finite
         self.passes = self._passes
         if config.graph:
-            if self.device.type != "cuda" or self.parallelism.size > 1:
-                raise ValueError(
-                    f"graph must be False on {self.device} with {self.parallelism.size} processes: one process on an NVIDIA GPU "
-                    "is wanted"
-                )
+            if self.device.type != "cuda":
+                raise ValueError(f"graph must be False on {self.device}: a CUDA graph needs an NVIDIA GPU")
+            if self.parallelism.size > 1:
+                raise ValueError(f"graph must be False with {self.parallelism.size} processes: it records one alone")
             self.passes = Recorded(self._passes, self.parameters.values(), self.device)
 
     def step(self, inputs, targets, learning_rate):

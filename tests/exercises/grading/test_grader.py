@@ -185,6 +185,7 @@ def test_the_command_says_what_is_wrong(tmp_path):
     for options, message in (
         ([tmp_path / "nowhere"], "Cannot grade: "),
         ([tmp_path, "--exercise", "ex99"], "exercise must be one of 'ex01'"),
+        ([tmp_path / "gone"], "FOLDER must hold the submissions, there is no "),
         ([tmp_path, "--isolation", "none"], "isolation must be one of 'auto', 'bubblewrap', 'limits', got 'none'"),
     ):
         result = grade(options[0], tmp_path / "out", *options[1:])
