@@ -134,7 +134,7 @@ def decoding_work(run, context, batch, device):
     if run.model == "retnet":
         past, how = random_state(model.config, context, batch, device), how | {"retention": step_of(run.retention)}
         if on_gpu:
-            step = GraphedStep(model, past, **how)
+            step = GraphedStep(model, past, fused=None if run.compile else RETENTIONS[run.retention].model_step, **how)
             step.tokens.copy_(tokens)
             past = step.buffers
         else:
