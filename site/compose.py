@@ -27,7 +27,8 @@ from explorables.page import title_of
 from links import ROOMS, rewritten
 from sphinx.application import Sphinx
 from symbols import glossary_symbols, plain
-from vendored import vendored
+from vendored import PACKAGES, vendored
+from writer import writer
 
 from refimpl import __version__
 from refimpl.conformance.contract import CHECKS
@@ -54,8 +55,8 @@ def markdown_pages():
     return sorted(path.as_posix() for path in paths if path != Path("README.md") and not {*path.parts} & NOT_PAGES)
 
 
-def stage(folder):
-    """Write everything that Sphinx reads into an empty folder; returns the folder of static files."""
+def stage(folder, packages):
+    """Write everything that Sphinx reads into an empty folder; returns the folder of static files. packages: see `compose`."""
     folder, shown, address = Path(folder), set(), repository()
     shutil.rmtree(folder, ignore_errors=True)
     pictures, course = Pictures(folder / "_static"), Course()
@@ -69,7 +70,7 @@ def stage(folder):
         write(page, rewritten(read(page), page, shown))
     for each in [*course.lessons, *course.exercises]:
         write(each.page, notebook(each.page, shown, pictures, course.lead(each), course.more(each)))
-    for page, text in own_pages(course, pictures):
+    for page, text in own_pages(course, pictures, packages):
         write(page, text)
     for module, found in course.modules.items():
         write(f"api/{module}.md", reference.module_page(module, found, course.known))
@@ -95,7 +96,7 @@ def copy_data(folder):
                 shutil.copyfile(path, to)
 
 
-def own_pages(course, pictures):
+def own_pages(course, pictures, packages):
     """(path, text) of the pages that are written for the site: templates in pages/, filled like the results page."""
     from gpu.report.page import FOLDER, SECTIONS, environment
 
@@ -108,6 +109,7 @@ def own_pages(course, pictures):
         "checks": [(check.__name__, inspect.getdoc(check).partition("\n")[0]) for check in CHECKS],
         "conformance": re.findall(r"```python\n(.*?)```", read("refimpl/README.md"), re.DOTALL)[-1],
         "grading": json.loads(read("exercises/results/class_of_300.json")),
+        "writer": writer(packages["onnxruntime-web"], pictures.write),
     }
     for path in sorted((OWN / "pages").glob("*.md")):
         page = path.name
@@ -125,11 +127,14 @@ def moving_picture(name, page, pictures):
     return f"```{{raw}} html\n{html}\n```"
 
 
-def compose(out, katex):
-    """Build the site into the folder `out`, which is replaced. katex: the folder of KaTeX. Returns Sphinx's exit code."""
+def compose(out, packages):
+    """Build the site into the folder `out`, which is replaced; returns Sphinx's exit code.
+
+    packages: {name: folder} of the packages of npm, see `vendored`.
+    """
     out = Path(out).resolve()
     work = out.with_name(f"{out.name}-work")
-    static = stage(work / "pages")
+    static, katex = stage(work / "pages", packages), packages["katex"]
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
     shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
@@ -147,4 +152,4 @@ def compose(out, katex):
 
 if __name__ == "__main__":
     chosen = sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site"
-    sys.exit(compose(chosen, vendored("katex", ROOT / "build" / "vendor")))
+    sys.exit(compose(chosen, {name: vendored(name, ROOT / "build" / "vendor") for name in PACKAGES}))

@@ -15,6 +15,11 @@ PACKAGES = {
         "sha512-jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA==",
         ("dist/katex.js", "dist/katex.min.css", "dist/fonts/*.woff2", "LICENSE"),
     ),
+    "onnxruntime-web": (
+        "1.30.0",
+        "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+        ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),  # WebAssembly alone, without GPU code
+    ),
 }
 
 
