@@ -105,6 +105,40 @@ def test_only_what_changed_is_graded_again(tmp_path, best, monkeypatch):
     assert run(Limits(seconds=5.0)) == (0, [0, FULL, FULL])
 
 
+def told(source, limits, best):
+    """What the visible checks say of a script, and the notes."""
+    given = put_questions(answer_key(load("ex01")), "submission.py", source.encode(), best, limits)
+    results = [one for several in answer_key(load("ex01")).report(given.runs).results.values() for one in several]
+    return {one.reason for one in results if not one.check.hidden and not one.passed}, given.notes
+
+
+def test_a_file_too_long_to_be_read_is_told_so(best):
+    digits = f"X = [{'1, ' * 1_500_000}]\n{RIGHT}"
+    (reason,), _ = told(digits, Limits(cpu_seconds=1), best)
+    assert re.search(
+        "(the file has 4.5 MB|it takes too much memory to be read): shorten it, above all long lists", reason
+    )
+
+
+def test_no_time_for_hidden_checks_is_told(best, monkeypatch):
+    monkeypatch.setattr("exercises.grading.sandbox.LONG_READING", 0.0)
+    reasons, notes = told(RIGHT, Limits(total_seconds=0.001), best)
+    (reason,), (note,) = reasons, notes
+    assert re.fullmatch(r"reading your file takes too long, about \d+ s in each check: shorten it", reason)
+    assert note == f"{reason}; some hidden checks may not be run"
+    assert told(RIGHT, Limits(), best) == (set(), [])
+
+
+def test_a_loop_in_a_long_file_is_called_a_loop(best, monkeypatch):
+    monkeypatch.setattr("exercises.grading.sandbox.LONG", 1000)
+    monkeypatch.setattr("exercises.grading.sandbox.LONG_READING", 0.01)
+    endless = "def retention_step(*_):\n    while True: pass\n# " + "x" * 400_000
+    reasons, notes = told(endless, Limits(cpu_seconds=1, seconds=3.0), best)
+    assert any("look for a loop that does not end" in reason for reason in reasons)
+    assert not any("takes too long" in reason for reason in reasons)
+    assert notes == []
+
+
 def test_a_failing_grader_fails_on_one_alone(tmp_path, best, monkeypatch):
     folder = class_of(tmp_path, 3)
     out = tmp_path / "out"
