@@ -34,6 +34,7 @@ SECONDS_BETWEEN_CSV = 10.0
 WAITING = 16  # submissions that may wait for their turn, so that one that takes long keeps no core idle
 BYTES_EACH = 100_000  # of a graded submission's files: twice what they take
 LONGEST_NOTE = 2000
+GRADERS = ("checking", "grading", "harness")  # what a verdict depends on; of the answers, what matters is in the key
 
 
 class OutputError(Exception):
@@ -79,8 +80,7 @@ def _by_name(text):
 def key_version(key, isolation, limits):
     """Return a hash of everything that a verdict depends on, except the submission."""
     parts = [to_json(key), isolation.name, repr(asdict(limits)), np.__version__]
-    rooms = [path for path in sorted(EXERCISES.rglob("*.py")) if path.parent.name != "answers"]  # those are in the key
-    parts += [path.read_text(encoding="utf-8") for path in rooms]
+    parts += [path.read_text(encoding="utf-8") for room in GRADERS for path in sorted((EXERCISES / room).glob("*.py"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from zoo import FULL, RIGHT
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
 from exercises.grading import isolation
-from exercises.grading.batch import Batch, key_version
+from exercises.grading.batch import GRADERS, Batch, key_version
 from exercises.grading.intake import Entry, find_entries
 from exercises.grading.isolation import CHILD_MODULES, EXERCISES, HARNESS, Isolation, IsolationError, Limits
 from exercises.grading.sandbox import choose_isolation, put_questions
@@ -410,13 +410,19 @@ def rooms(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("room", sorted({path.parent.relative_to(COURSE).as_posix() for path in COURSE.rglob("*.py")}))
-def test_versions_change_with_every_file_of_the_grader(room, rooms, best):
+def test_versions_change_with_every_file_of_the_grader_and_no_other(room, rooms, best):
     key = answer_key(load("ex01")).only("retention_step")
     for path in (rooms / room).glob("*.py"):
         before, text = key_version(key, best, Limits()), path.read_text(encoding="utf-8")
         path.write_text(text + "# changed\n", encoding="utf-8")
-        # What matters in the answers is in the key.
-        assert (key_version(key, best, Limits()) == before) == (room == "answers"), path
+        assert (key_version(key, best, Limits()) != before) == (room in GRADERS), path
+
+
+def test_grading_imports_no_other_room():
+    """Else a change there could change a verdict, and nothing would be graded again. What matters in the answers is in the key."""
+    code = "import sys; from exercises.grading import batch; print(*(name for name in sys.modules if name.startswith('exercises.')))"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=COURSE.parent)
+    assert {name.split(".")[1] for name in names.stdout.split()} == {"answers", *GRADERS}
 
 
 def test_readme_quotes_its_results_file():
