@@ -12,8 +12,10 @@ import secrets
 import shutil
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,9 @@ class Batch:
         self._earlier = _earlier_rows(self.out / "grades.csv")
         self._keys = {name: answer_key(load(name)) for name in sorted({one.exercise for one in self.entries} - {""})}
         self._versions = {name: key_version(key, isolation, limits) for name, key in self._keys.items()}
+        self._owners = defaultdict(set)
+        for entry in self.entries:
+            self._owners[entry.path].add(entry.student)
         self._stop = threading.Event()
         self._rows = {}
 
@@ -135,7 +140,15 @@ class Batch:
         except Exception as error:  # a bug of the grader, which must not affect the other submissions
             made = self._row_without_results(entry, "grader error", f"grader error: {describe_error(error)}", points="")
         note = "; ".join(filter(None, (made["note"], entry.warning)))
-        return made | {"note": note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 1] + "…"}
+        note = note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 1] + "…"
+        return made | {"submitted": self._submitted(entry), "note": note}
+
+    def _submitted(self, entry):
+        """Return when the file changed last; "" for what is in an archive of several students, which is as old as the download."""
+        with contextlib.suppress(OSError):
+            if len(self._owners[entry.path]) == 1:
+                return datetime.fromtimestamp(entry.path.lstat().st_mtime, UTC).isoformat(timespec="seconds")
+        return ""
 
     def _row_without_results(self, entry, status, note, points):
         named = {"student": entry.shown, "exercise": entry.exercise, "file": printable(entry.file)}

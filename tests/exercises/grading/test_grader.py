@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,28 @@ def test_only_what_changed_is_graded_again(tmp_path, best, monkeypatch):
     results.write_text(results.read_text()[:100])  # as no crash of ours leaves it
     assert run() == (2, [0, FULL, FULL])
     assert run(Limits(seconds=5.0)) == (0, [0, FULL, FULL])
+
+
+def test_the_table_says_when_a_file_was_changed(tmp_path, best):
+    """But not where it lies with others' in an archive, which is as old as the download."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "ann_ex01.py").write_text("")
+    (folder / "bob").symlink_to("ann_ex01.py")
+    with zipfile.ZipFile(folder / "cat.zip", "w") as archive:
+        archive.writestr("ex01.py", "")
+    (tmp_path / "class").mkdir()
+    with zipfile.ZipFile(tmp_path / "class" / "all.zip", "w") as archive:
+        for student in ("dan", "eve"):
+            archive.writestr(f"{student}/ex01.py", "")
+    for path in (folder / "ann_ex01.py", folder / "cat.zip", tmp_path / "class" / "all.zip"):
+        os.utime(path, (1e9, 1e9))
+    when = {}
+    for place in (folder, tmp_path / "class"):
+        rows = [row for _, row in Batch(find_entries(place)[0], tmp_path / "out", best, Limits()).run()]
+        when |= {row["student"]: row["submitted"] for row in rows}
+    assert when.pop("bob") > "2020"  # the link's own
+    assert when == dict.fromkeys(("ann", "cat"), "2001-09-09T01:46:40+00:00") | {"dan": "", "eve": ""}
 
 
 def told(source, limits, best):
