@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from class_of_300 import whole_class
 from graded import AGREE, COURSE, WAYS, descendants, processes, rows_of, why_not
 from zoo import FULL, RIGHT
 
@@ -451,6 +452,14 @@ def test_grading_imports_no_other_room():
 def test_readme_quotes_its_results_file():
     numbers = json.loads((COURSE / "results" / "class_of_300.json").read_text(encoding="utf-8"))
     readme = " ".join((COURSE / "README.md").read_text(encoding="utf-8").split())
-    assert f"grades {numbers['submissions']} submissions, {numbers['hostile']} of them hostile" in readme
-    assert f"it took {numbers['seconds']:.0f} s" in readme
-    assert f"a normal submission {numbers['seconds_of_a_normal_submission_on_one_core']} s on one core" in readme
+    class_of = "grades {submissions} submissions, {hostile} of them hostile, {late} late and {zips} zips,"
+    assert class_of.format(**numbers) in readme
+    assert "It took {seconds:.0f} s, {seconds_a_submission} s a submission, on two cores".format(**numbers) in readme
+    assert numbers["in_every_export"] == numbers["submissions"] == 300
+    assert numbers["cores"] == 2
+
+
+def test_a_small_class_is_graded_killed_graded_on_and_exported(tmp_path):
+    took = whole_class(tmp_path, 12, 1)
+    assert took["found_graded_after_the_kill"] in range(6, 12)
+    assert (took["late"], took["zips"], took["in_every_export"]) == (2, 2, 12)
