@@ -1,23 +1,25 @@
 """The course as a website: stage copies of the repository's pages, then let Sphinx make HTML of them.
 
-    python site/compose.py [OUT]     # OUT: build/site
+    python site/compose.py [OUT] [--lite [SOURCE]]     # OUT: build/site; with JupyterLite, see lite.py
 
 Nothing is executed: notebooks are shown with their stored outputs. Warnings are errors.
 """
 
+import argparse
 import functools
 import inspect
 import json
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(Path(__file__).resolve().parent)]
 
+import address
 import listing
+import lite
 import reference
 from cells import Pictures, notebook
 from course import Course
@@ -27,7 +29,7 @@ from explorables.page import title_of
 from links import ROOMS, rewritten
 from sphinx.application import Sphinx
 from symbols import glossary_symbols, plain
-from vendored import vendored
+from vendored import NotFetchedError, vendored
 
 from refimpl import __version__
 from refimpl.conformance.contract import CHECKS
@@ -41,12 +43,6 @@ def read(path):
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def repository():
-    """The address of the repository's folder on the web, from pyproject.toml, or None."""
-    project = tomllib.loads(read("pyproject.toml"))["project"]
-    return project.get("urls", {}).get("Repository")
-
-
 def markdown_pages():
     """The Markdown files of the repository that are pages, as paths in it; the front page is the site's own."""
     found = [*ROOT.glob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.md"))]
@@ -54,11 +50,14 @@ def markdown_pages():
     return sorted(path.as_posix() for path in paths if path != Path("README.md") and not {*path.parts} & NOT_PAGES)
 
 
-def stage(folder):
-    """Write everything that Sphinx reads into an empty folder; returns the folder of static files."""
-    folder, shown, address = Path(folder), set(), repository()
+def stage(folder, in_browser=()):
+    """Write everything that Sphinx reads into an empty folder; returns the folder of static files.
+
+    in_browser: the pages of the lessons that JupyterLite runs.
+    """
+    folder, shown, repository = Path(folder), set(), address.address()
     shutil.rmtree(folder, ignore_errors=True)
-    pictures, course = Pictures(folder / "_static"), Course()
+    pictures, course = Pictures(folder / "_static"), Course(repository, in_browser)
 
     def write(page, text):
         path = folder / page
@@ -80,7 +79,7 @@ def stage(folder):
             write(f"{path}/index.md", text)
             shown |= set(more)
     for path in sorted(path for path in shown if (ROOT / path).is_file()):
-        write(f"{path}.md", listing.program(path, address))
+        write(f"{path}.md", listing.program(path, repository))
     copy_data(folder)
     return folder / "_static"
 
@@ -125,11 +124,27 @@ def moving_picture(name, page, pictures):
     return f"```{{raw}} html\n{html}\n```"
 
 
-def compose(out, katex):
-    """Build the site into the folder `out`, which is replaced. katex: the folder of KaTeX. Returns Sphinx's exit code."""
+def with_lite(work, source):
+    """Build JupyterLite in the folder `work`; returns the pages that it runs. Where it can't be had it says why: none."""
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        lite.build(work / "site", work / "in", __version__, source)
+    except NotFetchedError as error:
+        print(f"The site is built without JupyterLite: {error}", flush=True)
+        return ()
+    return lite.lessons()
+
+
+def compose(out, katex, source=None):
+    """Build the site into the folder `out`, which is replaced. Returns Sphinx's exit code.
+
+    katex: the folder of KaTeX. source: where JupyterLite's packages are, "" for where Pyodide publishes them, None for a site
+    without it.
+    """
     out = Path(out).resolve()
     work = out.with_name(f"{out.name}-work")
-    static = stage(work / "pages")
+    in_browser = () if source is None else with_lite(work / "lite", source)
+    static = stage(work / "pages", in_browser)
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
     shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
@@ -142,9 +157,14 @@ def compose(out, katex):
         work / "pages", OWN, out, work / "doctrees", "html", freshenv=True, warningiserror=True, confoverrides=more
     )
     app.build()
+    if in_browser:
+        shutil.move(work / "lite" / "site", out / "lite")
     return app.statuscode
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site"
-    sys.exit(compose(chosen, vendored("katex", ROOT / "build" / "vendor")))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", nargs="?", default=ROOT / "build" / "site", type=Path)
+    parser.add_argument("--lite", nargs="?", const="", metavar="SOURCE", help="with JupyterLite: see lite.py")
+    given = parser.parse_args()
+    sys.exit(compose(given.out, vendored("katex", ROOT / "build" / "vendor"), given.lite))

@@ -15,6 +15,12 @@ PACKAGES = {
         "sha512-jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA==",
         ("dist/katex.js", "dist/katex.min.css", "dist/fonts/*.woff2", "LICENSE"),
     ),
+    # The version that jupyterlite-pyodide-kernel of constraints.txt asks for.
+    "pyodide": (
+        "314.0.6",
+        "sha512-BKDTJyIqFxC4BExLqeRS3f5xvXZIjOt8C3zGLN/Cc7tFxSwvKVhVkchQQ2AGLOtR4YrVOIFxbV8poyDOOmWwxQ==",
+        ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"),
+    ),
 }
 
 
