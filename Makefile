@@ -1,12 +1,12 @@
 # make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make site: the course as a website, build/site.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make lab: open the course.   make site: the course as a website, build/site; LITE=1 make site: lessons run in it.   make dist: sdist, wheel, release notes.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab site explorables lint format figures clean
+.PHONY: help demo test lab site explorables lint format figures dist clean
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -36,12 +36,20 @@ format: $(READY)
 figures: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables stills && ../$(BIN)/python -m explorables film
 
+# With LITE=1, or LITE=FOLDER: see site/lite.py. Where JupyterLite can't be had, the site is built without it.
 site: $(READY)
-	$(BIN)/python site/compose.py build/site
+	$(if $(LITE),-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lite]')
+	$(BIN)/python site/compose.py build/site $(if $(LITE),--lite $(filter-out 1,$(LITE)))
 	@echo "Look at it:  $(BIN)/python -m http.server --directory build/site"
 
 explorables: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables page ../explorables.html
+
+# The distributions and what their release says; TAG=v1.2.3 of a release is compared with both.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python .ci/release.py dist --tag "$(TAG)"
 
 # The larger corpus beside the Bible: 233 State of the Union addresses, public domain, 11 MB.
 data/sotu:
