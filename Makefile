@@ -1,5 +1,14 @@
-# make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make site: the course as a website, build/site; LITE=1 make site: lessons run in it.   make dist: sdist, wheel, release notes.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make demo           set up, compare the forms, train a small model and let it write
+# make test           set up, lint, pass every test and notebook
+# make lab            open the course in JupyterLab
+# make site           the course as a website, build/site; with LITE=1 lessons run in it
+# make explorables    its moving pictures on one page, explorables.html
+# make data/sotu      fetch the larger corpus
+# make lint, format   ruff and mypy; ruff mends
+# make figures        draw the stills and the film of the pictures again
+# make dist           sdist, wheel, and what their release says
+# make clean          remove all that was made
+# With another Python: PYTHON=python3.12 make test
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +18,7 @@ READY := $(VENV)/.ready
 .PHONY: help demo test lab site explorables lint format figures dist clean
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/python -m refimpl
