@@ -167,4 +167,8 @@ if __name__ == "__main__":
     parser.add_argument("out", nargs="?", default=ROOT / "build" / "site", type=Path)
     parser.add_argument("--lite", nargs="?", const="", metavar="SOURCE", help="with JupyterLite: see lite.py")
     given = parser.parse_args()
-    sys.exit(compose(given.out, vendored("katex", ROOT / "build" / "vendor"), given.lite))
+    try:
+        katex = vendored("katex", ROOT / "build" / "vendor")
+    except NotFetchedError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(compose(given.out, katex, given.lite))
