@@ -29,7 +29,8 @@ from explorables.page import title_of
 from links import ROOMS, rewritten
 from sphinx.application import Sphinx
 from symbols import glossary_symbols, plain
-from vendored import NotFetchedError, vendored
+from vendored import NEEDED, NotFetchedError, vendored
+from writer import writer
 
 from refimpl import __version__
 from refimpl.conformance.contract import CHECKS
@@ -50,10 +51,10 @@ def markdown_pages():
     return sorted(path.as_posix() for path in paths if path != Path("README.md") and not {*path.parts} & NOT_PAGES)
 
 
-def stage(folder, in_browser=()):
+def stage(folder, packages, in_browser=()):
     """Write everything that Sphinx reads into an empty folder; returns the folder of static files.
 
-    in_browser: the pages of the lessons that JupyterLite runs.
+    packages: see `compose`. in_browser: the pages of the lessons that JupyterLite runs.
     """
     folder, shown, repository = Path(folder), set(), address.address()
     shutil.rmtree(folder, ignore_errors=True)
@@ -68,7 +69,7 @@ def stage(folder, in_browser=()):
         write(page, rewritten(read(page), page, shown))
     for each in [*course.lessons, *course.exercises]:
         write(each.page, notebook(each.page, shown, pictures, course.lead(each), course.more(each)))
-    for page, text in own_pages(course, pictures):
+    for page, text in own_pages(course, pictures, packages):
         write(page, text)
     for module, found in course.modules.items():
         write(f"api/{module}.md", reference.module_page(module, found, course.known))
@@ -94,7 +95,7 @@ def copy_data(folder):
                 shutil.copyfile(path, to)
 
 
-def own_pages(course, pictures):
+def own_pages(course, pictures, packages):
     """(path, text) of the pages that are written for the site: templates in pages/, filled like the results page."""
     from gpu.report.page import FOLDER, SECTIONS, environment
 
@@ -107,6 +108,7 @@ def own_pages(course, pictures):
         "checks": [(check.__name__, inspect.getdoc(check).partition("\n")[0]) for check in CHECKS],
         "conformance": re.findall(r"```python\n(.*?)```", read("refimpl/README.md"), re.DOTALL)[-1],
         "grading": json.loads(read("exercises/results/class_of_300.json")),
+        "writer": writer(packages["onnxruntime-web"], pictures.write),
     }
     for path in sorted((OWN / "pages").glob("*.md")):
         page = path.name
@@ -135,16 +137,16 @@ def with_lite(work, source):
     return lite.lessons()
 
 
-def compose(out, katex, source=None):
-    """Build the site into the folder `out`, which is replaced. Returns Sphinx's exit code.
+def compose(out, packages, source=None):
+    """Build the site into the folder `out`, which is replaced; returns Sphinx's exit code.
 
-    katex: the folder of KaTeX. source: where JupyterLite's packages are, "" for where Pyodide publishes them, None for a site
-    without it.
+    packages: {name: folder} of the packages of npm that every site needs, see `vendored`. source: where JupyterLite's packages
+    are, "" for where Pyodide publishes them, None for a site without it.
     """
     out = Path(out).resolve()
     work = out.with_name(f"{out.name}-work")
     in_browser = () if source is None else with_lite(work / "lite", source)
-    static = stage(work / "pages", in_browser)
+    static, katex = stage(work / "pages", packages, in_browser), packages["katex"]
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
     shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
@@ -168,7 +170,7 @@ if __name__ == "__main__":
     parser.add_argument("--lite", nargs="?", const="", metavar="SOURCE", help="with JupyterLite: see lite.py")
     given = parser.parse_args()
     try:
-        katex = vendored("katex", ROOT / "build" / "vendor")
+        packages = {name: vendored(name, ROOT / "build" / "vendor") for name in NEEDED}
     except NotFetchedError as error:
         sys.exit(f"error: {error}")
-    sys.exit(compose(given.out, katex, given.lite))
+    sys.exit(compose(given.out, packages, given.lite))

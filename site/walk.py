@@ -111,7 +111,7 @@ class Watched:
             self.faults.append(f"console: {message.text}")
 
     def _came(self, response):
-        if not response.url.startswith((self.address, "data:")):
+        if not response.url.startswith((self.address, "data:", "blob:")):
             self.faults.append(f"another host is asked: {response.url}")
         elif response.status >= 400:
             self.faults.append(f"{response.status}: {response.url}")

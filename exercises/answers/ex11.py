@@ -148,8 +148,12 @@ def _rate_with(
     limit=lambda memory, arithmetic: np.array([memory, arithmetic]),
     weights_in_limit=0,
     passes_in_rate=None,
+    flops_in_limit=None,
 ):
-    """The rate with another count; passes: how often a state is moved, in the rate passes_in_rate; both: of computing and moving."""
+    """The rate with another count; passes: how often a state is moved, in the rate passes_in_rate; both: of computing and moving.
+
+    flops_in_limit: of a token, in the limit by arithmetic, where they differ.
+    """
 
     def rate(*arguments):
         a = _Decoding(*arguments)
@@ -160,7 +164,9 @@ def _rate_with(
             + texts_of_states(a.batch) * (passes_in_rate or passes) * a.state * of_state
         )
         memory = a.bandwidth / (passes * a.state * of_state + weights_in_limit * a.weights * of_weight)
-        return shown(a.batch, both(computing, moved / a.bandwidth)), limit(memory, a.peak / flops(a))
+        return shown(a.batch, both(computing, moved / a.bandwidth)), limit(
+            memory, a.peak / (flops_in_limit or flops)(a)
+        )
 
     return rate
 
@@ -239,6 +245,10 @@ KERNEL = problem(
         "reads unfaded": (
             _kernel_with(read=lambda gamma, j, start: 1.0),
             "each token of a chunk reads the state before the chunk unfaded: token j sees gamma^j of it",
+        ),
+        "reads what has faded": (
+            _kernel_with(read=lambda gamma, j, start: gamma ** (j + len(j))),
+            "your outputs read the state after it has faded by gamma^c: first all outputs, then the state",
         ),
         "counts from the start of the text": (
             _kernel_with(read=lambda gamma, j, start: gamma ** (start + j)),
@@ -425,6 +435,10 @@ RATE = problem(
         "weights in the limit": (
             _rate_with(weights_in_limit=1),
             "your limit by memory still holds the weights: shared by ever more texts, their part goes to zero",
+        ),
+        "no states in the limit": (
+            _rate_with(flops_in_limit=lambda a: 2 * a.weights),
+            "your limit by arithmetic leaves out the state's 5 FLOPs a number, which your rate counts",
         ),
         "one limit": (
             _rate_with(limit=lambda memory, arithmetic: np.full(2, min(memory, arithmetic))),

@@ -402,8 +402,8 @@ CHUNK = problem(
             FLOAT32,
         ),
         "a decay that is fast": (
-            _chunk(1, 128, 2, 2, 1e-3, chunk=128, columns=2),
-            "0.001 to the power of -127 overflows: clamp the exponent at 0 before you take the power",
+            _chunk(1, 20, 2, 2, 1e-3, chunk=128, columns=2),
+            "a negative power of 0.001 overflows, above the diagonal of D and in rows that do not exist: clamp the exponent at 0",
             FLOAT32,
         ),
         "16-bit arrays": (
@@ -602,8 +602,12 @@ ROW = problem(
             "you load tiles that are too faint: skip a tile if gamma to its nearest lag is less than least",
         ),
         "skips by the farthest lag": (
-            _row_with(far=lambda decay, row, other, tile, least: decay ** ((row - other + 1) * tile - 1) < least),
+            _row_with(far=lambda decay, row, other, tile, least: decay ** ((row - other + 1) * tile - 1) < least and other < row),
             "you skip by the farthest lag of a tile: its nearest pair may still count, skip if that one is too faint",
+        ),
+        "skips its own tile too": (
+            _row_with(far=lambda decay, row, other, tile, least: decay ** ((row - other + 1) * tile - 1) < least),
+            "you skip the row's own tile too, by the farthest lag: on the diagonal a tile's nearest lag is 0, it always counts",
         ),
         "skips by the distance of tiles": (
             _row_with(far=lambda decay, row, other, tile, least: decay ** ((row - other) * tile) < least),

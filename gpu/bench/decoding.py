@@ -2,9 +2,9 @@
 
 Parameters are bfloat16 in every model. RetNet's states are float32, and so are its decays and the sums in its norms; the
 Transformer's cache is bfloat16. Linear attention and the GRU keep states too, float32 and bfloat16. A step is a CUDA graph
-on a GPU. The cost does not depend on the text, so states and caches are random. The Transformer's graph is recorded at its
-context: its new token is the last of `context`, and flash attention reads that many keys and values from a view of the
-cache.
+on a GPU; that of the fused kernels, unless it is compiled, takes the whole model (`gpu.kernels.triton_model_step`). The cost
+does not depend on the text, so states and caches are random. The Transformer's graph is recorded at its context: its new
+token is the last of `context`, and flash attention reads that many keys and values from a view of the cache.
 """
 
 import dataclasses
@@ -134,7 +134,7 @@ def decoding_work(run, context, batch, device):
     if run.model == "retnet":
         past, how = random_state(model.config, context, batch, device), how | {"retention": step_of(run.retention)}
         if on_gpu:
-            step = GraphedStep(model, past, **how)
+            step = GraphedStep(model, past, fused=None if run.compile else RETENTIONS[run.retention].model_step, **how)
             step.tokens.copy_(tokens)
             past = step.buffers
         else:

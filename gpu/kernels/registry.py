@@ -23,6 +23,8 @@ class Retention(NamedTuple):
     make: what a call of the row does. label: beside the model's name in tables. kernel_label: in tables of kernels alone;
     None if it is not measured there. step: returns its own decode step under the contract; None for the reference's.
     replay_step: returns its own step on buffers, like `replay_step` of `gpu.sampling.generate`; None for that one.
+    model_step: takes a RetNet and a `State`, and returns a step of the whole model, which writes over the state, or None if
+    layer by layer is faster or all there is.
     needs: what a device lacks where `available` is False. fused: True for a kernel of its own, compiled at its first call,
     which computes in a model's bfloat16; the others are torch operations in float32. chunked: True if it takes a chunk
     size. longest, longest_alone: T beyond which training, and the kernel alone, are not measured; None for no limit.
@@ -36,6 +38,7 @@ class Retention(NamedTuple):
     kernel_label: str | None = None
     step: Callable | None = None
     replay_step: Callable | None = None
+    model_step: Callable | None = None
     available: Callable = lambda device: True
     needs: str = ""
     fused: bool = False
@@ -79,8 +82,9 @@ RETENTIONS = {
     "triton": Retention(
         imported("triton_retention:retention_chunkwise_triton"), "fused", "#56b4e9",
         kernel_label="fused kernels", step=imported("fused_step:fused_step"),
-        replay_step=imported("triton_replay:replay_step_triton"), available=lambda device: has_fused(device),
-        needs="an NVIDIA GPU and Triton", fused=True, most_blocks=MANY_BLOCKS, paper=True,
+        replay_step=imported("triton_replay:replay_step_triton"), model_step=lazily("triton_model_step:fused_step_of"),
+        available=lambda device: has_fused(device), needs="an NVIDIA GPU and Triton", fused=True, most_blocks=MANY_BLOCKS,
+        paper=True,
     ),
     "fla": Retention(
         lazily("fla:chunkwise"), FLA, "#cc79a7",
@@ -95,6 +99,11 @@ def step_of(retention):
     """The decode step for a name of `RETENTIONS`."""
     make = RETENTIONS[retention].step
     return make() if make else retention_step
+
+
+def fastest_model_step(device):
+    """The `model_step` of the fused kernels where they run, else None."""
+    return RETENTIONS["triton"].model_step if has_fused(device) else None
 
 
 def has_fused(device):

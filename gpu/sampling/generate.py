@@ -18,6 +18,7 @@ from refimpl.replay import LENGTH, ReplayState, retention_replay
 from refimpl.sampling import check_sampling, draw
 from refimpl.training.text import VOCAB_SIZE
 
+from ..kernels.registry import fastest_model_step
 from ..numerics import record
 from .speculative import speculated
 
@@ -153,7 +154,11 @@ def step_from(model, state, replay=None):
     """The step of a model from a state, on its device; replay as for `draw_tokens`."""
     graphed = state.position.is_cuda
     if replay is None:
-        return (GraphedStep if graphed else Step)(model, state)
+        return (
+            GraphedStep(model, state, fused=fastest_model_step(model.embedding.device))
+            if graphed
+            else Step(model, state)
+        )
     if graphed:
         return GraphedReplay(model, state, length=replay)
     return Step(model, state, retention=functools.partial(retention_replay, length=replay))
@@ -192,13 +197,16 @@ class Step:
 class GraphedStep:
     """`Step` as a CUDA graph: recorded once, on fixed buffers, and then replayed for each token.
 
-    Each layer's state is written back before the next layer starts, so memory holds one state and not two.
+    Each layer's state is written back before the next layer starts, so memory holds one state and not two. fused: a
+    `model_step` of `gpu.kernels.registry`, which computes the step where it can; retention and how are for elsewhere.
     """
 
     @torch.no_grad()
-    def __init__(self, model, state, *, retention=retention_step, **how):
-        self.step = Step(model, _map_state(torch.clone, state), retention=_in_place(retention), **how)
-        self.buffers, self.tokens = self.step.state, torch.zeros_like(state.position)
+    def __init__(self, model, state, *, retention=retention_step, fused=None, **how):
+        self.buffers, self.tokens = _map_state(torch.clone, state), torch.zeros_like(state.position)
+        self.step = fused and fused(model, self.buffers)
+        if self.step is None:
+            self.step = Step(model, self.buffers, retention=_in_place(retention), **how)
         self.graph, self.logits = record(self._advance, self.tokens.device)
         _map_state(torch.Tensor.copy_, self.buffers, state)  # undo the steps of the warm-up
 

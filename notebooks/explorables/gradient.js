@@ -7,7 +7,7 @@ const TIME = 8;
 const PULLS = { one: "output n alone", all: "every output" };
 
 export const controls = [
-  slider("n", "loss pulls at n", { value: 6, min: 1, max: TIME, words: (n) => `output ${n}` }),
+  slider("n", "output n", { value: 6, min: 1, max: TIME, words: String }),
   slider("m", "ask token m", { value: 3, min: 1, max: TIME, words: (m) => `token ${m}` }),
   slider("gamma", "decay γ", { value: 0.8, min: 0.5, max: 1, step: 0.01, words: (x) => `${format(x)} a token` }),
   slider("size", "chunk size C", { value: 3, min: 1, max: TIME, words: (size) => (size === 1 ? "1 token" : `${size} tokens`) }),
@@ -41,7 +41,7 @@ export function compute({ n, m, gamma, size, pulls }, { q, k, v, pull }) {
 
 export function describe({ share, said, nudged, kept, ends }, { n, m, pulls }) {
   const far = n === m ? "whole" : `faded ${n - m === 1 ? "once" : `${n - m} times`} by γ, to ${format(share)} of it`;
-  const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first. (n then only chooses the output whose part is written below.)`
+  const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first. (n then only chooses the part that is written below.)`
     : m > n ? `Token ${m} comes after output ${n}, which does not depend on it, so its gradient is zero.`
       : `The pull at output ${n} reaches token ${m} ${far}.`;
   return `${way} The gradient says that the loss rises by ${format(said)} if channel 1 of value ${m} rises by 1; a second forward pass ` +

@@ -35,7 +35,7 @@ function costs(plan, C, columns, K, V) {
   return { moved: inputs + again + kept, asked, flops: scores * tiles + values + 4 * K * V };
 }
 
-// One step of one program: [name, bytes] that it loads, holds on the chip and stores. A walk keeps D from chunk to
+// One step of one program, or one chunk of a head by operators: [name, bytes] that it loads (operators: and stores), holds on the chip and stores. A walk keeps D from chunk to
 // chunk; its products read the state in 16 bits.
 function walk(plan, C, columns, K, V) {
   const token = plan === "token", n = token ? 1 : C, w = Math.min(columns, V), S = FULL * K * w;
@@ -43,11 +43,11 @@ function walk(plan, C, columns, K, V) {
   const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["sum of o", FULL * n * w];
   if (plan === "operators") {
     const all = costs(plan, C, columns, K, V).moved * C, table = FULL * C * C;
-    return { loads: [["q, k, v, o, S: in and out", all - 5 * table], ["scores and D: 3 reads", 3 * table]], holds: [], stores: [["scores: 2 writes", 2 * table]] };
+    return { loads: [["scores and D", 5 * table], ["all other arrays", all - 5 * table]], holds: [], stores: [] };
   }
   if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
   if (plan === "chip") return { loads: tiles, holds: [["state S", S], ["S in 16 bits", HALF * K * w], ["scores and D", 2 * FULL * n * n], sum], stores: [out] };
-  return { loads: [...tiles, ["S, from memory", HALF * K * w]], holds: [scores, sum], stores: [out] };
+  return { loads: [...tiles, ["S, from the first kernel", HALF * K * w]], holds: [scores, sum], stores: [out] };
 }
 
 // How many programs may work at the same time; none of them waits for another.
@@ -108,8 +108,9 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
     label(corner[0], corner[1] + side + 12, "crossed out: never computed", { ...quiet, at: "start" });
   // What one program loads, holds and stores in this step.
   let y = panel.y;
-  const lists = ["loads", "holds", "stores"].map((kind) => {
-    const items = numbers[kind], top = y, head = { loads: "loads from memory", holds: "keeps on the chip", stores: "stores to memory" }[kind];
+  const heads = { loads: plan === "operators" ? "loads and stores, a chunk" : "loads from memory", holds: "keeps on the chip", stores: "stores to memory" };
+  const lists = Object.keys(heads).filter((kind) => kind !== "stores" || numbers.stores.length).map((kind) => {
+    const items = numbers[kind], top = y, head = heads[kind];
     const lines = items.length ? items.map(([name, size]) => `${name}: ${bytes(size)}`) : ["nothing, between two operators"];
     y += 22 + 19 * lines.length;
     return box(panel.x, top - 9, 4, 12 + 19 * lines.length, colours[COLOURS[kind]]) +
@@ -117,9 +118,10 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
       lines.map((text, i) => label(panel.x + 12, top + 19 * (i + 1), text, ink)).join("");
   });
   const room = narrow ? null : { x: panel.x + 248, width: right - panel.x - 262 };
-  const full = Math.min(share, 1), gauge = room && room.width > 60
-    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, room.width, 20, colours.faint, { stroke: colours.line }) +
-      box(room.x, panel.y + 12, Math.max(room.width * full, 1), 20, share >= 1 ? colours.red : colours.green) +
+  const whole = room && room.width / Math.max(share, 1); // the registers; what overflows sticks out
+  const gauge = room && room.width > 60
+    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, Math.max(whole * share, 1), 20, colours.red) + box(room.x, panel.y + 12, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) +
+      box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
       label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
       (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
         : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} programs may work at once`, ink) : "") : "";

@@ -90,8 +90,8 @@ export function draw(stage, state, _, { roof }) {
   const below = { recurrent: 20, parallel: -17, chunkwise: close ? 38 + Math.max(besideY - chunkY, 0) : 20 }; // where a name stands, so that no two meet
   const dots = spots.map(([name, left, at, over]) => line([[left, over], [left, at]], colours[LOOKS[name]], { "stroke-width": 1.5, "stroke-dasharray": "3 3" }) +
     h("circle", { cx: left, cy: at, r: 7, fill: colours[LOOKS[name]], stroke: colours.paper, "stroke-width": 1.5 }));
-  // How high the cache lets a form come: a short line beside its point.
-  const caps = Object.entries(forms).filter(([, { near }]) => near > 0).map(([name, { intensity, flops, parts }]) => {
+  // How high the cache lets a form come, where the picture reaches so high: a short line beside its point.
+  const caps = Object.entries(forms).filter(([, { near, flops, parts }]) => near > 0 && flops / parts.cache < TOP).map(([name, { intensity, flops, parts }]) => {
     const left = px(intensity), at = py(flops / parts.cache);
     return line([[left - 14, at], [left + 14, at]], colours[LOOKS[name]], { "stroke-width": 2.5 }) +
       label(left - 18, at, "cache", { colour: colours[LOOKS[name]], at: "end", size: 12, ...halo });

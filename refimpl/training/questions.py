@@ -17,6 +17,7 @@ HELD_OUT = 512  # sequences, shared among the numbers of pairs
 class Questions:
     """The questions of a `TrainConfig` with a task. Batches take its numbers of pairs in turn, one number a batch.
 
+    With a curriculum only the first is there at first, and the others join at equal distances over that share of the steps.
     A batch is as long as the window, or as the published runs are for its number of pairs, if that is less.
     """
 
@@ -43,7 +44,15 @@ class Questions:
 
     def batches(self, config):
         """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, length) int64."""
-        return lambda number, rng: self._draw(rng, config.batch_size, self.pairs[(number - 1) % len(self.pairs)])
+        apart = (
+            config.curriculum * config.steps / len(self.pairs)
+        )  # steps from one number's first batch to the next one's
+
+        def batch(number, rng):
+            there = min(len(self.pairs), 1 + int((number - 1) / apart)) if apart else len(self.pairs)
+            return self._draw(rng, config.batch_size, self.pairs[(number - 1) % there])
+
+        return batch
 
     def bits_per_byte(self, bits, targets):
         """The bits as they are: nobody asks a task for bytes."""

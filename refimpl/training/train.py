@@ -47,6 +47,9 @@ class TrainConfig:
         tuple[int, ...],
         "how much a task asks for: pairs of recall, tokens of the copying tasks; several are taken in turn; by default few",
     ] = ()
+    curriculum: Annotated[
+        float, "share of the steps, 0 to 1, over which a task's numbers of pairs come in one after another, as listed"
+    ] = 0.0
     vocab_size: Annotated[
         int, "number of tokens: 256 for bytes, more for byte pairs learnt from the text; of a task any number"
     ] = VOCAB_SIZE
@@ -124,10 +127,13 @@ class TrainConfig:
 
     def _check_task(self):
         """Require sizes that the task can be asked at, or of a text a vocabulary that holds the bytes."""
+        if not 0 <= check_number("curriculum", self.curriculum) <= 1:
+            raise ValueError(f"curriculum must be from 0 to 1, got {self.curriculum}")
         if self.task is None:
             check_integer("vocab_size", self.vocab_size, minimum=VOCAB_SIZE)
-            if self.pairs:
-                raise ValueError(f"pairs must be left out without a task, got {self.pairs}")
+            for name, usual in (("pairs", ()), ("curriculum", 0.0)):
+                if getattr(self, name) != usual:
+                    raise ValueError(f"{name} must be left out without a task, got {getattr(self, name)}")
             return
         object.__setattr__(self, "pairs", self.pairs or TASKS[check_choice("task", self.task, TASKS)].small["pairs"])
         for pairs in self.pairs:

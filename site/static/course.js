@@ -6,8 +6,8 @@ new MutationObserver(followed).observe(document.body, { attributes: true, attrib
 followed();
 
 // A picture is loaded when it comes near: its data, then the module that draws it.
-const loaded = (src) => new Promise((done) => {
-  document.head.append(Object.assign(document.createElement("script"), { src, onload: done }));
+const loaded = (src) => new Promise((done, failed) => {
+  document.head.append(Object.assign(document.createElement("script"), { src, onload: done, onerror: failed }));
 });
 const near = new IntersectionObserver((seen) => seen.filter(({ isIntersecting }) => isIntersecting).forEach(async ({ target }) => {
   near.unobserve(target);

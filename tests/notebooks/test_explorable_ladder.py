@@ -132,10 +132,10 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     assert token["loads"] == [["q, k of a token", 2 * 2 * K], ["v, its columns", 2 * w]]
     assert token["holds"] == [["state S", 4 * K * w]]
     assert token["stores"] == [["o, its columns", 2 * w]]
-    assert states["loads"] == [*chip["loads"], ["S, from memory", 2 * K * w]]
+    assert states["loads"] == [*chip["loads"], ["S, from the first kernel", 2 * K * w]]
     assert states["holds"] == [["scores", scores], outputs]
-    assert operators["holds"] == []
-    whole = sum(size for _, size in operators["loads"] + operators["stores"])
+    assert operators["holds"] == operators["stores"] == []
+    whole = sum(size for _, size in operators["loads"])
     assert operators["moved"] == whole * H * TOKENS // C
     for got in (chip, token, states, operators, wide):
         assert got["held"] == sum(size for _, size in got["holds"])

@@ -24,7 +24,8 @@ def test_config():
 def test_train_config():
     """A run of a few minutes on a CPU."""
     assert vars(train.TrainConfig()) == {
-        "corpus": "kjv", "task": None, "pairs": (), "once": False, "from_weights": None, "vocab_size": 256, "dim": 128, "num_layers": 2, "num_heads": 4,
+        "corpus": "kjv", "task": None, "pairs": (), "curriculum": 0.0, "once": False, "from_weights": None,
+        "vocab_size": 256, "dim": 128, "num_layers": 2, "num_heads": 4,
         "key_dim": None, "value_dim": None, "ffn_dim": None, "gamma_schedule": "released", "rotation": "released",
         "gate": True, "group_norm": "rms", "group_norm_affine": False, "ffn": "swiglu", "scale_keys": True,
         "row_norm": False, "embedding_scale": 1.0, "norm_eps": 1e-6, "steps": 900, "batch_size": 16, "window": 64,

@@ -4,15 +4,23 @@
 """
 
 import ast
+import contextlib
+import io
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import vendored
 import walk
 from explorables.browser import chromium, launched
 from paths import ROOT
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from refimpl import forward, head_decays
+from refimpl.weights import load_pretrained
 
 GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 PAGES = (
@@ -29,9 +37,10 @@ PAGES = (
 def site(tmp_path_factory):
     """The folder of the built site."""
     try:
-        vendored.vendored("katex", ROOT / "build" / "vendor")
+        for name in vendored.NEEDED:
+            vendored.vendored(name, ROOT / "build" / "vendor")
     except vendored.NotFetchedError as error:
-        pytest.skip(f"no KaTeX: {error}")
+        pytest.skip(f"{error}")
     out = tmp_path_factory.mktemp("site") / "site"
     command = [sys.executable, ROOT / "site" / "compose.py", out]
     done = subprocess.run(
@@ -132,3 +141,131 @@ def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site):
             chosen = page.evaluate("document.body.dataset.theme")
             themes.append((chosen, page.locator(".explorable").first.get_attribute("data-theme")))
         assert sorted(themes) == [("auto", "light"), ("dark", "dark"), ("light", "light")]
+
+
+# ---------------------------------------------------------------- the model that writes in the page
+
+PROMPT = "And the LORD said unto Mosé"
+ENOUGH = 20  # bytes of a continuation that are compared
+
+
+def load_model(page):
+    page.get_by_role("button", name="Load the model").click()
+    page.get_by_label("Your prompt").wait_for(timeout=60_000)
+
+
+def text_of(page):
+    return "".join(page.locator("#writer-text span").all_text_contents())
+
+
+def write(page, button, at_least):
+    """Press a button, let the model write some bytes while they come one by one, and stop it; returns the text."""
+    page.get_by_role("button", name=button, exact=True).click()
+    lengths = "document.querySelectorAll('#writer-text span').length"
+    seen = {page.wait_for_function(f"(n) => {lengths} > n && {lengths}", arg=n).json_value() for n in (0, 9, at_least)}
+    assert len(seen) > 1  # it streams
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_function("document.getElementById('writer-stop').disabled")
+    return text_of(page)
+
+
+def saved(page, path):
+    """Save the state; returns (logits, state, position) of the file."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the state").click()
+    download.value.save_as(path)
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("logits"), file.get_tensor("state"), int(file.metadata()["position"])
+
+
+def bring_back(page, path, words):
+    """Choose a file of a state, and wait until the page says these words of it."""
+    page.get_by_label("Bring a state back").set_input_files(path)
+    page.get_by_role("status").filter(has_text=words).wait_for()
+
+
+def close(got, want):
+    return np.abs(got - want).max() < 1e-3 * np.abs(want).max()
+
+
+@in_browser
+def test_the_model_writes_in_the_page_as_numpy_does_and_its_state_comes_back(site, tmp_path, monkeypatch):
+    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python"
+    )
+    params, config = load_pretrained()
+    with walk.served(site) as address, launched() as browser:
+        desk = walk.Watched(browser, address, walk.DESK)
+        page = desk.page
+        page.on("request", lambda request: asked.append(request.url))
+        asked = []
+        desk.open("browser.html")
+        assert [url for url in asked if "/writer/" in url] == []
+        size = sum(path.stat().st_size for path in (site / "_static" / "writer").iterdir())
+        assert page.get_by_role("button", name="Load the model").inner_text() == f"Load the model, {size / 1e6:.1f} MB"
+        load_model(page)
+        desk.window.set_offline(True)
+        del asked[:]
+
+        page.get_by_label("temperature").fill("0")
+        page.get_by_label("Your prompt").fill(PROMPT)
+        begun = write(page, "Read it and write", len(PROMPT) + 9)
+        assert begun.startswith(PROMPT)
+        logits, state, position = saved(page, tmp_path / "retnet-state.safetensors")
+        tokens = np.frombuffer(begun.encode(), np.uint8).astype(np.int64)
+        want, after = forward(params, tokens[None], config)
+        assert position == len(tokens)
+        assert close(logits, want[:, -1])
+        assert close(state, np.stack(after.layers))
+        surprise = (
+            page.locator("#writer-text span").nth(9).evaluate("each => Number(each.style.getPropertyValue('--bits'))")
+        )
+        p = np.exp(want[0, 8] - want[0, 8].max())
+        assert surprise == pytest.approx(-np.log2(p[tokens[9]] / p.sum()), abs=1e-2)
+
+        windows = np.round(1 / (1 - head_decays(config.num_heads, config.gamma_schedule)))
+        assert page.locator("#writer-text [data-heads]").count() == sum(windows <= position)
+        page.emulate_media(color_scheme="dark")
+        faults = walk.violations(page, axe.Axe(), ["color-contrast"])
+        page.emulate_media(color_scheme="light")
+        faults += walk.violations(page, axe.Axe())
+        page.set_viewport_size(walk.PHONE)
+        assert page.evaluate(walk.TOO_WIDE) <= 0
+
+        page.get_by_label("temperature").fill("0.8")
+        on = write(page, "Write on", len(begun) + ENOUGH)[len(begun) :]
+        assert not close(saved(page, tmp_path / "later")[1], state)
+        bring_back(page, tmp_path / "retnet-state.safetensors", f"after {position} bytes is back")
+        again = write(page, "Write on", ENOUGH)
+        assert again[:ENOUGH] == on[:ENOUGH]
+
+        other = {"position": "9", "weights": "of another model"}
+        save_file({"logits": logits, "state": state}, tmp_path / "other", other)
+        (tmp_path / "text").write_text("no state")
+        for name, words in (("text", "this one is not"), ("other", "of another model"), ("later", "is back")):
+            bring_back(page, tmp_path / name, words)
+
+        assert faults + desk.faults == []
+        assert [url for url in asked if not url.startswith("blob:")] == []  # nothing is asked for once it is loaded
+
+        page.get_by_label("temperature").fill("0")
+        bring_back(page, tmp_path / "retnet-state.safetensors", "is back")
+        greedy = write(page, "Write on", ENOUGH)
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "site/pages/browser.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        exec(program, {})
+    assert told.getvalue()[:ENOUGH] == greedy[:ENOUGH]
+
+
+@in_browser
+def test_the_model_writes_on_a_page_from_a_disk(site):
+    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+    with launched() as browser, browser.new_context(offline=True) as window:
+        page = window.new_page()
+        page.goto((site / "browser.html").as_uri())
+        load_model(page)
+        assert len(write(page, "Read it and write", 30)) > 30

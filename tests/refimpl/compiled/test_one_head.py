@@ -67,3 +67,12 @@ def test_a_trial_says_how_far_a_kernel_is(kernel, told):
     said = trial(kernel, rounds=1)
     assert told in said
     assert said.count("measured: ") == (3 if kernel is recurrent else 0)
+
+
+@pytest.mark.parametrize("slower", [True, False])
+def test_a_trial_names_causes_where_a_kernel_is_slower_than_numpy(monkeypatch, slower):
+    def times(calls, rounds):
+        return {name: [2.0 if (name == "yours") == slower else 1.0] for name in calls}
+
+    monkeypatch.setattr("refimpl.compiled.one_head.time_calls", times)
+    assert ("slower than NumPy" in trial(recurrent)) == slower

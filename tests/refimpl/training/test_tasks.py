@@ -227,3 +227,25 @@ def test_few_pairs_come_in_short_windows():
         assert [draw(number, rng)[0].shape[1] for number in range(1, len(pairs) + 1)] == lengths
     (inputs, _), *_ = Questions(TrainConfig(task="copying", vocab_size=256, window=300, pairs=(4,))).held_out
     assert inputs.shape[1] == 300
+
+
+def test_a_curriculum_lets_numbers_of_pairs_in_one_after_another():
+    settings = {"task": "recall", "vocab_size": 256, "window": 64, "pairs": (4, 8, 16), "steps": 60}
+    text, rng = Questions(TrainConfig(**settings)), np.random.default_rng(0)
+
+    def asked(**more):
+        """The number of pairs of each batch."""
+        draw = text.batches(TrainConfig(**settings, batch_size=1, **more))
+        return [int((draw(number, rng)[1] != IGNORED).sum()) for number in range(1, 61)]
+
+    assert asked() == [4, 8, 16] * 20
+    order = asked(curriculum=0.5)  # ten steps from one to the next
+    assert order[:10] == [4] * 10
+    assert set(order[10:20]) == {4, 8}
+    assert order[20:] == [16, 4, 8] * 13 + [16]
+    assert asked(curriculum=1.0)[:20] == [4] * 20
+    for share in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="curriculum must be from 0 to 1"):
+            TrainConfig(**settings, curriculum=share)
+    with pytest.raises(ValueError, match=r"curriculum must be left out without a task, got 0\.5"):
+        TrainConfig(curriculum=0.5)
