@@ -138,7 +138,7 @@ def measure(corpus: str, passages: int = 40, processes: int = 1, progress: Any =
         "command": f"python -m refimpl facts --corpus '{corpus}' --passages {passages}",
         "weights": card["sha256"],
         "versions": {"python": platform.python_version()} | package_versions(("numpy",)),
-        "held_out_bytes": len(held_out), "span": SPAN, "tail": TAIL, "warm": WARM, "lags": LAGS, "edges": EDGES,
+        "corpus": corpus, "training_bytes": len(training), "held_out_bytes": len(held_out), "span": SPAN, "tail": TAIL, "warm": WARM, "lags": LAGS, "edges": EDGES,
         "xz_after_training_text": round(xz, 4),
         "passages": rows,
     }  # fmt: skip
