@@ -44,8 +44,14 @@ class Questions:
 
     def batches(self, config):
         """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, length) int64."""
+<<<<<<< HEAD
         # Steps from one number's first batch to the next one's.
         apart = config.curriculum * config.steps / len(self.pairs)
+=======
+        apart = (
+            config.curriculum * config.steps / len(self.pairs)
+        )  # steps from one number's first batch to the next one's
+>>>>>>> 79328a5170ad1a6b0884e6a19d04a0c1cbbf1654
 
         def batch(number, rng):
             there = min(len(self.pairs), 1 + int((number - 1) / apart)) if apart else len(self.pairs)
