@@ -225,16 +225,15 @@ def test_runs_of_a_study_that_was_killed_stop(file, tmp_path):
     file.write_text(text.replace("[3, 4]", "[3]"))
     out, patience = tmp_path / "out", time.monotonic() + 60
     command = [sys.executable, "-m", "gpu", "study", f"{file}", "--out", f"{out}", *TWO_CPUS]
-    process, runs = (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL),
-        [out / f"{name}_3" for name in ("RetNet", "no-gate")],
-    )
-    while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size > 2000 for run in runs):
-        assert time.monotonic() < patience
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    runs = [out / f"{name}_3" for name in ("RetNet", "no-gate")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size > 2000 for run in runs):
+                assert time.monotonic() < patience
+                assert process.poll() is None
+                time.sleep(0.05)
+        finally:  # also if the runs were too slow: they would go on for hours
+            process.kill()
     while not all("stopped after step" in (run / "output.txt").read_text() for run in runs):
         assert time.monotonic() < patience + 60
         time.sleep(0.05)
