@@ -1,15 +1,24 @@
-# make demo: set up, compare the forms, train a small model.   make test: set up, lint, pass every test and notebook.
-# make lab: open the course.   make site: the course as a website, build/site.   make explorables: its moving pictures on one page, explorables.html.   make data/sotu: fetch the larger corpus.   make lint: ruff and mypy.   make format: ruff.   make clean; PYTHON=python3.12 make test: another Python.
+# make demo           set up, compare the forms, train a small model and let it write
+# make test           set up, lint, pass every test and notebook
+# make lab            open the course in JupyterLab
+# make site           the course as a website, build/site; with LITE=1 lessons run in it
+# make explorables    its moving pictures on one page, explorables.html
+# make data/sotu      fetch the larger corpus
+# make lint, format   ruff and mypy; ruff mends
+# make figures        draw the stills and the film of the pictures again
+# make dist           sdist, wheel, and what their release says
+# make clean          remove all that was made
+# With another Python: PYTHON=python3.12 make test
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab site explorables lint format figures clean
+.PHONY: help demo test lab site explorables lint format figures dist clean
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/python -m refimpl
@@ -36,12 +45,20 @@ format: $(READY)
 figures: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables stills && ../$(BIN)/python -m explorables film
 
+# With LITE=1, or LITE=FOLDER: see site/lite.py. Where JupyterLite can't be had, the site is built without it.
 site: $(READY)
-	$(BIN)/python site/compose.py build/site
+	$(if $(LITE),-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lite]')
+	$(BIN)/python site/compose.py build/site $(if $(LITE),--lite $(filter-out 1,$(LITE)))
 	@echo "Look at it:  $(BIN)/python -m http.server --directory build/site"
 
 explorables: $(READY)
 	cd notebooks && ../$(BIN)/python -m explorables page ../explorables.html
+
+# The distributions and what their release says; TAG=v1.2.3 of a release is compared with both.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python .ci/release.py dist --tag "$(TAG)"
 
 # The larger corpus beside the Bible: 233 State of the Union addresses, public domain, 11 MB.
 data/sotu:
@@ -54,6 +71,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): PYTHON=/path/to/python3.11 make ..."; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
+	@echo "Setting up $(VENV): some minutes, 3.5 GB."
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,site,test]'
 	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.

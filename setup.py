@@ -1,33 +1,34 @@
 """What pyproject.toml cannot say: the long description is README.md with links that work outside the repository.
 
-The address of the repository stands in one place, `Repository` of [project.urls]. Relative links of README.md become
-links to it. While there is no such entry, a link becomes its text and an image is left out.
+Relative links of README.md become links to the repository. While it has no address, a link becomes its text and an image
+is left out.
 """
 
 import re
-import tomllib
+import sys
 from pathlib import Path
 
 from setuptools import setup
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "site"))
 
-def long_description(readme, address):
-    """README.md for an index of packages; address: of the folder on the web that holds it, or None."""
+import address
+
+
+def long_description(readme, repository):
+    """README.md for an index of packages; repository: its address on the web, or None."""
 
     def replaced(match):
         mark, text, target = match.groups()
-        if address:
-            return f"{mark}[{text}]({address}/{target})"
+        if repository:
+            return f"{mark}[{text}]({(address.raw if mark else address.shown)(repository, target)})"
         return "" if mark else text
 
     return re.sub(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)", replaced, readme)
 
 
 if __name__ == "__main__":
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     setup(
-        long_description=long_description(
-            Path("README.md").read_text(encoding="utf-8"), project.get("urls", {}).get("Repository")
-        ),
+        long_description=long_description(Path("README.md").read_text(encoding="utf-8"), address.address()),
         long_description_content_type="text/markdown",
     )

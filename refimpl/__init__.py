@@ -12,7 +12,7 @@ from .retention import retention_chunkwise, retention_parallel, retention_recurr
 from .rotation import rotate, rotation_frequencies
 from .score_norm import row_sums, score_scale
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "RetNetConfig",

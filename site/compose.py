@@ -1,23 +1,25 @@
 """The course as a website: stage copies of the repository's pages, then let Sphinx make HTML of them.
 
-    python site/compose.py [OUT]     # OUT: build/site
+    python site/compose.py [OUT] [--lite [SOURCE]]     # OUT: build/site; with JupyterLite, see lite.py
 
 Nothing is executed: notebooks are shown with their stored outputs. Warnings are errors.
 """
 
+import argparse
 import functools
 import inspect
 import json
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(Path(__file__).resolve().parent)]
 
+import address
 import listing
+import lite
 import reference
 from cells import Pictures, notebook
 from course import Course
@@ -27,7 +29,7 @@ from explorables.page import title_of
 from links import ROOMS, rewritten
 from sphinx.application import Sphinx
 from symbols import glossary_symbols, plain
-from vendored import PACKAGES, vendored
+from vendored import NEEDED, NotFetchedError, vendored
 from writer import writer
 
 from refimpl import __version__
@@ -42,12 +44,6 @@ def read(path):
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def repository():
-    """The address of the repository's folder on the web, from pyproject.toml, or None."""
-    project = tomllib.loads(read("pyproject.toml"))["project"]
-    return project.get("urls", {}).get("Repository")
-
-
 def markdown_pages():
     """The Markdown files of the repository that are pages, as paths in it; the front page is the site's own."""
     found = [*ROOT.glob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.md"))]
@@ -55,11 +51,14 @@ def markdown_pages():
     return sorted(path.as_posix() for path in paths if path != Path("README.md") and not {*path.parts} & NOT_PAGES)
 
 
-def stage(folder, packages):
-    """Write everything that Sphinx reads into an empty folder; returns the folder of static files. packages: see `compose`."""
-    folder, shown, address = Path(folder), set(), repository()
+def stage(folder, packages, in_browser=()):
+    """Write everything that Sphinx reads into an empty folder; returns the folder of static files.
+
+    packages: see `compose`. in_browser: the pages of the lessons that JupyterLite runs.
+    """
+    folder, shown, repository = Path(folder), set(), address.address()
     shutil.rmtree(folder, ignore_errors=True)
-    pictures, course = Pictures(folder / "_static"), Course()
+    pictures, course = Pictures(folder / "_static"), Course(repository, in_browser)
 
     def write(page, text):
         path = folder / page
@@ -81,7 +80,7 @@ def stage(folder, packages):
             write(f"{path}/index.md", text)
             shown |= set(more)
     for path in sorted(path for path in shown if (ROOT / path).is_file()):
-        write(f"{path}.md", listing.program(path, address))
+        write(f"{path}.md", listing.program(path, repository))
     copy_data(folder)
     return folder / "_static"
 
@@ -127,14 +126,27 @@ def moving_picture(name, page, pictures):
     return f"```{{raw}} html\n{html}\n```"
 
 
-def compose(out, packages):
+def with_lite(work, source):
+    """Build JupyterLite in the folder `work`; returns the pages that it runs. Where it can't be had it says why: none."""
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        lite.build(work / "site", work / "in", __version__, source)
+    except NotFetchedError as error:
+        print(f"The site is built without JupyterLite: {error}", flush=True)
+        return ()
+    return lite.lessons()
+
+
+def compose(out, packages, source=None):
     """Build the site into the folder `out`, which is replaced; returns Sphinx's exit code.
 
-    packages: {name: folder} of the packages of npm, see `vendored`.
+    packages: {name: folder} of the packages of npm that every site needs, see `vendored`. source: where JupyterLite's packages
+    are, "" for where Pyodide publishes them, None for a site without it.
     """
     out = Path(out).resolve()
     work = out.with_name(f"{out.name}-work")
-    static, katex = stage(work / "pages", packages), packages["katex"]
+    in_browser = () if source is None else with_lite(work / "lite", source)
+    static, katex = stage(work / "pages", packages, in_browser), packages["katex"]
     shutil.copytree(OWN / "static", static, dirs_exist_ok=True)
     shutil.copyfile(EXPLORABLES_FOLDER / "shared.css", static / "explorables.css")
     shutil.copytree(katex / "dist", static / "katex", ignore=shutil.ignore_patterns("*.js"))
@@ -147,9 +159,18 @@ def compose(out, packages):
         work / "pages", OWN, out, work / "doctrees", "html", freshenv=True, warningiserror=True, confoverrides=more
     )
     app.build()
+    if in_browser:
+        shutil.move(work / "lite" / "site", out / "lite")
     return app.statuscode
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site"
-    sys.exit(compose(chosen, {name: vendored(name, ROOT / "build" / "vendor") for name in PACKAGES}))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", nargs="?", default=ROOT / "build" / "site", type=Path)
+    parser.add_argument("--lite", nargs="?", const="", metavar="SOURCE", help="with JupyterLite: see lite.py")
+    given = parser.parse_args()
+    try:
+        packages = {name: vendored(name, ROOT / "build" / "vendor") for name in NEEDED}
+    except NotFetchedError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(compose(given.out, packages, given.lite))

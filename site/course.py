@@ -6,10 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 
+import address
 import reference
 from links import ROOT
 
 CITED = re.compile(r"Eqs?\. ?\(?(\d)\)?(?:(?:,| and|–| to) \(?(\d)\)?)*")
+LESSONS = "notebooks/[0-9][0-9]_*.ipynb"
+MAGIC = re.compile(r"^[%!].*$", re.MULTILINE)
 PROBLEM = re.compile(r"\((\d+) points?(?:, (\d+) of them in hidden checks)?\)")
 
 
@@ -85,20 +88,21 @@ class Notebook:
 
 def names_of(source):
     """Every name and attribute in a Python source, strings and comments apart."""
-    nodes = ast.walk(ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE)))
+    nodes = ast.walk(ast.parse(MAGIC.sub("", source)))
     return {getattr(node, "id", getattr(node, "attr", None)) for node in nodes} - {None}
+
+
+def notebooks(pattern):
+    """The notebooks of the repository whose paths match a pattern, in order."""
+    return [Notebook(path.relative_to(ROOT).as_posix()) for path in sorted(ROOT.glob(pattern))]
 
 
 class Course:
     """Every lesson, exercise and entry of the reference, each knowing its lessons and tests."""
 
-    def __init__(self):
-        self.lessons = [
-            Notebook(f"notebooks/{path.name}") for path in sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb"))
-        ]
-        self.exercises = [
-            Notebook(f"exercises/{path.name}") for path in sorted(ROOT.glob("exercises/ex[0-9][0-9]_*.ipynb"))
-        ]
+    def __init__(self, repository=None, in_browser=()):
+        self.repository, self.in_browser = repository, in_browser  # its address on the web; pages that JupyterLite has
+        self.lessons, self.exercises = notebooks(LESSONS), notebooks("exercises/ex[0-9][0-9]_*.ipynb")
         self.modules = reference.entries()
         self.entries = [entry for found in self.modules.values() for entry in found]
         self.known = {entry.name: entry for entry in reversed(self.entries)}  # the first of a name counts
@@ -140,7 +144,22 @@ class Course:
         """Markdown for a reader who meets a notebook on the site."""
         if notebook in self.exercises:
             return "*Here you can read the problems. [Run the notebook](../learners.md) to solve them and have your answers checked.*"
-        return "*Here you can read the lesson as it ran: its pictures move, and what is folded opens. You may also [run it](../learners.md).*"
+        return f"*Here you can read the lesson as it ran: its pictures move, and what is folded opens. You may also [run it](../learners.md){self.elsewhere(notebook)}.*"
+
+    def elsewhere(self, notebook):
+        """Markdown for the end of a sentence: where else a lesson runs, as far as the site knows of any such place."""
+        links = (
+            {"in this browser": f"../lite/lab/index.html?path={notebook.page}"}
+            if notebook.page in self.in_browser
+            else {}
+        )
+        if self.repository:
+            links |= {
+                "on Binder": address.binder(self.repository, notebook.page),
+                "on Colab": address.colab(self.repository, notebook.page),
+            }
+        # As HTML: no page of Sphinx's is behind these.
+        return "".join(f', <a href="{link}">{words}</a>' for words, link in links.items())
 
     def more(self, notebook):
         """Markdown for the end of a lesson or an exercise: where the site goes on from it."""

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from address import shown as link_to
 from links import ROOT
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -21,7 +22,7 @@ orphan: true
 
 
 def program(path, address=None):
-    """The page of a file of the repository; address: of the repository's folder on the web."""
+    """The page of a file of the repository; address: of the repository on the web."""
     text = (ROOT / path).read_text(encoding="utf-8")
     try:
         lexer = get_lexer_for_filename(path)
@@ -29,7 +30,7 @@ def program(path, address=None):
         lexer = TextLexer()
     shown = highlight(text, lexer, HtmlFormatter(lineanchors="line", linenos="inline", anchorlinenos=False))
     shown = shown.replace("<pre>", f'<pre tabindex="0" aria-label="{escape(path)}">', 1)
-    lead = f"[In the repository]({address}/{path})\n" if address else ""
+    lead = f"[In the repository]({link_to(address, path)})\n" if address else ""
     return PAGE.format(path=path, lead=lead, body=shown.replace("```", "&#96;&#96;&#96;"))
 
 

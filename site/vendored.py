@@ -15,12 +15,19 @@ PACKAGES = {
         "sha512-jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA==",
         ("dist/katex.js", "dist/katex.min.css", "dist/fonts/*.woff2", "LICENSE"),
     ),
+    # The version that jupyterlite-pyodide-kernel of constraints.txt asks for.
+    "pyodide": (
+        "314.0.6",
+        "sha512-BKDTJyIqFxC4BExLqeRS3f5xvXZIjOt8C3zGLN/Cc7tFxSwvKVhVkchQQ2AGLOtR4YrVOIFxbV8poyDOOmWwxQ==",
+        ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"),
+    ),
     "onnxruntime-web": (
         "1.30.0",
         "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
         ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),  # WebAssembly alone, without GPU code
     ),
 }
+NEEDED = ("katex", "onnxruntime-web")  # by every site; Pyodide is for JupyterLite alone
 
 
 class NotFetchedError(Exception):

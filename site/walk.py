@@ -41,8 +41,9 @@ PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.star
 
 
 def pages(folder):
-    """The HTML pages of a built site, as paths in it."""
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.html"))
+    """The HTML pages of a built site, as paths in it; JupyterLite's own are not ours."""
+    found = (path.relative_to(folder) for path in Path(folder).rglob("*.html"))
+    return sorted(path.as_posix() for path in found if path.parts[0] != "lite")
 
 
 def faults_of_links(folder):

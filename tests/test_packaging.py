@@ -112,9 +112,10 @@ def test_long_description_has_no_link_that_leads_nowhere(distributions):
     assert links(text)
     assert all(link.startswith("https://") for link in links(text))
     readme = (ROOT / "README.md").read_text()
-    text = runpy.run_path(str(ROOT / "setup.py"))["long_description"](readme, "https://example.org/main")
+    text = runpy.run_path(str(ROOT / "setup.py"))["long_description"](readme, "https://github.com/o/n")
     assert len(links(text)) == len(links(readme))
-    assert "(https://example.org/main/gpu/results/README.md)" in text
+    assert "(https://github.com/o/n/blob/main/gpu/results/README.md)" in text
+    assert "(https://github.com/o/n/raw/main/notebooks/images/three_forms.png)" in text
     assert all(link.startswith("https://") for link in links(text))
 
 

@@ -32,8 +32,8 @@ def requirements(lines):
 
 
 def declared():
-    """What the set-up installs; nbgrader is for those who want it."""
-    extras = (lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "nbgrader")
+    """What the set-up installs; nbgrader and JupyterLite are for those who want them."""
+    extras = (lines for extra, lines in PROJECT["optional-dependencies"].items() if extra not in ("nbgrader", "lite"))
     return requirements([*PROJECT["dependencies"], *(line for lines in extras for line in lines)])
 
 
@@ -81,8 +81,12 @@ def test_constraints_are_what_is_installed():
 
 
 def test_versions_agree():
-    assert refimpl.__version__ == PROJECT["version"] == importlib.metadata.version("retnet-reference")
-    assert f"## {refimpl.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    """refimpl/__init__.py states it; the build, the citation and the changelog follow."""
+    assert "version" in PROJECT["dynamic"]
+    assert refimpl.__version__ == importlib.metadata.version("retnet-reference")
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == refimpl.__version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert newest == refimpl.__version__
 
 
 def sources(room):

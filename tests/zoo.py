@@ -304,7 +304,7 @@ def beasts(course):
         "deep-json": Animal(b"[" * 200_000, "is not a Jupyter notebook|crashed", suffix=".ipynb"),
         "deep-source": Animal(b"def retention_step(): pass\nx = " + b"(" * 100_000, "too many nested|MemoryError|crashed|cannot be read"),
         "json-with-no-cells": Animal(b'{"cells": {"a": 1}}', "is not a Jupyter notebook", suffix=".ipynb"),
-        "many-cells": Animal(notebook(*["x = 1"] * 100_000, RIGHT), "has 100001 code cells, more than 2000: hand in a shorter notebook|shorten the file", suffix=".ipynb"),
+        "many-cells": Animal(notebook(*["x = 1"] * 100_000, RIGHT), "has 100001 code cells, more than 2000: hand in a shorter notebook|shorten it", suffix=".ipynb"),
         "long-decimal-number": Animal(f"X = {'9' * 5000}\n{RIGHT}".encode(), r"Exceeds the limit \(4300 digits\)"),
         "given-to-a-file": Animal(notebook("%%writefile mine.py\n" + RIGHT), "%%writefile does not run its cell as Python", suffix=".ipynb"),
         "only-stubs-twice": Animal(notebook(STUB, STUB), "not written yet: see Eq. 6", suffix=".ipynb"),

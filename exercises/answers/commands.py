@@ -6,7 +6,7 @@ import typer
 
 from ..checking.catalog import load, misnamed
 from ..checking.commands import Names, chosen_exercises, refuse
-from ..harness.runner import describe_error
+from ..harness.runner import describe_error, several
 from .new import write_new
 from .validate import advice
 from .validate import validate as find_faults
@@ -41,7 +41,7 @@ def validate(exercise: Names = None):
         faults += len(found)
         for line in [*found, *(f"advice: {line}" for line in advised if exercise)]:
             typer.echo(f"{name}: {line}")
-        typer.echo(f"{name}: {f'wrong in {len(found)} points' if found else 'proven'}")
+        typer.echo(f"{name}: " + (f"wrong in {several(len(found), 'point')}" if found else "proven"))
     for path in misnamed():
         faults += 1
         typer.echo(f"{path}: its name is not exNN.py, so nobody finds it")

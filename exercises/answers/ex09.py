@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checking.core import Exercise, problem
-from .recurring import keeps_arguments, swaps
+from .recurring import counts_other_numbers, keeps_arguments, swaps
 
 EXACT = {"tolerance": 1e-12}  # a whole number below 10^11 may not be off by 1
 
@@ -823,26 +823,11 @@ CROSSING = problem(
             _crossing_with(token=lambda a: 2 * a.head_dim),
             "you cached one head: there are kv_heads of them",
         ),
-        "a cache as wide as the state": (
-            _crossing_with(token=lambda a: a.kv_heads * (a.key_dim + a.value_dim)),
-            "your cache has the widths K and V: the Transformer's keys and values have head_dim numbers each",
-        ),
         "a state of one head": (
             _crossing_with(state=lambda a: a.key_dim * a.value_dim),
             "your state is that of one head: each of the H heads has K V numbers",
         ),
-        "keys and values for a state": (
-            _crossing_with(state=lambda a: a.num_heads * (a.key_dim + a.value_dim)),
-            "your state holds K + V numbers a head: it is a matrix of K V numbers",
-        ),
-        "numbers for bits": (
-            _crossing_with(bits=lambda bits: np.ones(2)),
-            "you compared how many numbers there are: those of the state and those of the cache differ in their bits",
-        ),
-        "bits exchanged": (
-            _crossing_with(bits=lambda bits: bits[::-1]),
-            "you exchanged bits: bits[0] is for the state, bits[1] for the cache",
-        ),
+        **counts_other_numbers(_crossing_with),
     },
 )
 

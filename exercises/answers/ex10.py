@@ -30,7 +30,7 @@ def retention_backward(q, k, v, gamma, grad_out, state, grad_state):
 
 
 def gamma_gradient(q, k, v, gamma, grad_out, state, grad_state, step):
-    """dL/d gamma of each head, q, k (H, T, K), v (H, T, V), gamma (H,) -> exact (H,), measured (H,)."""
+    """The gradient of gamma of each head, q, k (H, T, K), v (H, T, V), gamma (H,) -> exact (H,), measured (H,)."""
     before, fade = [], gamma[:, None, None]
     for n in range(q.shape[1]):
         before.append(state)
@@ -838,15 +838,15 @@ STEPS = problem(
     wrong_answers={
         "a square root for both": (
             _with_roots(power=(1 / 2, 1 / 2)),
-            "predicted takes a square root for the central difference: its error grows with h^2, which gives a cube root",
+            "predicted takes a square root for the central difference: its error grows with delta^2, so take a cube root",
         ),
         "a cube root for both": (
             _with_roots(power=(1 / 3, 1 / 3)),
-            "predicted takes a cube root for the one-sided difference: its error grows with h, which gives a square root",
+            "predicted takes a cube root for the one-sided difference: its error grows with delta, so take a square root",
         ),
         "no roots": (
             _with_roots(power=(1, 1)),
-            "predicted has no roots: set the derivative of the error by h to 0 and solve for h",
+            "predicted has no roots: set the derivative of the error by delta to 0 and solve for delta",
         ),
         "where both errors are equal": (
             _with_roots(central=3.0),
@@ -854,19 +854,19 @@ STEPS = problem(
         ),
         "the rounding of one value": (
             _with_roots(one_sided=1.0),
-            "predicted halves the rounding error of the one-sided difference: it is eps f / h in all",
+            "predicted halves the rounding error of the one-sided difference: it is eps f / delta in all",
         ),
         "the rounding of two steps": (
             _with_roots(central=6.0),
-            "predicted divides the rounding error by h / 2 in the central difference: the values are 2 h apart, eps f / (2 h)",
+            "predicted divides the rounding error by delta / 2 in the central difference: by 2 delta, as the values are so far apart",
         ),
         "rounding over one step": (
             _with_roots(one_sided=4.0, central=3.0),
-            "predicted doubles the rounding error in both: eps f / h one-sided, eps f / (2 h) central",
+            "predicted doubles the rounding error in both: eps f / delta one-sided, eps f / (2 delta) central",
         ),
         "no half in Taylor's series": (
             _with_roots(one_sided=1.0, central=0.25),
-            "predicted leaves out the 1/2 and the 1/6 of Taylor's series: h f''/2 and h^2 f'''/6",
+            "predicted leaves out the 1/2 and the 1/6 of Taylor's series: delta f''/2 and delta^2 f'''/6",
         ),
         "the rounding of float32": (
             _with_roots(eps=2.0**-23),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checking.core import Exercise, problem
-from .recurring import keeps_arguments, swaps
+from .recurring import counts_other_numbers, keeps_arguments, swaps
 
 # Solutions.
 
@@ -69,7 +69,7 @@ def _crossings_with(
     token=lambda a: 2 * a.kv_heads * a.head_dim,
     texts=lambda a: a.batch,
     layers=lambda a: a.num_layers,
-    bits=lambda bits: bits / 8,
+    bits=lambda bits: bits,
     copies=2,
     least=0.0,
 ):
@@ -77,7 +77,7 @@ def _crossings_with(
 
     def both(*arguments):
         a = _Sizes(*arguments)
-        of_state, of_cache = bits(a.bits)
+        of_state, of_cache = bits(a.bits) / 8
         held, one = (texts(a) * layers(a) * each for each in (state(a) * of_state, token(a) * of_cache))
         return tuple(np.maximum((more(a) + times * held) / one + 0 * a.batch, least) for times in (1, copies))
 
@@ -306,17 +306,9 @@ CROSSINGS = problem(
             _crossings_with(token=lambda a: 2 * a.num_heads * a.head_dim),
             "you cached num_heads heads: only kv_heads heads have keys and values",
         ),
-        "a cache as wide as the state": (
-            _crossings_with(token=lambda a: a.kv_heads * (a.key_dim + a.value_dim)),
-            "your cache has the widths K and V: the Transformer's keys and values have head_dim numbers each",
-        ),
         "a state of kv heads": (
             _crossings_with(state=lambda a: a.kv_heads * a.key_dim * a.value_dim),
             "your state has kv_heads heads: grouping is the Transformer's, the RetNet has num_heads",
-        ),
-        "keys and values for a state": (
-            _crossings_with(state=lambda a: a.num_heads * (a.key_dim + a.value_dim)),
-            "your state holds K + V numbers a head: it is a matrix of K V numbers",
         ),
         "the rule of the paper's widths": (
             _crossings_with(
@@ -328,17 +320,10 @@ CROSSINGS = problem(
             "K g b_S / b_C holds where H K = d and V = 2 K alone: count H K V and 2 kv_heads head_dim as they are",
         ),
         "bits for bytes": (
-            _crossings_with(bits=lambda bits: bits),
+            _crossings_with(bits=lambda bits: 8 * bits),
             "you compared bits with the bytes of the weights: a byte has 8 bits",
         ),
-        "numbers for bits": (
-            _crossings_with(bits=lambda bits: np.ones(2)),
-            "you counted numbers: those of the state and those of the cache differ in their bits",
-        ),
-        "bits exchanged": (
-            _crossings_with(bits=lambda bits: bits[::-1] / 8),
-            "you exchanged bits: bits[0] is for the state, bits[1] for the cache",
-        ),
+        **counts_other_numbers(_crossings_with),
         **swaps(crossings, "kept", "moved"),
     },
 )

@@ -63,3 +63,28 @@ def asks_whether_true(solution, at=4):
 
     message = "an array with more than one entry is neither true nor false: ask for None by `state is None`"
     return {"asks whether an array is true": (function, message)}
+
+
+def counts_other_numbers(counted_with):
+    """Return the wrong answers that count other numbers of a state and of a token's cache, or take other bits for them.
+
+    counted_with: of state=, token= and bits=, each a change to what the solution takes, makes such an answer.
+    """
+    return {
+        "a cache as wide as the state": (
+            counted_with(token=lambda a: a.kv_heads * (a.key_dim + a.value_dim)),
+            "your cache has the widths K and V: the Transformer's keys and values have head_dim numbers each",
+        ),
+        "keys and values for a state": (
+            counted_with(state=lambda a: a.num_heads * (a.key_dim + a.value_dim)),
+            "your state holds K + V numbers a head: it is a matrix of K V numbers",
+        ),
+        "numbers for bits": (
+            counted_with(bits=lambda bits: np.full(2, 8.0)),
+            "you counted numbers: those of the state and those of the cache differ in their bits",
+        ),
+        "bits exchanged": (
+            counted_with(bits=lambda bits: bits[::-1]),
+            "you exchanged bits: bits[0] is for the state, bits[1] for the cache",
+        ),
+    }

@@ -14,7 +14,7 @@ import numpy as np
 from ..checking.core import Exercise
 from ..checking.judge import likelihoods
 from ..checking.key import answer_key, grade
-from ..harness.runner import run
+from ..harness.runner import run, several
 from ..harness.submission import collect
 
 ROOM = Path(__file__).parent.parent
@@ -200,7 +200,7 @@ def _of_cells(problem, texts, codes):
         return
     title, *lines = [line for line in texts[found[0]].splitlines() if line.strip()]
     hidden = sum(check.points for check in problem.checks if check.hidden)
-    points = f"({problem.points} points, {hidden} of them in hidden checks)"
+    points = f"({several(problem.points, 'point')}, {hidden} of them in hidden checks)"
     if points not in title:
         yield f"the title must say {points}, got {title!r}"
     if not 1 <= len(lines) <= 5:

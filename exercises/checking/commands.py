@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..harness.cells import UnusableError
+from ..harness.runner import several
 from .catalog import exercise_names, load, misnamed
 from .key import choose
 from .prompt import check_own
@@ -26,7 +27,7 @@ def list_exercises():
         exercise = load(name)
         points = sum(problem.points for problem in exercise.problems)
         functions = ", ".join(problem.function for problem in exercise.problems)
-        typer.echo(f"{name}  {exercise.title} ({functions}; {points} points)")
+        typer.echo(f"{name}  {exercise.title} ({functions}; {several(points, 'point')})")
     for path in misnamed():
         typer.echo(f"{path} is left out: its name must be ex and two digits, such as ex42.py", err=True)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..harness.runner import Run
+from ..harness.runner import Run, several
 from .core import Check
 
 # Bound at import, so a submission that replaces NumPy's functions does not affect the verdict. The comparison itself
@@ -182,7 +182,7 @@ def _no_answer(check, returns, got):
     if got.failure:
         return got.failure if got.by_grader else _failure(check, got)
     if len(got.outputs) != len(returns):
-        return f"it must return {len(returns)} arrays, {', '.join(returns)}; got {len(got.outputs)}"
+        return f"it must return {several(len(returns), 'array')}, {', '.join(returns)}; got {len(got.outputs)}"
     return ""
 
 

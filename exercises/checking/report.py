@@ -4,6 +4,8 @@ import textwrap
 from html import escape
 from itertools import zip_longest
 
+from ..harness.runner import several
+
 # Each mark's sign in a notebook and the colour behind it. The sign is white, so its contrast is the same on any page.
 SIGNS = {"ok": ("✓ ok", "#1a7f37"), "FAIL": ("✗ FAIL", "#b42318"), "todo": ("○ todo", "#57606a")}
 HEADS = ("result", "check", "what to change")
@@ -48,24 +50,37 @@ def rows(results):
 def _some(text):
     """Return the first lines of a text."""
     lines = text.splitlines()
-    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"… ({len(lines) - MOST_LINES} lines more)"]
+    return (
+        lines
+        if len(lines) <= MOST_LINES
+        else [*lines[:MOST_LINES], f"… ({several(len(lines) - MOST_LINES, 'line')} more)"]
+    )
 
 
 def headline(name, results):
     """Return "name: 2 of 4 points"."""
     points, most = sum(result.points for result in results), sum(result.check.points for result in results)
-    return f"{name}: {points} of {most} points"
+    return f"{name}: {points} of {several(most, 'point')}"
 
 
 def summary(report):
     """Return the last line: all points, and how to get at what was not run."""
-    points, name = f"{report.points} of {report.most} points", report.name
+    points, name = f"{report.points} of {several(report.most, 'point')}", report.name
     if not report.points_not_run:
         return f"{points} in {name}."
     return (
-        f"{points} in the visible checks of {name}. {report.points_not_run} points more are in hidden checks: "
+        f"{points} in the visible checks of {name}. {more_hidden(report.points_not_run)}: "
         "in the whole course, python -m exercises check FILE runs them too."
     )
+
+
+def more_hidden(points):
+    """Return how many points are not shown.
+
+    >>> more_hidden(1), more_hidden(8)
+    ('1 point more is in hidden checks', '8 points more are in hidden checks')
+    """
+    return f"{several(points, 'point')} more {'is' if points == 1 else 'are'} in hidden checks"
 
 
 def styled_lines(report, width=100):

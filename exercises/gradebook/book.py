@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ..checking.catalog import load
 from ..grading.table import read_csv
+from ..harness.runner import several
 from .roster import Decision, Roster, Student, number, read_decisions, read_times
 from .settings import days_late
 
 NEEDED = ("student", "exercise", "points", "most", "status", "feedback")
+UNGRADED = "not graded yet"  # an exercise of which nobody's is graded
 MOODLE = re.compile(r"[^/\\]+_\d+_assignsubmission_file")  # the folder of a submission as Moodle names it
 
 
@@ -43,15 +45,13 @@ class Cell:
 
     def remarks(self):
         """Return in words what happened to the points, for the gradebook and for the student."""
-        words = [] if self.status == "graded" else [f"{self.status}{': ' if self.note else ''}{self.note}"]
+        words = [] if self.status in ("graded", UNGRADED) else [f"{self.status}{': ' if self.note else ''}{self.note}"]
         if self.late:
-            words.append(
-                f"{self.late} day{'s' * (self.late > 1)} late" + (f", {self.free} of them free" if self.free else "")
-            )
+            words.append(f"{several(self.late, 'day')} late" + (f", {self.free} of them free" if self.free else ""))
         if self.too_late:
             words.append("too late to count")
         if self.penalty:
-            words.append(f"{-self.penalty:g} points")
+            words.append(f"{several(self.penalty, 'point')} off")
         if self.dropped:
             words.append("dropped")
         return "; ".join(words)
@@ -106,11 +106,11 @@ def make_book(graded, course):
         for name in course.exercises:
             cell = line.cells[name] = _cell(name, most[name], found.get(name, []), Path(graded), course)
             if name not in begun and cell.status == "missing":
-                cell.status, cell.points = "not graded yet", None
+                cell.status, cell.points = UNGRADED, None
             cell.submitted = times.get((student.id, name), cell.submitted)
         _apply(line, decisions, course)
         book.lines.append(line)
-    _warn(book, begun)
+    _warn(book, begun, times)
     for name in sorted({name for name, _ in times} - {line.student.id for line in book.lines}):
         book.warnings.append(f"{course.times}: nobody on the roster is {name!r}")
     return book
@@ -186,7 +186,7 @@ def _apply(line, decisions, course):
         line.total = round(100 * share / sum(weights.values()), 2)
 
 
-def _warn(book, begun):
+def _warn(book, begun, times):
     """Note what a lecturer should look at before handing grades on."""
     for line in book.lines:
         if not line.on_roster:
@@ -200,7 +200,12 @@ def _warn(book, begun):
     due = {name for name, part in book.course.exercises.items() if part.deadline}
     blind = sum(cell.exercise in due and bool(cell.points) and cell.submitted is None for _, cell in cells)
     if blind:
-        book.warnings.append(f"{blind} submissions have no time in times.csv: they count as in time")
+        book.warnings.append(f"{several(blind, 'submission')} without a time in times.csv: counted as in time")
+    guessed = sum(cell.late > 0 and (line.student.id, cell.exercise) not in times for line, cell in cells)
+    if guessed:
+        book.warnings.append(
+            f"{several(guessed, 'submission')} late by the time of the file, which copying may change; a time in times.csv counts before it"
+        )
 
 
 def read_results(cell):

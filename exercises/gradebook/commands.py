@@ -1,7 +1,5 @@
 """The commands `python -m exercises course` and `gradebook`."""
 
-import contextlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,6 @@ from rich.console import Console
 from refimpl.files import write_atomically
 
 from ..checking.commands import Names, chosen_exercises, refuse
-from ..grading.batch import find_entries
 from ..grading.commands import say
 from ..grading.table import csv_text, read_csv
 from .book import make_book
@@ -29,14 +26,10 @@ def course(
     graded: Annotated[
         Path | None, typer.Option(help="What `grade` wrote; its students are put into roster.csv. Default: none.")
     ] = None,
-    submissions: Annotated[
-        Path | None,
-        typer.Option(help="What you graded; times.csv gets when its files changed. Default: times as they are."),
-    ] = None,
 ):
     """Write what the gradebook needs, for you to edit: course.toml, roster.csv, overrides.csv and times.csv.
 
-    A file that is there is kept, except times.csv with --submissions.
+    A file that is there is kept.
     """
     try:
         names = chosen_exercises(exercise)
@@ -45,10 +38,10 @@ def course(
             "course.toml": TEMPLATE.read_text(encoding="utf-8") + "".join(map(_part, names)),
             "roster.csv": csv_text(COLUMNS, [{"id": student} for student in sorted(found)]),
             "overrides.csv": csv_text(DECISIONS, []),
-            "times.csv": csv_text(TIMES, times_of(submissions) if submissions else []),
+            "times.csv": csv_text(TIMES, []),
         }
         for name, text in files.items():
-            fresh = not (out / name).exists() or (name == "times.csv" and submissions)
+            fresh = not (out / name).exists()
             if fresh:
                 write_atomically(out / name, text)
             typer.echo(f"{out / name}{'' if fresh else ' (kept as it is)'}")
@@ -76,6 +69,9 @@ def gradebook(
         files["class.html"] = _class_page(book)
         for name, data in files.items():
             write_atomically(out / name, data)
+    except FileNotFoundError as error:
+        writes = "grade" if Path(error.filename).name == "grades.csv" else "course"
+        refuse(f"Cannot make the gradebook: there is no {error.filename}; `python -m exercises {writes}` writes it")
     except (ValueError, OSError) as error:
         refuse(f"Cannot make the gradebook: {error}")
     console = Console(stderr=True, highlight=False)
@@ -84,16 +80,6 @@ def gradebook(
     say(console, f"Students: {len(book.listed)}; exercises: {len(book.exercises)}")
     typer.echo(out / "gradebook.csv")
     raise typer.Exit(1 if book.warnings else 0)
-
-
-def times_of(folder):
-    """Return the rows of times.csv: when the file of each submission was changed last, in UTC; none where it is not known."""
-    rows = []
-    for entry in find_entries(folder)[0]:
-        with contextlib.suppress(OSError):
-            changed = datetime.fromtimestamp(entry.path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            rows.append({"student": entry.shown, "exercise": entry.exercise, "submitted": changed})
-    return [row for row in rows if row["exercise"]]
 
 
 def _class_page(book):

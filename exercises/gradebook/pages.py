@@ -10,6 +10,7 @@ from html import escape
 from ..checking.catalog import load
 from ..checking.report import SIGNS
 from ..grading.feedback import PAGE
+from ..harness.runner import several
 from .book import read_results
 from .exports import packed, tidy, told
 
@@ -51,7 +52,7 @@ def _student_page(book, line):
     one = line.student
     parts = [f"<p>Total: {tidy(line.total)} %</p>" if line.total is not None else "<p>Nothing counts yet.</p>"]
     rows = [
-        (name, "" if cell.points is None else f"{tidy(cell.points)} of {tidy(cell.most)}", told(cell))
+        (name, cell.status if cell.points is None else f"{tidy(cell.points)} of {tidy(cell.most)}", told(cell))
         for name, cell in line.cells.items()
     ]
     parts += [_table(("exercise", "points", "remarks"), rows), f"<p>{escape(line.note)}</p>"]
@@ -137,7 +138,7 @@ def class_page(book, figure=True):
         for name, most in book.exercises.items()
     ]
     parts = [
-        f"<p>{len(book.listed)} students"
+        f"<p>{several(len(book.listed), 'student')}"
         + (f"; median total {tidy(statistics.median(totals))} %" if totals else "")
         + "</p>",
         _table(("exercise", "handed in", "median points", "of"), rows),

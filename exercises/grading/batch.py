@@ -12,8 +12,10 @@ import secrets
 import shutil
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ SECONDS_BETWEEN_CSV = 10.0
 WAITING = 16  # submissions that may wait for their turn, so that one that takes long keeps no core idle
 BYTES_EACH = 100_000  # of a graded submission's files: twice what they take
 LONGEST_NOTE = 2000
+GRADERS = ("checking", "grading", "harness")  # what a verdict depends on; of the answers, what matters is in the key
 
 
 class OutputError(Exception):
@@ -79,8 +82,7 @@ def _by_name(text):
 def key_version(key, isolation, limits):
     """Return a hash of everything that a verdict depends on, except the submission."""
     parts = [to_json(key), isolation.name, repr(asdict(limits)), np.__version__]
-    rooms = [path for path in sorted(EXERCISES.rglob("*.py")) if path.parent.name != "answers"]  # those are in the key
-    parts += [path.read_text(encoding="utf-8") for path in rooms]
+    parts += [path.read_text(encoding="utf-8") for room in GRADERS for path in sorted((EXERCISES / room).glob("*.py"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -102,6 +104,9 @@ class Batch:
         self._earlier = _earlier_rows(self.out / "grades.csv")
         self._keys = {name: answer_key(load(name)) for name in sorted({one.exercise for one in self.entries} - {""})}
         self._versions = {name: key_version(key, isolation, limits) for name, key in self._keys.items()}
+        self._owners = defaultdict(set)
+        for entry in self.entries:
+            self._owners[entry.path].add(entry.student)
         self._stop = threading.Event()
         self._rows = {}
 
@@ -135,7 +140,15 @@ class Batch:
         except Exception as error:  # a bug of the grader, which must not affect the other submissions
             made = self._row_without_results(entry, "grader error", f"grader error: {describe_error(error)}", points="")
         note = "; ".join(filter(None, (made["note"], entry.warning)))
-        return made | {"note": note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 1] + "…"}
+        note = note if len(note) <= LONGEST_NOTE else note[: LONGEST_NOTE - 1] + "…"
+        return made | {"submitted": self._submitted(entry), "note": note}
+
+    def _submitted(self, entry):
+        """Return when the file changed last; "" for what is in an archive of several students, which is as old as the download."""
+        with contextlib.suppress(OSError):
+            if len(self._owners[entry.path]) == 1:
+                return datetime.fromtimestamp(entry.path.lstat().st_mtime, UTC).isoformat(timespec="seconds")
+        return ""
 
     def _row_without_results(self, entry, status, note, points):
         named = {"student": entry.shown, "exercise": entry.exercise, "file": printable(entry.file)}

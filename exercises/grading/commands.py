@@ -15,6 +15,7 @@ from refimpl.files import write_atomically
 from ..checking.commands import Names, chosen_exercises, refuse
 from ..checking.key import choose
 from ..checking.secret import VARIABLE, given
+from ..harness.runner import several
 from .batch import Batch, OutputError
 from .intake import find_entries, printable, some
 from .isolation import IsolationError, Limits
@@ -92,7 +93,7 @@ def grade(
     except OutputError as error:
         refuse(f"Stopped after {statuses.total()} of {len(entries)}: {error}. The same command goes on from here.")
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items())
-    say(console, f"{len(entries)} submissions: {counts}; {batch.reused} of them graded before.")
+    say(console, f"{several(len(entries), 'submission')}: {counts}; {batch.reused} of them graded before.")
     if not statuses["graded"]:
         say(console, "Nobody was graded.")
     typer.echo(out / "grades.csv")

@@ -9,7 +9,8 @@ from ..checking.report import summary, to_html
 from ..harness.confine import COMPUTES_ONLY, NO_OTHER_FILES
 from .table import csv_text
 
-COLUMNS = ("student", "exercise", "points", "most", "status", "seconds", "isolation", "file", "note", "feedback")
+COLUMNS = ("student", "exercise", "points", "most", "status", "submitted")
+COLUMNS += ("seconds", "isolation", "file", "note", "feedback")
 PROTECTION = (NO_OTHER_FILES, COMPUTES_ONLY)  # that not every system has
 PAGE = """<!DOCTYPE html>
 <html lang="en">

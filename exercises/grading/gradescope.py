@@ -14,7 +14,9 @@ from pathlib import Path
 
 from refimpl.files import write_atomically
 
+from ..checking.report import more_hidden
 from ..checking.secret import VARIABLE
+from ..harness.runner import several
 from .batch import Batch
 from .intake import find_entries
 from .isolation import Limits
@@ -83,9 +85,9 @@ def for_gradescope(row, results, hidden):
     ]
     shown = [test for test in tests if test["visibility"] == "visible"]
     points, most = (sum(test[name] for test in shown) for name in ("score", "max_score"))
-    lines = [f"{points:g} of {most:g} points in the checks that you see now."]
+    lines = [f"{points:g} of {several(most, 'point')} in the checks that you see now."]
     if rest := sum(test["max_score"] for test in tests) - most:
-        lines.append(f"{rest:g} points more are in hidden checks, which {WHEN[hidden]}.")
+        lines.append(f"{more_hidden(rest)}, which {WHEN[hidden]}.")
     lines += [f"Note: {note}" for note in results["extra_data"]["notes"]]
     kept = {name: results[name] for name in ("output_format", "stdout_visibility", "extra_data")}
     return kept | {"output": "\n".join(lines), "tests": tests}

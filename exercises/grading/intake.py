@@ -28,8 +28,12 @@ MOST_NAMED = 5  # files in a note
 EXERCISE = re.compile(r"(?<![^\W\d_])ex(?:ercise)?[ _-]?0*(\d{1,2})(?!\d)", re.IGNORECASE)
 SUFFIX = re.compile(r"(\.(?:py|ipynb))(?:\.(?:txt|json))?$", re.IGNORECASE)  # browsers add the second
 COPY = re.compile(r"^(?:copy|kopie|copie|copia)[ _]+(?:\(\d+\)[ _]+)?(?:of|von|de|di)[ _]+", re.IGNORECASE)
-# Names as Canvas, Moodle and Gradescope write them when a lecturer downloads what was handed in.
-CANVAS = re.compile(r"(?P<student>.+?_)(?:LATE_)?(?P<id>\d+)_\d+_(?P<name>.+)", re.IGNORECASE | re.DOTALL)
+# Names as Canvas, Moodle and Gradescope write them when a lecturer downloads what was handed in. Otter puts the time into
+# the name of a zip, 2026_01_30T10_30_47_123456, and Canvas's two numbers stand before that or are not there.
+CANVAS = re.compile(
+    r"(?P<student>(?:(?!\d{4}_\d\d_\d\dT).)+?_)(?!\d{4}_\d\d_\d\dT)(?:LATE_)?(?P<id>\d+)_\d+_(?P<name>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
 MOODLE = re.compile(r"(?P<student>.+?)_(?P<id>\d+)_assignsubmission_[a-z]+(?:_(?P<name>.*))?", re.DOTALL)
 GRADESCOPE = re.compile(r"submission_\d+")
 METADATA = "submission_metadata.yml"

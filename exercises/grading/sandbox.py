@@ -251,9 +251,16 @@ class _Conversation:
             self._shorten()
             runs, late = {}, {}
             self._put([one for one in questions if not one[1].hidden], look, runs, late)
+            notes = [*look["notes"], *self._too_slow(len(runs), len(questions))]
         with self._turn("hidden"):
             self._put([one for one in questions if one[1].hidden], look, runs, late)
-        return self._answered(runs, look["notes"])
+        return self._answered(runs, notes)
+
+    def _too_slow(self, done, in_all):
+        """Return a note if so slow a reading leaves no time for the hidden checks, which cannot say that themselves."""
+        if self._reading <= LONG_READING or self._used * in_all <= self._limits.total_seconds * done:
+            return []
+        return [f"{self._describe('late')}; some hidden checks may not be run"]
 
     def _put(self, questions, look, runs, late):
         """Put pairs (problem, check), and add each `Run` to `runs` and each function that ran out of time to `late`."""
@@ -281,13 +288,16 @@ class _Conversation:
         if len(self._source) > LONG:
             reason, data = self._ask({"ask": "shorten"}, b"")
             if not reason and len(data) < len(self._source):
+                self._reading *= len(data) / len(self._source)
                 self._source, self._common["source"] = data, len(data)
 
     def _look(self):
         """Return (why the file could not even be read, what was found in it)."""
         reason, data = self._ask({"ask": "look"}, b"")
         if reason:
-            doing = "shorten the file, or look for a loop outside the functions"
+            doing = "look for a loop outside the functions"
+            if len(self._source) > LONG:
+                doing = f"the file has {len(self._source) / 1e6:.1f} MB: shorten it, above all long lists, or {doing}"
             return self._describe(reason).replace("look for a loop that does not end", doing), None
         try:
             found = _look_from_bytes(data)

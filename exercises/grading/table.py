@@ -6,6 +6,8 @@ import re
 import unicodedata
 from pathlib import Path
 
+from ..harness.runner import several
+
 MARK = "\ufeff"  # the byte-order mark: without it Excel reads UTF-8 as the system's own encoding
 LONGEST_CELL = 2000  # characters: Excel takes 32,767, Python's reader 131,072, a person fewer
 # What begins a formula, and the forms of it that some systems turn into it; a test finds all with unicodedata.
@@ -64,7 +66,9 @@ def read_csv(path, columns):
     rows = []
     for cells in reader:
         if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
-            raise ValueError(f"{path}, line {reader.line_num}: {len(cells)} cells, but {len(names)} columns")
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {several(len(cells), 'cell')}, but {several(len(names), 'column')}"
+            )
         if any(cell.strip() for cell in cells):
             named = dict.fromkeys(names, "") | dict(zip(names, map(str.strip, cells), strict=False))
             rows.append(named | {"line": reader.line_num})

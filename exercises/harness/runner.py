@@ -151,7 +151,7 @@ class _Printed(io.TextIOBase):
         more = self._length - len(self._kept)
         lines = (line.expandtabs().rstrip() for line in self._kept.rstrip("\n").split("\n"))
         text = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
-        return text + (f"… ({more} characters more)" if more else "")
+        return text + (f"… ({several(more, 'character')} more)" if more else "")
 
 
 class _NoInput(io.TextIOBase):
@@ -182,6 +182,15 @@ def one_line(text):
     line = next((line for line in text.splitlines() if line.strip()), "")
     line = "".join(c if c.isprintable() else " " for c in line).strip()
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+
+def several(number, noun):
+    """Return the number and the noun, in the plural unless it is one.
+
+    >>> several(1, "point"), several(0, "point"), several(7.50, "point")
+    ('1 point', '0 points', '7.5 points')
+    """
+    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
 
 
 class _RefusedError(Exception):

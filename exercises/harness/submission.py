@@ -16,6 +16,7 @@ from pathlib import Path
 from .cells import NotPythonError, UnusableError, parsed, read_cells
 from .runner import contained, describe_error
 
+TOO_LONG = "it takes too much memory to be read: shorten it, above all long lists"
 MODULE = "submission"  # the name under which a submission's classes look for their module
 # Annotations are not evaluated, so a type from a missing package does not break a function; Jupyter allows await anywhere.
 FLAGS = __future__.annotations.compiler_flag | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -87,7 +88,10 @@ def _read(cells, functions, script):
         try:
             statements += _parse(label, source)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            problem = f"{label}{_line(error)}: {getattr(error, 'msg', None) or describe_error(error)}"
+            reason = (
+                TOO_LONG if isinstance(error, MemoryError) else getattr(error, "msg", None) or describe_error(error)
+            )
+            problem = f"{label}{_line(error)}: {reason}"
             defines = any(re.search(rf"\bdef\s+{one}\b", source) for one in functions)
             if script or defines:
                 broken.append(f"{problem} (the function cannot be read)")

@@ -262,7 +262,10 @@ CHANGES = {  # what a changed setting is called on the page; others by their nam
     "initialisation": "{} initialisation",
     "norm_eps": "norm eps {:g}",
     "precision": "products in {}",
-    "clip": "gradients clipped beyond a norm of {:g}",
+    "clip": "gradients clipped only beyond a norm of {:g}",
+    "scale_keys": "keys scaled: {}",
+    "row_norm": "row norm: {}",
+    "group_norm": "group norm: {}",
 }
 
 

@@ -43,7 +43,7 @@ def measure(explorables, presses=40, load=None, places=("page", "lab")):
     presses: keys pressed on each slider. load: processes that compute meanwhile, by default one a core.
     """
     load = os.cpu_count() if load is None else load
-    rows = []
+    others, rows = os.getloadavg()[0], []
     with tempfile.TemporaryDirectory() as folder, launched() as browser:
         folder = Path(folder)
         version = browser.version
@@ -64,7 +64,7 @@ def measure(explorables, presses=40, load=None, places=("page", "lab")):
                     rows += _rows(page, explorables, "lab", presses)
     return {
         "what": "milliseconds from a key press to the paint after it, for each slider of each picture",
-        "load": f"{load} busy processes on {os.cpu_count()} cores",
+        "load": f"{load} busy processes on {os.cpu_count()} cores, beside {others:.1f} of others (load average of a minute)",
         "viewport": [1366, 768],
         "versions": {"chromium": version, "python": platform.python_version()},
         "presses": presses,

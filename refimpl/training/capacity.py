@@ -168,13 +168,3 @@ def predicted(config, pairs, learnt=True):
     )
     weights = pair_weights(head_decays(shape.num_heads, shape.gamma_schedule), pairs)
     return float(recall_accuracy(weights, keys, values, config.vocab_size - tokens).mean())
-
-
-def pairs_until(config, accuracy, learnt=True):
-    """The largest number of pairs of which a `TrainConfig`'s RetNet is predicted to recall such a share; 0 if none."""
-    found = 0
-    for pairs in range(1, config.vocab_size // 2):
-        if predicted(config, pairs, learnt) < accuracy:
-            break
-        found = pairs
-    return found

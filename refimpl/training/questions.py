@@ -44,9 +44,8 @@ class Questions:
 
     def batches(self, config):
         """A function (number of the step from 1 on, generator) -> inputs, targets, each (batch_size, length) int64."""
-        apart = (
-            config.curriculum * config.steps / len(self.pairs)
-        )  # steps from one number's first batch to the next one's
+        # Steps from one number's first batch to the next one's.
+        apart = config.curriculum * config.steps / len(self.pairs)
 
         def batch(number, rng):
             there = min(len(self.pairs), 1 + int((number - 1) / apart)) if apart else len(self.pairs)

@@ -1,6 +1,7 @@
 """Rules for all pictures that are drawn in the browser: numbers at both ends of each control, stills, words, bundles."""
 
 import itertools
+import json
 import re
 
 import numpy as np
@@ -106,3 +107,11 @@ def test_each_module_has_its_class_and_its_test():
     }
     assert modules <= tests
     assert len(set(itertools.chain.from_iterable((cls.__doc__,) for cls in EXPLORABLES))) == len(EXPLORABLES)
+
+
+def test_the_latency_of_each_picture_is_on_record():
+    """On the page and in JupyterLab, for each slider; a picture without a slider has nothing to time."""
+    rows = json.loads((HERE / "latency.json").read_text(encoding="utf-8"))["rows"]
+    sliders = [cls.module for cls in EXPLORABLES for control in controls(cls) if control["kind"] == "slider"]
+    for place in ("page", "lab"):
+        assert [row["module"] for row in rows if row["place"] == place] == sliders

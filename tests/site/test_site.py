@@ -37,7 +37,7 @@ PAGES = (
 def site(tmp_path_factory):
     """The folder of the built site."""
     try:
-        for name in vendored.PACKAGES:
+        for name in vendored.NEEDED:
             vendored.vendored(name, ROOT / "build" / "vendor")
     except vendored.NotFetchedError as error:
         pytest.skip(f"{error}")

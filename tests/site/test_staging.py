@@ -118,11 +118,11 @@ def test_a_docstring_keeps_its_examples_tables_and_arguments():
 
 
 def test_a_program_is_shown_with_a_number_for_each_line():
-    text = listing.program("refimpl/tree.py", "https://example.org/main")
+    text = listing.program("refimpl/tree.py", "https://github.com/o/n")
     lines = (ROOT / "refimpl" / "tree.py").read_text(encoding="utf-8").count("\n")
     assert re.findall(r'name="line-(\d+)"', text) == [str(number) for number in range(1, lines + 1)]
-    assert "(https://example.org/main/refimpl/tree.py)" in text
-    assert "example.org" not in listing.program("refimpl/tree.py")
+    assert "(https://github.com/o/n/blob/main/refimpl/tree.py)" in text
+    assert "github" not in listing.program("refimpl/tree.py")
 
 
 def test_every_function_lesson_and_equation_has_its_links_both_ways():

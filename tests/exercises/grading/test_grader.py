@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
+from class_of_300 import whole_class
 from graded import AGREE, COURSE, WAYS, descendants, processes, rows_of, why_not
 from zoo import FULL, RIGHT
 
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
 from exercises.grading import isolation
-from exercises.grading.batch import Batch, key_version
+from exercises.grading.batch import GRADERS, Batch, key_version
 from exercises.grading.intake import Entry, find_entries
 from exercises.grading.isolation import CHILD_MODULES, EXERCISES, HARNESS, Isolation, IsolationError, Limits
 from exercises.grading.sandbox import choose_isolation, put_questions
@@ -103,6 +105,62 @@ def test_only_what_changed_is_graded_again(tmp_path, best, monkeypatch):
     results.write_text(results.read_text()[:100])  # as no crash of ours leaves it
     assert run() == (2, [0, FULL, FULL])
     assert run(Limits(seconds=5.0)) == (0, [0, FULL, FULL])
+
+
+def test_the_table_says_when_a_file_was_changed(tmp_path, best):
+    """But not where it lies with others' in an archive, which is as old as the download."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "ann_ex01.py").write_text("")
+    (folder / "bob").symlink_to("ann_ex01.py")
+    with zipfile.ZipFile(folder / "cat.zip", "w") as archive:
+        archive.writestr("ex01.py", "")
+    (tmp_path / "class").mkdir()
+    with zipfile.ZipFile(tmp_path / "class" / "all.zip", "w") as archive:
+        for student in ("dan", "eve"):
+            archive.writestr(f"{student}/ex01.py", "")
+    for path in (folder / "ann_ex01.py", folder / "cat.zip", tmp_path / "class" / "all.zip"):
+        os.utime(path, (1e9, 1e9))
+    when = {}
+    for place in (folder, tmp_path / "class"):
+        rows = [row for _, row in Batch(find_entries(place)[0], tmp_path / "out", best, Limits()).run()]
+        when |= {row["student"]: row["submitted"] for row in rows}
+    assert when.pop("bob") > "2020"  # the link's own
+    assert when == dict.fromkeys(("ann", "cat"), "2001-09-09T01:46:40+00:00") | {"dan": "", "eve": ""}
+
+
+def told(source, limits, best):
+    """What the visible checks say of a script, and the notes."""
+    given = put_questions(answer_key(load("ex01")), "submission.py", source.encode(), best, limits)
+    results = [one for several in answer_key(load("ex01")).report(given.runs).results.values() for one in several]
+    return {one.reason for one in results if not one.check.hidden and not one.passed}, given.notes
+
+
+def test_a_file_too_long_to_be_read_is_told_so(best):
+    digits = f"X = [{'1, ' * 1_500_000}]\n{RIGHT}"
+    (reason,), _ = told(digits, Limits(cpu_seconds=1), best)
+    assert re.search(
+        "(the file has 4.5 MB|it takes too much memory to be read): shorten it, above all long lists", reason
+    )
+
+
+def test_no_time_for_hidden_checks_is_told(best, monkeypatch):
+    monkeypatch.setattr("exercises.grading.sandbox.LONG_READING", 0.0)
+    reasons, notes = told(RIGHT, Limits(total_seconds=0.001), best)
+    (reason,), (note,) = reasons, notes
+    assert re.fullmatch(r"reading your file takes too long, about \d+ s in each check: shorten it", reason)
+    assert note == f"{reason}; some hidden checks may not be run"
+    assert told(RIGHT, Limits(), best) == (set(), [])
+
+
+def test_a_loop_in_a_long_file_is_called_a_loop(best, monkeypatch):
+    monkeypatch.setattr("exercises.grading.sandbox.LONG", 1000)
+    monkeypatch.setattr("exercises.grading.sandbox.LONG_READING", 0.01)
+    endless = "def retention_step(*_):\n    while True: pass\n# " + "x" * 400_000
+    reasons, notes = told(endless, Limits(cpu_seconds=1, seconds=3.0), best)
+    assert any("look for a loop that does not end" in reason for reason in reasons)
+    assert not any("takes too long" in reason for reason in reasons)
+    assert notes == []
 
 
 def test_a_failing_grader_fails_on_one_alone(tmp_path, best, monkeypatch):
@@ -376,18 +434,32 @@ def rooms(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("room", sorted({path.parent.relative_to(COURSE).as_posix() for path in COURSE.rglob("*.py")}))
-def test_versions_change_with_every_file_of_the_grader(room, rooms, best):
+def test_versions_change_with_every_file_of_the_grader_and_no_other(room, rooms, best):
     key = answer_key(load("ex01")).only("retention_step")
     for path in (rooms / room).glob("*.py"):
         before, text = key_version(key, best, Limits()), path.read_text(encoding="utf-8")
         path.write_text(text + "# changed\n", encoding="utf-8")
-        # What matters in the answers is in the key.
-        assert (key_version(key, best, Limits()) == before) == (room == "answers"), path
+        assert (key_version(key, best, Limits()) != before) == (room in GRADERS), path
+
+
+def test_grading_imports_no_other_room():
+    """Else a change there could change a verdict, and nothing would be graded again. What matters in the answers is in the key."""
+    code = "import sys; from exercises.grading import batch; print(*(name for name in sys.modules if name.startswith('exercises.')))"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=COURSE.parent)
+    assert {name.split(".")[1] for name in names.stdout.split()} == {"answers", *GRADERS}
 
 
 def test_readme_quotes_its_results_file():
     numbers = json.loads((COURSE / "results" / "class_of_300.json").read_text(encoding="utf-8"))
     readme = " ".join((COURSE / "README.md").read_text(encoding="utf-8").split())
-    assert f"grades {numbers['submissions']} submissions, {numbers['hostile']} of them hostile" in readme
-    assert f"it took {numbers['seconds']:.0f} s" in readme
-    assert f"a normal submission {numbers['seconds_of_a_normal_submission_on_one_core']} s on one core" in readme
+    class_of = "grades {submissions} submissions, {hostile} of them hostile, {late} late and {zips} zips,"
+    assert class_of.format(**numbers) in readme
+    assert "It took {seconds:.0f} s, {seconds_a_submission} s a submission, on two cores".format(**numbers) in readme
+    assert numbers["in_every_export"] == numbers["submissions"] == 300
+    assert numbers["cores"] == 2
+
+
+def test_a_small_class_is_graded_killed_graded_on_and_exported(tmp_path):
+    took = whole_class(tmp_path, 12, 1)
+    assert took["found_graded_after_the_kill"] in range(6, 12)
+    assert (took["late"], took["zips"], took["in_every_export"]) == (2, 2, 12)

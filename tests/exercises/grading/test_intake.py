@@ -158,6 +158,18 @@ CLASSES = {
             "poeed_7": "essay.pdf: it is no notebook and no script",
         },
     ),
+    "as otter names what it exports, with and without Canvas": (
+        {
+            "doejane_1_2_ex01_2024_01_01T01_02_03_123456.zip": {"ex01.ipynb": N},
+            "ann_ex01_2024_01_01T01_02_03_123456.zip": {"ex01.ipynb": N},
+            "ben_2024_01_01T01_02_03_123456.zip": {"ex01.ipynb": N},
+        },
+        {
+            "doejane_1": "doejane_1_2_ex01_2024_01_01T01_02_03_123456.zip/ex01.ipynb",
+            "ann": "ann_ex01_2024_01_01T01_02_03_123456.zip/ex01.ipynb",
+            "ben_2024_01_01T01_02_03_123456": "ben_2024_01_01T01_02_03_123456.zip/ex01.ipynb",
+        },
+    ),
     "as Moodle, in an archive": (
         {
             "Course-Exercise 1-99.zip": {

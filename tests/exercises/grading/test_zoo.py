@@ -7,7 +7,7 @@ import time
 import pytest
 from graded import COURSE, descendants, processes, results_of, rows_of
 from zoo import FULL, write_zoo
-from zoo_in_one import words_of_hidden_checks
+from zoo_in_one import LIMITS, words_of_hidden_checks
 
 from exercises.grading.batch import Batch
 from exercises.grading.intake import find_entries
@@ -26,7 +26,7 @@ def graded(way, tmp_path_factory):
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
     entries, _ = find_entries(folder)
     out = tmp_path_factory.mktemp("graded")
-    batch = Batch(entries, out, way, Limits(cpu_seconds=1, seconds=1.5, total_seconds=8.0))
+    batch = Batch(entries, out, way, LIMITS)
     list(batch.run())
     assert {path: path.read_bytes() for path in COURSE.rglob("*.py")} == before
     rows = rows_of(out)

@@ -20,7 +20,7 @@ from exercises.checking.report import plain_text
 from exercises.handout.release import notebooks_of
 from exercises.harness.cells import UnusableError, parsed, read_cells
 from exercises.harness.runner import NO_INPUT, run
-from exercises.harness.submission import collect_bytes, only_needed
+from exercises.harness.submission import TOO_LONG, collect_bytes, only_needed
 
 EX01 = load("ex01")
 STEP, LOOP, *_ = EX01.problems
@@ -478,3 +478,18 @@ def test_list_and_help():
     text = " ".join(invoke("check", "--help").output.split())
     assert "runs the code in FILE on this machine" in text
     assert "your own work" in text
+
+
+def test_a_cell_that_takes_too_much_memory_is_told_so_and_costs_no_other(monkeypatch):
+    def parsed_within_limits(source):
+        if "0, " in source:
+            raise MemoryError
+        return parsed(source)
+
+    monkeypatch.setattr("exercises.harness.submission.parsed", parsed_within_limits)
+    long, short = "X = [0, 0]", "def f(): pass"
+    found = collect_bytes("a.ipynb", notebook(long, short), ["f"])
+    assert "f" in found.namespace
+    assert found.notes == [f"skipped code cell 1: {TOO_LONG}"]
+    with pytest.raises(UnusableError, match=TOO_LONG):
+        collect_bytes("a.py", f"{long}\n{short}".encode(), ["f"])

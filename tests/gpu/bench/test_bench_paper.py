@@ -119,7 +119,7 @@ def test_the_paper_s_sizes_and_what_is_compiled(monkeypatch):
 
 
 def test_what_fits_by_arithmetic():
-    """The table at the top of gpu/benchmark_paper.py: parameters, GB of AdamW, GB of scores in a layer and in all."""
+    """The table at the top of gpu/bench/paper.py: parameters, GB of AdamW, GB of scores in a layer and in all."""
     table = {
         line.split()[0]: line.replace(",", "").split() for line in benchmark_paper.__doc__.splitlines() if "e9" in line
     }

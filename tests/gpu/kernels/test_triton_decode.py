@@ -81,6 +81,7 @@ def test_many_sequences_share_a_kernel_between_products(choices, monkeypatch):
     monkeypatch.setattr(fused, "MOST", 2)
     monkeypatch.setattr(fused, "MANY", fused.MANY | {"numbers": 256})
     model, state = case(3, **choices)
+    assert [fused.are_few(n, model.config) for n in (1, 2, 3)] == [True, True, False]
     assert not FusedStep(model, copied(state)).few
     assert max(errors(model, state)) < BOUNDS[torch.float32]
 
@@ -96,7 +97,7 @@ def test_halves_are_rounded_once(dtype, batch):
 def test_products_are_split_and_states_read_in_blocks(batch, monkeypatch):
     """Several blocks of rows in each of several splits; keys wider than a tile."""
     monkeypatch.setattr(fused, "TILES", fused.TILES | {"row": 64, "numbers": 256, "programs": 8})
-    monkeypatch.setattr(fused, "FEW", fused.FEW | {"BK": 64, "BV": 16})
+    monkeypatch.setattr(fused, "STATE", fused.STATE | {"BK": 64})
     monkeypatch.setattr(fused.common, "multiprocessors", lambda device: 4)
     model, state = case(batch, **ODD | {"num_heads": 1, "key_dim": 70, "dim": 70, "ffn_dim": 80})
     step = FusedStep(model, copied(state))
@@ -104,6 +105,12 @@ def test_products_are_split_and_states_read_in_blocks(batch, monkeypatch):
     assert step.read.tiles["BK"] == 16
     assert step.tiles["BK"] == 64
     assert max(errors(model, state, 1)) < BOUNDS[torch.float32]
+
+
+def test_wide_models_leave_the_products_of_several_sequences_to_torch(monkeypatch):
+    config = refimpl.RetNetConfig(**SMALL)
+    monkeypatch.setattr(fused, "NARROW", config.dim - 1)
+    assert [fused.are_few(n, config) for n in (1, 2)] == [True, False]
 
 
 def test_the_same_bits_again_and_nothing_is_read_before_it_is_written():
@@ -136,11 +143,13 @@ REASONS = {
     "row_norm": ({"row_norm": True}, None, "the model must have no row_norm and no score_norm"),
     "score_norm": ({"score_norm": "sum"}, None, "the model must have no row_norm and no score_norm"),
     "float64": ({"dtype": torch.float64}, None, "must be float32, bfloat16 or float16, got torch.float64"),
-    "width": ({"batch": MOST + 1, "value_dim": 4097}, None, "value_dim must be at most 4096 for more than 16 sequences, got 4097"),
+    "width": ({"batch": MOST + 1, "value_dim": 4097}, None, "value_dim must be at most 4096 beside torch's products, got 4097"),
     "position": ({}, lambda state: state._replace(position=3), "state.position must be a tensor (B,), got int"),
-    "no state": ({}, lambda state: state._replace(layers=(None, None)), "states must be contiguous float32 tensors"),
+    "no state": ({}, lambda state: state._replace(layers=(None, None)), "must be contiguous float32 (1, 2, 8, 16) on"),
+    "batch": ({}, lambda state: state._replace(position=state.position.repeat(2)), "must be contiguous float32 (2, 2, 8, 16)"),
+    "depth": ({}, lambda state: state._replace(layers=state.layers[:1]), "the state of each layer must be"),
     "strides": (
-        {}, lambda state: state._replace(layers=tuple(x.mT.contiguous().mT for x in state.layers)), "states must be contiguous"
+        {}, lambda state: state._replace(layers=tuple(x.mT.contiguous().mT for x in state.layers)), "must be contiguous float32"
     ),
 }  # fmt: skip
 

@@ -198,6 +198,7 @@ def test_a_recipe_without_a_difference_says_so():
         if row["settings"]["warmup"] == 0 and row["settings"]["learning_rate"] == 2e-3:
             row["held_out"], row["mean"] = [1.201, 1.203], 1.202
     text = page.render("recipe", evidence.recipe_values(study))
+    assert "the highest that was tried" not in text
     assert "Without a warm-up the best rate ends 0.002 ± 0.002 bits per byte above that, which is no difference" in text
     study["rows"] = study["rows"][4:8]
     text = page.render("recipe", evidence.recipe_values(study))
@@ -206,4 +207,7 @@ def test_a_recipe_without_a_difference_says_so():
         row["held_out"], row["training"] = row["held_out"][:1], [None]
     text = page.render("recipe", evidence.recipe_values(study))
     assert "at 1.200 bits per byte" in text
+    study["rows"] = study["rows"][:3]
+    text = page.render("recipe", evidence.recipe_values(study))
+    assert "the best learning rate is 0.004, the highest that was tried, at 1.200" in text
     assert "standard errors" not in text.split("</details>")[1]

@@ -13,7 +13,6 @@ from refimpl.training.capacity import (
     exact_pairs,
     overlap,
     pair_weights,
-    pairs_until,
     predicted,
     recall_accuracy,
     shift_share,
@@ -166,7 +165,4 @@ def test_predictions_move_as_they_must():
     assert predicted(narrow, 8) > predicted(narrow, 8, learnt=False)
     turning = config(num_heads=2, key_dim=2, value_dim=64)
     assert predicted(turning, 1) == 1 / 32  # no channel is slow enough, so chance is left
-    assert pairs_until(turning, 0.5) == 0
-    last = pairs_until(narrow, 0.8)
-    assert predicted(narrow, last) >= 0.8 > predicted(narrow, last + 1)
     assert capacity.signal_to_noise(1, 4) > 1e100
