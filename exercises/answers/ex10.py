@@ -398,6 +398,10 @@ BACKWARD_MISTAKES = {
         _backward_with(last=lambda gamma, grad_state: gamma * grad_state),
         "grad_state fades once too often: it is the gradient of S_T itself, so it enters dS_T as it is",
     ),
+    "fades at the top of the loop": (
+        _backward_with(last=lambda gamma, grad_state: gamma * grad_state, at_start=lambda gamma, running, total: total),
+        "gamma comes too early: add q_n^T do_n, use dS_n, then fade it, so grad_state enters as it is and dS_0 = gamma dS_1",
+    ),
     "adds its own after use": (
         _backward_with(used=lambda gamma, passed, own: passed),
         "you add q_n^T do_n after you use dS_n: dk_n and dv_n need it, because o_n reads what token n wrote",

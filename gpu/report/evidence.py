@@ -12,7 +12,7 @@ from ..evidence.recipe import analysis as stable
 from ..evidence.scaling import analysis
 from ..models.registry import MODELS
 from .figures import COLOURS
-from .results import is_there, read, unique
+from .results import by_key, is_there, read, unique
 
 AGAINST = {
     "parameters": "parameters without embedding and head",
@@ -199,53 +199,62 @@ SOLVED, FAILED = 0.99, 0.80  # accuracies from which on a task is called solved,
 
 def recall(folder):
     """Accuracy of recall by the number of pairs; None if none was measured."""
-    return recall_values(read(folder, "recall.json")) if is_there(folder, "recall.json") else None
+    tried = read(folder, "recall_tried.json") if is_there(folder, "recall_tried.json") else None
+    return recall_values(read(folder, "recall.json"), tried) if is_there(folder, "recall.json") else None
 
 
-def recall_values(study):
-    """The values of the section: accuracies of each variant and number of pairs, and who solves what others fail."""
-    pairs, rows = study["settings"]["pairs"], []
-    for row in study["rows"]:
-        shares = np.array([each for each in row["accuracy_by_pairs"] if each is not None])
-        if not len(shares):
-            continue
-        spread = shares.std(axis=0, ddof=1) if len(shares) > 1 else [None] * len(pairs)
-        cells = [{"pairs": n, "mean": float(m), "deviation": None if d is None else float(d)} for n, m, d in zip(pairs, shares.mean(axis=0), spread, strict=True)]  # fmt: skip
-        rows.append(row | {"cells": cells})
-    hardest = {row["variant"]: row["cells"][-1]["mean"] for row in rows}
+def recall_values(study, tried=None):
+    """The values of the section: rows with the shares of the seeds (`_by_pairs`), and of the largest number of pairs who
+    solves it in every seed, who fails in every seed, and who is between: (name, shares).
+
+    tried: the study of what was tried before, or None.
+    """
+    rows = _by_pairs(study)
+    hardest = {row["variant"]: row["cells"][-1] for row in rows}
     return {
         "study": study,
-        "pairs": pairs,
+        "pairs": study["settings"]["pairs"],
         "rows": rows,
-        "solved": [name for name, share in hardest.items() if share >= SOLVED],
-        "failed": [(name, share) for name, share in hardest.items() if share < FAILED],
+        "solved": [name for name, shares in hardest.items() if min(shares) >= SOLVED],
+        "failed": [(name, shares) for name, shares in hardest.items() if max(shares) < FAILED],
+        "between": [(name, s) for name, s in hardest.items() if min(s) < SOLVED and max(s) >= FAILED],
         "figures": unique(name for row in rows for name in row["quoted"]),
         "missing": [row["variant"] for row in study["rows"] if row["variant"] not in hardest],
+        "tried": tried and _by_pairs(tried),
     }
+
+
+def _by_pairs(study):
+    """The rows in which a run succeeded; cells: for each number of pairs, the share of right answers in each seed."""
+    found = [row | {"cells": list(zip(*filter(None, row["accuracy_by_pairs"]), strict=True))} for row in study["rows"]]
+    return [row for row in found if row["cells"]]
 
 
 @on_a_page
 def recall_figure(study):
-    """Accuracy of each variant against the number of pairs, a point a seed, with the means joined; and every run's loss."""
-    values = recall_values(study)
-    figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
-    axes, below = figure.subplots(2, 1, height_ratios=[4, 3])
-    named = []
-    for number, row in enumerate(values["rows"]):
-        look = {"color": f"C{number % 10}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
-        shares = [each for each in row["accuracy_by_pairs"] if each is not None]
-        for each in shares:
-            axes.plot(values["pairs"], each, ".", color=look["color"], markersize=4)
-        named.append((row["variant"], *axes.plot(values["pairs"], np.mean(shares, axis=0), **look)))
-        for evaluations in filter(None, row["evaluations"]):
-            below.plot(*zip(*evaluations, strict=True), **look | {"linewidth": 0.8})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(values["pairs"], [str(n) for n in values["pairs"]])
-    axes.set(xlabel="pairs to remember", ylabel="share of answers that are right", ylim=(0, 1.03))
-    below.set(xlabel="step", ylabel="bits an answer")
-    for panel in (axes, below):
-        panel.grid()
-    name_lines(axes, named, fontsize=8)
+    """Accuracy against the number of pairs, a point a seed, with the medians joined, and every run's loss: by vocabulary."""
+    values, pairs = recall_values(study), study["settings"]["pairs"]
+    parts = by_key(values["rows"], lambda row: (study["settings"] | row["settings"])["vocab_size"])
+    heights = [0.26 * len(rows) + 1.2 for rows in parts.values()]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 3.4), layout="constrained")
+    grid, named = figure.add_gridspec(len(parts) + 1, len(parts), height_ratios=[*heights, 2.6]), []
+    for place, (size, rows) in enumerate(parts.items()):
+        axes, below = figure.add_subplot(grid[place, :]), figure.add_subplot(grid[-1, place])
+        for number, row in enumerate(rows):
+            look = {"color": f"C{number}", "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.2}
+            axes.plot(pairs, row["cells"], ".", color=look["color"], markersize=4)
+            named.append((axes, row["variant"], *axes.plot(pairs, np.median(row["cells"], axis=1), **look)))
+            for evaluations in filter(None, row["evaluations"]):
+                below.plot(*zip(*evaluations, strict=True), **look | {"linewidth": 0.8})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(pairs, [str(n) for n in pairs])
+        axes.set(title=f"vocabulary of {size:,} tokens", xlabel="pairs to remember", ylabel="share of right answers")
+        axes.set_ylim(0, 1.03)
+        below.set(title=f"{size:,} tokens", xlabel="step", ylabel="bits an answer")
+        axes.grid()
+        below.grid()
+    for panel in unique(panel for panel, *_ in named):
+        name_lines(panel, [(name, line) for where, name, line in named if where is panel], fontsize=8)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 
-from refimpl.weights import pretrained_card
+from refimpl.training.facts import load_facts
 
 from .results import read, unique
 
@@ -13,8 +13,8 @@ def comparison(folder):
     settings, (retnet, other) = study["settings"], study["rows"]
     tokens = settings["steps"] * settings["batch_size"] * settings["window"]
     at = {step: (loss_at(retnet, step), loss_at(other, step)) for step, _ in retnet["evaluations"][0]}
-    card = pretrained_card()
-    corpus_bytes = card["corpus_bytes"]["training"] if card["settings"]["corpus"] == settings["corpus"] else None
+    facts = load_facts()
+    corpus_bytes = facts["training_bytes"] if facts["corpus"] == settings["corpus"] else None
     return {
         "study": study,
         "tokens": tokens,

@@ -1,7 +1,7 @@
 """Export a finished run, rounded to float16: the files that `refimpl.weights.load_pretrained` reads.
 
 retnet.safetensors holds the weights and their config. retnet.json, its card, says how they were trained and how the rounded
-weights do: bits per byte on the held-out text, a passage of that text with its own figure, and a greedy text.
+weights do: bits per byte on the held-out text, a passage of such text with its own figure, and a greedy text.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), dev
         prompt: what the greedy text continues; by default the run's own prompt.
         corpus: where the run's corpus is now; by default where it was.
         scored: other texts, as corpus of a run or folders of byte shards (`refimpl.corpus`), on whose held-out and domain parts
-            the card says how the weights do.
+            the card says how the weights do; the passage is then of the first one.
         device: a torch device to evaluate on.
 
     Raises:
@@ -88,9 +88,13 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), dev
             f"corpus must be the text of the run, on which its weights have {recorded['held_out']:.3f} bits per byte; on "
             f"{corpus or config.corpus!r} they have {losses['float32']:.3f}"
         )
-    scores = {_shown(name): _scores(params, shape, name, config, device) for name in scored}
+    others = {
+        name: load_text(dataclasses.replace(config, corpus=name, from_weights=None, once=False)) for name in scored
+    }
+    scores = {_shown(name): _scores(params, shape, other, config, device) for name, other in others.items()}
     greedy = robust_greedy(params, shape, prompt or config.prompt)
-    passage = _passage(text.held_out)
+    source = next(iter(others), config.corpus)
+    passage = _passage(others.get(source, text).held_out)
     logits, _ = forward(params, passage[None, :-1], shape, retention=retention_chunkwise)
     _assert_torch_agrees(params, shape, passage, logits, prompt or config.prompt, greedy)
     start = config.from_weights and Path(config.from_weights).name
@@ -118,7 +122,11 @@ def export(run, out, *, weights="best", prompt=None, corpus=None, scored=(), dev
             "bytes": len(greedy.tokens),
             "smallest_margin": float(f"{greedy.margins.min():.1e}"),
         },
-        "passage": {"text": decode(passage), "bits_per_byte": round(cross_entropy(logits, passage[None, 1:])[0], 4)},
+        "passage": {
+            "corpus": _shown(source),
+            "text": decode(passage),
+            "bits_per_byte": round(cross_entropy(logits, passage[None, 1:])[0], 4),
+        },
     }
     write_atomically(Path(out) / "retnet.safetensors", data)
     write_atomically(Path(out) / "retnet.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
@@ -247,9 +255,8 @@ def _shown(corpus):
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in corpus.split(" + "))
 
 
-def _scores(params, shape, corpus, config, device):
+def _scores(params, shape, text, config, device):
     """Bits per byte of rounded weights on the held-out part of a text, and on its domain, if it has one."""
-    text = load_text(dataclasses.replace(config, corpus=corpus, from_weights=None, once=False))
     parts = {"held_out": text} | ({} if text.domain is None else {"domain": text._replace(held_out=text.domain)})
     return {name: round(_held_out(params, shape, part, config, device), 4) for name, part in parts.items()}
 
@@ -270,7 +277,7 @@ def _before(config):
 def _passage(held_out):
     """Held-out bytes (N,) from the start of a line near the middle; all characters are complete."""
     middle = max(0, (len(held_out) - PASSAGE_BYTES) // 2)
-    after = held_out[middle:].tobytes()
+    after = held_out[middle:].astype(np.uint8).tobytes()  # those of shards are wider
     start = after.find(b"\n") + 1 if middle else 0
     return encode(after[start : start + PASSAGE_BYTES].decode("utf-8", errors="ignore"))
 

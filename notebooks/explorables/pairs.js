@@ -1,37 +1,46 @@
 // Lesson 14: pairs to remember against the width of a state: what is predicted, and what trained models answered.
 
-import { axes, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
+import { axes, choice, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
 
 export const controls = [
-  slider("width", "key width K", { value: 1, min: 0, max: 4, words: (i) => `K = ${2 ** (i + 2)}` }),
-  slider("pairs", "pairs to remember", { value: 3, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
+  slider("width", "key width K", { value: 2, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
+  slider("pairs", "pairs to remember", { value: 5, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
+  choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
 ];
 
-// key_width, asked_for: K and the number of pairs, no more than the curves have, as limited says; numbers: in the states of a layer; cache: in
-// the cache of a layer when all pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read
-// without any interference; least, most: what is predicted for the pairs; chance: of naming any value of the text; measured: the RetNet of this K at the nearest number
-// of pairs that was asked, or null.
-export function compute({ width, pairs }, { sizes, widths, pairs: listed, exact, least, most, asked, models }) {
-  const wanted = Math.min(2 ** pairs, listed.at(-1)), place = listed.indexOf(wanted), K = widths[width];
+// key_width, asked_for: K and the number of pairs; numbers: in the states of a layer; cache: in the cache of a layer when all
+// pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read without any interference; least,
+// most: what is predicted for the pairs; chance: of naming any value of the text; measured: the RetNets of this K and
+// vocabulary at this number of pairs, one a seed, lowest first; none if no such text was asked.
+export function compute({ width, pairs, tokens }, { sizes, widths, pairs: listed, exact, asked, vocabularies }) {
+  const { least, most, models } = vocabularies[tokens], wanted = 2 ** pairs, place = listed.indexOf(wanted), K = widths[width];
   const numbers = sizes.heads * K * 2 * K, row = models.find((model) => model.width === K), at = asked.indexOf(wanted);
   return {
-    key_width: K, asked_for: wanted, limited: wanted < 2 ** pairs, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
-    least: least[width][place], most: most[width][place], chance: 1 / wanted, measured: row && at >= 0 ? row.shares[at] : null,
+    key_width: K, asked_for: wanted, numbers, cache: 2 * sizes.dim * 2 * wanted, equal: numbers / (4 * sizes.dim), exact: exact[width],
+    least: least[width][place], most: most[width][place], chance: 1 / wanted,
+    measured: row && at >= 0 ? row.shares.map((seed) => seed[at]).sort((a, b) => a - b) : [],
   };
 }
 
 const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
-export function describe({ key_width, asked_for, limited, numbers, cache, exact, least, most, chance, measured }) {
-  const low = percent(Math.min(least, most)), high = percent(Math.max(least, most));
-  const was = measured === null ? "No RetNet of this width was asked for so many" : `The trained RetNet answers ${percent(measured)}`;
-  return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
-    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${low === high ? low : `${low} to ${high}`} right answers, chance ${percent(chance)}. ${was}.${limited ? " This vocabulary has no keys for more pairs." : ""}`;
+const mean = (values) => values.reduce((total, x) => total + x, 0) / values.length;
+
+function span(...shares) {
+  const low = percent(Math.min(...shares)), high = percent(Math.max(...shares));
+  return low === high ? low : `${low} to ${high}`;
 }
 
-const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 280), height: narrow ? 230 : 280 });
+export function describe({ key_width, asked_for, numbers, cache, exact, least, most, chance, measured }) {
+  const were = measured.length ? `In ${count(measured.length, "seed")}, trained RetNets answer ${span(...measured)}` : "No RetNet of this width was asked for so many here";
+  return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
+    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
+}
 
-export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width }, { widths, pairs, least: lows, most: highs, asked, models }) {
+const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 296), height: narrow ? 230 : 280 });
+
+export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width, tokens }, { widths, pairs, asked, vocabularies }) {
+  const { least: lows, most: highs, models } = vocabularies[tokens];
   const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;
   const x = scale([1, pairs.at(-1) * 1.1], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
@@ -43,29 +52,29 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const chosen = (model) => model.width === widths[width];
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
-  const dots = drawn.map((model) => asked.map((n, j) => h("circle", {
-    cx: x(n), cy: y(model.shares[j]), r: chosen(model) ? 7 : 4, fill: chosen(model) ? colours.orange : model.width ? colours.muted : colours.paper,
-    stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 })));
+  const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => h("circle", {
+    cx: x(n), cy: y(seed[j]), r: chosen(model) ? 7 : 4, fill: chosen(model) ? colours.orange : model.width ? colours.muted : colours.paper,
+    stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 }))));
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
     label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
   // Names of models at the last number of pairs, from top to bottom, pushed apart.
   let last = frame.top - 20;
-  const names = narrow ? "" : [...models].sort((a, b) => b.shares.at(-1) - a.shares.at(-1)).map((model) => {
-    last = Math.max(last + 17, y(model.shares.at(-1)));
+  const names = narrow ? "" : models.map((model) => ({ ...model, ends: model.shares.map((seed) => seed.at(-1)) })).sort((a, b) => mean(b.ends) - mean(a.ends)).map((model) => {
+    last = Math.max(last + 17, y(mean(model.ends)));
     const look = { colour: chosen(model) ? colours.orange : colours.muted, at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
-    return label(right + 14, last, `${model.name}: ${percent(model.shares.at(-1))}`, look);
+    return label(right + 14, last, `${model.name}: ${span(...model.ends)}`, look);
   });
-  const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
-  const predicted = `${count(asked_for, "pair")}: ${percent(Math.min(least, most))} to ${percent(Math.max(least, most))} predicted`;
-  const said = [predicted, ...(measured === null ? [] : [`${percent(measured)} measured`]), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
+  const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
+  const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
+  const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
   // What each mark is: as many in a row as fit.
   const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
   const marks = [
-    [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K"],
+    [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K, a dot a seed"],
     [dot(colours.muted, colours.muted), narrow ? "another K" : "RetNet of another K"],
     [dot(colours.paper, colours.muted), "another model"], [dash(colours.line), narrow ? "another band" : "predicted, another K"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],

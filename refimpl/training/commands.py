@@ -50,7 +50,7 @@ def train(
 
 
 def facts(
-    corpus: Annotated[str, typer.Option(help="the corpus of the shipped model")] = "kjv + data/sotu",
+    corpus: Annotated[str, typer.Option(help="a corpus that the card of the shipped model scores")] = "kjv + data/sotu",
     passages: Annotated[int, typer.Option(min=2, help="passages of the held-out text, evenly spread")] = 40,
     processes: Annotated[int, typer.Option(min=1, help="passages measured at once, each on one core")] = 2,
     out: Annotated[Path, typer.Option(help="file to write", parser=path)] = FACTS,
@@ -63,7 +63,7 @@ def facts(
 
 
 def passages(
-    corpus: Annotated[str, typer.Option(help="the corpus of the shipped model")] = "kjv + data/sotu",
+    corpus: Annotated[str, typer.Option(help="a corpus that the card of the shipped model scores")] = "kjv + data/sotu",
     spots: Annotated[int, typer.Option(min=2, help="spots of the held-out text, evenly spread")] = 40,
     out: Annotated[Path, typer.Option(help="file to write", parser=path)] = PASSAGES,
 ):

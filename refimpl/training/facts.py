@@ -23,7 +23,7 @@ from ..layers import linear, rms_norm
 from ..model import block, forward
 from ..retention import retention_chunkwise
 from ..weights import PRETRAINED, load_pretrained, pretrained_card
-from .text import encode, load_corpus, split_by_book
+from .text import Corpus, encode, load_corpus, split_by_book
 
 FACTS = PRETRAINED.with_name("facts.json")
 SPAN, TAIL, WARM = 2048, 256, 512  # bytes of a passage; the last of them, which are judged; bytes read before those
@@ -94,30 +94,37 @@ def passage_facts(params: Params, config: RetNetConfig, passage: np.ndarray, pri
     return {name: np.round(number, 5).tolist() for name, number in numbers.items()}
 
 
+def scored_parts(corpus: str) -> tuple[Corpus, Corpus]:
+    """The training and the held-out part of a corpus of texts, a source for `load_corpus`, that the card scores.
+
+    Raises:
+        ValueError: the card scores no corpus of that name.
+    """
+    names = list(pretrained_card()["scores"])
+    if corpus not in names:
+        raise ValueError(f"corpus must be one that the card scores, {' or '.join(map(repr, names))}, got {corpus!r}")
+    return split_by_book(load_corpus(corpus))
+
+
 def measure(corpus: str, passages: int = 40, processes: int = 1, progress: Any = lambda rows: rows) -> dict[str, Any]:
     """Measure the shipped model on the held-out part of a corpus; returns what the file holds.
 
     Args:
-        corpus: that of the card, a source for `load_corpus`.
+        corpus: as for `scored_parts`.
         passages: how many, evenly spread over the held-out text.
         processes: how many passages are measured at once, each on one core.
         progress: wraps the rows, for a progress bar.
 
     Raises:
-        ValueError: the corpus is of another size than the card's.
+        ValueError: passages or processes is too small, or the corpus none that the card scores.
     """
     check_integer("passages", passages, minimum=2)
     check_integer("processes", processes, minimum=1)
-    card = pretrained_card()
-    parts = dict(zip(("training", "held_out"), split_by_book(load_corpus(corpus)), strict=True))
-    texts = {name: encode(part.text) for name, part in parts.items()}
-    sizes = {name: len(text) for name, text in texts.items()}
-    if sizes != card["corpus_bytes"]:
-        raise ValueError(f"corpus must be that of the card, with {card['corpus_bytes']} bytes, got {sizes}")
-    held_out, training = texts["held_out"], texts["training"].tobytes()
+    card, (learnt_from, judged) = pretrained_card(), scored_parts(corpus)
+    held_out, training = encode(judged.text), learnt_from.text.encode()
     starts = np.linspace(0, len(held_out) - SPAN - 1, passages).astype(int).tolist()
-    ends = np.cumsum([len(text.encode()) + 2 for text in parts["held_out"].documents.values()])
-    titles = list(parts["held_out"].documents)
+    ends = np.cumsum([len(text.encode()) + 2 for text in judged.documents.values()])
+    titles = list(judged.documents)
     jobs = [(held_out[start : start + SPAN + 1], training[-PRIMED:]) for start in starts]
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -131,7 +138,7 @@ def measure(corpus: str, passages: int = 40, processes: int = 1, progress: Any =
         "command": f"python -m refimpl facts --corpus '{corpus}' --passages {passages}",
         "weights": card["sha256"],
         "versions": {"python": platform.python_version()} | package_versions(("numpy",)),
-        "held_out_bytes": len(held_out), "span": SPAN, "tail": TAIL, "warm": WARM, "lags": LAGS, "edges": EDGES,
+        "corpus": corpus, "training_bytes": len(training), "held_out_bytes": len(held_out), "span": SPAN, "tail": TAIL, "warm": WARM, "lags": LAGS, "edges": EDGES,
         "xz_after_training_text": round(xz, 4),
         "passages": rows,
     }  # fmt: skip

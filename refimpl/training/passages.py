@@ -19,8 +19,8 @@ from ..decay import head_decays
 from ..model import State, forward
 from ..retention import retention_chunkwise
 from ..weights import PRETRAINED, load_pretrained, pretrained_card
-from .facts import bits
-from .text import encode, load_corpus, split_by_book
+from .facts import bits, scored_parts
+from .text import encode
 
 PASSAGES = PRETRAINED.with_name("passages.json")
 BEFORE, BETWEEN, AFTER = 512, (8, 32, 128), 64  # bytes of A, of B, and those that are judged
@@ -84,16 +84,14 @@ def cuts(text: np.ndarray, spots: int) -> list[tuple[int, int]]:
 def measure(corpus: str, spots: int = 40, progress: Any = lambda rows: rows) -> dict[str, Any]:
     """Measure at spots that lie evenly over the held-out text; returns what the file holds.
 
-    corpus: that of the card. progress: wraps the rows, for a progress bar.
+    corpus: as for `facts.scored_parts`. progress: wraps the rows, for a progress bar.
 
     Raises:
-        ValueError: spots is no integer of at least 2, or the corpus is of another size than the card's.
+        ValueError: spots is no integer of at least 2, or the corpus none that the card scores.
     """
     check_integer("spots", spots, minimum=2)
     card, (params, config) = pretrained_card(), load_pretrained()
-    held_out = encode(split_by_book(load_corpus(corpus))[1].text)
-    if len(held_out) != card["corpus_bytes"]["held_out"]:
-        raise ValueError(f"corpus must be that of the card, got {len(held_out)} held-out bytes")
+    held_out = encode(scored_parts(corpus)[1].text)
     rows: list[dict[str, Any]] = []
     for line, middle in progress(cuts(held_out, spots)):
         rows.append({"start": line})

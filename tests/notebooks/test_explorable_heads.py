@@ -104,4 +104,4 @@ def test_the_text_was_held_out_and_the_first_picture_says_what_it_shows():
         start["without"]["loss"] > start["whole"]["loss"] + 1
     )  # the first head of the first layer carries the spelling
     assert start["whole"]["best"][0]["token"] == ord("s") != start["without"]["best"][0]["token"]
-    assert max(each["rise"] for each in start["heads"][1:]) < 0.05
+    assert max(each["rise"] for each in start["heads"][1:]) < 0.08

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from explorables import Pairs
 from explorables.node import compute
@@ -11,7 +10,12 @@ from paths import ROOT
 from refimpl.training.capacity import exact_pairs, predicted
 from refimpl.training.train import TrainConfig
 
-SETTINGS = [{"width": width, "pairs": pairs} for width in range(5) for pairs in (0, 2, 3, 6)]
+SETTINGS = [
+    {"width": width, "pairs": pairs, "tokens": tokens}
+    for width in range(4)
+    for pairs in (0, 3, 6)
+    for tokens in ("256", "8192")
+]
 
 
 @pytest.fixture(scope="module")
@@ -19,37 +23,49 @@ def study():
     return json.loads((ROOT / "gpu" / "results" / "recall.json").read_text(encoding="utf-8"))
 
 
-def test_numbers_are_those_of_the_formulas_and_of_the_record(study):
-    data, settings = Pairs.course_data(), study["settings"]
+@pytest.fixture(scope="module")
+def data():
+    return Pairs.course_data()
+
+
+def test_numbers_are_those_of_the_formulas_and_of_the_record(study, data):
+    settings = study["settings"]
     for values, got in zip(SETTINGS, compute(Pairs, *SETTINGS, data=data), strict=True):
-        key_dim, heads = 4 * 2 ** values["width"], settings["num_heads"]
-        pairs = min(2 ** values["pairs"], data["pairs"][-1])
+        key_dim, heads, pairs, tokens = 8 * 2 ** values["width"], 4, 2 ** values["pairs"], int(values["tokens"])
         room = TrainConfig(
-            task="recall", pairs=(pairs,), window=max(settings["window"], 4 * pairs), key_dim=key_dim, value_dim=2 * key_dim,
-            vocab_size=settings["vocab_size"], dim=settings["dim"], num_heads=heads, rotation=settings["rotation"],
+            task="recall", pairs=(pairs,), window=settings["window"], key_dim=key_dim, value_dim=2 * key_dim,
+            vocab_size=tokens, dim=settings["dim"], num_heads=heads, rotation=settings["rotation"],
             gamma_schedule=settings["gamma_schedule"],
         )  # fmt: skip
-        alike = {"model": "retnet", "key_dim": key_dim, "value_dim": 2 * key_dim, "num_heads": heads}
+        alike = {
+            "model": "retnet",
+            "key_dim": key_dim,
+            "value_dim": 2 * key_dim,
+            "num_heads": heads,
+            "vocab_size": tokens,
+        }
         rows = [row for row in study["rows"] if alike.items() <= (settings | row["settings"]).items()]
-        shares = [np.mean([each for each in row["accuracy_by_pairs"] if each], axis=0) for row in rows]
-        measured = [each[settings["pairs"].index(pairs)] for each in shares if pairs in settings["pairs"]]
+        assert len(rows) == (tokens == 256 or key_dim == 32)
+        measured = [
+            seed[settings["pairs"].index(pairs)] for row in rows for seed in row["accuracy_by_pairs"] if pairs > 1
+        ]
         want = {
-            "key_width": key_dim, "asked_for": pairs, "limited": pairs < 2 ** values["pairs"], "numbers": heads * key_dim * 2 * key_dim,
+            "key_width": key_dim, "asked_for": pairs, "numbers": heads * key_dim * 2 * key_dim,
             "cache": 2 * settings["dim"] * 2 * pairs, "equal": heads * key_dim * 2 * key_dim / (4 * settings["dim"]),
             "exact": exact_pairs(key_dim, heads), "least": predicted(room, pairs, False), "most": predicted(room, pairs),
-            "chance": 1 / pairs,
-            "measured": measured[0] if measured else None,
+            "chance": 1 / pairs, "measured": sorted(measured),
         }  # fmt: skip
         assert got.keys() == want.keys()
         for name, value in want.items():
-            assert got[name] == (None if value is None else pytest.approx(value, abs=1e-6)), (values, name)
+            assert got[name] == pytest.approx(value, abs=1e-6), (values, name)
 
 
-def test_every_trained_model_is_drawn(study):
-    models = Pairs.course_data()["models"]
-    assert [model["name"] for model in models] == [
-        row["variant"] for row in study["rows"] if any(row["accuracy_by_pairs"])
+def test_every_trained_model_is_drawn(study, data):
+    models = [model for part in data["vocabularies"].values() for model in part["models"]]
+    trained = [row for row in study["rows"] if any(row["accuracy_by_pairs"])]
+    assert sorted(model["shares"] for model in models) == [
+        [pytest.approx(seed, abs=1e-6) for seed in shares]
+        for shares in sorted(row["accuracy_by_pairs"] for row in trained)
     ]
-    for model in models:
-        assert len(model["shares"]) == len(study["settings"]["pairs"])
-        assert all(0 <= share <= 1 for share in model["shares"])
+    assert all(any(row["variant"].startswith(model["name"]) for row in trained) for model in models)
+    assert not any("tokens" in model["name"] for model in models)

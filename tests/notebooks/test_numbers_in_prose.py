@@ -124,15 +124,7 @@ def unknown(notebook):
                     yield f"{cell['id']}: {number[0]!r} in {sentence.strip()!r}"
 
 
-UNMENDED = ("10_backprop_by_hand",)  # others write at these lessons now: empty this when they are done
-
-
-def _unless_unmended(path):
-    marks = [pytest.mark.xfail(strict=False, reason="in other hands")] if path.stem in UNMENDED else []
-    return pytest.param(path, marks=marks, id=path.stem)
-
-
-@pytest.mark.parametrize("path", [_unless_unmended(path) for path in (START, *LESSONS)])
+@pytest.mark.parametrize("path", [START, *LESSONS], ids=lambda path: path.stem)
 def test_every_number_in_the_text_is_computed_in_the_lesson(path):
     faults = list(unknown(nbformat.read(path, as_version=4)))
     assert not faults, "\n" + "\n".join(faults)

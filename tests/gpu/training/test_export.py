@@ -229,4 +229,8 @@ def test_the_card_scores_other_texts_and_names_the_run_before(run, tmp_path):
     result = json.loads((run[0] / "result.json").read_text())
     assert card["before"]["command"].startswith("python -m gpu train --corpus abc.txt --dim 8 ")
     assert card["before"]["bits_per_byte"] == pytest.approx(result["bits_per_byte"]["held_out"], abs=1e-4)
-    assert "scores" not in export(*run[:1], tmp_path / "plain")
+    assert card["passage"]["corpus"] == "bytes"
+    assert card["passage"]["text"].startswith("0\nabba abc")  # of the first text that is scored
+    plain = export(*run[:1], tmp_path / "plain")
+    assert "scores" not in plain
+    assert plain["passage"]["corpus"] == "abc.txt"

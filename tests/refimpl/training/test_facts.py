@@ -76,15 +76,16 @@ def test_xz_counts_what_the_text_adds():
 
 def test_another_corpus_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("One book.\n" * 500)
-    with pytest.raises(ValueError, match="corpus must be that of the card"):
+    with pytest.raises(ValueError, match=r"corpus must be one that the card scores, 'kjv \+ data/sotu' or"):
         facts.measure(str(tmp_path))
 
 
 def test_the_file_is_of_the_weights_that_ship_and_spans_the_held_out_text():
     rows = FOUND["passages"]
     assert FOUND["weights"] == pretrained_card()["sha256"]
-    assert FOUND["held_out_bytes"] == pretrained_card()["corpus_bytes"]["held_out"]
-    assert FOUND["command"] == f"python -m refimpl facts --corpus 'kjv + data/sotu' --passages {len(rows)}"
+    assert (FOUND["training_bytes"], FOUND["held_out_bytes"]) == (13_410_004, 1_489_389)
+    assert FOUND["corpus"] in pretrained_card()["scores"]
+    assert FOUND["command"] == f"python -m refimpl facts --corpus '{FOUND['corpus']}' --passages {len(rows)}"
     starts = [row["start"] for row in rows]
     assert (starts[0], starts[-1]) == (0, FOUND["held_out_bytes"] - FOUND["span"] - 1)
     assert max(np.diff(starts)) - min(np.diff(starts)) <= 1
