@@ -28,18 +28,9 @@ from hypothesis import settings
 HERE = Path(__file__).parent
 SOURCES = [HERE.parent / f"refimpl/{name}.py" for name in ("retention", "decay", "rotation", "layers", "backward")]
 TESTS = (
-    "backward",
-    "contract",
-    "defaults",
-    "lengths",
-    "libraries",
-    "model",
-    "model_lengths",
-    "oracle",
-    "paper_facts",
-    "replay_decoding",
+    "backward", "contract", "defaults", "lengths", "libraries", "model", "model_lengths", "oracle", "paper_facts", "replay_decoding",
     "validation",
-)
+)  # fmt: skip
 WORKERS, SLOWEST, LIMIT, MEMORY = 2, 5, 600, 8 << 30  # processes; seconds of a test, and of a mutant; bytes
 PAIRS = (
     (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.FloorDiv, ast.Mult), (ast.Pow, ast.Mult), (ast.Lt, ast.LtE), (ast.Gt, ast.GtE),
@@ -80,9 +71,7 @@ def mutants_of(path):
             return
         if isinstance(node, ast.FunctionDef):
             function = node.name
-        if function and isinstance(
-            node, ast.stmt
-        ):  # of a function all lines, of what else holds statements those before them
+        if function and isinstance(node, ast.stmt):  # lines of a whole function, or those before the body of another
             inner = isinstance(node, ast.FunctionDef) or not getattr(node, "body", None)
             span = node.lineno, node.end_lineno if inner else max(node.lineno, node.body[0].lineno - 1)
         for place, new in changes(node):
