@@ -5,6 +5,7 @@
 # make explorables    its moving pictures on one page, explorables.html
 # make data/sotu      fetch the larger corpus
 # make lint, format   ruff and mypy; ruff mends
+# make mutation       break the mathematics in small ways; tests must see it. An hour or more; goes on if stopped
 # make figures        draw the stills and the film of the pictures again
 # make dist           sdist, wheel, and what their release says
 # make clean          remove all that was made
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab site explorables lint format figures dist clean
+.PHONY: help demo test mutation lab site explorables lint format figures dist clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -29,6 +30,9 @@ test: lint
 	@# A thread each for products of matrices: on two cores those of one process would wait for the other's. One process
 	@# more than two cores, for many tests wait for the programs that they start. Files in the order of tests/conftest.py.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+mutation: $(READY)
+	$(BIN)/python tests/mutation.py build/mutation
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb

@@ -236,6 +236,7 @@ def test_model_gradients_are_autograd_s(options, operations):
     given_back = functools.partial(bw.backward, params, TOKENS, config, record, grad_logits)
     for backward in PLAIN.values() if states else [PLAIN["parallel"]]:
         grads, dstate = given_back(retention_backward=backward, grad_state=refimpl.State(0, tuple(grad_states)))
+        assert dstate.position == 0
         named = flatten({"params": grads, "states": list(dstate.layers) if states else []})
         assert named.keys() == leaves.keys()
         for name, grad in named.items():

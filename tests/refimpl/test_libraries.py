@@ -1,5 +1,6 @@
 """What retention does in the traces, graphs and autocast of array libraries: nothing is stopped, nothing is changed."""
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -200,3 +201,13 @@ def test_the_parallel_form_refuses_what_memory_cannot_hold():
     long = np.broadcast_to(np.zeros(1, np.float32), (1, 1, 2_000_000, 1))
     with pytest.raises(MemoryError, match=r"q must be a shorter text .* 2,000,000 tokens: .* GiB; retention_chunkwise"):
         retention_parallel(long, long, long, np.array([0.9]))
+
+
+@pytest.mark.parametrize(("dtype", "needed"), [(np.float64, 3400), (np.float32, 1900), (np.float16, 1900)])
+def test_the_parallel_form_takes_what_memory_just_holds(dtype, needed, monkeypatch):
+    """5^2 cells, each with 2 scores in 2 rows of 3 heads, 3 decays, in the dtype of the state, and 16 bytes."""
+    q, k, v, _, _ = (x.astype(dtype) for x in arrays(time=5, heads=3))
+    for page, fits in ((needed // 10, True), (needed // 10 - 1, False)):
+        monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": page, "SC_PHYS_PAGES": 10}.get)
+        with contextlib.nullcontext() if fits else pytest.raises(MemoryError):
+            retention_parallel(q, k, v, np.array([0.9, 0.7, 0.5]))

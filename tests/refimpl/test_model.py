@@ -1,5 +1,6 @@
 """The model gives the same numbers on NumPy, torch and a strict array-API library, in every form and ablation."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -16,7 +17,8 @@ from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurr
 from refimpl.conformance.comparison import all_close, close
 from refimpl.conformance.libraries import NUMPY
 from refimpl.conformance.package import forms
-from refimpl.layers import REFERENCE, Operations, gelu, rms_norm, swish
+from refimpl.layers import REFERENCE, Operations, erf, gelu, project, rms_norm, score_divisor, swish
+from refimpl.score_norm import score_scale
 from refimpl.tree import flatten, map_tree
 
 CONFIG = refimpl.RetNetConfig(vocab_size=13, dim=24, num_layers=3, num_heads=2, value_dim=10, rotation="rotary")
@@ -211,3 +213,37 @@ def test_positions_may_be_given_for_every_token():
     for call in (lambda bad: refimpl.rotate(x, bad), lambda bad: refimpl.row_sums(gamma, 4, bad)):
         with pytest.raises(ValueError, match=r"must have shape \(2, 4\) \(one for each token\), got \(2, 3\)"):
             call(every[:, :3])
+
+
+@pytest.mark.parametrize("between", [(), (3,), (3, 2)])
+def test_each_sequence_is_rotated_from_its_own_position(between):
+    x, first = np.random.default_rng(0).standard_normal((2, *between, 4, 6)), np.array([5, 0])
+    alone = np.stack([refimpl.rotate(row, int(position)) for row, position in zip(x, first, strict=True)])
+    close(refimpl.rotate(x, first), alone)
+    close(refimpl.rotate(x, first[:, None] + np.arange(4)), alone)
+    with pytest.raises((TypeError, ValueError), match=r"^offset must "):  # one text has one position
+        refimpl.rotate(np.ones((4, 6)), np.arange(4))
+
+
+def test_the_error_function_is_exact():
+    x = np.linspace(-9, 9, 1801)
+    close(erf(x), np.array([math.erf(value) for value in x]), 1e-14)
+
+
+def test_defaults_of_layers_are_those_they_name():
+    config = refimpl.RetNetConfig(vocab_size=13, dim=24, num_heads=2, row_norm=True)
+    params, x = refimpl.init_params(config, dtype=np.float64), np.random.default_rng(0).standard_normal((2, 5, 24))
+    close(rms_norm(1e-3 * x), rms_norm(1e-3 * x, eps=1e-6))
+    projected = project(params["layers"][0]["retention"], x, config)
+    all_close(projected, project(params["layers"][0]["retention"], x, config, 0))
+    q, k, _, gamma = projected
+    close(score_divisor(q, k, gamma, config), score_divisor(q, k, gamma, config, position=0))
+
+
+def test_a_row_norm_and_a_score_norm_divide_both():
+    rows = refimpl.RetNetConfig(vocab_size=13, dim=24, num_heads=2, row_norm=True)
+    both = dataclasses.replace(rows, score_norm="sum")
+    q, k = np.random.default_rng(0).standard_normal((2, 2, 2, 5, 12))
+    gamma = np.array([0.9, 0.5])
+    want = score_divisor(q, k, gamma, rows) * score_scale(q, k, gamma, "sum", True)
+    close(score_divisor(q, k, gamma, both), want)
