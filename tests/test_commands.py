@@ -130,7 +130,7 @@ def test_version(name, installed, tmp_path):
         output = retnet(installed, tmp_path, "--version").stdout
     else:
         output = CliRunner().invoke(PROGRAMS[name], ["--version"]).output
-    assert output == f"retnet-reference {PROJECT['version']}\n"
+    assert output == f"retnet-reference {refimpl.__version__}\n"
 
 
 @pytest.mark.parametrize(

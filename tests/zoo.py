@@ -331,7 +331,7 @@ def beasts(course):
         ),
         "right-with-old-line-ends": Animal(notebook("%matplotlib inline\r" + RIGHT.replace("\n", "\r")), "", FULL, ".ipynb"),
         "right-with-a-long-number": Animal(f"X = 0x{'f' * 100_000}\n{RIGHT}".encode(), "", FULL),
-        "right-with-long-data": Animal(f"X = [{'0.5, ' * 20_000}]\n{RIGHT}".encode(), "", FULL),
+        "right-with-long-data": Animal(f"X = [{'0.5, ' * 4_000}]\n{RIGHT}".encode(), "", FULL),
         "right-in-any-order": Animal(notebook("@same" + RIGHT_STEP, "same = lambda f: f", RIGHT_LOOP + RIGHT_DOCUMENTS + RIGHT_REPLACING, "import numpy as np"), "", FULL, ".ipynb"),
         "right-but-for-a-module": Animal(
             ("from no_such_module import jit\nimport numpy as np\n@jit" + RIGHT_STEP + RIGHT_LOOP).encode(), "the notes say", LOOP_POINTS
