@@ -3,6 +3,7 @@
 import re
 from unittest.mock import MagicMock
 
+import anew
 import pytest
 import torch
 
@@ -177,17 +178,9 @@ def test_weights_that_lie_otherwise_have_a_reason():
 @pytest.mark.parametrize("choices", [{}, {"row_norm": True}], ids=str)
 def test_the_graph_takes_it_where_it_can(choices, monkeypatch):
     """Without a GPU, a graph that computes anew stands in for one that replays."""
-
-    def record(call, _):
-        for _ in range(3):
-            result = call()
-        graph = MagicMock()
-        graph.replay = lambda: result.copy_(call())
-        return graph, result
-
     model, state = case(2, **choices)
     if not ON_GPU:
-        monkeypatch.setattr(generation, "record", record)
+        monkeypatch.setattr(generation, "record", anew.record)
         monkeypatch.setattr(torch.cuda, "device", MagicMock())
     graphed = GraphedStep(model, state, fused=RETENTIONS["triton"].model_step)
     eager, before = Step(model, copied(state)), state.position.clone()

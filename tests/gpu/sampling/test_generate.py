@@ -8,6 +8,7 @@ import re
 import threading
 from unittest.mock import MagicMock
 
+import anew
 import numpy as np
 import pytest
 import safetensors
@@ -285,17 +286,9 @@ def test_states_that_are_written_every_few_tokens_give_the_same_text(replay):
 @pytest.mark.parametrize("length", [1, 3, 8])
 def test_graphs_of_a_replay_share_buffers_and_write_states_every_few_tokens(length, monkeypatch):
     """Without a GPU: a graph that computes anew stands in for one that replays."""
-
-    def record(call, _):
-        for _ in range(3):
-            result = call()
-        graph = MagicMock()
-        graph.replay = lambda: result.copy_(call())
-        return graph, result
-
     past = prefill(MODEL, PROMPTS)
     monkeypatch.setattr(torch, "cuda", MagicMock())
-    monkeypatch.setattr(generation, "record", record)
+    monkeypatch.setattr(generation, "record", anew.record)
     graphed, eager = GraphedReplay(MODEL, past.state, length=length), Step(MODEL, past.state)
     first = graphed.buffers.layers[0]
     states, held = [], [x.data_ptr() for x in (first.state, first.k, first.v)]
