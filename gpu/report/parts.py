@@ -35,9 +35,21 @@ def ablations_once_values(study):
         "worse": sorted((row for row in settled if row["over"] > 0), key=lambda row: -row["over"]),
         "better": sorted((row for row in settled if row["over"] < 0), key=lambda row: row["over"]),
         "unsettled": [row for row in others if row["over"] is not None and row not in settled],
+        "learnt": _learnt(study["rows"], spread),
         "missing": [row["variant"] for row in others if row["over"] is None],
         "figures": list(dict.fromkeys(name for row in study["rows"] for name in row["quoted"])),
     }
+
+
+def _learnt(rows, spread):
+    """(mean, standard error) of the loss of learnt decays over that of fixed ones in the same block; None without both."""
+    learnt = next((row for row in rows if row["settings"].get("decays") == "learnt"), None)
+    if learnt is None:
+        return None
+    model = learnt["settings"]["model"]
+    fixed = next(row for row in rows if row["settings"]["decays"] == "fixed" and row["settings"]["model"] == model)
+    pairs = [pair for pair in zip(learnt["held_out"], fixed["held_out"], strict=True) if None not in pair]
+    return (float(np.mean([ours - theirs for ours, theirs in pairs])), spread / math.sqrt(len(pairs))) if pairs else None
 
 
 @on_a_page
