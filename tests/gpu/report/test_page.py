@@ -134,7 +134,7 @@ def test_every_marker_is_filled_and_every_value_is_used(compute):
 
 
 def test_every_section_was_measured():
-    assert MEASURED == list(page.SECTIONS)
+    assert list(page.SECTIONS) == MEASURED
 
 
 def test_every_template_is_used():
