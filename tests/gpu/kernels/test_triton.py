@@ -187,6 +187,27 @@ def test_states_further_apart_than_tiles_change_nothing(span, time, monkeypatch,
         equals_reference(case_of(torch.float16, time, 32, 80, with_state=with_state))
 
 
+@by_dtype
+@pytest.mark.parametrize(
+    ("span", "time", "widths"), [(64, 90, (80, 16)), (128, 64 * 3 + 1, (16, 80)), (192, 100, (32, 64))]
+)
+def test_gradients_of_one_launch_are_those_of_the_reference(span, time, widths, dtype, monkeypatch, poisoned):
+    """One or several tiles of columns, and of keys between states; ragged ends; with a state and its gradient and without."""
+    entry = json.loads(json.dumps(triton_tiles.tiles_for(64, 64, torch.float32)))
+    tiles = entry["backward"]["dq"]
+    entry["backward"] = {name: each for name, each in entry["backward"].items() if name not in ("dq", "dk", "dv")}
+    entry["backward"] |= {"span": span, "gradients": tiles}
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
+    equals_reference(case_of(dtype, time, *widths))
+    q, k, v, gamma, _, grad, _ = case_of(dtype, time, *widths)
+    entry = entry["backward"]
+    mine, again = (ours.backward_of(q, k, v, gamma, None, None, grad, None, entry)[:3] for _ in range(2))
+    same_bits(mine, again)
+    leaves = [x.double().requires_grad_() for x in (q, k, v)]
+    theirs = torch.autograd.grad(refimpl.retention_parallel(*leaves, gamma)[0], leaves, grad.double())
+    agree(mine, theirs, BOUNDS[dtype])
+
+
 def test_heads_that_forget_at_once():
     equals_reference(case_of(torch.float32, 300, 16, 16, gamma=(1e-3, 0.3)))
 
