@@ -384,7 +384,7 @@ def test_the_file_holds_all_of_it(run):
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, forward, T = 8" in lines
-    assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
+    assert "kernels: not compiled ahead: 18 jobs" in lines  # three shapes: 2 of ours, 2 T of 2 dtypes
     assert "flash-linear-attention: not measured without an NVIDIA GPU, Triton and its own package" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
