@@ -60,8 +60,8 @@ def run(tmp_path_factory):
         patch.setattr(kernel_calls, "has_flash", lambda device: True)
         patch.setattr(retentions, "find_spec", lambda name: None)
         patch.setattr(benchmark_kernels, "compile_ahead", lambda every: [f"{len(every)} jobs"])
-        patch.setitem(SHAPES, "large", TINY)
-        patch.setitem(SHAPES, "small", TINY)
+        for shape in SHAPES:
+            patch.setitem(SHAPES, shape, TINY)
         patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
         patch.setattr(benchmark_kernels, "BATCHES", (1, 2))
         for module in (benchmark_kernels, kernel_calls):
@@ -384,7 +384,7 @@ def test_the_file_holds_all_of_it(run):
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, forward, T = 8" in lines
-    assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
+    assert "kernels: not compiled ahead: 18 jobs" in lines  # three shapes: 2 of ours, 2 T of 2 dtypes
     assert "flash-linear-attention: not measured without an NVIDIA GPU, Triton and its own package" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]
