@@ -23,7 +23,10 @@ PUBLISHED = {
     256: {"LASP-2": 25_402, "ZeCO": 40_967, "data": 46_588},
 }
 # What the fused kernels are compared with; of several rows, the fastest.
-PEERS = {"fla": lambda row: row["retention"] == "fla", "attention": lambda row: row["attention"] is not None}
+PEERS = {
+    "fla": lambda row: row["retention"] == "fla" or row.get("peer") in ("fla_128", "fla_fused"),
+    "attention": lambda row: row["attention"] is not None,
+}
 
 
 def training(folder):
