@@ -281,19 +281,21 @@ def scaling_rows(device, window, batch, precision, rounds, shape):
         counted = list(interleave(calls, WARM_UP + rounds, seconds_together))[WARM_UP:]
         seconds = {name: [worst(each[name]) for each in counted] for name in calls}
         parts = parts_of_step(device, config)
-    alone, tokens = seconds["one process"], batch * window
+    tokens = batch * window
+    alone = [tokens / each for each in seconds["one process"]]
     common = {"retention": config.retention, "precision": precision, "window": window, "batch": batch, "rounds": rounds}
     rows = []
     for kind in PARALLELISMS:
-        row = {"what": f"scaling, {kind}"} | common | {"tokens/s, one process": tokens / statistics.median(alone)}
+        row = {"what": f"scaling, {kind}"} | common | {"tokens/s, one process": statistics.median(alone)}
         for name, times in zip(names[kind], (size, 1), strict=True):
             taken = seconds.get((kind, name))
-            row |= rates(
-                name, taken and [times * tokens / each for each in taken], [tokens / each for each in alone], size
-            )
+            row |= rates(name, taken and [times * tokens / each for each in taken], alone, size)
         rows.append(row)
     together = seconds["sequence", names["sequence"][0]]
-    return [*rows, {"what": "a step in parts, sequence"} | common | in_milliseconds(alone, together, parts)]
+    return [
+        *rows,
+        {"what": "a step in parts, sequence"} | common | in_milliseconds(seconds["one process"], together, parts),
+    ]
 
 
 def rates(name, together, alone, size):

@@ -478,8 +478,9 @@ def state_written_triton(x, y, gamma, *, reverse=False):
     if 0 in (*x.shape, y.shape[3]):
         return common.state_like(x, y).zero_()
     key_fill, value_fill = _fills(x, y)
-    total, *_ = _total_now(pad(x, (0, key_fill)), gamma, pad(y, (0, value_fill)), reverse, 0)
-    return total[..., : x.shape[3], : y.shape[3]]
+    x, y = (pad(each, (0, fill)) if fill else each for each, fill in ((x, key_fill), (y, value_fill)))  # pad copies
+    total, *_ = _total_now(x, gamma, y, reverse, 0)
+    return total[..., : x.shape[3] - key_fill, : y.shape[3] - value_fill]
 
 
 def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):
