@@ -52,7 +52,7 @@ from . import triton_common as common
 from .replay import again, again_or_recorded, launch
 from .triton_checks import check_fused, kind_of, traced
 from .triton_common import dot, load, log2_decay, log2_decay_32, step_decays, store
-from .triton_states import cut, state_before, states_of, totals_of
+from .triton_states import cut, state_before, states_of, total_of, totals_of
 from .triton_step import launch_step
 from .triton_tiles import tiles_of, with_tiles_that_fit
 
@@ -425,6 +425,18 @@ def _backward_now(q, k, v, gamma, state, totals, grad, grad_state, chunk):
     return _now(backward_of, "backward", chunk, q, k, v, gamma, state, totals, grad, grad_state)
 
 
+def _total(x, gamma, y, tiles, *, reverse):
+    return (total_of(x, y, gamma, tiles["chunk"], tiles["states"], tiles["programs"], reverse=reverse),)
+
+
+TOTALS = {reverse: functools.partial(_total, reverse=reverse) for reverse in (False, True)}
+
+
+@with_tiles_that_fit
+def _total_now(x, gamma, y, reverse, chunk):
+    return _now(TOTALS[reverse], "backward" if reverse else "forward", chunk, x, gamma, y)
+
+
 # The same as operators, so that compilers do not trace into them. An operator cannot return None.
 
 
@@ -548,6 +560,11 @@ def _differentiated(*arrays):
     return wanted or forward_ad._current_level >= 0
 
 
+def _fills(x, y):
+    """How many channels of zeros x and y lack: the copy engine needs rows of whole 16 bytes, and zeros change nothing."""
+    return tuple(-each.shape[3] % 16 for each in (x, y))
+
+
 @with_lengths
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
@@ -567,8 +584,8 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
-    key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
-    if key_fill or value_fill:  # the copy engine needs rows of whole 16 bytes; channels of zeros change nothing
+    key_fill, value_fill = _fills(q, v)
+    if key_fill or value_fill:
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
         kind = kind and kind_of(q, k, v, gamma, state)
@@ -577,6 +594,26 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
         out = out[..., : v.shape[3] - value_fill]
         state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
     return out, state
+
+
+def state_written_triton(x, y, gamma, *, reverse=False):
+    """What tokens add to the state, K^T (V * zeta) of keys x and values y (Eq. 7), without outputs and without gradients.
+
+    reverse: (xi Q)^T G of queries x and gradients of outputs y, what they add to the gradient of the state before them.
+
+    Args:
+        x (B, H, T, K), y (B, H, T, V): bfloat16, float16 or float32, on a GPU, of any strides.
+        gamma: (H,) float32 or float64 in (0, 1], not looked at.
+
+    Returns:
+        (B, H, K, V) float32.
+    """
+    if 0 in (*x.shape, y.shape[3]):
+        return common.state_like(x, y).zero_()
+    key_fill, value_fill = _fills(x, y)
+    x, y = (pad(each, (0, fill)) if fill else each for each, fill in ((x, key_fill), (y, value_fill)))  # pad copies
+    total, *_ = _total_now(x, gamma, y, reverse, 0)
+    return total[..., : x.shape[3] - key_fill, : y.shape[3] - value_fill]
 
 
 def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):

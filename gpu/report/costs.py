@@ -16,8 +16,17 @@ from .results import (
 )
 
 ALONE = "tokens/s, one process"
+# Tokens a second and GPU of a gated linear attention of 1B parameters, 32K tokens a GPU, in ZeCO's paper, arXiv:2507.01004:
+# with the text split in either way, and by data parallelism on as many GPUs.
+PUBLISHED = {
+    8: {"LASP-2": 42_946, "ZeCO": 47_369, "data": 49_633},
+    256: {"LASP-2": 25_402, "ZeCO": 40_967, "data": 46_588},
+}
 # What the fused kernels are compared with; of several rows, the fastest.
-PEERS = {"fla": lambda row: row["retention"] == "fla", "attention": lambda row: row["attention"] is not None}
+PEERS = {
+    "fla": lambda row: row["retention"] == "fla" or row.get("peer") in ("fla_128", "fla_fused"),
+    "attention": lambda row: row["attention"] is not None,
+}
 
 
 def training(folder):
@@ -134,19 +143,31 @@ def processes(folder):
     exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
     scaling = [row for row in results["rows"] if ALONE in row]
     failed = [row for row in results["rows"] if "failed" in row]
-    alone = [row[ALONE] for row in scaling]
+    alone = [row[ALONE] for row in scaling if "rounds" not in row]  # others have one baseline
+    longest = max((row["window"] for row in scaling), default=None)
+    found = [
+        {
+            "what": row["what"].removeprefix("scaling, "),
+            "window": row["window"],
+            "batch": row["batch"],
+            "alone": row[ALONE],
+            "shared": [
+                {"speed": value, "range": row.get(name.replace("tokens/s", "efficiency from, to"))}
+                for name, value in row.items()
+                if name.startswith("tokens/s") and name != ALONE
+            ],
+        }
+        for row in scaling
+    ]
     return {
         "results": results,
         "steps": max((row.get("steps", 1) for row in exact), default=0),
         "loss_errors": [row[name] for row in exact for name in ("loss off", "losses off") if name in row],
-        "scaling": [
-            {
-                "what": row["what"].removeprefix("scaling, "),
-                "alone": row[ALONE],
-                "shared": [value for name, value in row.items() if name.startswith("tokens/s") and name != ALONE],
-            }
-            for row in scaling
-        ],
+        "scaling": found,
+        "longest": [row for row in found if row["window"] == longest],
+        "in_rounds": [row["rounds"] for row in scaling if "rounds" in row],
+        "parts": [row for row in results["rows"] if "ms, together" in row],
+        "published": PUBLISHED,
         "apart": max(alone) / min(alone) - 1 if len(alone) > 1 else None,
         "off": [row for row in failed if "dtype" in row],
         "raised": [row for row in failed if "dtype" not in row],  # these hold only their arguments

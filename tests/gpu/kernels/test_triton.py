@@ -376,6 +376,21 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
     assert torch.equal(for_all, for_near)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@by_dtype
+@pytest.mark.parametrize(("time", "key_dim", "value_dim"), [(1, 16, 16), (300, 24, 72), (0, 16, 16)])
+def test_what_a_slice_writes_to_the_state(time, key_dim, value_dim, dtype, reverse):
+    """K^T (V * zeta), or (xi Q)^T G back in time: of one token, of segments with a ragged last one, of none."""
+    _, k, v, gamma, _ = arrays(dtype, time, key_dim, value_dim)
+    powers = gamma.double()[:, None] ** torch.arange(time, dtype=torch.float64, device=DEVICE)
+    weights = powers * gamma.double()[:, None] if reverse else powers.flip(1)
+    want = torch.einsum("bhtk,bhtv,ht->bhkv", k.double(), v.double(), weights)
+    got = ours.state_written_triton(k, v, gamma, reverse=reverse)
+    assert got.dtype == torch.float32
+    assert got.shape == want.shape
+    assert (got - want).norm() <= BOUNDS[dtype] * want.norm()
+
+
 def test_backward_takes_the_segments_of_the_forward_pass():
     """The same bits whether it is given what they add to the state or, as under a compiler, adds it up again."""
     q, k, v, gamma, state, grad, grad_state = case_of(torch.float16, 300, 32, 80)
