@@ -288,13 +288,14 @@ def retain(
     parts, squares, cos, sin, gamma, weight, state, out, gate, stats, batch,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, D: tl.constexpr, EPS: tl.constexpr, SCALE: tl.constexpr,
     S: tl.constexpr, SUMS: tl.constexpr, ROTATE: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr, FINISH: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, OVERLAP: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, POLICY: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """BV columns of a head: q, k, v from parts (S, B, N), the state (B, H, K, V) in place, and out (B, H V) before its norm.
 
-    squares (SUMS, B): of the inputs of the product that left the parts; None if these are finished. gate (B, H V): the activated gate times
-    the norm's weight (V,), where there is one of them. stats (B, H, tiles, 2): the mean of the columns, 0 for a norm that keeps
-    the mean, and the sum of squares about it. FINISH, with all V columns in a tile: out is normed and gated.
+    squares (SUMS, B): of the inputs of the product that left the parts; None if these are finished. gate (B, H V): the activated
+    gate times the norm's weight (V,), where there is one of them. stats (B, H, tiles, 2): the mean of the columns, 0 for a norm
+    that keeps the mean, and the sum of squares about it. POLICY: of the cache, for states. FINISH, with all V columns in a tile:
+    out is normed and gated.
     """
     TILES: tl.constexpr = (V + BV - 1) // BV
     N: tl.constexpr = 2 * H * K + (2 if GATED else 1) * H * V
@@ -306,7 +307,9 @@ def retain(
     less_one = (tl.load(gamma + h).to(tl.float64) - 1.0).to(tl.float32)
     rows = tl.arange(0, BK)
     at = state + bh * K * V + columns[None, :]
-    ahead = tl.load(at + rows[:, None] * V, mask=(rows < K)[:, None] & within[None, :], other=0.0)
+    ahead = tl.load(
+        at + rows[:, None] * V, mask=(rows < K)[:, None] & within[None, :], other=0.0, eviction_policy=POLICY
+    )
     _after_the_last_kernel(OVERLAP)
     scale = 1.0 if squares is None else _inverse_root(squares, b, True, batch, D, EPS, SUMS)
     values = _sum_of_parts(parts, b * N + 2 * H * K + h * V + columns, within, stride, S) * scale
@@ -316,13 +319,15 @@ def retain(
         before = ahead
         if K > BK:
             then = rows + BK
-            ahead = tl.load(at + then[:, None] * V, mask=(then < K)[:, None] & within[None, :], other=0.0)
+            ahead = tl.load(
+                at + then[:, None] * V, mask=(then < K)[:, None] & within[None, :], other=0.0, eviction_policy=POLICY
+            )
         turn = b * (K // 2)
         query = _turned(parts, b * N + h * K, rows, cos + turn, sin + turn, rows < K, stride, K, S, ROTATE)
         key = _turned(parts, b * N + H * K + h * K, rows, cos + turn, sin + turn, rows < K, stride, K, S, ROTATE)
         after = (key * (scale * SCALE))[:, None] * values[None, :]
         after += before + before * less_one
-        tl.store(at + rows[:, None] * V, after, mask=(rows < K)[:, None] & within[None, :])
+        tl.store(at + rows[:, None] * V, after, mask=(rows < K)[:, None] & within[None, :], eviction_policy=POLICY)
         acc += (query * scale)[:, None] * after
     result, place = tl.sum(acc, 0), b * (H * V) + h * V + columns
     open_by = tl.full((BV,), 1.0, tl.float32)

@@ -25,8 +25,9 @@ TILES = {"row": 128, "numbers": 8192, "programs": 2, "num_warps": 8}
 WIDE = 2048
 PREPARED = {"row": 128, "bytes": 16384, "tiles": 4, "num_warps": 8}
 GATHER = {"BK": 256, "num_warps": 8}  # numbers of an input that a program prepares
-STATE = {"BK": 128, "BV": 16, "num_warps": 4}  # a state's tile beside such products
-MANY = {"numbers": 4096, "num_warps": 4}  # beside torch's: 93 % of a copy's bandwidth at width 512, 90 % at 4,096
+# A state's tile beside such products; and beside torch's, where it reached 93 % of a copy's bandwidth at width 512, 90 % at 4,096.
+STATE = {"BK": 128, "BV": 16, "num_warps": 4, "POLICY": ""}
+MANY = {"numbers": 4096, "num_warps": 4, "POLICY": ""}
 WIDEST = 4096  # columns of a state that fit into one tile
 
 
@@ -286,4 +287,5 @@ def prepared_tiles(inner, like):
 def many_tiles(value_dim):
     """Tiles of `triton_decode.retain` beside torch's products: all columns, so that the norm is computed there."""
     columns = common.power_of_two(value_dim)
-    return {"BK": max(1, MANY["numbers"] // columns), "BV": columns, "num_warps": MANY["num_warps"]}
+    how = {name: MANY[name] for name in ("num_warps", "POLICY")}
+    return {"BK": max(1, MANY["numbers"] // columns), "BV": columns, **how}
