@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, NamedTuple
-from unittest.mock import patch
 
 import torch
 import typer
@@ -119,7 +118,7 @@ def launches(step, tokens):
     """The `Launch`es of one call of a `FusedStep`, which is made."""
     found, twice = [], {address(layer) for layer in step.state.layers}
     watched = {name: _Watched(name, found, twice) for name in KERNELS}
-    with patch.object(fused, "kernels", SimpleNamespace(**watched)), torch.no_grad(), _Operations(found):
+    with changed({"kernels": SimpleNamespace(**watched)}), torch.no_grad(), _Operations(found):
         step(tokens)
     return found
 
@@ -146,7 +145,7 @@ def torch_products(step):
 
 @contextmanager
 def changed(way):
-    """Within it, the constants of `gpu.kernels.triton_model_step` are those of one of `WAYS`."""
+    """Within it, names of `gpu.kernels.triton_model_step` are other ones, as in `WAYS`: a dict changes a part of the old one."""
     old = {name: getattr(fused, name) for name in way}
     try:
         for name, new in way.items():
