@@ -190,14 +190,6 @@ def main(
         )
 
     print(f"{size}, {layers} layers, batch {batch}; a copy moves {copy / 1e12:.3f} TB/s")
-    step = fused.FusedStep(model, state)
-    step(tokens)  # compiles
-    kinds = by_kind(launches(step, tokens))
-    if batch == 1:
-        kinds |= torch_products(step)
-    for kind, found in kinds.items():
-        graph = Recorded(lambda found=found: [launch.call() for launch in found], DEVICE).graph
-        add("kernel", kind, len(found), milliseconds({kind: graph.replay}, rounds)[kind], sum(x.bytes for x in found))
     for name, way in WAYS[fused.are_few(batch, model.config)].items():
         try:
             with changed(way):
@@ -206,6 +198,14 @@ def main(
             add("step", name, 1, milliseconds({name: recorded.graph.replay}, rounds)[name], moved)
         except Exception as error:  # one way that fails does not affect the others
             print(f"step    {name}: {type(error).__name__}: {error}"[:150])
+    step = fused.FusedStep(model, state)
+    step(tokens)  # compiles
+    kinds = by_kind(launches(step, tokens))
+    if batch == 1:
+        kinds |= torch_products(step)
+    for kind, found in kinds.items():
+        graph = Recorded(lambda found=found: [launch.call() for launch in found], DEVICE).graph
+        add("kernel", kind, len(found), milliseconds({kind: graph.replay}, rounds)[kind], sum(x.bytes for x in found))
     if out:
         result = {"size": size, "layers": layers, "batch": batch, "device": torch.cuda.get_device_name()}
         write_atomically(out, json.dumps(result | {"copy_bytes_per_s": copy, "rows": rows}, indent=1) + "\n")
