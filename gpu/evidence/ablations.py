@@ -24,6 +24,7 @@ def analysis(study):
         spread: the pooled one; nan if no variant has any. wild: `WILD`.
         worse, better: rows that differ by more than `TWICE` their error, the largest difference first.
         unsettled: rows that do not.
+        learnt: (mean, standard error) of the loss of learnt decays over that of fixed ones in the same block; None without both.
         missing: names of variants that were not trained, or whose runs all failed.
         figures: names of all quoted figures.
     """
@@ -44,9 +45,22 @@ def analysis(study):
         "worse": sorted((row for row in settled if row["over"] > 0), key=lambda row: -row["over"]),
         "better": sorted((row for row in settled if row["over"] < 0), key=lambda row: row["over"]),
         "unsettled": [row for row in others if row["over"] is not None and row not in settled],
+        "learnt": _learnt(study["rows"], spread),
         "missing": [row["variant"] for row in others if row["over"] is None],
         "figures": list(dict.fromkeys(name for row in study["rows"] for name in row["quoted"])),
     }
+
+
+def _learnt(rows, spread):
+    learnt = next((row for row in rows if row["settings"].get("decays") == "learnt"), None)
+    if learnt is None:
+        return None
+    model = learnt["settings"]["model"]
+    fixed = next(row for row in rows if row["settings"]["decays"] == "fixed" and row["settings"]["model"] == model)
+    pairs = [pair for pair in zip(learnt["held_out"], fixed["held_out"], strict=True) if None not in pair]
+    return (
+        (statistics.fmean(ours - theirs for ours, theirs in pairs), spread / math.sqrt(len(pairs))) if pairs else None
+    )
 
 
 def judged(parts):

@@ -199,16 +199,18 @@ SOLVED, HELD = 0.99, 0.80  # shares of right answers from which on a task is cal
 
 def recall(folder):
     """Accuracy of recall by the number of pairs; None if none was measured."""
-    tried = read(folder, "recall_tried.json") if is_there(folder, "recall_tried.json") else None
-    return recall_values(read(folder, "recall.json"), tried) if is_there(folder, "recall.json") else None
+    others = ("recall_tried", "recall_hybrids")
+    found = {name: read(folder, f"{name}.json") for name in others if is_there(folder, f"{name}.json")}
+    return recall_values(read(folder, "recall.json"), *map(found.get, others)) if is_there(folder, "recall.json") else None
 
 
-def recall_values(study, tried=None):
+def recall_values(study, tried=None, hybrids=None):
     """The values of the section.
 
     rows: with the shares of the seeds (`_by_pairs`). solved: names of the models that answer `SOLVED` of the largest number
     of pairs in every seed; others: (name, shares) of the rest, by their mean, best first. holding: for each number of pairs,
-    how many models answer `HELD` in every seed. tried: the study of what was tried before, or None.
+    how many models answer `HELD` in every seed. tried, hybrids: rows of the studies of what was tried before, and of why hybrids
+    fail, or None.
     """
     rows = _by_pairs(study)
     hardest = {row["variant"]: row["cells"][-1] for row in rows}
@@ -225,6 +227,7 @@ def recall_values(study, tried=None):
         "figures": unique(name for row in rows for name in row["quoted"]),
         "missing": [row["variant"] for row in study["rows"] if row["variant"] not in hardest],
         "tried": tried and _by_pairs(tried),
+        "hybrids": hybrids and _by_pairs(hybrids),
     }
 
 

@@ -11,6 +11,7 @@ def study(overs, spreads, seeds=3):
     """A first variant and others that lie `overs` above it and whose differences spread by `spreads`; None: not trained."""
     first = {
         "variant": "first",
+        "settings": {},
         "held_out": [1.0] * seeds,
         "over": 0.0,
         "parameters": 1000,
@@ -20,6 +21,7 @@ def study(overs, spreads, seeds=3):
     rows = [
         {
             "variant": f"variant {number}",
+            "settings": {},
             "held_out": [over and 1.0 + over] * seeds,
             "over": over,
             "parameters": over and 1000,
