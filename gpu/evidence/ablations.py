@@ -10,7 +10,7 @@ import statistics
 import numpy as np
 
 TWICE = 2.0  # standard errors from which on a difference is called one
-WILD = 3.0  # times the median of the spreads: a variant that spreads more is not like the others, and keeps its own
+WILD = 5.0  # times the median of the spreads: a variant that spreads more is not like the others, and keeps its own
 SIZE = 0.02  # of the first variant's parameters, by which another one may differ
 
 
@@ -21,7 +21,7 @@ def analysis(study):
         study: the study, whose rows now have error, that of `over`: (the spread of a seed's difference) / sqrt(seeds). The
             spread is the root mean square over the variants; a variant of more than `WILD` times their median has its own.
         first: the row that the others are compared with.
-        spread: the pooled one; nan if no variant has any.
+        spread: the pooled one; nan if no variant has any. wild: `WILD`.
         worse, better: rows that differ by more than `TWICE` their error, the largest difference first.
         unsettled: rows that do not.
         learnt: (mean, standard error) of the loss of learnt decays over that of fixed ones in the same block; None without both.
@@ -41,6 +41,7 @@ def analysis(study):
         "study": study,
         "first": first,
         "spread": spread,
+        "wild": WILD,
         "worse": sorted((row for row in settled if row["over"] > 0), key=lambda row: -row["over"]),
         "better": sorted((row for row in settled if row["over"] < 0), key=lambda row: row["over"]),
         "unsettled": [row for row in others if row["over"] is not None and row not in settled],
