@@ -37,7 +37,7 @@ WAYS = {
         "2 tiles": {"PREPARED": {"tiles": 2}},
         "3 tiles": {"PREPARED": {"tiles": 3}},
         "rows of 256 bytes": {"PREPARED": {"row": 256}},
-        "4 warps, tiles of 8 KB": {"PREPARED": {"bytes": 8192, "num_warps": 4}},
+        "8 warps, tiles of 16 KB": {"PREPARED": {"bytes": 16384, "num_warps": 8}},
         "states of 32 columns": {"STATE": {"BV": 32, "BK": 64}},
         "states leave the cache first": {"STATE": {"POLICY": "evict_first"}},
         "as it is, again": {},

@@ -21,9 +21,9 @@ DTYPES = torch.float32, torch.bfloat16, torch.float16
 # one sequence, at both widths.
 TILES = {"row": 128, "numbers": 8192, "programs": 2, "num_warps": 8}
 # From WIDE on, the inputs of one sequence's products are prepared, and a program of these asks for `tiles` tiles of `bytes` at once.
-# Compiled for an H200 it takes 128 registers a thread: two fit on a multiprocessor, which then has 128 KB on the way.
+# Of 6 ways the fastest on an H200: see gpu/kernel_ladder/measured/decode_step.json.
 WIDE = 2048
-PREPARED = {"row": 128, "bytes": 16384, "tiles": 4, "num_warps": 8}
+PREPARED = {"row": 128, "bytes": 8192, "tiles": 4, "num_warps": 4}
 GATHER = {"BK": 256, "num_warps": 8}  # numbers of an input that a program prepares
 # A state's tile beside such products; and beside torch's, where it reached 93 % of a copy's bandwidth at width 512, 90 % at 4,096.
 STATE = {"BK": 128, "BV": 16, "num_warps": 4, "POLICY": ""}

@@ -26,6 +26,7 @@ PUBLISHED = {
 PEERS = {
     "fla": lambda row: row["retention"] == "fla" or row.get("peer") in ("fla_128", "fla_fused"),
     "attention": lambda row: row["attention"] is not None,
+    "mlstm": lambda row: str(row.get("peer")).startswith("mlstm"),
 }
 
 
@@ -100,16 +101,31 @@ def kernels(folder):
         "rounds": [row["rounds"] for row in rows],
         "tried": len(tried),
         "failed": len(tried) - len(measured(tried)),
-        "ratios": [
-            {"what": what} | {peer: fused_over([row for row in rows if row["what"] == what], peer) for peer in PEERS}
-            for what in unique(row["what"] for row in rows)
-        ],
+        "ratios": _ratios(rows),
+        "again": _measured_again(folder),
         "above_floor": [
             row | {"state_bytes": state_bytes(row), "label": f"{label(row)}, {ALL['kernels'].describe(row)}"}
             for row in rows
             if (row["share_of_roofline"] or 0) > 1
         ],
     }
+
+
+def _ratios(rows):
+    return [
+        {"what": what} | {peer: fused_over([row for row in rows if row["what"] == what], peer) for peer in PEERS}
+        for what in unique(row["what"] for row in rows)
+    ]
+
+
+def _measured_again(folder):
+    """Ratios and times of a later run of the large shape alone, with the tiles of today; None without one."""
+    if not is_there(folder, "kernels_large.json"):
+        return None
+    results = read_benchmark(folder, "kernels_large.json")
+    rows = measured(results["rows"])
+    (_, times), *_ = ALL["kernels"].tables(results | {"rows": rows})
+    return {"results": results, "ratios": _ratios(rows), "table": times}
 
 
 def fused_over(rows, peer):

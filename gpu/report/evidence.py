@@ -201,7 +201,9 @@ def recall(folder):
     """Accuracy of recall by the number of pairs; None if none was measured."""
     others = ("recall_tried", "recall_hybrids")
     found = {name: read(folder, f"{name}.json") for name in others if is_there(folder, f"{name}.json")}
-    return recall_values(read(folder, "recall.json"), *map(found.get, others)) if is_there(folder, "recall.json") else None
+    return (
+        recall_values(read(folder, "recall.json"), *map(found.get, others)) if is_there(folder, "recall.json") else None
+    )
 
 
 def recall_values(study, tried=None, hybrids=None):
