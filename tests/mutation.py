@@ -146,7 +146,7 @@ class Mutation:
         append(self.done, [*key, next((item.nodeid for item in reaching if not self.passes(item)), None)])
 
     def pytest_collection(self):
-        settings.load_profile("mutants")  # of conftest.py: fewer examples, and none is made smaller
+        settings.load_profile("few")  # of conftest.py: fewer examples, and none is made smaller
 
     def pytest_runtestloop(self, session):
         if session.testsfailed:
