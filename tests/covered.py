@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from coverage import Coverage
+
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = {"lines": 95, "branches": 90}  # percent
 TESTS = ("tests/refimpl", "refimpl", "tests/test_commands.py", "tests/test_programs.py")
@@ -33,6 +35,12 @@ def too_few(found):
     return [name for name, percent in WANTED.items() if found[name] < percent]
 
 
+def pytest_sessionfinish():
+    """Write what was measured, as a plugin of each of pytest's processes: pytest-xdist kills those that end too slowly."""
+    if measuring := Coverage.current():
+        measuring.save()
+
+
 def coverage(*words):
     """Call coverage.py, as pyproject.toml sets it, and give its exit code."""
     return subprocess.run([sys.executable, "-m", "coverage", *words], cwd=ROOT, check=False).returncode
@@ -40,11 +48,14 @@ def coverage(*words):
 
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ["COVERAGE_FILE"] = str(folder / "data")
+    os.environ |= {
+        "COVERAGE_FILE": str(folder / "data"),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+    }
     coverage("erase")
     failed = coverage(
         "run", "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--hypothesis-profile=few", "-p", "no:cacheprovider",
-        *(f"--ignore={path}" for path in CHANGED_COPIES), *TESTS,
+        "-p", "covered", *(f"--ignore={path}" for path in CHANGED_COPIES), *TESTS,
     )  # fmt: skip
     coverage("combine", "--quiet")
     coverage("report", "--skip-covered", "--sort=miss")
