@@ -35,7 +35,8 @@ mutation: $(READY)
 	$(BIN)/python tests/mutation.py build/mutation
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+	@# Programs that are started in JupyterLab, in its terminal or after a !, find the course's python.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .
