@@ -119,7 +119,7 @@ def _ask(header, payload, confinement, alone, source):
 def _waited(process):
     """Seconds that a process (a number, or "self") was ready to run while others had the cores; 0 if the system does not tell."""
     try:
-        with open(f"/proc/{process}/schedstat", encoding="ascii") as file:
+        with open(f"/proc/{process}/schedstat", "rb") as file:  # bytes: no codec can be loaded any more
             return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
