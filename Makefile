@@ -39,7 +39,8 @@ coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/covered.py build/coverage
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+	@# Programs that are started in JupyterLab, in its terminal or after a !, find the course's python.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .
