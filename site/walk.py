@@ -4,7 +4,9 @@
 
 A page must load nothing from elsewhere, ask for nothing that is not there, report no error, typeset its formulas, let its
 pictures be moved by keys, fit a phone of 375 px, be usable by all as far as axe-core can tell, in light and dark, and need
-less than a megabyte for its first screen. The slowest first screens on a slow machine are printed.
+less than a megabyte for its first screen, in plain bytes: a server that compresses sends fewer. The first screen of a lesson
+must also be there after 2 s, for a reader who comes for the first time, on a slow machine: at best of three visits, for this
+machine may be busy.
 """
 
 import argparse
@@ -24,7 +26,7 @@ sys.path[:0] = [str(ROOT / "notebooks")]
 
 from explorables.browser import keys_move, launched
 
-FIRST_SCREEN = 1_000_000  # bytes
+FIRST_SCREEN, PATIENCE, VISITS = 1_000_000, 2000, 3  # bytes; milliseconds, and how often a page may try to keep them
 PHONE, DESK = {"width": 375, "height": 720}, {"width": 1280, "height": 800}
 # A machine four times as slow, behind 10 Mbit/s with 40 ms: what Lighthouse takes for a desk.
 SLOW = {"offline": False, "latency": 40, "downloadThroughput": 10e6 / 8, "uploadThroughput": 10e6 / 8}
@@ -34,7 +36,30 @@ UNTYPESET = """() => [...document.querySelectorAll("article p, article li, artic
     copy.querySelectorAll("code, pre, .math, script").forEach((part) => part.remove()); return copy.textContent; })
   .filter((text) => /\\$[^$]*[\\\\^_][^$]*\\$|\\\\(frac|gamma|mathbf|top|begin)/.test(text))"""
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+# One element with text of each look: contrast is the same in all others, of which a formula or a listing has thousands.
+MARK_LOOKS = """() => {
+  document.querySelectorAll("[data-look]").forEach((element) => element.removeAttribute("data-look"));
+  const inherited = new Map();  // what a text in an element stands on
+  const ground = (element) => {
+    if (!element) return "";
+    if (!inherited.has(element)) {
+      const { backgroundColor, backgroundImage, opacity, filter } = getComputedStyle(element);
+      const own = [backgroundColor, backgroundImage, opacity, filter].join();
+      inherited.set(element, ground(element.parentElement) + (own === "rgba(0, 0, 0, 0),none,1,none" ? "" : own + ";"));
+    }
+    return inherited.get(element);
+  };
+  const seen = new Set();
+  for (const element of document.body.querySelectorAll("*")) {
+    if (![...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim())) continue;
+    if (!element.checkVisibility({ visibilityProperty: true })) continue;
+    const { color, fontSize, fontWeight, textShadow } = getComputedStyle(element);
+    const look = [color, fontSize, fontWeight, textShadow, ground(element)].join();
+    if (!seen.has(look)) element.setAttribute("data-look", seen.add(look).size);
+  }
+}"""
+LARGEST_PAINT = """() => new Promise((tell) => new PerformanceObserver((list) => tell(list.getEntries().at(-1).startTime))
+  .observe({ type: "largest-contentful-paint", buffered: true }))"""
 
 
 # ---------------------------------------------------------------- links, without a browser
@@ -123,9 +148,14 @@ class Watched:
         self.page.goto(self.address + path, wait_until="networkidle")
 
 
-def violations(page, axe, rules=None):
-    """What axe-core finds in a page that is serious or worse; rules: the names of its rules, all by default."""
-    found = axe.run(page, options={"runOnly": rules} if rules else None).response["violations"]
+def violations(page, axe, contrast_alone=False):
+    """What axe-core finds in a page that is serious or worse; of contrast one case of each look."""
+    page.evaluate(MARK_LOOKS)
+    wanted = {"resultTypes": ["violations"]}  # it would describe every node that is as it should be
+    found = axe.run(page, "[data-look]", wanted | {"runOnly": ["color-contrast"]}).response["violations"]
+    if not contrast_alone:
+        others = wanted | {"rules": {"color-contrast": {"enabled": False}}}
+        found += axe.run(page, options=others).response["violations"]
     return [
         f"axe {each['id']}: {node['html'][:160]}"
         for each in found if each["impact"] in ("serious", "critical") for node in each["nodes"]
@@ -153,23 +183,38 @@ def faults_of_page(desk, phone, axe, path):
             desk.faults.append(f"a picture does not move: {type(error).__name__} {error}")
     desk.faults += violations(page, axe)
     page.emulate_media(color_scheme="dark")
-    desk.faults += [f"dark: {fault}" for fault in violations(page, axe, ["color-contrast"])]
+    desk.faults += [f"dark: {fault}" for fault in violations(page, axe, contrast_alone=True)]
     phone.open(path)
     if (excess := phone.page.evaluate(TOO_WIDE)) > 0:
         phone.faults.append(f"on a phone it is {excess} px too wide")
     return sorted({*desk.faults, *phone.faults})
 
 
-def first_paint(browser, address, path):
-    """Milliseconds to the first content of a page, on a slow machine behind a slow line."""
+def first_screen(browser, address, path):
+    """(bytes, milliseconds) until the first screen of a page is there, on a slow machine behind a slow line.
+
+    Its end is the largest paint of what is in sight. Nothing of the site was seen before.
+    """
     with browser.new_context(viewport=DESK) as window:
-        page = window.new_page()
+        page, sizes = window.new_page(), []
         session = window.new_cdp_session(page)
+        session.on("Network.loadingFinished", lambda each: sizes.append(each["encodedDataLength"]))
         session.send("Network.enable")
         session.send("Network.emulateNetworkConditions", SLOW)
         session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-        page.goto(address + path)
-        return page.evaluate(PAINTED)
+        page.goto(address + path, wait_until="networkidle")
+        return sum(sizes), page.evaluate(LARGEST_PAINT)
+
+
+def best_first_screen(browser, address, path):
+    """`first_screen` of the visit that was quickest; the first that is quick enough is the last."""
+    best = None
+    for _ in range(VISITS):
+        size, time = first_screen(browser, address, path)
+        best = (size, time) if best is None else (max(size, best[0]), min(time, best[1]))
+        if best[1] < PATIENCE:
+            break
+    return best
 
 
 def walk(folder, paths, tell=print):
@@ -197,9 +242,12 @@ def main():
     paths = [path for path in pages(given.folder) if given.only in path]
     found = walk(given.folder, paths, functools.partial(print, flush=True))
     with served(given.folder) as address, launched() as browser:
-        lessons = [path for path in paths if re.fullmatch(r"notebooks/\d.*", path)]
-        times = sorted(((first_paint(browser, address, path), path) for path in lessons), reverse=True)
-    print("first content on a slow machine:", *(f"    {time:.0f} ms {path}" for time, path in times[:3]), sep="\n")
+        for path in (path for path in paths if re.fullmatch(r"notebooks/\d.*", path)):
+            size, time = best_first_screen(browser, address, path)
+            late = size >= FIRST_SCREEN or time >= PATIENCE
+            print(f"first screen of {path}: {size / 1e3:.0f} kB, {time:.0f} ms{', over its budget' * late}", flush=True)
+            if late:
+                found.setdefault(path, []).append("its first screen")
     print(f"{len(paths)} pages, {len(found)} with faults")
     return int(bool(found or faults))
 

@@ -15,7 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background
 
 # Derandomised: CI and a reader see the same examples. No deadline: a busy machine is no failure.
 settings.register_profile("tests", max_examples=60, deadline=None, derandomize=True, database=None)
-settings.register_profile("mutants", settings.get_profile("tests"), max_examples=25, phases=[Phase.generate])
+settings.register_profile("few", settings.get_profile("tests"), max_examples=25, phases=[Phase.generate])
 settings.load_profile("tests")
 
 

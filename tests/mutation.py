@@ -3,7 +3,8 @@
 One operator, comparison, condition, number or sign is changed at a time. Tests are collected once; each mutant runs in a fork
 of that process, against the tests that reach its statement until one fails: the quickest case of each first, then their second cases. The folder keeps what was found,
 so that a run that is stopped goes on later; remove it after a change of sources or tests. Survivors that change no result are
-explained in `survivors.toml`; any other makes the run fail. Tests that take longer than SLOWEST seconds are left out.
+explained in `survivors.toml`; they take longest, so they are tried last. Any other makes the run fail. Tests that take longer
+than SLOWEST seconds are left out. Time is counted as the processor's own, for the machine may be busy.
 """
 
 import ast
@@ -31,12 +32,20 @@ TESTS = (
     "backward", "contract", "defaults", "lengths", "libraries", "model", "model_lengths", "oracle", "paper_facts", "replay_decoding",
     "validation",
 )  # fmt: skip
-WORKERS, SLOWEST, LIMIT, MEMORY = 2, 5, 600, 8 << 30  # processes; seconds of a test, and of a mutant; bytes
+WORKERS, SLOWEST, MEMORY = 2, 5, 8 << 30  # processes; seconds of a test; bytes
+LIMIT, TIMES = 120, 3  # a mutant may take so many seconds, and so many times as long as its tests take
 PAIRS = (
     (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.FloorDiv, ast.Mult), (ast.Pow, ast.Mult), (ast.Lt, ast.LtE), (ast.Gt, ast.GtE),
     (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn), (ast.And, ast.Or),
 )  # fmt: skip
 SWAPS = {new: old for old, new in PAIRS} | dict(PAIRS)
+
+EXPLAINED = {
+    (file, "" if function == "module" else function, line)
+    for file, functions in tomllib.loads((HERE / "survivors.toml").read_text()).items()
+    for function, lines in functions.items()
+    for line in lines
+}
 
 
 def changes(node):
@@ -137,16 +146,17 @@ class Mutation:
 
     def judge(self, key, path, source, span):
         """Write the first test that fails for this mutant, or None."""
-        signal.alarm(LIMIT)
+        statement = {(path.name, n) for n in range(span[0], span[1] + 1)}
+        reaching = [(seconds, item) for seconds, item, lines in self.reached if lines & statement]
+        limit = LIMIT + TIMES * round(sum(seconds for seconds, _ in reaching))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        signal.alarm(20 * limit)  # for one that waits and computes nothing
         put(path, source)
-        reaching = (
-            item for item, lines in self.reached if lines & {(path.name, n) for n in range(span[0], span[1] + 1)}
-        )
-        append(self.done, [*key, next((item.nodeid for item in reaching if not self.passes(item)), None)])
+        append(self.done, [*key, next((item.nodeid for _, item in reaching if not self.passes(item)), None)])
 
     def pytest_collection(self):
-        settings.load_profile("mutants")  # of conftest.py: fewer examples, and none is made smaller
+        settings.load_profile("few")  # of conftest.py: fewer examples, and none is made smaller
 
     def pytest_runtestloop(self, session):
         if session.testsfailed:
@@ -159,9 +169,10 @@ class Mutation:
         for name, seconds, lines in sorted(read(self.reach), key=lambda test: test[1]):
             turns[function := name.partition("[")[0]] += 1
             tests.append((turns[function], seconds, items[name], {tuple(line) for line in lines}))
-        self.reached = [test[2:] for test in sorted(tests, key=lambda test: test[:2])]
+        self.reached = [test[1:] for test in sorted(tests, key=lambda test: test[:2])]
         mutants = [(key, path, *mutant) for path in SOURCES for key, mutant in mutants_of(path).items()]
         random.Random(0).shuffle(mutants)
+        mutants.sort(key=lambda mutant: mutant[0] in EXPLAINED)
         gc.freeze()  # or each fork would copy the memory that it looks through
         running, done = {}, {tuple(key) for *key, _ in read(self.done)}
         for key, *mutant in [*mutants, *[(None,)] * WORKERS]:  # the last ones wait for those that still run
@@ -206,10 +217,9 @@ def main(folder):
         ["-q", "--tb=native", "--assert=plain", "-p", "no:cacheprovider", *tests, *map(str, SOURCES)],
         plugins=[plugin := Mutation(folder)],
     )
-    explained = tomllib.loads((HERE / "survivors.toml").read_text())
     found = read(plugin.done)
     survivors = [tuple(key) for *key, killer in found if killer is None]
-    unexplained = [key for key in survivors if key[2] not in explained.get(key[0], {}).get(key[1] or "module", {})]
+    unexplained = [key for key in survivors if key not in EXPLAINED]
     for key in unexplained:
         print("SURVIVED", *key)
     print(

@@ -74,9 +74,15 @@ def check_processes(
     dim: Annotated[int, typer.Option(min=8, help="width of the models in channels")] = 512,
     layers: Annotated[int, typer.Option(min=1, help="number of layers of the models")] = 8,
     tokens: Annotated[int, typer.Option(min=64, help="length in tokens that one retention is timed over")] = 131_072,
-    window: Annotated[int, typer.Option(min=16, help="timed training: length of a window in tokens")] = 2048,
-    batch: Annotated[int, typer.Option(min=1, help="timed training: windows of one process in a step")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="timed training: number of timed steps")] = 10,
+    lengths: Annotated[
+        list[int], typer.Option("--length", min=16, help="timed training: length of a window; may be given again")
+    ] = (8192, 32_768, 131_072, 524_288),
+    work: Annotated[
+        int, typer.Option(min=16, help="timed training: tokens of one process in a step, at least a window")
+    ] = 131_072,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="timed training: rounds, in each of which everything is timed once")
+    ] = 5,
     precision: Annotated[str, typer.Option(help="timed training: float32 or bfloat16")] = "bfloat16",
     device: DeviceKind = None,
 ):
@@ -87,7 +93,7 @@ def check_processes(
     """
     from .processes import check
 
-    if not check(out, dim, layers, tokens, window, batch, steps, precision, device):
+    if not check(out, dim, layers, tokens, lengths, work, rounds, precision, device):
         raise typer.Exit(1)
 
 

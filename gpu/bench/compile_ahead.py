@@ -9,23 +9,23 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from ..kernels.peers import PEERS
 from ..kernels.registry import RETENTIONS
 from .accuracy import DTYPES, errors
 from .kernel_calls import kernel_work
 from .kernel_floor import BOTH, SHAPES
+from .timing import LeftOutError
 
 TOKENS = 1024, 16384  # 1024 are few enough that time is cut into segments at the small shape
 
 
 def jobs(device):
     """Arguments of `job` for every kernel that Triton compiles, at few and many tokens, and for errors of each dtype."""
-    found = [
-        (retention.kernel_label, shape, 1024, tokens, device)
-        for retention in RETENTIONS.values()
-        if retention.kernel_label and retention.fused and retention.available(device)
-        for shape in SHAPES
-        for tokens in TOKENS
+    names = [
+        row.kernel_label for row in RETENTIONS.values() if row.kernel_label and row.fused and row.available(device)
     ]
+    names += [row.label for row in PEERS.values() if row.available(device)]
+    found = [(name, shape, 1024, tokens, device) for name in names for shape in SHAPES for tokens in TOKENS]
     return found + [(dtype, shape, time, time, device) for dtype in DTYPES for shape in SHAPES for time in (1, 1000)]
 
 
@@ -36,6 +36,8 @@ def job(name, shape, time, tokens, device):
             errors(*SHAPES[shape][1:], time, getattr(torch, name), device)
         else:
             kernel_work(name, BOTH, SHAPES[shape], time, tokens, device).call()
+    except LeftOutError:
+        return None
     except Exception as error:
         return f"{name}, {shape}: {type(error).__name__}: {error}"[:200]
     return None

@@ -180,6 +180,45 @@ def kernels_figure(results):
     return figure
 
 
+@on_a_page
+def processes_figure(results):
+    """Efficiency of several processes against the window, a colour a parallelism: as many tokens each, and the same batch."""
+    rows = [row for row in results["rows"] if "tokens/s, one process" in row]
+    size = results["processes"]
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    panel, named = figure.subplots(), []
+    for number, kind in enumerate(dict.fromkeys(row["what"] for row in rows)):
+        for weak in (True, False):
+            points = [
+                (row["window"], share, *(row.get(name.replace("efficiency", "efficiency from, to")) or [share, share]))
+                for row in rows
+                for name, share in row.items()
+                if row["what"] == kind and name.startswith("efficiency, ") and share is not None
+                if weak == (name != "efficiency, same batch")
+            ]
+            if not points:
+                continue
+            x, share, low, high = np.array(sorted(points)).T
+            shown = panel.errorbar(
+                x, share, yerr=np.maximum([share - low, high - share], 0.0), color=PARALLEL_COLOURS[number % 3], capsize=2,
+                marker=MARKERS[number], linestyle="-" if weak else ":", markerfacecolor=None if weak else "none",
+            )  # fmt: skip
+            named += [(kind.removeprefix("scaling, "), shown.lines[0])] if weak else []
+    ticks = sorted({row["window"] for row in rows})
+    panel.set(xscale="log", xlabel="window, tokens", ylabel=f"speed / {size} times one GPU's", ylim=(0, 1.1))
+    panel.set_xticks(ticks, list(map(short, ticks)))
+    panel.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+    panel.minorticks_off()
+    panel.axhline(1.0, **FLOOR)
+    panel.grid()
+    figure.suptitle(
+        f"Training on {size} GPUs ({results['device']}), higher is better\nfilled: as many tokens each; hollow: the same batch"
+    )
+    name_lines(panel, named, fontsize=8, gap=2.4, right=1.06, color=INK)
+    return figure
+
+
+PARALLEL_COLOURS = ("#0072b2", "#d55e00", "#009e73")
 FLOOR = {"color": "black", "linewidth": 1.2}
 OWN_FLOOR = {"color": "0.4", "linestyle": ":", "label": "attention's own floor"}
 

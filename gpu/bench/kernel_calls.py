@@ -1,7 +1,8 @@
 """How a kernel is called when it is measured alone: retentions under the contract or in their own layout, and attention.
 
 All arrays are bfloat16 and (B, T, H, width) in memory, as in a model. No candidate needs a copy: our kernels and attention
-read the transposed view, flash-linear-attention has these axes in this order.
+read the transposed view, flash-linear-attention has these axes in this order. mlstm_kernels get (B, H, T, width), for they
+would copy anything else. Kernels of other projects are first checked against the reference.
 
 A call takes at least as long as Python needs to launch it. Where that may be longer than the kernels themselves, a second
 row has the same call as a CUDA graph, gradients included. Gradients are computed in the calling thread: waking torch's own
@@ -16,18 +17,21 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from refimpl import head_decays
+from refimpl import head_decays, retention_chunkwise
 from refimpl.replay import ReplayState
 
+from ..kernels.peers import PEERS
 from ..kernels.registry import RETENTIONS, has_flash
 from .graph import Recorded
 from .kernel_floor import FORWARD
 from .rows import ATTENTION_LABELS
-from .timing import Work, host_seconds
+from .timing import LeftOutError, Work, host_seconds
 
 HEAD_DIM = 128  # of attention, which has as many channels as retention has keys: H K
 CHUNK_SIZE = 256  # of retentions that take one
 STEPS = 20  # decode steps in one call
+CHECKED = 1024  # tokens of the sequence that a peer is checked with
+AGREES = 2e-2  # relative RMS difference of a peer's bfloat16 output and gradients from the reference's
 
 
 class Kernel(NamedTuple):
@@ -62,6 +66,46 @@ def retention(name, shape, time, tokens, device, cuda_graph=False):
         return row.native(shape.heads, device, cuda_graph), leaves, grad
     function = row(CHUNK_SIZE)
     return lambda q, k, v: function(q, k, v, gamma)[0], leaves, grad
+
+
+def peer(name, shape, time, tokens, device, cuda_graph=False):
+    """The same for a name of `PEERS`, in its own layout, after it was checked."""
+    check_peer(name, shape, device)
+    function, leaves, grad, _ = peer_call(name, shape, time, tokens, device)
+    return function, leaves, grad
+
+
+def peer_call(name, shape, time, tokens, device):
+    """A peer's function, its arrays, the gradient of its result, and all arrays under the contract with gamma."""
+    row, contract = PEERS[name], inputs(shape, time, tokens, device)
+    if row.widest is not None and shape.key_dim > row.widest:
+        raise LeftOutError(f"heads have {shape.key_dim} key channels, more than {row.widest}")
+    q, k, v, grad, gamma = contract
+    if row.scaled:
+        q = q * shape.key_dim**0.5
+    *leaves, grad = (x.transpose(1, 2) if row.time_first else x.contiguous() for x in (q, k, v, grad))
+    return row.make(gamma, tokens // time, time), leaves, grad, contract
+
+
+@functools.cache
+def check_peer(name, shape, device):
+    """Raise ArithmeticError unless a peer's output and gradients are those of retention, at one sequence of `CHECKED` tokens."""
+    function, leaves, grad, (*arrays, grad_out, gamma) = peer_call(name, shape, CHECKED, CHECKED, device)
+    leaves = [x.detach().requires_grad_() for x in leaves]
+    out = function(*leaves)
+    got = [out, *torch.autograd.grad(out, leaves, grad)]
+    if PEERS[name].time_first:
+        got = [x.transpose(1, 2) for x in got]
+    wide = [x.float().requires_grad_() for x in arrays]
+    want_out, _ = retention_chunkwise(*wide, gamma, chunk_size=CHUNK_SIZE)
+    want = [want_out, *torch.autograd.grad(want_out, wide, grad_out.float())]
+    factors = [1.0, shape.key_dim**-0.5 if PEERS[name].scaled else 1.0, 1.0, 1.0]
+    for what, x, y, factor in zip(("out", "dq", "dk", "dv"), got, want, factors, strict=True):
+        off = ((x.float() - y * factor).norm() / (y * factor).norm()).item()
+        if not off <= AGREES:
+            raise ArithmeticError(
+                f"{what} of {PEERS[name].label} is off by {off:.1e} of retention's, more than {AGREES:g}"
+            )
 
 
 def attention(backend, shape, time, tokens, device, cuda_graph=False):
@@ -103,10 +147,23 @@ def attention_kernel(name, backend):
     return Kernel({"attention": name}, functools.partial(attention, backend), available)
 
 
+def peer_kernel(name):
+    """The `Kernel` of a name of `PEERS`; each takes lengths that are a multiple of its chunk."""
+    return Kernel(
+        {"peer": name},
+        functools.partial(peer, name),
+        lambda time, device: PEERS[name].available(device) and time % 128 == 0,
+    )
+
+
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 ATTENTION = {ATTENTION_LABELS[name]: attention_kernel(name, backend) for name, backend in BACKENDS.items()}
 # By label, as the rows of the kernel ladder are.
-KERNELS = {row.kernel_label: retention_kernel(name) for name, row in RETENTIONS.items() if row.kernel_label} | ATTENTION
+KERNELS = (
+    {row.kernel_label: retention_kernel(name) for name, row in RETENTIONS.items() if row.kernel_label}
+    | {row.label: peer_kernel(name) for name, row in PEERS.items()}
+    | ATTENTION
+)
 
 
 def kernels_here(time, device):

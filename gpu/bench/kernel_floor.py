@@ -33,7 +33,9 @@ class Shape(NamedTuple):
         return f"H {self.heads}, K {self.key_dim}, V {self.value_dim}"
 
 
-SHAPES = {"large": Shape(16, 256, 512), "small": Shape(8, 64, 128)}  # large: the paper's heads at d = 4096
+SHAPES = {  # large: the paper's heads at d = 4096; square: the heads of most other linear attention
+    "large": Shape(16, 256, 512), "small": Shape(8, 64, 128), "square": Shape(64, 128, 128),
+}  # fmt: skip
 
 
 def least_flops(what, batch, heads, time, key_dim, value_dim, *, attention=False):

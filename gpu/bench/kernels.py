@@ -33,12 +33,14 @@ __all__ = [
 ]  # fmt: skip
 
 OURS, REFERENCE = (RETENTIONS[name].kernel_label for name in ("triton", "chunkwise"))
-GRAPHED = {"large": (2048,), "small": (2048, 8192, 65536)}  # lengths that are measured as CUDA graphs too
+# Lengths that are measured as CUDA graphs too.
+GRAPHED = {"large": (2048,), "small": (2048, 8192, 65536), "square": (4096,)}
 # shape, tokens altogether, lengths of a sequence
 PLAN = (
     ("large", 16384, (2048, 4096, 8192, 16384)),
     ("large", 65536, (65536,)),
     ("small", 65536, (2048, 8192, 65536)),
+    ("square", 16384, (4096, 16384)),
 )
 BATCHES = (1, 8, 64)  # of the decode step, at the large shape
 

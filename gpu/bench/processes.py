@@ -1,9 +1,9 @@
 """torchrun --nproc-per-node 2 -m gpu.check_processes: compare several processes with one, and time them.
 
 Sequence-parallel retention, a sequence-parallel model and training in every way of `gpu.parallel.strategies` are each compared
-with one device: every process also computes the whole by itself. Then training is timed, on one process and on all. Tests
-run it small on two CPU processes; on GPUs it is run by hand and writes a results file. A row that fails says why, the others
-are still measured, and the exit status is 1.
+with one device: every process also computes the whole by itself. Then training is timed at windows of several lengths, on one
+process and on all, in turn within a round. Tests run it small on two CPU processes; on GPUs it is run by hand and writes a
+results file. A row that fails says why, the others are still measured, and the exit status is 1.
 """
 
 import dataclasses
@@ -23,9 +23,11 @@ import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
 from refimpl import RetNetConfig, head_decays, retention_chunkwise
+from refimpl.bench.timing import interleave
 from refimpl.files import write_atomically
 from refimpl.libraries import values_trusted
 
+from ..kernels.registry import RETENTIONS, has_fused
 from ..models.build import build
 from ..models.retnet import RetNet
 from ..numerics import numerics
@@ -40,32 +42,30 @@ from ..parallel.processes import (
     shard,
     whole,
 )
-from ..parallel.sequence import own_slice, retention_sequence_parallel
+from ..parallel.sequence import exchange, own_slice, retention_sequence_parallel, written
 from ..parallel.strategies import OneProcess, parallelism
 from ..training.config import PARALLELISMS, RunConfig
 from ..training.step import Trainer
+from .timing import seconds_of
 
 # As a share of the largest number compared; bfloat16 rounds to 2^-9.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 LENGTH = 1001  # not a multiple of the number of processes
 STEPS = 20
-WARM_UP = 3
+WARM_UP = 2  # rounds that do not count
+REPEATS = 20  # calls of a part of a step that are timed together
 AMPLIFIED = 10  # see `training_row`
 # A process gives up after waiting this long for another; earlier rows are in the file.
 HANGS_AFTER = timedelta(minutes=3)
 
 
-def check(out, dim, layers, tokens, window, batch, steps, precision, device=None):
+def check(out, dim, layers, tokens, lengths, work, rounds, precision, device=None):
     """Compare and time as `gpu.bench.commands.check_processes` says; returns True if no row failed."""
     with processes(device, timeout=HANGS_AFTER) as here:
         shape = {"dim": dim, "num_layers": layers, "num_heads": 4}
         config = RetNetConfig(**shape)
         size = dist.get_world_size()
         compared = RunConfig(**shape, window=128, batch_size=2 * size, retention="chunkwise")
-        timed = RunConfig(
-            **shape, window=window, batch_size=batch, precision=precision, retention="chunkwise", chunk_size=128,
-            deterministic=False,
-        )  # fmt: skip
         measures = [
             *(functools.partial(retention_row, here, dtype) for dtype in TOLERANCES),
             *(functools.partial(model_row, here, config, share) for share in (replicate, shard)),
@@ -76,18 +76,19 @@ def check(out, dim, layers, tokens, window, batch, steps, precision, device=None
             ),
             functools.partial(speed_row, here, tokens),
             *(
-                functools.partial(scaling_row, here, dataclasses.replace(timed, parallelism=kind), steps)
-                for kind in PARALLELISMS
+                functools.partial(scaling_rows, here, window, max(1, work // window), precision, rounds, shape)
+                for window in lengths
             ),
         ]
         rows = []
         for measure in measures:
             named = {"what": measure.func.__name__, "with": [describe(x) for x in measure.args[1:]]}
             on_first(write, out, [*rows, named | {"failed": "it did not come to an end"}])
-            rows.append(attempt(measure, named))
+            new = attempt(measure, named)
+            rows += new if isinstance(new, list) else [new]
             on_first(write, out, rows)
             if is_first():
-                print(rows[-1], flush=True)
+                print(new, flush=True)
     return not any("failed" in row for row in rows)
 
 
@@ -255,41 +256,140 @@ def apart(got, want):
     return {"losses": losses, "norms": norms, "weights": weights}
 
 
-def scaling_row(device, config, steps):
-    """Tokens a second of training: of one process alone, of all with as many tokens each, and of all with as many in total.
+def scaling_rows(device, window, batch, precision, rounds, shape):
+    """Tokens a second of training: a row a parallelism, all beside the same process alone; and a row of what a step is made of.
 
-    The windows of a batch are divided among the processes, or for parallelism = "sequence" the tokens of a window.
+    One process alone trains `batch` windows of so many tokens a step. All together train as many tokens each (more windows,
+    or for "sequence" longer ones), and the same batch, where it can be divided. Everything is timed once a round.
     """
-    size, length = dist.get_world_size(), "window" if config.parallelism == "sequence" else "batch_size"
-    larger = dataclasses.replace(config, **{length: getattr(config, length) * size})
-    alone = on_first(speed, device, config, OneProcess(), steps)
-    row = {
-        "what": f"scaling, {config.parallelism}",
-        "precision": config.precision,
-        "window": config.window,
-        "batch": config.batch_size,
-        "tokens/s, one process": alone,
-    }
-    for name, shared in ((f"{size} times the {length}", larger), ("same batch", config)):
-        dist.barrier()
-        together = 1 / worst(1 / speed(device, shared, parallelism(shared), steps))
-        row |= {f"tokens/s, {name}": together, f"efficiency, {name}": together / (size * alone)}
-    return row
-
-
-def speed(device, config, shared, steps):
-    """Tokens a second, from the median time of a step."""
-    trainer = Trainer(build(config), config, device, shared)
-    shape, generator = (config.batch_size, config.window + 1), torch.Generator().manual_seed(3)
-    text = torch.randint(config.vocab_size, shape, generator=generator).numpy()
-    seconds = []
+    size = dist.get_world_size()
+    config = RunConfig(
+        **shape, window=window, batch_size=batch, precision=precision, deterministic=False, chunk_size=128,
+        retention="triton" if has_fused(device) else "chunkwise",
+    )  # fmt: skip
+    calls = {"one process": step_of_training(device, config, OneProcess()) if is_first() else lambda: None}
+    names = {}
+    for kind in PARALLELISMS:
+        length = "window" if kind == "sequence" else "batch_size"
+        larger = dataclasses.replace(config, parallelism=kind, **{length: getattr(config, length) * size})
+        names[kind] = f"{size} times the {length}", "same batch"
+        step = step_of_training(device, larger, parallelism(larger))
+        calls[kind, names[kind][0]] = functools.partial(step, larger)
+        if kind == "sequence" or batch % size == 0:
+            calls[kind, names[kind][1]] = functools.partial(step, config)
     with numerics(config, device), values_trusted():
-        for _ in range(WARM_UP + steps):
-            started = time.perf_counter()
-            loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # a step waits for the device
-            seconds.append(time.perf_counter() - started)
-    assert math.isfinite(loss), f"the loss is {loss}"
-    return config.batch_size * config.window / statistics.median(seconds[WARM_UP:])
+        counted = list(interleave(calls, WARM_UP + rounds, seconds_together))[WARM_UP:]
+        seconds = {name: [worst(each[name]) for each in counted] for name in calls}
+        parts = parts_of_step(device, config)
+    tokens = batch * window
+    alone = [tokens / each for each in seconds["one process"]]
+    common = {"retention": config.retention, "precision": precision, "window": window, "batch": batch, "rounds": rounds}
+    rows = []
+    for kind in PARALLELISMS:
+        row = {"what": f"scaling, {kind}"} | common | {"tokens/s, one process": statistics.median(alone)}
+        for name, times in zip(names[kind], (size, 1), strict=True):
+            taken = seconds.get((kind, name))
+            row |= rates(name, taken and [times * tokens / each for each in taken], alone, size)
+        rows.append(row)
+    together = seconds["sequence", names["sequence"][0]]
+    return [
+        *rows,
+        {"what": "a step in parts, sequence"} | common | in_milliseconds(seconds["one process"], together, parts),
+    ]
+
+
+def rates(name, together, alone, size):
+    """Fields of a row: the median of tokens a second, its share of `size` times one process alone, and from where to where.
+
+    together, alone: of each round; together is None where a batch cannot be divided.
+
+    >>> rates("x", [150.0, 190.0, 160.0], [100.0, 100.0, 80.0], 2)
+    {'tokens/s, x': 160.0, 'efficiency, x': 0.8, 'efficiency from, to, x': [0.75, 1.0]}
+    >>> rates("x", None, [100.0], 2)
+    {'tokens/s, x': None, 'efficiency, x': None, 'efficiency from, to, x': None}
+    """
+    if together is None:
+        return {f"{what}, {name}": None for what in ("tokens/s", "efficiency", "efficiency from, to")}
+    median = statistics.median(together)
+    by_round = [x / (size * y) for x, y in zip(together, alone, strict=True)]
+    return {
+        f"tokens/s, {name}": median,
+        f"efficiency, {name}": median / (size * statistics.median(alone)),
+        f"efficiency from, to, {name}": [min(by_round), max(by_round)],
+    }
+
+
+def step_of_training(device, config, shared):
+    """A function that trains a step on random text; it may be given another config, of the same model, for other sizes."""
+    trainer, texts = Trainer(build(config), config, device, shared), {}
+
+    def step(sizes=config):
+        shape = sizes.batch_size, sizes.window + 1
+        if shape not in texts:
+            draw = torch.Generator().manual_seed(3)
+            texts[shape] = torch.randint(config.vocab_size, shape, generator=draw).numpy()
+        text = texts[shape]
+        loss, _ = trainer.step(text[:, :-1], text[:, 1:], 1e-3)  # a step waits for the device
+        assert math.isfinite(loss), f"the loss is {loss}"
+
+    return step
+
+
+def seconds_together(call):
+    """Seconds of a call on this process; all begin together."""
+    dist.barrier()
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def parts_of_step(device, config):
+    """{part: seconds} of what a process of "sequence" computes in one layer, and sends, at its share of a step."""
+    sizes = RetNetConfig(dim=config.dim, num_layers=1, num_heads=config.num_heads)
+    narrow = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    shape = config.batch_size, config.window, sizes.num_heads
+    q, k, v, grad = (
+        torch.randn((*shape, width), device=device, dtype=narrow).transpose(1, 2)  # as a model has them
+        for width in (sizes.key_dim, sizes.key_dim, sizes.value_dim, sizes.value_dim)
+    )
+    gamma = torch.from_numpy(head_decays(sizes.num_heads)).to(device)
+    total, retention = written(k, v, gamma), RETENTIONS[config.retention](config.chunk_size)
+    leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+    gradients = torch.zeros(sum(weight.numel() for weight in build(config).parameters()), device=device)
+    calls = {
+        "total": lambda: written(k, v, gamma),
+        "total of gradients": lambda: written(q, grad, gamma, reverse=True),
+        "exchange": lambda: exchange(total, total, gamma, config.window),
+        "retention": lambda: torch.autograd.grad(retention(*leaves, gamma, total)[0], leaves, grad),
+        "all_reduce of gradients": lambda: dist.all_reduce(gradients),
+    }
+    found = {}
+    for name, call in calls.items():
+        call()
+        dist.barrier()
+        repeats = REPEATS if device.type == "cuda" else 1
+        found[name] = worst(statistics.median(seconds_of(call, repeats, device) for _ in range(3)))
+    return {"layers": config.num_layers} | found
+
+
+def in_milliseconds(alone, together, parts):
+    """Fields of a row: ms of a step alone and of all with as many tokens each, and of its parts, over all layers.
+
+    unexplained: what the step takes longer beyond totals and exchanges: waiting for each other, and the part of the gradients'
+    all_reduce that nothing hides.
+
+    >>> parts = {"layers": 2, "total": 0.001, "total of gradients": 0.002, "exchange": 0.0005, "retention": 0.04}
+    >>> in_milliseconds([0.1], [0.12], parts | {"all_reduce of gradients": 0.001})["ms, unexplained"]
+    12.0
+    """
+    layers, ms = parts["layers"], {}
+    ms["alone"], ms["together"] = (1e3 * statistics.median(seconds) for seconds in (alone, together))
+    ms["retentions"] = 1e3 * layers * parts["retention"]
+    ms["totals"] = 1e3 * layers * (parts["total"] + parts["total of gradients"])
+    ms["exchanges"] = 2e3 * layers * parts["exchange"]
+    ms["all_reduce of gradients"] = 1e3 * parts["all_reduce of gradients"]
+    ms["unexplained"] = ms["together"] - ms["alone"] - ms["totals"] - ms["exchanges"]
+    return {f"ms, {name}": round(value, 4) for name, value in ms.items()}
 
 
 def speed_row(device, tokens):

@@ -4,6 +4,7 @@ Code compares fields, never labels. `name`, the label without "compiled", is kep
 have no such fields, only the name, and `with_identity` fills in the rest.
 """
 
+from ..kernels.peers import PEERS
 from ..kernels.registry import RETENTIONS
 from ..models.registry import MODELS
 
@@ -14,10 +15,10 @@ GROUPED_COLOUR = "#e69f00"
 
 # The fields, besides sizes, that tell the rows of a section apart. model is None for a kernel alone. retention, a name of
 # `RETENTIONS`, is None for the reference's decode step and for everything that is not a retention. replay is L of
-# `refimpl.replay` for a decode step that writes its state every L tokens.
+# `refimpl.replay` for a decode step that writes its state every L tokens. peer is a name of `gpu.kernels.peers.PEERS`.
 IDENTITY = {
     "model": None, "retention": None, "chunk_size": None, "compiled": False, "cuda_graph": False, "recompute": False,
-    "grouped": False, "attention": None, "replay": None,
+    "grouped": False, "attention": None, "replay": None, "peer": None,
 }  # fmt: skip
 
 
@@ -59,16 +60,18 @@ def label(row, *, compiled=True):
 
 
 def kernel_of(row):
-    """The name of the kernel that a row of the section "kernels" measured: of a retention or of an attention."""
-    return row["retention"] or row["attention"]
+    """The name of the kernel that a row of the section "kernels" measured: of a retention, a peer or an attention."""
+    return row["retention"] or row.get("peer") or row["attention"]
 
 
 def kernel_label(name):
     """The label of a kernel measured alone.
 
-    >>> kernel_label("triton"), kernel_label("cudnn")
-    ('fused kernels', 'cuDNN attention')
+    >>> kernel_label("triton"), kernel_label("cudnn"), kernel_label("mlstm")
+    ('fused kernels', 'cuDNN attention', 'mlstm_kernels, C = 128')
     """
+    if name in PEERS:
+        return PEERS[name].label
     return ATTENTION_LABELS.get(name) or RETENTIONS[name].kernel_label
 
 
@@ -82,6 +85,8 @@ def colour(row):
         return GROUPED_COLOUR
     if row["retention"]:
         return RETENTIONS[row["retention"]].colour
+    if row.get("peer"):
+        return PEERS[row["peer"]].colour
     return MODELS[row["model"]].colour if row["model"] else ATTENTION_COLOURS[row["attention"]]
 
 

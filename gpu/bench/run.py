@@ -19,6 +19,7 @@ from refimpl.checks import check_choice
 from refimpl.files import write_atomically
 from refimpl.libraries import values_trusted
 
+from ..kernels.peers import PEERS
 from ..kernels.registry import RETENTIONS, has_flash
 from ..numerics import numerics
 from ..training.run import describe
@@ -135,6 +136,9 @@ def missing(device, config):
     for retention in RETENTIONS.values():
         if not retention.available(device):
             found.append(f"{retention.kernel_label or retention.label}: not measured without {retention.needs}")
+    found += [
+        f"{peer.label}: not measured without {peer.needs}" for peer in PEERS.values() if not peer.available(device)
+    ]
     if not config.compile:
         found.append("torch.compile: nothing is measured with it")
     return found

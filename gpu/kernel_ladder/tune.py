@@ -3,9 +3,11 @@
 Compiling takes longest, so worker processes do it first, each for a part of the candidates. A candidate is left out and
 reported if it does not compile, needs more memory than a multiprocessor has, or disagrees with the first one. All are
 timed as CUDA graphs, because short calls from Python wait for the host. Tiles of keys and the tiles of float32 are not
-searched. States backward in time use the tiles of states forward.
+searched. States backward in time use the tiles of states forward. One launch for all gradients is stored where it takes
+less than those of dq, dk and dv together. A shape may be searched in one pass and in two; each direction takes the faster.
 """
 
+import functools
 import itertools
 import json
 import multiprocessing
@@ -31,7 +33,7 @@ class Search(NamedTuple):
     """What is tried for a shape: see `gpu.kernels.triton_tiles.tiles_of` for what is stored.
 
     lengths: T of the sequences that `tokens` are divided into. programs: how many walks to cut time for. spans: tokens
-    between states. states, outputs: tiles, by the names below.
+    between states. states, outputs, gradients: tiles, by the names below; one pass has no launch for all gradients.
     """
 
     one_pass: bool
@@ -42,29 +44,48 @@ class Search(NamedTuple):
     programs: tuple
     states: tuple
     outputs: tuple
+    gradients: tuple = ()
 
 
 STATES = ("BT", "BK", "BV", "warps", "stages")
 OUTPUTS = {False: ("BM", "BK", "BV", "warps", "stages", "residents"), True: ("BV", "warps", "stages")}  # by one_pass
+GRADIENTS = OUTPUTS[False][1:]  # rows are those of a chunk
 DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, "dq": 1, "dk": 1, "dv": 1}}
-ROLES = ("states", "outputs", "dq", "dk", "dv")
+APART = ("dq", "dk", "dv")  # what a launch for all gradients replaces
+ROLES = ("states", "outputs", *APART, "gradients")
 MANY = 2**20  # a number of programs for which time is cut as often as possible
 ALIKE = 1e-2  # relative RMS difference allowed between candidates, which sum in another order
 SEARCHES = {
-    "large": Search(
+    "large": (Search(
         False, 128, (128, 256, 512), 16384, (2048, 16384), (128,),
         (
-            (128, 128, 128, 8, 3), (128, 128, 128, 8, 2), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3),
-            (32, 128, 128, 8, 4), (32, 64, 256, 4, 4), (64, 64, 256, 8, 4), (64, 64, 128, 4, 4), (64, 64, 128, 4, 3),
+            (128, 128, 128, 8, 3), (64, 128, 128, 8, 4), (64, 128, 256, 8, 3), (32, 128, 128, 8, 4), (32, 64, 256, 4, 4),
+            (64, 64, 256, 8, 4), (64, 64, 128, 4, 4),
         ),
         ((128, 32, 256, 8, 4, 1), (128, 32, 256, 8, 3, 1), (128, 64, 256, 8, 2, 1)),
-    ),
-    "small": Search(  # half a walk for each of an H200's multiprocessors, one, or two
+        ((32, 256, 8, 4, 1), (32, 256, 8, 6, 1), (64, 256, 8, 3, 1)),
+    ),),
+    "small": (Search(  # half a walk for each of an H200's multiprocessors, one, or two
         True, 64, (64,), 65536, (2048, 8192, 65536), (66, 132, 264),
         ((64, 64, 128, 8, 4), (64, 64, 128, 4, 4), (64, 64, 64, 4, 4), (32, 64, 128, 4, 4)),
         (
             (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 2), (128, 4, 1), (128, 4, 2), (128, 4, 3), (128, 8, 2),
             (32, 4, 2), (32, 4, 3),
+        ),
+    ),),
+    # Predicted, T 4,096: forwards one pass moves 1,074 MB and waits for each chunk, 0.40 ms; two, 256 tokens a span, 1,878 MB,
+    # 0.50 ms. Backwards three passes 3,221 MB, 1.1 ms; states and one launch for all gradients 3,490 MB, 1.0 ms.
+    "square": (
+        Search(  # two or four walks a head, for one sequence; for four, one
+            True, 64, (64,), 16384, (4096, 16384), (128, 256),
+            ((64, 128, 128, 8, 3), (64, 64, 128, 4, 4)),
+            ((64, 4, 2), (64, 4, 3), (64, 8, 2), (128, 8, 2), (128, 8, 3)),
+        ),
+        Search(
+            False, 128, (128, 256), 16384, (4096, 16384), (128,),
+            ((64, 128, 128, 8, 3), (64, 64, 128, 4, 4)),
+            ((128, 32, 128, 8, 4, 1), (128, 64, 128, 8, 3, 1)),
+            ((32, 128, 8, 4, 1), (64, 128, 8, 3, 1), (64, 128, 8, 2, 2)),
         ),
     ),
 }  # fmt: skip
@@ -82,7 +103,7 @@ class Job(NamedTuple):
 
 def names_of(search, role):
     """The names of the numbers in a role's tiles, as they are stored."""
-    return STATES if role == "states" else OUTPUTS[search.one_pass]
+    return {"states": STATES, "gradients": GRADIENTS}.get(role, OUTPUTS[search.one_pass])
 
 
 def parts_of(search, heads, length, programs):
@@ -97,7 +118,7 @@ def jobs(search, heads):
     for programs, span, length, role in itertools.product(search.programs, search.spans, search.lengths, ROLES):
         if role == "states" and search.one_pass and parts_of(search, heads, length, programs)[0][0] == 1:
             continue  # time is not cut, so no states are summed
-        for tiles in search.states if role == "states" else search.outputs:
+        for tiles in {"states": search.states, "gradients": search.gradients}.get(role, search.outputs):
             yield Job(role, length, programs, span, tiles)
 
 
@@ -115,33 +136,38 @@ def call_of(search, job, q, k, v, grad, gamma, kept):
             return lambda: ours.totals_of(k, v, gamma, chunk, parts, tiles)
         totals = None
         if parts[0] > 1:
-            totals = _kept(kept, (batch * heads, parts[0], key_dim, v.shape[3]), torch.float32, q.device)
+            totals = _kept(kept, "totals", (batch * heads, parts[0], key_dim, v.shape[3]), torch.float32, q.device)
         return lambda: ours.walk_of(
             *given, gamma, None, totals, chunk, parts, tiles,
             reverse=reverse, turned=transposed, want_end=job.role == "outputs",
         )  # fmt: skip
     if job.role == "states":
         return lambda: ours.states_of(k, v, gamma, None, span, [tiles], job.programs)
-    states = _kept(kept, (batch * heads, -(-time // span), key_dim, v.shape[3]), q.dtype, q.device)
+    sizes = (batch * heads, -(-time // span), key_dim, v.shape[3]), q.dtype, q.device
+    states = _kept(kept, "states", *sizes)
+    if job.role == "gradients":
+        behind = _kept(kept, "behind", *sizes)  # others, for what was read already would come from the L2 cache
+        return lambda: ours.gradients_of(
+            q, k, v, gamma, states, behind, grad, chunk, span, tiles, from_zero=True, to_zero=True
+        )
     return lambda: ours.outputs_of(
         *given, gamma, states, chunk, span, tiles, reverse=reverse, transposed=transposed, from_zero=True
     )
 
 
-def _kept(kept, shape, dtype, device):
-    if shape not in kept:
-        kept[shape] = torch.randn(shape, device=device).to(dtype)
-    return kept[shape]
+def _kept(kept, name, shape, dtype, device):
+    if (name, shape) not in kept:
+        kept[name, shape] = torch.randn(shape, device=device).to(dtype)
+    return kept[name, shape]
 
 
-def compile_part(shape, part, parts):
+def compile_part(shape, search, parts, part):
     """Launch a part of the kernels once on small inputs, which leaves them in Triton's cache; returns {kernel: failure}.
 
     A kernel is compiled once for each role and choice of tiles, with time cut and not.
     """
-    search, (heads, *_) = SEARCHES[shape], SHAPES[shape]
     failed, kept, given = {}, {}, {}
-    kernels = {(job.role, job.span, job.tiles) for job in jobs(search, heads)}
+    kernels = {(job.role, job.span, job.tiles) for job in jobs(search, SHAPES[shape].heads)}
     for role, span, tiles in sorted(kernels)[part::parts]:
         for length in (span, 8 * span):  # time in one part, and in several
             if length not in given:
@@ -154,14 +180,11 @@ def compile_part(shape, part, parts):
     return failed
 
 
-def measure(shape, workers):
-    """[(job, ms)] of all jobs that ran and agree with the first of their role."""
-    if not torch.cuda.is_available():
-        raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
-    search, failed, rows = SEARCHES[shape], {}, []
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for part in pool.map(compile_part, [shape] * workers, range(workers), [workers] * workers):
-            failed |= part
+def measure(shape, search, pool, workers):
+    """[(job, ms)] of all jobs of a search that ran and agree with the first of their role; the pool's workers compile."""
+    failed, rows = {}, []
+    for part in pool.map(functools.partial(compile_part, shape, search, workers), range(workers)):
+        failed |= part
     for length in search.lengths:
         given, kept, first = inputs(SHAPES[shape], length, search.tokens), {}, {}
         for job in jobs(search, SHAPES[shape].heads):
@@ -183,6 +206,8 @@ def measure(shape, workers):
 
 def written(search, role, results):
     """The arrays that a call returns, without the parts that it may leave unwritten: the first state, the last sum."""
+    if role == "gradients":
+        return results
     if role != "states":
         return [each for each in (results if search.one_pass else (results,)) if each is not None]
     return [results[:, :-1]] if search.one_pass else [results[0][:, 1:], results[1]]
@@ -231,26 +256,46 @@ def fastest(search, shape, role, programs, span, rows):
     return ms, tuple(tiles for tiles, _ in itertools.groupby(choices))  # without repeats
 
 
-def best(search, shape, rows):
+def direction_of(search, shape, direction, programs, span, rows):
+    """(ms, table): of a pass in a direction at every length, and what is stored for it."""
+    table = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
+    if not search.one_pass:
+        table["span"] = span
+    times = {}
+    for role, count in DIRECTIONS[direction].items():
+        ms, choices = fastest(search, shape, role, programs, span, rows)
+        # One pass is given, backwards, the states that the forward pass summed.
+        times[role] = ms if search.one_pass else count * ms
+        stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
+        table[role] = stored if role == "states" or search.one_pass else stored[0]
+    fused = [job for job, _ in rows if (job.role, job.programs, job.span) == ("gradients", programs, span)]
+    if direction == "backward" and fused:
+        ms, (tiles, *_) = fastest(search, shape, "gradients", programs, span, rows)
+        if ms < sum(times[role] for role in APART):
+            table["gradients"] = dict(zip(GRADIENTS, tiles, strict=True))
+            times = {"states": times["states"], "gradients": ms}
+    return sum(times.values()), table
+
+
+def best(shape, measured):
     """(ms, table): of a forward and a backward pass at every length, and the entry's "forward" and "backward".
 
-    Both are of one number of programs and one span, so that one can use what the other summed: those of the least sum.
+    measured: (search, rows) of each of the shape's searches. Each direction takes what is fastest. Only two of one pass must
+    cut time alike, so that one can use what the other summed: those of the least sum.
     """
-    found = []
-    for programs, span in itertools.product(search.programs, search.spans):
-        total, table = 0.0, {}
-        for direction, roles in DIRECTIONS.items():
-            table[direction] = {"one_pass": search.one_pass, "chunk": search.chunk, "programs": programs}
-            if not search.one_pass:
-                table[direction]["span"] = span
-            for role, count in roles.items():
-                ms, choices = fastest(search, shape, role, programs, span, rows)
-                # One pass is given, backwards, the states that the forward pass summed.
-                total += ms if search.one_pass else count * ms
-                stored = [dict(zip(names_of(search, role), tiles, strict=True)) for tiles in choices]
-                table[direction][role] = stored if role == "states" or search.one_pass else stored[0]
-        found.append((total, table))
-    return min(found, key=lambda each: each[0])
+    found = {
+        direction: [
+            direction_of(search, shape, direction, programs, span, rows)
+            for search, rows in measured for programs, span in itertools.product(search.programs, search.spans)
+        ]
+        for direction in DIRECTIONS
+    }  # fmt: skip
+    pairs = [
+        (sum(ms for ms, _ in pair), dict(zip(DIRECTIONS, (table for _, table in pair), strict=True)))
+        for pair in itertools.product(*found.values())
+        if not all(table["one_pass"] for _, table in pair) or len({table["programs"] for _, table in pair}) == 1
+    ]
+    return min(pairs, key=lambda each: each[0])
 
 
 def main(
@@ -263,26 +308,36 @@ def main(
     table, every, chosen = json.loads(TABLE.read_text()), {}, shapes.split(",")
     if unknown := [shape for shape in chosen if shape not in SEARCHES]:
         raise typer.BadParameter(f"shapes must be of {', '.join(SEARCHES)}, got {', '.join(map(repr, unknown))}")
-    for shape in chosen:
-        search, (_, *widths) = SEARCHES[shape], SHAPES[shape]
-        every[shape] = rows = measure(shape, workers=max(1, min(14, (os.cpu_count() or 2) - 2)))
-        for kind in dict.fromkeys((job.programs, job.span, job.role, job.length) for job, _ in rows):
-            programs, span, role, length = kind
-            mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.span, job.role, job.length) == kind)
-            for ms, tiles in mine[:show]:
-                words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, role), tiles, strict=True))
-                print(f"{shape} {programs:3d} programs, span {span:3d}, T {length:6,d} {role:8s}{ms:7.3f} ms  {words}")
-        total, entry = best(search, SHAPES[shape], rows)
-        print(
-            f"{shape}: {entry['forward']['programs']} programs, {total:.3f} ms as a sum of its kernels at every length"
-        )
-        entry = {"widths": widths} | ({"widest": max(widths)} if search.one_pass else {}) | entry
-        place = next((i for i, old in enumerate(table["half"]) if old["widths"] == widths), len(table["half"]))
-        table["half"][place : place + 1] = [entry]
-        table["device"] = torch.cuda.get_device_name()
-        write_atomically(out, json.dumps(table, indent=1) + "\n")
-        if log:
-            write_atomically(log, json.dumps(every) + "\n")
+    if not torch.cuda.is_available():
+        raise typer.BadParameter("tiles are timed on a CUDA GPU, and there is none here")
+    workers = max(1, min(14, (os.cpu_count() or 2) - 2))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for shape in chosen:
+            _, *widths = SHAPES[shape]
+            measured = [(search, measure(shape, search, pool, workers)) for search in SEARCHES[shape]]
+            every[shape] = [row for _, rows in measured for row in rows]
+            for search, rows in measured:
+                print_fastest(shape, search, rows, show)
+            total, entry = best(SHAPES[shape], measured)
+            print(f"{shape}: {total:.3f} ms as a sum of its kernels at every length")
+            narrow = any(entry[direction]["one_pass"] for direction in DIRECTIONS)
+            entry = {"widths": widths} | ({"widest": max(widths)} if narrow else {}) | entry
+            place = next((i for i, old in enumerate(table["half"]) if old["widths"] == widths), len(table["half"]))
+            table["half"][place : place + 1] = [entry]
+            table["device"] = torch.cuda.get_device_name()
+            write_atomically(out, json.dumps(table, indent=1) + "\n")
+            if log:
+                write_atomically(log, json.dumps(every) + "\n")
+
+
+def print_fastest(shape, search, rows, show):
+    """Print the fastest tiles of each role and length."""
+    for kind in dict.fromkeys((job.programs, job.span, job.role, job.length) for job, _ in rows):
+        programs, span, role, length = kind
+        mine = sorted((ms, job.tiles) for job, ms in rows if (job.programs, job.span, job.role, job.length) == kind)
+        for ms, tiles in mine[:show]:
+            words = " ".join(f"{name}={size}" for name, size in zip(names_of(search, role), tiles, strict=True))
+            print(f"{shape} {programs:3d} programs, span {span:3d}, T {length:6,d} {role:9s}{ms:7.3f} ms  {words}")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,11 @@ def has_fla(device):
     return has_fused(device) and find_spec("fla") is not None
 
 
+def has_mlstm(device):
+    """True if mlstm_kernels run on a device: an NVIDIA GPU, with Triton, the package and einops installed."""
+    return has_fused(device) and find_spec("mlstm_kernels") is not None and find_spec("einops") is not None
+
+
 def has_flash(device):
     """True if flash attention runs on a device: a GPU of compute capability 8 or more."""
     import torch

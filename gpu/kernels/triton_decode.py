@@ -6,6 +6,9 @@ each time. A norm divides by one number a token, which passes through the produc
 and squares are summed along with the product. On Hopper a kernel starts while the one before ends, and has its first weights
 on the way by then.
 
+A wide model's one sequence has products of hundreds of programs, and each would add up the same partial sums. There `prepare`
+makes an input once, and `multiply` reads weights alone: all of a program's are on the way at once, as in a copy.
+
 Letters: B sequences, d width, H heads, K and V widths of a head of keys and values, S splits of a product's rows.
 """
 
@@ -91,6 +94,54 @@ def _heads_norm(
 
 
 @triton.jit
+def _made(
+    x, parts, gate, stats, scale, b, k, head, real, inside, batch,
+    INPUT: tl.constexpr, WIDTH: tl.constexpr, H: tl.constexpr, NORM: tl.constexpr, BV: tl.constexpr, EPS: tl.constexpr,
+    ACTIVATION: tl.constexpr, GATED: tl.constexpr, S_IN: tl.constexpr,
+):  # fmt: skip
+    """Numbers k, of a head, of a product's input: see `product`. A stream's are not yet times the weight of its norm."""
+    at = b * (H * WIDTH) + k
+    if INPUT == "stream":
+        value = tl.load(x + at, mask=inside, other=0.0)
+        if S_IN > 0:
+            value += _sum_of_parts(parts, at, inside, batch * (H * WIDTH), S_IN)
+    elif INPUT == "retained":
+        value = tl.load(x + at, mask=inside, other=0.0)
+        if NORM is not None:
+            mean, scale = _heads_norm(stats, b, head, real, H, WIDTH, BV, NORM, EPS)
+            value = tl.where(inside, value - mean, 0.0) * scale
+        if gate is not None:
+            value *= tl.load(gate + at, mask=inside, other=0.0)
+    else:
+        F: tl.constexpr = 2 * WIDTH if GATED else WIDTH
+        at = b * F + k
+        value = _sum_of_parts(parts, at, inside, batch * F, S_IN) * scale
+        if ACTIVATION is not None:
+            value = swish(value) if ACTIVATION == "swish" else gelu(value)
+        if GATED:
+            value *= _sum_of_parts(parts, at + WIDTH, inside, batch * F, S_IN) * scale
+    return value
+
+
+@triton.jit
+def _columns(
+    tile, w0, w1, w2, w3, N0: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, BN: tl.constexpr
+):
+    """Of a tile of the columns of up to four weights: its weight, the columns of that, where they start in all, the tile's."""
+    T0: tl.constexpr = (N0 + BN - 1) // BN
+    T1: tl.constexpr = T0 + (N1 + BN - 1) // BN
+    T2: tl.constexpr = T1 + (N2 + BN - 1) // BN
+    w, first, to, columns_of = w0, 0, 0, N0
+    if N1 > 0 and tile >= T0:
+        w, first, to, columns_of = w1, T0, N0, N1
+    if N2 > 0 and tile >= T1:
+        w, first, to, columns_of = w2, T1, N0 + N1, N2
+    if N3 > 0 and tile >= T2:
+        w, first, to, columns_of = w3, T2, N0 + N1 + N2, N3
+    return w, columns_of, to, (tile - first) * BN + tl.arange(0, BN)
+
+
+@triton.jit
 def product(
     x, parts, squares, weight, x_after, gate, stats, w0, w1, w2, w3, out, batch,
     INPUT: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, H: tl.constexpr, NORM: tl.constexpr, BV: tl.constexpr,
@@ -104,21 +155,11 @@ def product(
     "retained": x, normed by head from stats, times gate. "hidden": the activation of parts (S_IN, B, f), times its second f.
     FINISH, with S = 1: out holds finished numbers, divided by the root mean square. ROWS: 1, or the least power of two above B.
     """
-    T0: tl.constexpr = (N0 + BN - 1) // BN
-    T1: tl.constexpr = T0 + (N1 + BN - 1) // BN
-    T2: tl.constexpr = T1 + (N2 + BN - 1) // BN
     PER: tl.constexpr = (WIDTH + BK - 1) // BK
     BLOCKS: tl.constexpr = (H * PER + S - 1) // S
     N: tl.constexpr = N0 + N1 + N2 + N3
     tile, split = tl.program_id(0), tl.program_id(1)
-    w, first, to, columns_of = w0, 0, 0, N0
-    if N1 > 0 and tile >= T0:
-        w, first, to, columns_of = w1, T0, N0, N1
-    if N2 > 0 and tile >= T1:
-        w, first, to, columns_of = w2, T1, N0 + N1, N2
-    if N3 > 0 and tile >= T2:
-        w, first, to, columns_of = w3, T2, N0 + N1 + N2, N3
-    n = (tile - first) * BN + tl.arange(0, BN)
+    w, columns_of, to, n = _columns(tile, w0, w1, w2, w3, N0, N1, N2, N3, BN)
     block, last = split * BLOCKS, min((split + 1) * BLOCKS, H * PER)
     ahead = _weights(w, columns_of, n, block, last, WIDTH, BK)
     _after_the_last_kernel(OVERLAP)
@@ -129,7 +170,7 @@ def product(
     else:
         b, i = tl.arange(0, ROWS)[:, None], i[None, :]
         acc, square = tl.zeros((ROWS, BN), tl.float32), tl.zeros((ROWS, BK), tl.float32)
-    real = b < batch
+    real, scale = b < batch, 1.0
     if INPUT == "hidden":
         scale = _inverse_root(squares, b, real, batch, D, EPS, S_IN)
     for j in range(block, last):
@@ -140,29 +181,15 @@ def product(
         k, inside = j // PER * WIDTH + row, row < WIDTH
         if ROWS > 1:
             inside &= real
-        at = b * (H * WIDTH) + k
+        value = _made(
+            x, parts, gate, stats, scale, b, k, j // PER, real, inside, batch,
+            INPUT, WIDTH, H, NORM, BV, EPS, ACTIVATION, GATED, S_IN,
+        )  # fmt: skip
         if INPUT == "stream":
-            value = tl.load(x + at, mask=inside, other=0.0)
-            if S_IN > 0:
-                value += _sum_of_parts(parts, at, inside, batch * (H * WIDTH), S_IN)
             if x_after is not None:  # one program of a split writes what all of it have made
-                tl.store(x_after + at, value, mask=inside & (row < tl.where(tile == 0, WIDTH, 0)))
+                tl.store(x_after + b * WIDTH + k, value, mask=inside & (row < tl.where(tile == 0, WIDTH, 0)))
             square += value * value
             value *= tl.load(weight + k, mask=inside, other=0.0).to(tl.float32)
-        elif INPUT == "retained":
-            value = tl.load(x + at, mask=inside, other=0.0)
-            if NORM is not None:
-                mean, scale = _heads_norm(stats, b, j // PER, real, H, WIDTH, BV, NORM, EPS)
-                value = tl.where(inside, value - mean, 0.0) * scale
-            if gate is not None:
-                value *= tl.load(gate + at, mask=inside, other=0.0)
-        else:
-            F: tl.constexpr = 2 * WIDTH if GATED else WIDTH
-            at = b * F + k
-            value = _sum_of_parts(parts, at, inside, batch * F, S_IN) * scale
-            value = swish(value) if ACTIVATION == "swish" else gelu(value)
-            if GATED:
-                value *= _sum_of_parts(parts, at + WIDTH, inside, batch * F, S_IN) * scale
         if ROWS == 1:
             acc += value[:, None] * tile_of_weights.to(tl.float32)
         else:
@@ -178,6 +205,60 @@ def product(
     elif INPUT == "stream":
         tl.store(squares + split * batch + b, total, mask=b < tl.where(tile == 0, batch, 0))
     tl.store(out + place, acc.to(out.dtype.element_ty), mask=wanted)
+
+
+@triton.jit
+def prepare(
+    x, parts, squares, weight, x_after, gate, stats, out, sums,
+    INPUT: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, H: tl.constexpr, NORM: tl.constexpr, BV: tl.constexpr,
+    EPS: tl.constexpr, ACTIVATION: tl.constexpr, GATED: tl.constexpr, S_IN: tl.constexpr, SUMS: tl.constexpr,
+    BK: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    """out (H WIDTH,): the input that `product` makes as it reads, of one sequence; a stream's sums of squares, one a program.
+
+    squares: SUMS sums, of the input of the product that left the parts. ACTIVATION None: finished numbers, as of logits.
+    """
+    if OVERLAP and not INTERPRETED:  # the product after this may ask for its weights while the one before this ends
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    PER: tl.constexpr = (WIDTH + BK - 1) // BK
+    j = tl.program_id(0)
+    b, row, scale = j * 0, j % PER * BK + tl.arange(0, BK), 1.0
+    k, inside = j // PER * WIDTH + row, row < WIDTH
+    if INPUT == "hidden":
+        scale = _inverse_root(squares, b, True, 1, D, EPS, SUMS)
+    value = _made(
+        x, parts, gate, stats, scale, b, k, j // PER, True, inside, 1,
+        INPUT, WIDTH, H, NORM, BV, EPS, ACTIVATION, GATED, S_IN,
+    )  # fmt: skip
+    if INPUT == "stream":
+        if x_after is not None:
+            tl.store(x_after + k, value, mask=inside)
+        tl.store(sums + j, tl.sum(value * value, 0))
+        value *= tl.load(weight + k, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + k, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def multiply(
+    x, w0, w1, w2, w3, out,
+    WIDTH: tl.constexpr, N0: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr,
+    TILES: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    """out (S, N): a prepared x (WIDTH,) times one of up to four weights (WIDTH, N0 | N1 | N2 | N3), TILES BK rows a program."""
+    BLOCKS: tl.constexpr = (WIDTH + BK - 1) // BK
+    N: tl.constexpr = N0 + N1 + N2 + N3
+    tile, split = tl.program_id(0), tl.program_id(1)
+    w, columns_of, to, n = _columns(tile, w0, w1, w2, w3, N0, N1, N2, N3, BN)
+    ahead = ()
+    for t in tl.static_range(TILES):
+        ahead = ahead + (_weights(w, columns_of, n, split * TILES + t, BLOCKS, WIDTH, BK),)  # noqa: RUF005 (Triton)
+    _after_the_last_kernel(OVERLAP)
+    acc = tl.zeros((BK, BN), tl.float32)
+    for t in tl.static_range(TILES):
+        k = (split * TILES + t) * BK + tl.arange(0, BK)
+        acc += tl.load(x + k, mask=k < WIDTH, other=0.0)[:, None] * ahead[t].to(tl.float32)
+    tl.store(out + split * N + to + n, tl.sum(acc, 0), mask=n < columns_of)
 
 
 @triton.jit
@@ -206,14 +287,15 @@ def _turned(parts, at, rows, cos, sin, inside, stride, K: tl.constexpr, S: tl.co
 def retain(
     parts, squares, cos, sin, gamma, weight, state, out, gate, stats, batch,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, D: tl.constexpr, EPS: tl.constexpr, SCALE: tl.constexpr,
-    S: tl.constexpr, ROTATE: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr, FINISH: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, OVERLAP: tl.constexpr,
+    S: tl.constexpr, SUMS: tl.constexpr, ROTATE: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr, FINISH: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, POLICY: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """BV columns of a head: q, k, v from parts (S, B, N), the state (B, H, K, V) in place, and out (B, H V) before its norm.
 
-    squares: of the inputs of the product that left the parts; None if these are finished. gate (B, H V): the activated gate times
-    the norm's weight (V,), where there is one of them. stats (B, H, tiles, 2): the mean of the columns, 0 for a norm that keeps
-    the mean, and the sum of squares about it. FINISH, with all V columns in a tile: out is normed and gated.
+    squares (SUMS, B): of the inputs of the product that left the parts; None if these are finished. gate (B, H V): the activated
+    gate times the norm's weight (V,), where there is one of them. stats (B, H, tiles, 2): the mean of the columns, 0 for a norm
+    that keeps the mean, and the sum of squares about it. POLICY: of the cache, for states. FINISH, with all V columns in a tile:
+    out is normed and gated.
     """
     TILES: tl.constexpr = (V + BV - 1) // BV
     N: tl.constexpr = 2 * H * K + (2 if GATED else 1) * H * V
@@ -225,9 +307,11 @@ def retain(
     less_one = (tl.load(gamma + h).to(tl.float64) - 1.0).to(tl.float32)
     rows = tl.arange(0, BK)
     at = state + bh * K * V + columns[None, :]
-    ahead = tl.load(at + rows[:, None] * V, mask=(rows < K)[:, None] & within[None, :], other=0.0)
+    ahead = tl.load(
+        at + rows[:, None] * V, mask=(rows < K)[:, None] & within[None, :], other=0.0, eviction_policy=POLICY
+    )
     _after_the_last_kernel(OVERLAP)
-    scale = 1.0 if squares is None else _inverse_root(squares, b, True, batch, D, EPS, S)
+    scale = 1.0 if squares is None else _inverse_root(squares, b, True, batch, D, EPS, SUMS)
     values = _sum_of_parts(parts, b * N + 2 * H * K + h * V + columns, within, stride, S) * scale
     acc = tl.zeros((BK, BV), tl.float32)
     for first in range(0, K, BK):
@@ -235,13 +319,15 @@ def retain(
         before = ahead
         if K > BK:
             then = rows + BK
-            ahead = tl.load(at + then[:, None] * V, mask=(then < K)[:, None] & within[None, :], other=0.0)
+            ahead = tl.load(
+                at + then[:, None] * V, mask=(then < K)[:, None] & within[None, :], other=0.0, eviction_policy=POLICY
+            )
         turn = b * (K // 2)
         query = _turned(parts, b * N + h * K, rows, cos + turn, sin + turn, rows < K, stride, K, S, ROTATE)
         key = _turned(parts, b * N + H * K + h * K, rows, cos + turn, sin + turn, rows < K, stride, K, S, ROTATE)
         after = (key * (scale * SCALE))[:, None] * values[None, :]
         after += before + before * less_one
-        tl.store(at + rows[:, None] * V, after, mask=(rows < K)[:, None] & within[None, :])
+        tl.store(at + rows[:, None] * V, after, mask=(rows < K)[:, None] & within[None, :], eviction_policy=POLICY)
         acc += (query * scale)[:, None] * after
     result, place = tl.sum(acc, 0), b * (H * V) + h * V + columns
     open_by = tl.full((BV,), 1.0, tl.float32)

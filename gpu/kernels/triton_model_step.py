@@ -20,8 +20,14 @@ DTYPES = torch.float32, torch.bfloat16, torch.float16
 # A product's tile: bytes of a row, numbers of the tile, and the programs wanted for each multiprocessor. Of 8 tilings the fastest for
 # one sequence, at both widths.
 TILES = {"row": 128, "numbers": 8192, "programs": 2, "num_warps": 8}
-STATE = {"BK": 128, "BV": 16, "num_warps": 4}  # a state's tile beside such products
-MANY = {"numbers": 4096, "num_warps": 4}  # beside torch's: 93 % of a copy's bandwidth at width 512, 90 % at 4,096
+# From WIDE on, the inputs of one sequence's products are prepared, and a program of these asks for `tiles` tiles of `bytes` at once.
+# Of 6 ways the fastest on an H200: see gpu/kernel_ladder/measured/decode_step.json.
+WIDE = 2048
+PREPARED = {"row": 128, "bytes": 8192, "tiles": 4, "num_warps": 4}
+GATHER = {"BK": 256, "num_warps": 8}  # numbers of an input that a program prepares
+# A state's tile beside such products; and beside torch's, where it reached 93 % of a copy's bandwidth at width 512, 90 % at 4,096.
+STATE = {"BK": 128, "BV": 16, "num_warps": 4, "POLICY": ""}
+MANY = {"numbers": 4096, "num_warps": 4, "POLICY": ""}
 WIDEST = 4096  # columns of a state that fit into one tile
 
 
@@ -65,7 +71,7 @@ def fused_step_of(model, state):
 class FusedStep:
     """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab), in five kernels a layer and two more.
 
-    Where sequences are not few, torch computes the products, and one kernel all that is between them in a retention. Sums are
+    One sequence of a wide model has four kernels more a layer, which prepare the inputs of products. Where sequences are not few, torch computes the products, and one kernel all that is between them in a retention. Sums are
     float32, so logits differ by rounding from those of `Step`. model, state: a `RetNet` and a `State` for which `why_not` returns
     None, or else a ValueError says why. Each call writes over the state and over the logits that the one before returned.
     """
@@ -76,6 +82,7 @@ class FusedStep:
         self.model, self.state, config, like = model, state, model.config, model.embedding
         self.batch, device, heads = len(state.position), like.device, config.num_heads
         self.few = are_few(self.batch, config)
+        self.product = _Prepared if self.batch == 1 and config.dim >= WIDE else _Product
         self.empty = functools.partial(torch.empty, dtype=torch.float32, device=device)
         self.gamma = head_decays(heads, config.gamma_schedule, xp=torch, device=device)
         self.frequencies = None
@@ -94,10 +101,10 @@ class FusedStep:
         self.gate = torch.empty_like(self.retained) if config.gate or config.group_norm_affine else None
         tiles = common.blocks(value_dim, self.tiles["BV"])
         self.stats = self.empty(self.batch, heads, tiles, 2) if config.group_norm else None
-        self.read, self.widen = (_Product(self, "stream", config.dim, each) for each in (one.read, one.widen))
-        self.merge = _Product(self, "retained", value_dim, one.merge, heads)
-        self.narrow = _Product(self, "hidden", config.ffn_dim, one.narrow)
-        self.head = _Product(self, "stream", config.dim, [self.model.head], finish=True)
+        self.read, self.widen = (self.product(self, "stream", config.dim, each) for each in (one.read, one.widen))
+        self.merge = self.product(self, "retained", value_dim, one.merge, heads)
+        self.narrow = self.product(self, "hidden", config.ffn_dim, one.narrow)
+        self.head = self.product(self, "stream", config.dim, [self.model.head], finish=True)
 
     @torch.no_grad()
     def __call__(self, tokens):
@@ -117,7 +124,7 @@ class FusedStep:
             self.narrow(weights.narrow, None, self.widen)
             before = self.narrow
         self.head([self.model.head], y, before, norm=self.model.final_norm)
-        return self.head.out[0]
+        return self.head.result
 
     def _many(self):
         """What the retention of many sequences needs: its inputs side by side, as products write them."""
@@ -160,8 +167,8 @@ class FusedStep:
         kernels.retain[(self.batch * heads * common.blocks(value_dim, self.tiles["BV"]),)](
             projected, squares, *self.angles, self.gamma, weights.group_norm, state, retained, self.gate, self.stats,
             self.batch, heads, key_dim, value_dim, config.dim, config.norm_eps,
-            key_dim**-0.5 if config.scale_keys else 1.0, self.read.splits if self.few else 1, config.rotation is not None,
-            config.gate, config.group_norm, not self.few, **self.tiles, **launching(state, self.few),
+            key_dim**-0.5 if config.scale_keys else 1.0, *((self.read.splits, self.read.sums) if self.few else (1, 1)),
+            config.rotation is not None, config.gate, config.group_norm, not self.few, **self.tiles, **launching(state, self.few),
         )  # fmt: skip
 
 
@@ -187,11 +194,13 @@ class _Product:
         config, self.batch, like = step.model.config, step.batch, weights[0]
         widths = [weight.shape[1] for weight in weights]
         self.tiles = product_tiles(width, heads, widths, self.batch, like, whole=finish)
-        self.splits, dtype = self.tiles["S"], like.dtype if finish else torch.float32
+        self.splits = self.sums = self.tiles["S"]
+        dtype = like.dtype if finish else torch.float32
         columns = sum(common.blocks(n, self.tiles["BN"]) for n in widths)
         self.grid, self.missing = (columns, self.splits), [None] * (4 - len(weights))
         self.out = torch.empty((self.splits, self.batch, sum(widths)), dtype=dtype, device=like.device)
-        self.squares = torch.empty((self.splits, self.batch), dtype=torch.float32, device=like.device)
+        self.squares = torch.empty((self.sums, self.batch), dtype=torch.float32, device=like.device)
+        self.result = self.out[0]
         activation, gated = FEED_FORWARDS[config.ffn]
         self.fixed = {
             "INPUT": kind, "D": config.dim, "WIDTH": width, "H": heads, "NORM": config.group_norm, "BV": step.tiles["BV"],
@@ -207,6 +216,44 @@ class _Product:
             x, parts, squares, norm, x_after, gate, stats, *weights, *self.missing, self.out, self.batch, S_IN=splits,
             **self.fixed,
         )  # fmt: skip
+
+
+class _Prepared:
+    """The same launches as `_Product` for one sequence of a wide model: its input is made once, then multiplied."""
+
+    def __init__(self, step, kind, width, weights, heads=1, finish=False):
+        config, like = step.model.config, weights[0]
+        widths, inner = [weight.shape[1] for weight in weights], heads * width
+        self.tiles = prepared_tiles(inner, like)
+        self.splits = common.blocks(inner, self.tiles["BK"] * self.tiles["TILES"])
+        self.sums = heads * common.blocks(width, GATHER["BK"])
+        self.grid = sum(common.blocks(n, self.tiles["BN"]) for n in widths), self.splits
+        self.missing = [None] * (4 - len(weights))
+        self.vector, self.squares = step.empty(inner), step.empty(self.sums, 1)
+        self.out = step.empty(self.splits, 1, sum(widths))
+        self.result = like.new_empty(1, *widths) if finish else None
+        activation, gated = FEED_FORWARDS[config.ffn]
+        self.fixed = {
+            "INPUT": kind, "D": config.dim, "WIDTH": width, "H": heads, "NORM": config.group_norm, "BV": step.tiles["BV"],
+            "EPS": config.norm_eps, "ACTIVATION": activation, "GATED": gated, **GATHER, **launching(like),
+        }  # fmt: skip
+        self.widths = {"WIDTH": inner} | {f"N{i}": n for i, n in enumerate((*widths, 0, 0, 0)[:4])} | launching(like)
+
+    def __call__(self, weights, x, before=None, *, norm=None, x_after=None, gate=None, stats=None):
+        """As `_Product`."""
+        given = {"S_IN": before.splits, "SUMS": before.sums} if before else {"S_IN": 0, "SUMS": 0}
+        parts, squares = (before.out, before.squares) if before else (None, None)
+        kernels.prepare[(self.sums,)](
+            x, parts, squares, norm, x_after, gate, stats, self.vector, self.squares, **given, **self.fixed
+        )
+        kernels.multiply[self.grid](self.vector, *weights, *self.missing, self.out, **self.widths, **self.tiles)
+        if self.result is not None:
+            columns = self.result.shape[1]
+            finishing = {"INPUT": "hidden", "WIDTH": columns, "H": 1, "ACTIVATION": None, "GATED": False}
+            kernels.prepare[(common.blocks(columns, GATHER["BK"]),)](
+                None, self.out, self.squares, None, None, None, None, self.result, None,
+                S_IN=self.splits, SUMS=self.sums, **self.fixed | finishing,
+            )  # fmt: skip
 
 
 def launching(like, overlap=True):
@@ -230,7 +277,15 @@ def product_tiles(width, heads, widths, batch, like, whole):
     return {"S": splits, "ROWS": height, "BK": rows, "BN": columns, "num_warps": TILES["num_warps"]}
 
 
+def prepared_tiles(inner, like):
+    """Tiles of `triton_decode.multiply`."""
+    columns = PREPARED["row"] // like.itemsize
+    rows = min(PREPARED["bytes"] // PREPARED["row"], max(16, triton.next_power_of_2(inner)))
+    return {"TILES": PREPARED["tiles"], "BK": rows, "BN": columns, "num_warps": PREPARED["num_warps"]}
+
+
 def many_tiles(value_dim):
     """Tiles of `triton_decode.retain` beside torch's products: all columns, so that the norm is computed there."""
     columns = common.power_of_two(value_dim)
-    return {"BK": max(1, MANY["numbers"] // columns), "BV": columns, "num_warps": MANY["num_warps"]}
+    how = {name: MANY[name] for name in ("num_warps", "POLICY")}
+    return {"BK": max(1, MANY["numbers"] // columns), "BV": columns, **how}

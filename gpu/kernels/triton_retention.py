@@ -14,8 +14,9 @@ behind it,
     dK = (V G^T * D^T) Q + zeta (V R^T)    back in time: queries V, keys G, values Q
     dV = (K Q^T * D^T) G + zeta (K R)      back in time: queries K, keys Q, values G
 
-so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. No states of chunks are kept from
-the forward pass: they are computed again.
+so the gradient of a retention is three retentions, and `_outputs_kernel` serves all four. Where the table of tiles says so,
+`_gradients_kernel` computes all three for one chunk after another, and so reads each array once from memory. No states of
+chunks are kept from the forward pass: they are computed again.
 
 Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
@@ -51,11 +52,11 @@ from . import triton_common as common
 from .replay import again, again_or_recorded, launch
 from .triton_checks import check_fused, kind_of, traced
 from .triton_common import dot, load, log2_decay, log2_decay_32, step_decays, store
-from .triton_states import cut, state_before, states_of, totals_of
+from .triton_states import cut, state_before, states_of, total_of, totals_of
 from .triton_step import launch_step
 from .triton_tiles import tiles_of, with_tiles_that_fit
 
-STATE = 64 * 128  # numbers of the state that a program of one pass holds: more do not fit its registers
+STATE = 2048  # numbers of the state that a warp of one pass holds: more do not fit its registers
 
 
 # ---------------------------------------------------------------- kernels
@@ -70,6 +71,68 @@ def _weighed(scores, m, n, log2_gamma, REVERSE: tl.constexpr):
     return tl.where(lag >= 0, scores * tl.exp2(tl.minimum(lag * log2_gamma, 0.0)), 0.0)
 
 
+@triton.jit
+def _span_of(row, T, SPAN: tl.constexpr, REVERSE: tl.constexpr, FROM_ZERO: tl.constexpr):
+    """The span of a row, where its state is stored. FROM_ZERO: the first span to be walked has no state behind it."""
+    span = row // SPAN
+    if FROM_ZERO:  # a state of zeros is not stored: beyond the array the copy engine finds them, and moves nothing
+        spans = tl.cdiv(T, SPAN)
+        span = tl.where(span == (spans - 1 if REVERSE else 0), spans, span)
+    return span
+
+
+@triton.jit
+def _from_state(
+    x, y, states, b, h, heads, row, own, span, column, K,
+    BM: tl.constexpr, CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """(X S, X Y^T) of a tile of rows and all keys of the chunk `own`, in steps of BK, so that x is read once; y None: X S alone.
+
+    TRANSPOSED: the states are stored (V, K).
+    """
+    tl.assume(K > 0)
+    acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
+    for k in range(0, K, BK):
+        if TRANSPOSED:
+            state = tl.trans(load(states, b * heads + h, span, column, k))
+        else:
+            state = load(states, b * heads + h, span, k, column)
+        queries = load(x, b, h, row, k)
+        acc = dot(queries, state, acc, PRECISION)
+        if y is not None:
+            scores = dot(queries, tl.trans(load(y, b, h, own, k)), scores, PRECISION)
+    return acc, scores
+
+
+@triton.jit
+def _finish(
+    acc, weighed, x, y, z, out, log2_gamma, b, h, row, own, column, T, K,
+    BM: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write a tile of out: acc, X S, decayed, and the values of the row's own chunk, weighed, and of those between it and S."""
+    begin = row // SPAN * SPAN
+    m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
+    age = tl.maximum(tl.minimum(SPAN, T - begin) - 1 - m, 0) if REVERSE else m + 1
+    acc *= tl.exp2(age * log2_gamma)[:, None]
+    values = load(z, b, h, own, column)
+    acc = dot(weighed.to(values.dtype), values, acc, PRECISION)
+    if SPAN > CHUNK:
+        first, stop = (own + CHUNK, tl.minimum(begin + SPAN, T)) if REVERSE else (begin, own)
+        for other in range(first, stop, CHUNK):
+            scores = tl.zeros((BM, CHUNK), tl.float32)
+            for k in range(0, K, BK):
+                scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, other, k)), scores, PRECISION)
+            values = load(z, b, h, other, column)
+            scores = _weighed(scores, m, other - begin + n, log2_gamma, REVERSE)
+            acc = dot(scores.to(values.dtype), values, acc, PRECISION)
+    left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
+    # By halves, for what waits to be written takes room from what is read ahead.
+    store(out, left, b, h, row, column)
+    store(out, right, b, h, row, column + BV // 2)
+
+
 @triton.jit(do_not_specialize=["T", "heads", "total"])
 def _outputs_kernel(
     x, y, z, gamma, states, out, T, heads, K, V, total,
@@ -78,51 +141,89 @@ def _outputs_kernel(
 ):  # fmt: skip
     """out (B, H, T, V) in tiles of BM x BV, for x, y (B, H, T, K), z (B, H, T, V), states (B H, spans, K, V).
 
-    One pass over K, in steps of BK, computes X S and X Y^T for all keys Y of the row's own chunk, so that x is read once;
-    the chunks between the state and that one follow. Programs live on from tile to tile, and where there is one chunk a span
-    the loops are one to the compiler, which reads the next tile while it ends the last. TRANSPOSED: the states are stored
-    (V, K). FROM_ZERO: the first span to be walked has no state behind it.
+    Programs live on from tile to tile, and where there is one chunk a span the loops are one to the compiler, which reads
+    the next tile while it ends the last. TRANSPOSED: the states are stored (V, K). FROM_ZERO: as in `_span_of`.
     """
-    tl.assume(K > 0)
     tiles, blocks = tl.cdiv(V, BV), tl.cdiv(T, BM)
     for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), flatten=SPAN == CHUNK):
         column, h, rest = tile % tiles * BV, tile // tiles % heads, tile // tiles // heads  # heads lie side by side
         row, b = rest % blocks * BM, rest // blocks
-        bh, span, own = b * heads + h, row // SPAN, row // CHUNK * CHUNK
-        begin = span * SPAN
-        if FROM_ZERO:  # a state of zeros is not stored: beyond the array the copy engine finds them, and moves nothing
-            spans = tl.cdiv(T, SPAN)
-            span = tl.where(span == (spans - 1 if REVERSE else 0), spans, span)
-
-        acc, scores = tl.zeros((BM, BV), tl.float32), tl.zeros((BM, CHUNK), tl.float32)
-        for k in range(0, K, BK):
-            if TRANSPOSED:  # noqa: SIM108 (either branch is compiled away)
-                state = tl.trans(load(states, bh, span, column, k))
-            else:
-                state = load(states, bh, span, k, column)
-            queries = load(x, b, h, row, k)
-            acc = dot(queries, state, acc, PRECISION)
-            scores = dot(queries, tl.trans(load(y, b, h, own, k)), scores, PRECISION)
-
+        own, span = row // CHUNK * CHUNK, _span_of(row, T, SPAN, REVERSE, FROM_ZERO)
+        acc, scores = _from_state(
+            x, y, states, b, h, heads, row, own, span, column, K, BM, CHUNK, BK, BV, TRANSPOSED, PRECISION
+        )
         log2_gamma = log2_decay_32(gamma, h)
-        m, n = row - begin + tl.arange(0, BM), tl.arange(0, CHUNK)
-        age = tl.maximum(tl.minimum(SPAN, T - begin) - 1 - m, 0) if REVERSE else m + 1
-        acc *= tl.exp2(age * log2_gamma)[:, None]
-        values = load(z, b, h, own, column)
-        acc = dot(_weighed(scores, m, own - begin + n, log2_gamma, REVERSE).to(values.dtype), values, acc, PRECISION)
-        if SPAN > CHUNK:
-            first, stop = (own + CHUNK, tl.minimum(begin + SPAN, T)) if REVERSE else (begin, own)
-            for other in range(first, stop, CHUNK):
-                scores = tl.zeros((BM, CHUNK), tl.float32)
-                for k in range(0, K, BK):
-                    scores = dot(load(x, b, h, row, k), tl.trans(load(y, b, h, other, k)), scores, PRECISION)
-                values = load(z, b, h, other, column)
-                weighed = _weighed(scores, m, other - begin + n, log2_gamma, REVERSE)
-                acc = dot(weighed.to(values.dtype), values, acc, PRECISION)
-        left, right = tl.split(tl.permute(tl.reshape(acc, (BM, 2, BV // 2)), (0, 2, 1)))
-        # By halves, for what waits to be written takes room from what is read ahead.
-        store(out, left, b, h, row, column)
-        store(out, right, b, h, row, column + BV // 2)
+        weighed = _weighed(scores, row - own + tl.arange(0, BM), tl.arange(0, CHUNK), log2_gamma, REVERSE)
+        _finish(
+            acc, weighed, x, y, z, out, log2_gamma, b, h, row, own, column, T, K,
+            BM, CHUNK, SPAN, BK, BV, REVERSE, PRECISION,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["T", "heads", "total"])
+def _gradients_kernel(
+    q_rows, k_rows, v_rows, grad_rows, q, k, grad, gamma, before, turned, behind, dq, dk, dv, T, heads, K, V, total,
+    CHUNK: tl.constexpr, SPAN: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
+    KEY_TILES: tl.constexpr, VALUE_TILES: tl.constexpr,
+    FROM_ZERO: tl.constexpr, TO_ZERO: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """All columns of dq, dk and dv for the rows of a chunk, one after another, as `_outputs_kernel` computes each.
+
+    A program has just read what it reads again, so that it comes from the L2 cache and not from memory. G V^T is computed
+    once for dq and dk, and K Q^T once for all columns of dv. The rows are those of the arrays in tiles CHUNK x BK, q, k and
+    grad in tiles CHUNK x BV; before: the states S, behind: R, turned: R too, in transposed tiles. KEY_TILES and VALUE_TILES:
+    how many times BV columns K and V take. FROM_ZERO, TO_ZERO: as FROM_ZERO in `_span_of`, of S and of R.
+
+    At the large shape and a span of 128, all three launches move 4,026 MB, and this one 2,416. What programs ask of the L2
+    cache falls from 4.2 to 3.8 GB and products from 378 to 326 GFLOP. Predicted: 0.85 ms in place of 1.08, now bound by the
+    L2 cache and by waiting between the loops, which are not one to the compiler.
+    """
+    chunks = tl.cdiv(T, CHUNK)
+    for tile in range(tl.program_id(0), total, tl.num_programs(0)):
+        h, rest = tile % heads, tile // heads
+        row, b = rest % chunks * CHUNK, rest // chunks
+        forwards, backwards = _span_of(row, T, SPAN, False, FROM_ZERO), _span_of(row, T, SPAN, True, TO_ZERO)
+        log2_gamma, token = log2_decay_32(gamma, h), tl.arange(0, CHUNK)
+        # Zeros that the compiler cannot see: else it keeps the lags from product to product, for which registers are short.
+        no_rows, no_sequences = tl.minimum(row, 0), tl.minimum(b, 0)
+
+        acc, scores = _from_state(
+            grad_rows, v_rows, before, b, h, heads, row, row, forwards, 0, V, CHUNK, CHUNK, BK, BV, True, PRECISION
+        )
+        weighed = _weighed(scores, no_rows + token, token, log2_gamma, False).to(k.dtype)
+        for i in tl.static_range(KEY_TILES):
+            if i > 0:
+                acc, _ = _from_state(
+                    grad_rows, None, before, b, h, heads, row, row, forwards, i * BV, V,
+                    CHUNK, CHUNK, BK, BV, True, PRECISION,
+                )  # fmt: skip
+            _finish(
+                acc, weighed, grad_rows, v_rows, k, dq, log2_gamma, b, h, row, row, i * BV, T, V,
+                CHUNK, CHUNK, SPAN, BK, BV, False, PRECISION,
+            )  # fmt: skip
+        for i in tl.static_range(KEY_TILES):
+            acc, _ = _from_state(
+                v_rows, None, turned, b, h, heads, row, row, backwards, i * BV, V,
+                CHUNK, CHUNK, BK, BV, True, PRECISION,
+            )  # fmt: skip
+            _finish(
+                acc, tl.trans(weighed), v_rows, grad_rows, q, dk, log2_gamma, b, h, row, row, i * BV, T, V,
+                CHUNK, CHUNK, SPAN, BK, BV, True, PRECISION,
+            )  # fmt: skip
+        acc, scores = _from_state(
+            k_rows, q_rows, behind, b, h, heads, row, row, backwards, 0, K, CHUNK, CHUNK, BK, BV, False, PRECISION
+        )
+        weighed = _weighed(scores, no_sequences + token, token, log2_gamma, True).to(grad.dtype)
+        for i in tl.static_range(VALUE_TILES):
+            if i > 0:
+                acc, _ = _from_state(
+                    k_rows, None, behind, b, h, heads, row, row, backwards, i * BV, K,
+                    CHUNK, CHUNK, BK, BV, False, PRECISION,
+                )  # fmt: skip
+            _finish(
+                acc, weighed, k_rows, q_rows, grad, dv, log2_gamma, b, h, row, row, i * BV, T, K,
+                CHUNK, CHUNK, SPAN, BK, BV, True, PRECISION,
+            )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
@@ -193,6 +294,30 @@ def outputs_of(x, y, z, gamma, states, chunk, span, tiles, *, reverse=False, tra
     return out
 
 
+def gradients_of(q, k, v, gamma, before, behind, grad, chunk, span, tiles, *, from_zero=False, to_zero=False):
+    """(dq, dk, dv) in one launch, from the states before and behind that `states_of` left a span of tokens apart.
+
+    from_zero, to_zero: as from_zero in `outputs_of`, of the states before and behind.
+    """
+    (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
+    grads = [common.token_major(x, x.shape[3]) for x in (q, k, v)]
+    bk, bv = tiles["BK"], min(tiles["BV"], common.power_of_two(max(key_dim, value_dim)))
+    total = common.blocks(time, chunk) * batch * heads
+    launch(
+        _gradients_kernel, (min(total, tiles["residents"] * common.multiprocessors(q.device)),),
+        *(common.descriptor(x, chunk, bk) for x in (q, k, v, grad)),
+        *(common.descriptor(x, chunk, bv) for x in (q, k, grad)), gamma,
+        common.descriptor(before, bv, bk), common.descriptor(behind, bv, bk), common.descriptor(behind, bk, bv),
+        *(common.descriptor(x, chunk, bv // 2) for x in grads),
+        time, heads, key_dim, value_dim, total,
+        CHUNK=chunk, SPAN=span, BK=bk, BV=bv,
+        KEY_TILES=common.blocks(key_dim, bv), VALUE_TILES=common.blocks(value_dim, bv),
+        FROM_ZERO=from_zero, TO_ZERO=to_zero, PRECISION=common.precision_of(q),
+        num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return tuple(grads)
+
+
 def walk_of(x, y, z, gamma, start, totals, chunk, parts, tiles, *, reverse=False, turned=False, want_end=True):
     """(X Y^T * D) Z + decayed X S and, if wanted, the last state, in one pass; totals: of `totals_of`, parts the same.
 
@@ -200,7 +325,7 @@ def walk_of(x, y, z, gamma, start, totals, chunk, parts, tiles, *, reverse=False
     """
     (batch, heads, time, key_dim), value_dim = x.shape, z.shape[3]
     bk = common.power_of_two(key_dim)
-    bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE // bk))
+    bv = min(tiles["BV"], common.power_of_two(value_dim), max(64, STATE * tiles["warps"] // bk))
     out, end = common.token_major(x, value_dim), common.state_like(x, z) if want_end else None
     stored = (bv, bk) if turned else (bk, bv)
     launch(
@@ -236,7 +361,10 @@ def forward_of(q, k, v, gamma, state, tiles):
 
 
 def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
-    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state."""
+    """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state.
+
+    Tiles of "gradients", which two passes may have, are for one launch in place of those of dq, dk and dv.
+    """
     chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
         parts, tiles = one_pass_of(q, tiles)
@@ -249,12 +377,17 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
         dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
         dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)
         return dq, dk, dv, dstate
-    span = tiles.get("span", chunk)
-    states, _ = states_of(k, v, gamma, state, span, choices, programs, want_end=False)
-    dq = outputs_of(grad, v, k, gamma, states, chunk, span, tiles["dq"], transposed=True, from_zero=not given)
-    del states
-    states, dstate = states_of(q, grad, gamma, grad_state, span, choices, programs, reverse=True, want_end=given)
-    back = {"states": states, "chunk": chunk, "span": span, "reverse": True, "from_zero": grad_state is None}
+    span, fused = tiles.get("span", chunk), tiles.get("gradients")
+    from_zero, to_zero = state is None, grad_state is None
+    before, _ = states_of(k, v, gamma, state, span, choices, programs, want_end=False)
+    if not fused:
+        dq = outputs_of(grad, v, k, gamma, before, chunk, span, tiles["dq"], transposed=True, from_zero=from_zero)
+        before = None  # to make room
+    behind, dstate = states_of(q, grad, gamma, grad_state, span, choices, programs, reverse=True, want_end=given)
+    if fused:
+        ends = {"from_zero": from_zero, "to_zero": to_zero}
+        return *gradients_of(q, k, v, gamma, before, behind, grad, chunk, span, fused, **ends), dstate
+    back = {"states": behind, "chunk": chunk, "span": span, "reverse": True, "from_zero": to_zero}
     dk = outputs_of(v, grad, q, gamma, tiles=tiles["dk"], transposed=True, **back)
     dv = outputs_of(k, q, grad, gamma, tiles=tiles["dv"], **back)
     return dq, dk, dv, dstate
@@ -290,6 +423,18 @@ def _forward_now(q, k, v, gamma, state, chunk):
 @with_tiles_that_fit
 def _backward_now(q, k, v, gamma, state, totals, grad, grad_state, chunk):
     return _now(backward_of, "backward", chunk, q, k, v, gamma, state, totals, grad, grad_state)
+
+
+def _total(x, gamma, y, tiles, *, reverse):
+    return (total_of(x, y, gamma, tiles["chunk"], tiles["states"], tiles["programs"], reverse=reverse),)
+
+
+TOTALS = {reverse: functools.partial(_total, reverse=reverse) for reverse in (False, True)}
+
+
+@with_tiles_that_fit
+def _total_now(x, gamma, y, reverse, chunk):
+    return _now(TOTALS[reverse], "backward" if reverse else "forward", chunk, x, gamma, y)
 
 
 # The same as operators, so that compilers do not trace into them. An operator cannot return None.
@@ -415,6 +560,11 @@ def _differentiated(*arrays):
     return wanted or forward_ad._current_level >= 0
 
 
+def _fills(x, y):
+    """How many channels of zeros x and y lack: the copy engine needs rows of whole 16 bytes, and zeros change nothing."""
+    return tuple(-each.shape[3] % 16 for each in (x, y))
+
+
 @with_lengths
 def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     """`refimpl.retention_chunkwise` for torch tensors on a GPU (Eq. 7), differentiable by all but gamma.
@@ -434,8 +584,8 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
     if 0 in (*q.shape, v.shape[3]):  # nothing to launch
         zeros = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=torch.float32, device=q.device)
         return 0.0 * v, zeros if state is None else 1.0 * state
-    key_fill, value_fill = (-x.shape[3] % 16 for x in (q, v))
-    if key_fill or value_fill:  # the copy engine needs rows of whole 16 bytes; channels of zeros change nothing
+    key_fill, value_fill = _fills(q, v)
+    if key_fill or value_fill:
         q, k, v = pad(q, (0, key_fill)), pad(k, (0, key_fill)), pad(v, (0, value_fill))
         state = None if state is None else pad(state, (0, value_fill, 0, key_fill))
         kind = kind and kind_of(q, k, v, gamma, state)
@@ -444,6 +594,26 @@ def retention_chunkwise_triton(q, k, v, gamma, state=None, *, chunk_size=None):
         out = out[..., : v.shape[3] - value_fill]
         state = state[..., : q.shape[3] - key_fill, : v.shape[3] - value_fill].contiguous()
     return out, state
+
+
+def state_written_triton(x, y, gamma, *, reverse=False):
+    """What tokens add to the state, K^T (V * zeta) of keys x and values y (Eq. 7), without outputs and without gradients.
+
+    reverse: (xi Q)^T G of queries x and gradients of outputs y, what they add to the gradient of the state before them.
+
+    Args:
+        x (B, H, T, K), y (B, H, T, V): bfloat16, float16 or float32, on a GPU, of any strides.
+        gamma: (H,) float32 or float64 in (0, 1], not looked at.
+
+    Returns:
+        (B, H, K, V) float32.
+    """
+    if 0 in (*x.shape, y.shape[3]):
+        return common.state_like(x, y).zero_()
+    key_fill, value_fill = _fills(x, y)
+    x, y = (pad(each, (0, fill)) if fill else each for each, fill in ((x, key_fill), (y, value_fill)))  # pad copies
+    total, *_ = _total_now(x, gamma, y, reverse, 0)
+    return total[..., : x.shape[3] - key_fill, : y.shape[3] - value_fill]
 
 
 def retention_step_triton(q, k, v, gamma, state=None, *, out_state=None):

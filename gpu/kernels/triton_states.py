@@ -59,18 +59,18 @@ def state_before(
 def _states_kernel(
     x, y, gamma, start, totals, states, end, T, heads, K, V, segments, chunks_a_segment,
     CHUNK: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
-    REVERSE: tl.constexpr, PRECISION: tl.constexpr,
+    REVERSE: tl.constexpr, LAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One BK x BV tile of the state of one head, through one segment of the chunks, in steps of BT tokens.
 
     x (B, H, T, K), y (B, H, T, V), start and totals as in `state_before`, states (B H, chunks, K, V); optional end (B, H, K,
-    V) float32. Without states, end is (B H, segments, K, V), what each adds, and that of the last is left out.
+    V) float32. Without states, end is (B H, segments, K, V), what each adds. LAST: whether the last segment walked is.
     """
     across, pid = tl.cdiv(V, BV), tl.program_id(0)
     tiles = tl.cdiv(K, BK) * across
-    walked = segments - 1 if states is None else segments
+    walked = segments if LAST else segments - 1
     tile, segment, bh = pid % tiles, pid // tiles % walked, pid // tiles // walked
-    if states is None and REVERSE:
+    if REVERSE and not LAST:
         segment += 1
     row, column = tile // across * BK, tile % across * BV
     b, h = bh // heads, bh % heads
@@ -110,6 +110,25 @@ def _states_kernel(
             store(end, acc, b, h, row, column)
 
 
+@triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
+def _sum_kernel(
+    totals, gamma, end, T, heads, K, V, segments, tokens_a_segment,
+    BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """end (B, H, K, V): the state after all segments, from what each adds, totals (B H, segments, K, V); a tile of one head."""
+    across, pid = tl.cdiv(V, BV), tl.program_id(0)
+    tiles = tl.cdiv(K, BK) * across
+    tile, bh = pid % tiles, pid // tiles
+    row, column = tile // across * BK, tile % across * BV
+    b, h = bh // heads, bh % heads
+    behind_all = -1 if REVERSE else segments  # the segment that would follow the last walked
+    acc = state_before(
+        None, totals, log2_decay(gamma, h), behind_all, segments, tokens_a_segment, T, b, h, heads, row, column,
+        BK, BV, REVERSE, TURNED=False,
+    )  # fmt: skip
+    store(end, acc, b, h, row, column)
+
+
 def cut(programs, chunks, wanted):
     """(segments, chunks of each): time is cut where there are too few programs, for about as many as wanted."""
     segments = max(1, min(wanted // programs, chunks // 2))
@@ -127,6 +146,25 @@ def totals_of(x, y, gamma, chunk, parts, tiles, *, reverse=False):
     totals = x.new_empty((x.shape[0] * x.shape[1], parts[0], x.shape[3], y.shape[3]), dtype=torch.float32)
     _walk_states(x, y, gamma, None, None, None, totals, chunk, parts, tiles, reverse)
     return totals
+
+
+def total_of(x, y, gamma, chunk, choices, programs, *, reverse=False):
+    """What all tokens add to the state, K^T (V * zeta), or back in time (xi Q)^T G: (B, H, K, V) float32.
+
+    x and y are read once, and of fast heads only what a float32 does not weigh as zero. choices, programs: as in `fitting`.
+    """
+    (batch, heads, time, key_dim), value_dim = x.shape, y.shape[3]
+    tiles, chunks = fitting(choices, x, y, programs), common.blocks(time, chunk)
+    parts = cut(_tiles_of_state(tiles, x, y), chunks, programs)
+    totals = x.new_empty((batch * heads, parts[0], key_dim, value_dim), dtype=torch.float32)
+    _walk_states(x, y, gamma, None, None, None, totals, chunk, parts, tiles, reverse, last=True)
+    end, block = common.state_like(x, y), 64
+    launch(
+        _sum_kernel, (common.blocks(key_dim, block) * common.blocks(value_dim, block) * batch * heads,),
+        common.descriptor(totals, block, block), gamma, common.descriptor(end, block, block), time, heads, key_dim, value_dim,
+        parts[0], parts[1] * chunk, BK=block, BV=block, REVERSE=reverse, num_warps=4, num_stages=2,
+    )  # fmt: skip
+    return end
 
 
 def fitting(choices, x, y, programs):
@@ -155,14 +193,15 @@ def _tiles_of_state(tiles, x, y):
     return common.blocks(x.shape[3], bk) * common.blocks(y.shape[3], bv) * x.shape[0] * x.shape[1]
 
 
-def _walk_states(x, y, gamma, start, totals, states, end, chunk, parts, tiles, reverse):
+def _walk_states(x, y, gamma, start, totals, states, end, chunk, parts, tiles, reverse, *, last=False):
+    last = last or states is not None
     (_, heads, time, key_dim), value_dim = x.shape, y.shape[3]
     bk, bv = min(tiles["BK"], common.power_of_two(key_dim)), min(tiles["BV"], common.power_of_two(value_dim))
-    bt, walked = min(tiles["BT"], chunk), parts[0] - (states is None)
+    bt, walked = min(tiles["BT"], chunk), parts[0] - (not last)
     launch(
         _states_kernel, (_tiles_of_state(tiles, x, y) * walked,),
         common.descriptor(x, bt, bk), common.descriptor(y, bt, bv), gamma,
         *(common.descriptor(each, bk, bv) for each in (start, totals, states, end)), time, heads, key_dim, value_dim, *parts,
-        CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, PRECISION=common.precision_of(x),
+        CHUNK=chunk, BT=bt, BK=bk, BV=bv, REVERSE=reverse, LAST=last, PRECISION=common.precision_of(x),
         num_warps=tiles["warps"], num_stages=tiles["stages"],
     )  # fmt: skip

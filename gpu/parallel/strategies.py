@@ -129,7 +129,7 @@ class Sharded(Replicated):
 
 
 class SequenceSplit(Replicated):
-    """Each process has the model and takes a slice of every window; it passes one state a layer to the next process."""
+    """Each process has the model and takes a slice of every window; it sends one state a layer to the others."""
 
     def check(self, config):
         """A window must have a token for each process."""

@@ -16,8 +16,18 @@ from .results import (
 )
 
 ALONE = "tokens/s, one process"
+# Tokens a second and GPU of a gated linear attention of 1B parameters, 32K tokens a GPU, in ZeCO's paper, arXiv:2507.01004:
+# with the text split in either way, and by data parallelism on as many GPUs.
+PUBLISHED = {
+    8: {"LASP-2": 42_946, "ZeCO": 47_369, "data": 49_633},
+    256: {"LASP-2": 25_402, "ZeCO": 40_967, "data": 46_588},
+}
 # What the fused kernels are compared with; of several rows, the fastest.
-PEERS = {"fla": lambda row: row["retention"] == "fla", "attention": lambda row: row["attention"] is not None}
+PEERS = {
+    "fla": lambda row: row["retention"] == "fla" or row.get("peer") in ("fla_128", "fla_fused"),
+    "attention": lambda row: row["attention"] is not None,
+    "mlstm": lambda row: str(row.get("peer")).startswith("mlstm"),
+}
 
 
 def training(folder):
@@ -91,16 +101,31 @@ def kernels(folder):
         "rounds": [row["rounds"] for row in rows],
         "tried": len(tried),
         "failed": len(tried) - len(measured(tried)),
-        "ratios": [
-            {"what": what} | {peer: fused_over([row for row in rows if row["what"] == what], peer) for peer in PEERS}
-            for what in unique(row["what"] for row in rows)
-        ],
+        "ratios": _ratios(rows),
+        "again": _measured_again(folder),
         "above_floor": [
             row | {"state_bytes": state_bytes(row), "label": f"{label(row)}, {ALL['kernels'].describe(row)}"}
             for row in rows
             if (row["share_of_roofline"] or 0) > 1
         ],
     }
+
+
+def _ratios(rows):
+    return [
+        {"what": what} | {peer: fused_over([row for row in rows if row["what"] == what], peer) for peer in PEERS}
+        for what in unique(row["what"] for row in rows)
+    ]
+
+
+def _measured_again(folder):
+    """Ratios and times of a later run of the large shape alone, with the tiles of today; None without one."""
+    if not is_there(folder, "kernels_large.json"):
+        return None
+    results = read_benchmark(folder, "kernels_large.json")
+    rows = measured(results["rows"])
+    (_, times), *_ = ALL["kernels"].tables(results | {"rows": rows})
+    return {"results": results, "ratios": _ratios(rows), "table": times}
 
 
 def fused_over(rows, peer):
@@ -134,19 +159,31 @@ def processes(folder):
     exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
     scaling = [row for row in results["rows"] if ALONE in row]
     failed = [row for row in results["rows"] if "failed" in row]
-    alone = [row[ALONE] for row in scaling]
+    alone = [row[ALONE] for row in scaling if "rounds" not in row]  # others have one baseline
+    longest = max((row["window"] for row in scaling), default=None)
+    found = [
+        {
+            "what": row["what"].removeprefix("scaling, "),
+            "window": row["window"],
+            "batch": row["batch"],
+            "alone": row[ALONE],
+            "shared": [
+                {"speed": value, "range": row.get(name.replace("tokens/s", "efficiency from, to"))}
+                for name, value in row.items()
+                if name.startswith("tokens/s") and name != ALONE
+            ],
+        }
+        for row in scaling
+    ]
     return {
         "results": results,
         "steps": max((row.get("steps", 1) for row in exact), default=0),
         "loss_errors": [row[name] for row in exact for name in ("loss off", "losses off") if name in row],
-        "scaling": [
-            {
-                "what": row["what"].removeprefix("scaling, "),
-                "alone": row[ALONE],
-                "shared": [value for name, value in row.items() if name.startswith("tokens/s") and name != ALONE],
-            }
-            for row in scaling
-        ],
+        "scaling": found,
+        "longest": [row for row in found if row["window"] == longest],
+        "in_rounds": [row["rounds"] for row in scaling if "rounds" in row],
+        "parts": [row for row in results["rows"] if "ms, together" in row],
+        "published": PUBLISHED,
         "apart": max(alone) / min(alone) - 1 if len(alone) > 1 else None,
         "off": [row for row in failed if "dtype" in row],
         "raised": [row for row in failed if "dtype" not in row],  # these hold only their arguments

@@ -7,6 +7,7 @@ from matplotlib.ticker import NullFormatter
 
 from refimpl.bench.drawing import PAGE, WIDTH, name_lines
 
+from ..evidence.ablations import TWICE
 from ..evidence.recipe import SLACK, difference
 from ..evidence.recipe import analysis as stable
 from ..evidence.scaling import analysis
@@ -19,7 +20,6 @@ AGAINST = {
     "tokens": "tokens of training",
     "flops": "FLOPs of training",
 }
-TWICE = 2.0  # standard errors from which on a difference is called one
 on_a_page = rc_context(PAGE)  # a decorator for functions that draw
 
 
@@ -194,33 +194,42 @@ def context_figure(results):
     return figure
 
 
-SOLVED, FAILED = 0.99, 0.80  # accuracies from which on a task is called solved, and below which it is called failed
+SOLVED, HELD = 0.99, 0.80  # shares of right answers from which on a task is called solved, and a number of pairs held
 
 
 def recall(folder):
     """Accuracy of recall by the number of pairs; None if none was measured."""
-    tried = read(folder, "recall_tried.json") if is_there(folder, "recall_tried.json") else None
-    return recall_values(read(folder, "recall.json"), tried) if is_there(folder, "recall.json") else None
+    others = ("recall_tried", "recall_hybrids")
+    found = {name: read(folder, f"{name}.json") for name in others if is_there(folder, f"{name}.json")}
+    return (
+        recall_values(read(folder, "recall.json"), *map(found.get, others)) if is_there(folder, "recall.json") else None
+    )
 
 
-def recall_values(study, tried=None):
-    """The values of the section: rows with the shares of the seeds (`_by_pairs`), and of the largest number of pairs who
-    solves it in every seed, who fails in every seed, and who is between: (name, shares).
+def recall_values(study, tried=None, hybrids=None):
+    """The values of the section.
 
-    tried: the study of what was tried before, or None.
+    rows: with the shares of the seeds (`_by_pairs`). solved: names of the models that answer `SOLVED` of the largest number
+    of pairs in every seed; others: (name, shares) of the rest, by their mean, best first. holding: for each number of pairs,
+    how many models answer `HELD` in every seed. tried, hybrids: rows of the studies of what was tried before, and of why hybrids
+    fail, or None.
     """
     rows = _by_pairs(study)
     hardest = {row["variant"]: row["cells"][-1] for row in rows}
+    solved = [name for name, shares in hardest.items() if min(shares) >= SOLVED]
+    others = [(name, shares) for name, shares in hardest.items() if name not in solved]
+    asked = study["settings"]["pairs"]
     return {
         "study": study,
-        "pairs": study["settings"]["pairs"],
+        "pairs": asked,
         "rows": rows,
-        "solved": [name for name, shares in hardest.items() if min(shares) >= SOLVED],
-        "failed": [(name, shares) for name, shares in hardest.items() if max(shares) < FAILED],
-        "between": [(name, s) for name, s in hardest.items() if min(s) < SOLVED and max(s) >= FAILED],
+        "solved": solved,
+        "others": sorted(others, key=lambda each: -np.mean(each[1])),
+        "holding": [(n, sum(min(row["cells"][i]) >= HELD for row in rows)) for i, n in enumerate(asked)],
         "figures": unique(name for row in rows for name in row["quoted"]),
         "missing": [row["variant"] for row in study["rows"] if row["variant"] not in hardest],
         "tried": tried and _by_pairs(tried),
+        "hybrids": hybrids and _by_pairs(hybrids),
     }
 
 

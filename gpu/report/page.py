@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from refimpl.bench.drawing import PAGE, WIDTH, name_lines
 from refimpl.files import save_figure, write_atomically
 
+from ..bench.figures import processes_figure
 from ..bench.rows import label
 from ..bench.section import format_bytes
 from ..training.study import with_spread
@@ -148,4 +149,5 @@ FIGURES = {
     "ablations_once": ablations_once_figure,
     "recipe": recipe_figure,
     "compare": curves,
+    "processes": processes_figure,
 }

@@ -9,7 +9,9 @@ from refimpl.bench.drawing import WIDTH
 from refimpl.corpus.shards import PARTS, digest_of_index
 from refimpl.training.passages import load_passages
 
-from .evidence import TWICE, on_a_page
+from ..evidence.ablations import TWICE
+from ..evidence.ablations import analysis as ablations_once_values
+from .evidence import on_a_page
 from .results import is_there, read
 
 
@@ -17,27 +19,6 @@ def ablations_once(folder):
     """Variants of RetNet whose parameters and learning rates are matched; None if they were not measured."""
     found = is_there(folder, "ablations_once.json")
     return ablations_once_values(read(folder, "ablations_once.json")) if found else None
-
-
-def ablations_once_values(study):
-    """The values of the section: each row's difference to the first with its standard error, and which are settled."""
-    first, *others = study["rows"]
-    known = [row["over_deviation"] for row in others if row["over_deviation"] is not None]
-    spread = math.sqrt(np.mean(np.square(known))) if known else math.nan  # of one seed's difference, over all variants
-    for row in study["rows"]:
-        count = sum(loss is not None for loss in row["held_out"])
-        row["error"] = spread / math.sqrt(count) if count else math.nan
-    settled = [row for row in others if row["over"] is not None and abs(row["over"]) > TWICE * row["error"]]
-    return {
-        "study": study,
-        "first": first,
-        "spread": spread,
-        "worse": sorted((row for row in settled if row["over"] > 0), key=lambda row: -row["over"]),
-        "better": sorted((row for row in settled if row["over"] < 0), key=lambda row: row["over"]),
-        "unsettled": [row for row in others if row["over"] is not None and row not in settled],
-        "missing": [row["variant"] for row in others if row["over"] is None],
-        "figures": list(dict.fromkeys(name for row in study["rows"] for name in row["quoted"])),
-    }
 
 
 @on_a_page

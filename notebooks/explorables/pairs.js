@@ -73,10 +73,13 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   // What each mark is: as many in a row as fit.
   const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
+  const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.blue, "fill-opacity": 0.22 }) +
+    line([[at, row - 6], [at + 18, row - 6]], colours.blue, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const marks = [
     [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K, a dot a seed"],
     [dot(colours.muted, colours.muted), narrow ? "another K" : "RetNet of another K"],
-    [dot(colours.paper, colours.muted), "another model"], [dash(colours.line), narrow ? "another band" : "predicted, another K"],
+    [dot(colours.paper, colours.muted), "another model"],
+    [patch, narrow ? "predicted" : "predicted, random to best keys"], [dash(colours.line), narrow ? "for another K" : "predicted, another K (middle)"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
   ];
   const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, step = (stage.width - frame.left) / across;

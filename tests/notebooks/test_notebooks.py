@@ -10,6 +10,7 @@ A lesson is stored with
 
 import ast
 import copy
+import itertools
 import json
 import re
 from statistics import median
@@ -123,19 +124,28 @@ def asserted(notebook, root):
 
 
 def guessed(notebook, root):
-    """The reader is asked for guesses, each followed by a cell that prints the answer and is folded."""
+    """The reader is asked for guesses, each followed by a cell that prints the answer, and until the next text all is folded.
+
+    Not so what a proof prints that begins with "proved".
+    """
     cells, asked = notebook["cells"], 0
     for place, cell in enumerate(cells):
         if cell["cell_type"] != "markdown" or GUESS not in cell["source"]:
             continue
         asked += 1
-        answer = cells[place + 1] if place + 1 < len(cells) else None
-        if answer is None or answer["cell_type"] != "code":
+        following = list(itertools.takewhile(lambda each: each["cell_type"] == "code", cells[place + 1 :]))
+        if not following:
             yield f"no code cell answers the guess of {cell['id']}"
-        elif not (folded(answer, "outputs") and answer["outputs"]):
+            continue
+        answer, *others = following
+        if not (folded(answer, "outputs") and answer["outputs"]):
             yield f"{answer['id']} answers a guess and shows it at once, or shows nothing"
         elif re.search(r"^\s*assert\b", answer["source"], re.MULTILINE) and not folded(answer):
             yield f"{answer['id']} answers a guess and its asserts give it away"
+        for other in others:
+            tells = other["outputs"] and not other["outputs"][0].get("text", "").startswith("proved")
+            if tells and not folded(other, "outputs"):
+                yield f"{other['id']} stands before the answer to the guess of {cell['id']} and shows something"
     if not asked:
         yield f"no question asks for {GUESS}"
 
@@ -419,6 +429,11 @@ BROKEN = [
     (guessed, _in_cell(-4, metadata={}), "shows it at once"),
     (guessed, _in_cell(-4, outputs=[]), "shows nothing"),
     (guessed, _in_cell(-4, source="assert 1 + 1 == 2"), "give it away"),
+    (
+        guessed,
+        lambda notebook: notebook["cells"].insert(-3, _cell("code", "more", "print(3)", outputs=[_text("3")])),
+        "and shows",
+    ),
     (proved, _in_cell(6, source="assert 1 + 1 == 2\nx = 1"), "after an assert"),
     (printing, lambda notebook: [cell.update(outputs=[]) for cell in notebook["cells"][5:13]], "show nothing"),
     (timed, _replace(0, "about 10 minutes", "an hour"), "no 'about"),

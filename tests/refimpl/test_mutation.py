@@ -1,8 +1,5 @@
 """The run of tests/mutation.py, which `make test` does not make, breaks what it says it breaks."""
 
-import tomllib
-from pathlib import Path
-
 import mutation
 import numpy as np
 
@@ -35,8 +32,4 @@ def test_a_mutant_reaches_those_who_hold_the_function():
 
 
 def test_every_explained_survivor_is_a_mutant():
-    explained = tomllib.loads((Path(mutation.__file__).with_name("survivors.toml")).read_text())
-    named = {
-        (file, function, line) for file, rest in explained.items() for function, lines in rest.items() for line in lines
-    }
-    assert named <= {key for path in mutation.SOURCES for key in mutation.mutants_of(path)}
+    assert {key for path in mutation.SOURCES for key in mutation.mutants_of(path)} >= mutation.EXPLAINED

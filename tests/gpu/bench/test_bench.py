@@ -21,6 +21,7 @@ from gpu.bench.decoding import decoding_work, largest_work, past_bytes, random_m
 from gpu.bench.rows import IDENTITY, colour, label, new_row, with_identity
 from gpu.bench.timing import Deadline, LeftOutError
 from gpu.bench.training import MOST_COMPILED_CHUNKS, training_candidates
+from gpu.kernels.peers import PEERS
 from gpu.kernels.registry import RETENTIONS
 from gpu.models.baseline import Memory
 from gpu.models.build import build, build_random
@@ -67,7 +68,7 @@ def test_files_hold_what_was_measured_and_on_what(run):
         assert stored["device"] == "cpu, 1 threads"
         assert [line.partition(":")[0] for line in stored["missing"]] == [
             "CUDA graphs", "peak memory", "free memory", "flash attention", "fused kernels", "flash-linear-attention",
-            "torch.compile",
+            *(peer.label for peer in PEERS.values()), "torch.compile",
         ]  # fmt: skip
 
 
@@ -474,7 +475,7 @@ def test_every_kernel_is_measured_where_it_runs(monkeypatch):
 
     assert measured() == [{None, "parallel", "chunkwise"}, {None}]
     assert "fused kernels: not measured without an NVIDIA GPU and Triton" in benchmark.missing("cpu", CONFIG)
-    for name in ("has_fused", "has_fla"):
+    for name in ("has_fused", "has_fla", "has_mlstm"):
         monkeypatch.setattr(f"gpu.kernels.registry.{name}", lambda device: True)
     steps = {name for name, each in RETENTIONS.items() if each.step}
     assert measured() == [{None, *RETENTIONS}, {None, *steps}]

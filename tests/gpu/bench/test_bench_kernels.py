@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import math
+import re
 import sys
 import types
 
@@ -23,8 +24,9 @@ from gpu.bench.graph import Recorded
 from gpu.bench.kernel_calls import ATTENTION, KERNELS
 from gpu.bench.kernel_floor import BOTH, FORWARD, SHAPES, STEP, Shape
 from gpu.bench.kernels import kernel_row
-from gpu.bench.timing import Deadline
+from gpu.bench.timing import Deadline, LeftOutError
 from gpu.kernels import registry as retentions
+from gpu.kernels.peers import PEERS
 from gpu.kernels.registry import FLA, RETENTIONS
 from gpu.report import costs, page
 from gpu.report import figures as benchmark_figures
@@ -60,8 +62,8 @@ def run(tmp_path_factory):
         patch.setattr(kernel_calls, "has_flash", lambda device: True)
         patch.setattr(retentions, "find_spec", lambda name: None)
         patch.setattr(benchmark_kernels, "compile_ahead", lambda every: [f"{len(every)} jobs"])
-        patch.setitem(SHAPES, "large", TINY)
-        patch.setitem(SHAPES, "small", TINY)
+        for shape in SHAPES:
+            patch.setitem(SHAPES, shape, TINY)
         patch.setattr(benchmark_kernels, "PLAN", (("large", 16, (8, 16)), ("small", 64, (16, 64))))
         patch.setattr(benchmark_kernels, "BATCHES", (1, 2))
         for module in (benchmark_kernels, kernel_calls):
@@ -269,6 +271,72 @@ def test_a_graph_of_theirs_copies_no_decays_from_the_host(monkeypatch):
     torch.testing.assert_close(seen[0][0], torch.tensor([1 - 2**-5, 1 - 2**-6]).log())
 
 
+def fake_peers(monkeypatch, off=0.0):
+    """Let the packages of the peers hold retention in their layouts; off: what is added to the decay."""
+
+    def simple_gla(q, k, v, g_gamma, scale, chunk_size=64):
+        seen.append((q.shape, chunk_size))
+        assert scale == 1.0
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return retention_chunkwise(q, k, v, g_gamma.exp().double() - off)[0].transpose(1, 2), None
+
+    def siging(q, k, v, i, f, normalize, chunk_size, autocast_kernel_dtype):
+        seen.append((q.shape, chunk_size))
+        assert not normalize
+        assert i.shape == f.shape == q.shape[:3]
+        assert all(x.is_contiguous() for x in (q, k, v, i, f))
+        assert torch.equal(i.sigmoid(), torch.ones_like(i))
+        gamma = f.double().sigmoid()
+        assert torch.equal(gamma, gamma[:1, :, :1].expand_as(gamma))
+        return retention_chunkwise(q * q.shape[3] ** -0.5, k, v, gamma[0, :, 0] - off)[0]
+
+    seen = []
+    fake_fla(monkeypatch, chunk_simple_gla=simple_gla, fused_chunk_simple_gla=simple_gla)
+    for name in ("mlstm_kernels", "mlstm_kernels.torch", "mlstm_kernels.torch.chunkwise"):
+        module = types.SimpleNamespace(mlstm_siging_chunkwise__xl_chunk=siging)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(kernel_calls, "CHECKED", 128)
+    kernel_calls.check_peer.cache_clear()
+    return seen
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_retention_in_its_own_layout(name, monkeypatch):
+    seen, row = fake_peers(monkeypatch), PEERS[name]
+    function, leaves, grad = KERNELS[row.label].make(TINY, 128, 256, "cpu")
+    q, k, v, *_, gamma = kernel_calls.inputs(TINY, 128, 256, "cpu")
+    want, _ = retention_chunkwise(q, k, v, gamma)
+    out = function(*leaves)
+    assert grad.shape == out.shape
+    assert grad.shape[0] == 2
+    out = out.transpose(1, 2) if row.time_first else out
+    assert (out.float() - want.float()).norm() <= 1e-2 * want.float().norm()
+    assert [shape[0] for shape, _ in seen] == [1, 2]  # the check comes first
+    assert {chunk for _, chunk in seen} == {64 if name == "fla_fused" else 128}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_that_computes_something_else_is_not_timed(name, monkeypatch):
+    fake_peers(monkeypatch, off=0.1)
+    with pytest.raises(ArithmeticError, match=f"out of {re.escape(PEERS[name].label)} is off by .* of retention's"):
+        KERNELS[PEERS[name].label].make(TINY, 128, 256, "cpu")
+
+
+def test_a_peer_for_narrow_heads_is_left_out_at_wide_ones(monkeypatch):
+    fake_peers(monkeypatch)
+    with pytest.raises(LeftOutError, match="heads have 128 key channels, more than 64"):
+        KERNELS[PEERS["fla_fused"].label].make(Shape(2, 128, 16), 128, 256, "cpu")
+
+
+def test_peers_are_measured_where_they_are_installed(monkeypatch):
+    names = {row.label for row in PEERS.values()}
+    assert not names & set(kernel_calls.kernels_here(128, "cpu"))
+    for name in ("has_fla", "has_mlstm"):
+        monkeypatch.setattr(retentions, name, lambda device: True)
+    assert names <= set(kernel_calls.kernels_here(128, "cpu"))
+    assert not names & set(kernel_calls.kernels_here(100, "cpu"))  # not a multiple of their chunk
+
+
 @pytest.fixture
 def stand_in(monkeypatch):
     """Our retention behind flash-linear-attention's axes, scale, decays and results, because that needs a GPU."""
@@ -384,7 +452,7 @@ def test_the_file_holds_all_of_it(run):
     assert stored == json.loads(json.dumps(results))
     assert (stored["command"], stored["versions"]["torch"]) == ("the command", torch.__version__)
     assert "kernels: large, forward, T = 8" in lines
-    assert "kernels: not compiled ahead: 12 jobs" in lines  # two shapes: 2 of ours, 2 T of 2 dtypes
+    assert "kernels: not compiled ahead: 18 jobs" in lines  # three shapes: 2 of ours, 2 T of 2 dtypes
     assert "flash-linear-attention: not measured without an NVIDIA GPU, Triton and its own package" in stored["missing"]
     titles = [title for title, _ in benchmark.tables({"kernels": results})]
     assert titles == [f"kernels, {results['device']}", "errors against float64", "targets"]

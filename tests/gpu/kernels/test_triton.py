@@ -187,6 +187,27 @@ def test_states_further_apart_than_tiles_change_nothing(span, time, monkeypatch,
         equals_reference(case_of(torch.float16, time, 32, 80, with_state=with_state))
 
 
+@by_dtype
+@pytest.mark.parametrize(
+    ("span", "time", "widths"), [(64, 90, (80, 16)), (128, 64 * 3 + 1, (16, 80)), (192, 100, (32, 64))]
+)
+def test_gradients_of_one_launch_are_those_of_the_reference(span, time, widths, dtype, monkeypatch, poisoned):
+    """One or several tiles of columns, and of keys between states; ragged ends; with a state and its gradient and without."""
+    entry = json.loads(json.dumps(triton_tiles.tiles_for(64, 64, torch.float32)))
+    tiles = entry["backward"]["dq"]
+    entry["backward"] = {name: each for name, each in entry["backward"].items() if name not in ("dq", "dk", "dv")}
+    entry["backward"] |= {"span": span, "gradients": tiles}
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
+    equals_reference(case_of(dtype, time, *widths))
+    q, k, v, gamma, _, grad, _ = case_of(dtype, time, *widths)
+    entry = entry["backward"]
+    mine, again = (ours.backward_of(q, k, v, gamma, None, None, grad, None, entry)[:3] for _ in range(2))
+    same_bits(mine, again)
+    leaves = [x.double().requires_grad_() for x in (q, k, v)]
+    theirs = torch.autograd.grad(refimpl.retention_parallel(*leaves, gamma)[0], leaves, grad.double())
+    agree(mine, theirs, BOUNDS[dtype])
+
+
 def test_heads_that_forget_at_once():
     equals_reference(case_of(torch.float32, 300, 16, 16, gamma=(1e-3, 0.3)))
 
@@ -198,12 +219,26 @@ def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state
     """In one pass and in two, whatever the table says of such heads."""
     if ON_GPU and dtype == torch.float32:
         pytest.skip("takes twice the memory of tiles for halves")
-    (large, small), every = json.loads(triton_tiles.TABLE.read_text())["half"], triton_tiles.tiles_for
+    small, large = (triton_tiles.tiles_for(*widths, torch.float16) for widths in ((64, 128), (256, 512)))
     entry = small if one_pass else large
-    assert [entry[direction]["one_pass"] for direction in ("forward", "backward")] == [one_pass] * 2
+    assert [entry[direction]["one_pass"] for direction in WAYS] == [one_pass] * 2
     monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
     equals_reference(case_of(dtype, 150, 32, 80, with_state=with_state))
-    assert (every(64, 128, torch.bfloat16), every(129, 64, torch.bfloat16)) == (small, large)
+    assert triton_tiles.tiles_for(129, 64, torch.float16) == large  # too wide for one pass
+
+
+def test_a_program_of_one_pass_holds_as_much_of_the_state_as_its_warps_can(monkeypatch):
+    """At K = 128 that is 64 columns for 4 warps and 128 for 8; both are right."""
+    held, launch = [], ours.launch
+    entry = json.loads(json.dumps(triton_tiles.tiles_for(64, 128, torch.float16)))
+    for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv"])):
+        for role in roles:
+            entry[direction][role] = [{"BV": 128, "warps": 4 if role == "dk" else 8, "stages": 1}]
+    spy = lambda *args, **options: held.append(options["BV"]) or launch(*args, **options)  # noqa: E731
+    monkeypatch.setattr(ours, "launch", spy)
+    monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
+    equals_reference(case_of(torch.float16, 70, 128, 128))
+    assert held == [128, 128, 64, 128]
 
 
 @pytest.fixture
@@ -341,6 +376,21 @@ def test_what_float32_still_weighs_is_read(reverse, poisoned):
     assert torch.equal(for_all, for_near)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@by_dtype
+@pytest.mark.parametrize(("time", "key_dim", "value_dim"), [(1, 16, 16), (300, 24, 72), (0, 16, 16)])
+def test_what_a_slice_writes_to_the_state(time, key_dim, value_dim, dtype, reverse):
+    """K^T (V * zeta), or (xi Q)^T G back in time: of one token, of segments with a ragged last one, of none."""
+    _, k, v, gamma, _ = arrays(dtype, time, key_dim, value_dim)
+    powers = gamma.double()[:, None] ** torch.arange(time, dtype=torch.float64, device=DEVICE)
+    weights = powers * gamma.double()[:, None] if reverse else powers.flip(1)
+    want = torch.einsum("bhtk,bhtv,ht->bhkv", k.double(), v.double(), weights)
+    got = ours.state_written_triton(k, v, gamma, reverse=reverse)
+    assert got.dtype == torch.float32
+    assert got.shape == want.shape
+    assert (got - want).norm() <= BOUNDS[dtype] * want.norm()
+
+
 def test_backward_takes_the_segments_of_the_forward_pass():
     """The same bits whether it is given what they add to the state or, as under a compiler, adds it up again."""
     q, k, v, gamma, state, grad, grad_state = case_of(torch.float16, 300, 32, 80)
@@ -353,8 +403,9 @@ def test_backward_takes_the_segments_of_the_forward_pass():
             for given in (totals, None)
         )
     )
-    for small in (each for each in json.loads(triton_tiles.TABLE.read_text())["half"] if each["forward"]["one_pass"]):
-        assert all(small["forward"][name] == small["backward"][name] for name in ("chunk", "programs"))
+    for each in json.loads(triton_tiles.TABLE.read_text())["half"]:
+        if all(each[direction]["one_pass"] for direction in WAYS):
+            assert all(each["forward"][name] == each["backward"][name] for name in ("chunk", "programs"))
 
 
 @pytest.mark.parametrize(("batch", "fit"), [(3, 0), (2, 0), (1, 1)])
@@ -637,11 +688,11 @@ def test_table_answers_for_every_width_and_dtype():
     for dtype in BOUNDS:
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
             entry = triton_tiles.tiles_for(key_dim, value_dim, dtype)
-            assert set(json.loads(triton_tiles.TABLE.read_text())["modest"]["backward"]) == set(entry["backward"])
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
-                assert set(entry[direction]) == roles | {"chunk", "one_pass", "programs"} | (
-                    entry[direction].keys() & {"span"}
-                )
+                optional = {"span", "gradients"} if direction == "backward" else {"span"}
+                optional &= set() if entry[direction]["one_pass"] else entry[direction].keys()
+                assert set(entry[direction]) == roles | optional | {"chunk", "one_pass", "programs"}
+                roles |= optional - {"span"}
                 for tiles in np.concatenate([np.ravel(entry[direction][role]) for role in roles]):
                     sizes = [size for name, size in tiles.items() if name.startswith("B")]
                     assert sizes
@@ -660,11 +711,14 @@ def searches(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     small = {
-        shape: search._replace(
-            chunk=32, spans=(32,) if search.one_pass else (32, 64), tokens=128, lengths=(64, 128), programs=(2, 12),
-            states=search.states[-2:], outputs=search.outputs[-2:],
+        shape: tuple(
+            search._replace(
+                chunk=32, spans=(32,) if search.one_pass else (32, 64), tokens=128, lengths=(64, 128), programs=(2, 12),
+                states=search.states[-few:], outputs=search.outputs[-few:], gradients=search.gradients[-1:],
+            )
+            for few in [2 if len(searches) == 1 else 1] for search in searches
         )
-        for shape, search in tune.SEARCHES.items()
+        for shape, searches in tune.SEARCHES.items()
     }  # fmt: skip
     monkeypatch.setattr(tune, "SEARCHES", small)
     monkeypatch.setattr(tune, "SHAPES", dict.fromkeys(small, Shape(2, 16, 16)))
@@ -672,10 +726,14 @@ def searches(monkeypatch):
     return small
 
 
-@pytest.mark.parametrize("shape", ["large", "small"])
+@pytest.mark.parametrize("shape", ["large", "small", "square"])
 def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
-    """Every candidate runs, with made-up times, and the fastest of each role compute a retention."""
-    search, launched = searches[shape], []
+    """Every candidate runs, with made-up times, and the fastest of each role compute a retention.
+
+    Of a shape searched in both ways two passes are timed last, and so are all gradients in one launch.
+    """
+    *_, search = searches[shape]
+    launched, stored = [], len(json.loads(triton_tiles.TABLE.read_text())["half"])
 
     def milliseconds(calls, **_):
         if not launched:  # the others have run as well, to be compared
@@ -688,12 +746,13 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     monkeypatch.setattr(tune, "milliseconds", milliseconds)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     tune.main(out, shapes=shape, show=1)
-    assert len(launched) == len(list(tune.jobs(search, 2)))
+    assert len(launched) == sum(len(list(tune.jobs(each, 2))) for each in searches[shape])
     table = json.loads(out.read_text())
     assert table["device"] == "a GPU"
     entry = next(each for each in table["half"] if each["widths"] == [16, 16])
-    assert len(table["half"]) == 3
-    for direction in ("forward", "backward"):
+    assert len(table["half"]) == stored + 1
+    assert ("gradients" in entry["backward"]) == (not search.one_pass)
+    for direction in WAYS:
         roles = {role: each for role, each in entry[direction].items() if role in tune.ROLES}
         assert all(isinstance(each, list) == (role == "states" or search.one_pass) for role, each in roles.items())
         assert entry[direction]["programs"] == search.programs[-1]
@@ -733,10 +792,40 @@ def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
         tune.fastest(search, shape, "dq", 4, 64, rows)
 
 
+def test_the_tuner_takes_one_launch_for_all_gradients_where_it_is_faster():
+    """Than those of dq, dk and dv together; and each direction in the way that is fastest, alike where both are one pass."""
+    two = tune.Search(False, 64, (64, 128), 64, (64,), (8,), ((1,) * 5,), ((1,) * 6,), ((1,) * 5,))
+    one = tune.Search(True, 64, (64,), 64, (64,), (1, 2), ((1,) * 5,), ((1,) * 3,))
+    shape = Shape(2, 16, 16)
+    ms = {"states": 1.0, "outputs": 4.0, "dq": 2.0, "dk": 2.0, "dv": 2.0, "gradients": 6.5}
+
+    def timed(search, **more):
+        """Rows of times by role, with those that are given by role and span, or by role and number of programs."""
+        rows = []
+        for job in tune.jobs(search, 2):
+            found = more.get(f"{job.role}_{job.programs if search.one_pass else job.span}", ms[job.role])
+            rows.append((job, found))
+        return rows
+
+    apart, table = tune.best(shape, [(two, timed(two))])
+    assert (apart, "gradients" in table["backward"]) == (5.0 + 8.0, False)
+    sooner, table = tune.best(shape, [(two, timed(two, gradients_128=5.5))])
+    assert (sooner, table["forward"]["span"], table["backward"]["span"]) == (5.0 + 7.5, 64, 128)
+    assert table["backward"]["gradients"] == dict.fromkeys(tune.GRADIENTS, 1)
+    assert "gradients" not in table["forward"]
+    without = [(job, each) for job, each in timed(two) if job.role != "gradients"]  # it did not compile
+    assert tune.best(shape, [(two, without)])[0] == apart
+    mixed, table = tune.best(shape, [(one, timed(one)), (two, timed(two, gradients_64=1.0))])
+    assert (mixed, *(table[direction]["one_pass"] for direction in WAYS)) == (4.0 + 3.0, True, False)
+    alike, table = tune.best(shape, [(one, timed(one, outputs_2=3.0, dq_1=1.5))])
+    assert (alike, *(table[direction]["programs"] for direction in WAYS)) == (3.0 + 6.0, 2, 2)
+
+
 def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
     """In two passes the first that make 128 programs, so wide tiles listed first are not used for one sequence."""
-    search, shape = tune.SEARCHES["large"], Shape(16, 256, 512)
+    (search,), shape = tune.SEARCHES["large"], Shape(16, 256, 512)
     wide, narrow, other = (64, 128, 256, 8, 3), (64, 64, 128, 4, 4), (128, 128, 128, 8, 3)
+    assert {*tune.SEARCHES["large"][0].states} >= {wide, narrow, other}
     rows = [
         (tune.Job("states", length, 128, 256, tiles), ms)
         for tiles, many, one in ((wide, 1.0, 9.0), (narrow, 2.0, 2.0), (other, 3.0, 1.0))
@@ -757,14 +846,15 @@ def test_stored_tiles_of_a_state_do_not_cut_time_where_smaller_ones_fill_the_gpu
 
 def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, capsys):
     """One does not compile, one runs out of memory at full size, and one computes a wrong result."""
-    bad, late, wrong = *searches["large"].outputs, searches["large"].states[-1]
+    (search,) = searches["large"]
+    bad, late, wrong = *search.outputs, search.states[-1]
     compiling = []
 
     def made(search, job, *rest):
         if job.tiles == bad or (job.tiles == late and not compiling):
             raise RuntimeError("no room")
         result = torch.ones(2, 3) * (2 if job.tiles == wrong else 1)
-        return lambda: (result, result) if job.role == "states" else result
+        return lambda: (result, result) if job.role in ("states", "gradients") else result
 
     def compile_part(*arguments):
         compiling.append(True)
@@ -777,8 +867,8 @@ def test_candidates_that_fail_or_are_wrong_are_left_out(monkeypatch, searches, c
     monkeypatch.setattr(tune, "compile_part", compile_part)
     monkeypatch.setattr(tune, "call_of", made)
     monkeypatch.setattr(tune, "milliseconds", lambda calls, **_: {"": {"median": 1.0}})
-    rows = tune.measure("large", workers=3)
-    assert {job.tiles for job, _ in rows} == {searches["large"].states[0]}
+    rows = tune.measure("large", search, ThreadPoolExecutor(1), 3)
+    assert {job.tiles for job, _ in rows} == {search.states[0], *search.gradients}
     said = capsys.readouterr().out
     assert "18 kernels left out: ['ArithmeticError: it is 1e+00 from the first', 'RuntimeError: no room']" in said
     good, bad = torch.ones(2), torch.tensor([1.0, torch.nan])
@@ -791,9 +881,12 @@ def test_the_tuner_and_the_ladder_say_what_they_refuse(tmp_path, monkeypatch):
     """Before they measure: there is no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for command, message in (
-        (lambda: tune.main(tmp_path / "x.json", shapes="big,"), "shapes must be of large, small, got 'big', ''"),
-        (lambda: tune.measure("small", workers=1), "timed on a CUDA GPU, and there is none here"),
-        (lambda: ladder.main(shape="big"), "shape must be one of large, small, got 'big'"),
+        (
+            lambda: tune.main(tmp_path / "x.json", shapes="big,"),
+            "shapes must be of large, small, square, got 'big', ''",
+        ),
+        (lambda: tune.main(tmp_path / "x.json", shapes="small"), "timed on a CUDA GPU, and there is none here"),
+        (lambda: ladder.main(shape="big"), "shape must be one of large, small, square, got 'big'"),
         (lambda: ladder.main(time=3000), "tokens must be a multiple of time = 3,000, got 16,384"),
     ):
         with pytest.raises(typer.BadParameter, match=message):

@@ -108,6 +108,37 @@ def test_products_are_split_and_states_read_in_blocks(batch, monkeypatch):
     assert max(errors(model, state, 1)) < BOUNDS[torch.float32]
 
 
+@pytest.mark.parametrize("choices", [{}, ODD, CHOICES[3], CHOICES[4], CHOICES[6], CHOICES[7], CHOICES[9]], ids=str)
+def test_inputs_of_a_wide_model_are_prepared(choices, monkeypatch):
+    """In several programs each, and products in several of several tiles."""
+    monkeypatch.setattr(fused, "WIDE", 1)
+    monkeypatch.setattr(fused, "PREPARED", fused.PREPARED | {"row": 64, "bytes": 1024, "tiles": 2})
+    monkeypatch.setattr(fused, "GATHER", fused.GATHER | {"BK": 16})
+    model, state = case(**choices)
+    step = FusedStep(model, copied(state))
+    assert step.widen.tiles["BK"] == 16
+    assert step.widen.splits == fused.common.blocks(model.config.dim, 32)
+    assert step.widen.sums == fused.common.blocks(model.config.dim, 16)
+    assert max(errors(model, state)) < BOUNDS[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_prepared_inputs_are_float32(dtype, monkeypatch):
+    monkeypatch.setattr(fused, "WIDE", 1)
+    model, state = case(1, dtype, **ODD)
+    assert FusedStep(model, copied(state)).merge.vector.dtype == torch.float32
+    logits, states = errors(model, state, 1)
+    assert logits < BOUNDS[dtype]
+    assert states < BOUNDS[dtype] / 10
+
+
+@pytest.mark.parametrize(("batch", "dim", "prepared"), [(1, 16, True), (2, 16, False), (1, 15, False)])
+def test_one_sequence_of_a_wide_model_has_prepared_products(batch, dim, prepared, monkeypatch):
+    monkeypatch.setattr(fused, "WIDE", 16)
+    model, state = case(batch, dim=dim, key_dim=8, value_dim=16, ffn_dim=16)
+    assert isinstance(FusedStep(model, state).read, fused._Prepared) == prepared
+
+
 def test_wide_models_leave_the_products_of_several_sequences_to_torch(monkeypatch):
     config = refimpl.RetNetConfig(**SMALL)
     monkeypatch.setattr(fused, "NARROW", config.dim - 1)

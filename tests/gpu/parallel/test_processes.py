@@ -18,7 +18,7 @@ from gpu.bench.processes import TOLERANCES, attempt, evaluate, worst
 from gpu.models.retnet import RetNet
 from gpu.parallel import processes as distributed
 
-SMALL = "--layers 2 --tokens 256 --window 16 --batch 2 --steps 2"
+SMALL = "--layers 2 --tokens 256 --length 16 --length 32 --work 32 --rounds 2"
 CONFIG = refimpl.RetNetConfig(vocab_size=17, dim=16, num_layers=3, num_heads=2)
 
 
@@ -45,10 +45,25 @@ def test_the_program_finds_two_processes_equal_to_one(tmp_path):
     assert max(off) < TOLERANCES[torch.float64]
     held = {what: row["parameters held"] / row["parameters"] for (what, _), row in rows.items() if "parameters" in row}
     assert held == {"training, data": 1.0, "training, sharded": 0.5, "training, sequence": 1.0}
+    timed = {(row["what"], row["window"]): row for row in results["rows"] if "window" in row}
     for kind, length in (("data", "batch_size"), ("sharded", "batch_size"), ("sequence", "window")):
-        row = rows[f"scaling, {kind}", "bfloat16"]
-        for name in (f"2 times the {length}", "same batch"):
-            assert row[f"efficiency, {name}"] == row[f"tokens/s, {name}"] / (2 * row["tokens/s, one process"])
+        for window, batch in ((16, 2), (32, 1)):
+            row = timed[f"scaling, {kind}", window]
+            assert (row["retention"], row["batch"], row["rounds"]) == ("chunkwise", batch, 2)
+            assert row["tokens/s, one process"] == timed["scaling, data", window]["tokens/s, one process"]
+            for name in (f"2 times the {length}", "same batch"):
+                speed, efficiency = row[f"tokens/s, {name}"], row[f"efficiency, {name}"]
+                if (name, batch) == ("same batch", 1) and kind != "sequence":  # one window is not shared out
+                    assert speed is efficiency is None
+                else:
+                    assert efficiency == pytest.approx(speed / (2 * row["tokens/s, one process"]))
+                    least, most = row[f"efficiency from, to, {name}"]
+                    assert 0 < least <= most
+    for window in (16, 32):
+        parts = timed["a step in parts, sequence", window]
+        ms = {name: parts[f"ms, {name}"] for name in ("alone", "together", "totals", "exchanges", "unexplained")}
+        assert min(ms["totals"], ms["exchanges"], parts["ms, retentions"], parts["ms, all_reduce of gradients"]) > 0
+        assert ms["together"] == pytest.approx(sum(ms.values()) - ms["together"], abs=1e-3)
 
 
 @pytest.mark.parametrize(

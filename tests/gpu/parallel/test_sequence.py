@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import refimpl
 from gpu.models.retnet import RetNet
+from gpu.parallel import sequence
 from gpu.parallel.sequence import own_slice, retention_sequence_parallel
 from refimpl.conformance.comparison import PRECISION, close, relative_rms
 from refimpl.conformance.libraries import NUMPY
@@ -36,7 +37,8 @@ class Sent(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "c10d":
             self.calls[function._schema.name] += 1
-            self.bytes[function._schema.name] += sum(x.numel() * x.element_size() for x in args[0])
+            sent = args[1] if function._schema.name == "c10d::allgather_" else args[0]
+            self.bytes[function._schema.name] += sum(x.numel() * x.element_size() for x in sent)
         return function(*args, **(kwargs or {}))
 
 
@@ -150,6 +152,24 @@ def test_a_model_has_the_loss_and_gradients_of_one_process():
         close(layer, wanted.detach().numpy())
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_halves_on_a_gpu_are_summed_by_the_fused_kernel(reverse, monkeypatch):
+    """The same numbers from it, here in the interpreter, as from torch; float32 and float64 go to torch."""
+    kernels = pytest.importorskip("gpu.kernels.triton_retention", reason="Triton is not installed")
+    calls, plain = [], kernels.state_written_triton
+    monkeypatch.setattr(kernels, "state_written_triton", lambda *x, **how: calls.append(x) or plain(*x, **how))
+    k, v, gamma = problem(2, 3, 70, 16, 24, with_state=False).arrays(TORCH, "float16")[1:4]
+    want = sequence.written(k, v, gamma, reverse=reverse)
+    assert not calls
+    monkeypatch.setattr(sequence, "has_fused", lambda device: True)
+    got = sequence.written(k, v, gamma, reverse=reverse)
+    assert len(calls) == 1
+    assert got.dtype == want.dtype == torch.float32
+    assert relative_rms(got.numpy(), want.numpy()) < PRECISION["float16"]
+    sequence.written(k.float(), v.float(), gamma)
+    assert len(calls) == 1
+
+
 def count_sent(times):
     """What this process gives to torch.distributed in a forward and a backward pass of a model, for each length."""
     counts = []
@@ -165,14 +185,14 @@ def count_sent(times):
 
 
 def test_one_state_a_layer_is_all_that_is_sent_whatever_the_length():
-    state = 2 * CONFIG.num_heads * CONFIG.key_dim * CONFIG.value_dim * 4  # B H K V numbers of four bytes
-    layers = CONFIG.num_layers
-    first, middle, last = in_processes(3, count_sent, (6, 96))
-    for sends, receives, counts in ((1, 0, first), (1, 1, middle), (0, 1, last)):
-        for forward, backward in counts:  # of 6 tokens and of 96
-            for (sent, calls), out, back in ((forward, sends, receives), (backward, receives, sends)):
-                assert +sent == +Counter({"c10d::send": out * layers * state, "c10d::recv_": back * layers * state})
-                assert +calls == +Counter({"c10d::send": out * layers, "c10d::recv_": back * layers})
+    """And beside it the decay of each head, in two parts, by which the others weigh the states before."""
+    heads, layers = CONFIG.num_heads, CONFIG.num_layers
+    message = (2 * heads * CONFIG.key_dim * CONFIG.value_dim + 2 * heads) * 4  # B H K V + 2 H numbers of four bytes
+    for counts in in_processes(3, count_sent, (6, 96)):
+        for passes in counts:  # of 6 tokens and of 96
+            for sent, calls in passes:  # forwards and backwards
+                assert calls == Counter({"c10d::allgather_": layers})
+                assert sent == Counter({"c10d::allgather_": layers * message})
 
 
 def refusals():

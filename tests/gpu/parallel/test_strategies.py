@@ -127,7 +127,7 @@ def test_compiled_layers_and_retention_are_shared_out_too():
     (want, got, layers), (wanted, split, graphs) = first
     np.testing.assert_allclose(got, want, rtol=1e-12)
     np.testing.assert_allclose(split, wanted, rtol=1e-12)
-    assert (layers, graphs) == (1, 1 + 2)  # one for all layers; and the retention before what is sent, and after it
+    assert (layers, graphs) == (1, 1 + 1)  # one for all layers; and the retention between what is sent each way
 
 
 def run(config, out, resume=False, quits=None, number=signal.SIGKILL):

@@ -153,8 +153,9 @@ def recall_results():
 
 def test_recall_says_who_solves_what_others_fail():
     text = page.render("recall", evidence.recall_values(recall_results()))
-    assert "of 8 pairs, attention answers at least 99 % rightly in every seed." in text
-    assert "Below 80 % in every seed: RetNet (50% to 60%). Between: gated (10% to 100%)." in text
+    assert "of 8 pairs, *attention* answers at least 99 % rightly in every seed.\n" in text
+    assert "Of the others the best is *RetNet* (50% to 60%) and the worst *gated* (10% to 100%).\n" in text
+    assert "At least 80 % in every seed: 2 of 3 models with 4 pairs, 1 with 8.\n" in text
     assert "| RetNet | 0.90 to 1.00 | 0.50 to 0.60 | 128 | 0.61 |" in text
     assert "| attention | 1.00 | 1.00 | 4,096 |  |" in text
     assert "every run failed: linear." in text
@@ -162,6 +163,11 @@ def test_recall_says_who_solves_what_others_fail():
     tried = {"rows": [{"variant": "wider", "accuracy_by_pairs": [[0.7, 0.4]]}]}
     text = page.render("recall", evidence.recall_values(recall_results(), tried))
     assert "| wider | 0.70 | 0.40 |\n" in text.partition("What was tried")[2]
+    assert "Why do hybrids fail" not in text
+    hybrids = {"rows": [{"variant": "mixed", "accuracy_by_pairs": [[1.0, 0.9], [0.3, 0.1]]}]}
+    text = page.render("recall", evidence.recall_values(recall_results(), None, hybrids))
+    assert "more than 10 % of 8 pairs are answered by *mixed* in 1 of 2 seeds.\n" in text
+    assert "| mixed | 1.00 0.30 | 0.90 0.10 |\n" in text
     few, many = evidence.recall_figure(recall_results()).axes[::2]
     middles = [line.get_ydata() for line in (*few.lines, *many.lines) if line.get_linestyle() in ("-", "--")]
     np.testing.assert_allclose(middles, [[0.95, 0.55], [0.6, 0.55], [1.0, 1.0]])

@@ -10,6 +10,8 @@ import jinja2
 import jinja2.meta
 import pytest
 
+from gpu.bench.figures import processes_figure
+from gpu.bench.processes import rates
 from gpu.report import costs, page, studies
 from gpu.report.results import read
 
@@ -18,11 +20,13 @@ PICTURES = {
     "context.png",
     "long.png",
     "recall.png",
+    "ablations_once.png",
     "recipe.png",
     "compare.png",
     "training.png",
     "decoding.png",
     "kernels.png",
+    "processes.png",
 }
 
 
@@ -132,10 +136,8 @@ def test_every_marker_is_filled_and_every_value_is_used(compute):
     assert markers(compute.__name__) == compute(page.FOLDER).keys()
 
 
-def test_sections_that_were_not_measured_are_the_known_ones():
-    assert {section.__name__ for section in page.SECTIONS} - {section.__name__ for section in MEASURED} == {
-        "ablations_once"
-    }
+def test_every_section_was_measured():
+    assert list(page.SECTIONS) == MEASURED
 
 
 def test_every_template_is_used():
@@ -206,7 +208,7 @@ def test_other_ablations_make_other_verdicts(folder):
     found = studies.ablations(folder)
     assert variants(found["not_reproduced"]) == ["no gate", "no group norm"]
     assert variants(found["order"])[-1] == "no gate"
-    (line,) = (line for line in page.page(folder).splitlines() if line.startswith("| no gate"))
+    (line,) = (line for line in page.page(folder).splitlines() if line.startswith("| no gate | 9,048,192 |"))
     assert line.endswith("| -0.500 ± 0.000 | 0 of 3 | 27.84 † | 3.509 † |")
 
 
@@ -372,7 +374,7 @@ def test_rows_that_raised_are_shown_with_their_words(folder):
     (sharded,) = (row for row in read(folder, "processes.json")["rows"] if row["what"] == "scaling, sharded")
     speeds = [sharded[f"tokens/s, {name}"] for name in ("one process", "2 times the batch_size", "same batch")]
     shares = [f"{speed:,.0f} ({speed / speeds[0] / 2:.0%})" for speed in speeds[1:]]
-    assert f"| sharded | {speeds[0]:,.0f} | {shares[0]} | {shares[1]} |" in lines
+    assert f"| sharded | 2,048 | 16 | {speeds[0]:,.0f} | {shares[0]} | {shares[1]} |" in lines
 
     with changed(folder, "processes.json") as results:
         results["rows"] = [{"what": "scaling_row", "with": ["data", "3"], "failed": "it did not come to an end"}]
@@ -394,6 +396,33 @@ def test_how_far_measurements_of_one_gpu_are_apart(folder):
     assert "50%" in "\n".join(section(page.page(folder), "Several GPUs"))
     measure_alone(100.0)
     assert costs.processes(folder)["apart"] is None
+
+
+def test_rows_timed_in_rounds_say_their_spread_and_what_a_step_is_made_of(folder):
+    """One baseline a window; a single window, which is not shared out, has no speed for the same batch."""
+    common = {"window": 8192, "batch": 1, "rounds": 5}
+    parts = {"alone": 100.0, "together": 104.0, "retentions": 20.0, "totals": 1.5, "exchanges": 0.5}
+    with changed(folder, "processes.json") as results:
+        results["rows"] = [
+            {"what": f"scaling, {kind}", **common, "tokens/s, one process": 1000.0}
+            | rates("2 times the x", [1800.0, 1900.0, 1850.0], [1000.0] * 3, 2)
+            | rates("same batch", [1500.0] if kind == "sequence" else None, [1000.0], 2)
+            for kind in ("data", "sequence")
+        ] + [
+            {"what": "a step in parts, sequence", **common}
+            | {f"ms, {name}": x for name, x in (parts | {"all_reduce of gradients": 0.7, "unexplained": 2.0}).items()}
+        ]
+    found = costs.processes(folder)
+    assert found["apart"] is None
+    assert [row["what"] for row in found["longest"]] == ["data", "sequence"]
+    lines = section(page.page(folder), "Several GPUs")
+    assert "| data | 8,192 | 1 | 1,000 | 1,850 (92%, 90% to 95%) | not divided |" in lines
+    assert "| sequence | 8,192 | 1 | 1,000 | 1,850 (92%, 90% to 95%) | 1,500 (75%, 75%) |" in lines
+    assert "| 8,192 | 100.00 | 104.00 | 20.00 | 1.50 | 0.50 | 0.70 | 2.00 |" in lines
+    assert "On 8 GPUs LASP-2 reaches 87% and ZeCO 95% of" in " ".join(lines)
+    shown = processes_figure(read(folder, "processes.json")).axes[0]
+    drawn = {tuple(line.get_ydata()) for line in shown.lines}
+    assert {(0.925,), (0.75,)} <= drawn
 
 
 # ---------------------------------------------------------------- the files

@@ -44,13 +44,24 @@ def test_a_difference_is_settled_beyond_two_standard_errors():
     assert [row["variant"] for row in values["unsettled"]] == ["variant 3"]
     assert values["missing"] == ["variant 4"]
     text = page.render("ablations_once", values)
-    assert (
-        "variant 1 is worse than variant 0, by +0.200 ± 0.006 bits per byte at most; better is variant 2 (-0.100"
-        in text
-    )
-    assert "These runs cannot tell variant 3 from it." in text
+    assert "worse than variant 0, in bits per byte: variant 1 (+0.200 ± 0.006). Better: variant 2 (-0.100 ± " in text
+    assert "The other 1 cannot be told from it." in text
     assert "| variant 1 | 1,000 | 0.002 | 1.100 ± 0.010 | +0.200 ± 0.006 | 3.4 † |" in text
     assert "Not trained, or every run failed: variant 4." in text
+
+
+@pytest.mark.parametrize(
+    ("learnt", "said"), [(0.0, "are better than fixed ones: -0.100"), (0.095, "cannot be told from fixed ones: -0.005")]
+)
+def test_learnt_decays_are_compared_with_fixed_ones_in_the_same_block(learnt, said):
+    results = study([0.1, learnt])
+    for row, model, decays in zip(
+        results["rows"], ("retnet", "retention", "retention"), ("fixed", "fixed", "learnt"), strict=True
+    ):
+        row["settings"] |= {"model": model, "decays": decays}
+    values = parts.ablations_once_values(results)
+    assert values["learnt"] == pytest.approx((learnt - 0.1, 0.01 / 3**0.5))
+    assert f"In one and the same block, learnt decays {said} ± 0.006." in page.render("ablations_once", values)
 
 
 def test_the_figure_shows_every_run():
