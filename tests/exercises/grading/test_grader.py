@@ -365,24 +365,21 @@ def test_solutions_get_full_marks_in_isolation(name, way):
     assert report.points == report.most == sum(problem.points for problem in load(name).problems)
 
 
-@pytest.mark.parametrize("name", exercise_names())
-def test_wrong_answers_get_their_own_message_in_isolation(name, best):
-    """Three rounds, spread over the wrong answers; without isolation `test_exercises.py` tries every one of them."""
-    exercise = load(name)
-    key = answer_key(exercise)
-    last = max(len(problem.wrong_answers) for problem in exercise.problems) - 1
-    for n in {0, last // 2, last}:
-        chosen = {one.function: min(n, len(one.wrong_answers) - 1) for one in exercise.problems}
-        source = as_submission(name, lambda one: f"wrong_answers[{chosen[one.function]}].function")  # noqa: B023
-        report = key.report(put_questions(key, f"{name}.py", source, best, Limits()).runs)
-        for problem in exercise.problems:
-            wrong = problem.wrong_answers[chosen[problem.function]]
-            failed = [result for result in report.results[problem.function] if not result.passed]
-            (told,) = {result.mistake for result in failed}
-            assert told in (wrong.name, AGREE.get(wrong.name))
-            assert {result.reason for result in failed} == {
-                one.message for one in problem.wrong_answers if one.name == told
-            }
+@pytest.mark.parametrize(("turn", "name"), [*enumerate(exercise_names())])
+def test_wrong_answers_get_their_own_message_in_isolation(turn, name, best):
+    """The first, a middle and the last ones in turn; without isolation `test_exercises.py` tries every one of them."""
+    key, wrongs = answer_key(load(name)), {one.function: one.wrong_answers for one in load(name).problems}
+    last = max(map(len, wrongs.values())) - 1
+    n = (0, last // 2, last)[turn % 3]
+    chosen = {function: min(n, len(several) - 1) for function, several in wrongs.items()}
+    source = as_submission(name, lambda one: f"wrong_answers[{chosen[one.function]}].function")
+    report = key.report(put_questions(key, f"{name}.py", source, best, Limits()).runs)
+    for function, several in wrongs.items():
+        wrong = several[chosen[function]]
+        failed = [result for result in report.results[function] if not result.passed]
+        (told,) = {result.mistake for result in failed}
+        assert told in (wrong.name, AGREE.get(wrong.name))
+        assert {result.reason for result in failed} == {one.message for one in several if one.name == told}
 
 
 @pytest.mark.parametrize("name", exercise_names())
