@@ -13,8 +13,8 @@ from ..models.operations import TORCH
 from . import triton_common as common
 from . import triton_decode as kernels
 
-# Products are those of `triton_decode` for one sequence, and for up to MOST of a model that is at most NARROW wide. On an H200, 8
-# sequences of width 512 took 0.49 ms a step, and 0.99 layer by layer; of width 4,096 32 ms, and 7.0 with torch's products.
+# Products are those of `triton_decode` for one sequence, and for up to MOST of a model that is at most NARROW wide: for others
+# torch's were faster on an H200. Steps at both widths are in gpu/results/decoding.json and paper.json.
 MOST, NARROW = 16, 512  # MOST: the rows of the smallest tile that a GPU multiplies at once
 DTYPES = torch.float32, torch.bfloat16, torch.float16
 # A product's tile: bytes of a row, numbers of the tile, and the programs wanted for each multiprocessor. Of 8 tilings the fastest for
@@ -25,7 +25,7 @@ TILES = {"row": 128, "numbers": 8192, "programs": 2, "num_warps": 8}
 WIDE = 2048
 PREPARED = {"row": 128, "bytes": 8192, "tiles": 4, "num_warps": 4}
 GATHER = {"BK": 256, "num_warps": 8}  # numbers of an input that a program prepares
-# A state's tile beside such products; and beside torch's, where it reached 93 % of a copy's bandwidth at width 512, 90 % at 4,096.
+# A state's tile, beside products of `triton_decode`; and beside torch's.
 STATE = {"BK": 128, "BV": 16, "num_warps": 4, "POLICY": ""}
 MANY = {"numbers": 4096, "num_warps": 4, "POLICY": ""}
 WIDEST = 4096  # columns of a state that fit into one tile
@@ -71,9 +71,10 @@ def fused_step_of(model, state):
 class FusedStep:
     """A recurrent step of B sequences: tokens (B,) -> logits (B, vocab), in five kernels a layer and two more.
 
-    One sequence of a wide model has four kernels more a layer, which prepare the inputs of products. Where sequences are not few, torch computes the products, and one kernel all that is between them in a retention. Sums are
-    float32, so logits differ by rounding from those of `Step`. model, state: a `RetNet` and a `State` for which `why_not` returns
-    None, or else a ValueError says why. Each call writes over the state and over the logits that the one before returned.
+    One sequence of a wide model has four kernels more a layer, which prepare the inputs of products. Where sequences are not few,
+    torch computes the products, and one kernel all that is between them in a retention. Sums are float32, so logits differ by
+    rounding from those of `Step`. model, state: a `RetNet` and a `State` for which `why_not` returns None, or else a ValueError
+    says why. Each call writes over the state and over the logits that the one before returned.
     """
 
     def __init__(self, model, state):

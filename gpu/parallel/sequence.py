@@ -30,10 +30,7 @@ from refimpl.decay import carry, chunk_decays_of, in_two_parts
 
 from ..kernels.registry import has_fused
 
-HALVES = (
-    torch.bfloat16,
-    torch.float16,
-)  # the fused kernel multiplies float32 without tensor cores; torch does it faster
+HALVES = torch.bfloat16, torch.float16  # the fused kernel multiplies float32 without tensor cores; torch does it faster
 
 
 def retention_sequence_parallel(q, k, v, gamma, state=None, *, group=None, retention=retention_chunkwise):

@@ -236,6 +236,14 @@ ONE = tokens(3, 4)
             lambda: retention_replay(*(x.astype(np.float16) for x in ONE), GAMMA, ReplayState(*(x.astype("f") for x in KEPT[:3]))),
             TypeError, "state.k must have dtype float16 like q, got float32",
         ),
+        (
+            lambda: drop_last(KEPT._replace(state=KEPT.state[0]), 1),
+            ValueError, "state.state must have 4 axes (batch, heads, key_dim, value_dim), got shape (3, 6, 5)",
+        ),
+        (
+            lambda: drop_last(KEPT._replace(v=KEPT.v.astype("f")), 1),
+            TypeError, "state.v must have dtype float64 like state.k, got float32",
+        ),
         (lambda: retention_replay(*ONE, GAMMA, KEPT._replace(kept=2)), TypeError, "state.kept must be an array of integers"),
         (lambda: drop_last(STATE, 1), TypeError, "state must be a ReplayState that retention_replay returned, got ndarray"),
         (lambda: drop_last(KEPT, 4), ValueError, "count must be at most 3, the number of tokens that are kept, got 4"),

@@ -140,13 +140,16 @@ def test_the_seed_decides_and_a_state_goes_on():
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 1.5}, r"top_p must lie in \(0, 1\], got 1.5"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": 2**63}, r"seed must be below 2\*\*63, got 9223372036854775808"),
+        ({"temperature": True}, r"temperature must be a number, got True \(bool\)"),
+        ({"temperature": "1"}, r"temperature must be a number, got '1' \(str\)"),
         ({"new_tokens": -1}, "new_tokens must be at least 0, got -1"),
         ({"prompt": PROMPT[0]}, r"prompt must have shape \(batch, time\), both at least 1, got \(3,\)"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):
     arguments = {"params": PARAMS, "prompt": PROMPT, "config": CONFIG, "new_tokens": 2} | changes
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
         list(sample(**arguments))
 
 

@@ -82,6 +82,13 @@ def test_unchanged_arguments_are_accepted():
         all_close(FORMS[name](**good), retention_oracle(**good))
 
 
+@pytest.mark.parametrize("schedule", [True, None, "slow", "0.5"])
+def test_what_is_no_schedule_is_refused(schedule):
+    message = f"schedule must be one of 'released', 'paper', 'quarter'.*, got {schedule!r}"
+    with pytest.raises((TypeError, ValueError), match=message):
+        refimpl.head_decays(2, schedule)
+
+
 def test_the_least_values_are_accepted():
     """One less of each is refused by name, see `validation.VALUE_ERRORS`."""
     least = {"vocab_size": 1, "dim": 1, "num_layers": 1, "num_heads": 1, "key_dim": 2, "value_dim": 1, "ffn_dim": 1}

@@ -253,6 +253,12 @@ def test_what_a_kernel_raises_is_a_row_and_hides_no_other():
     assert "widths=" in row.hint
 
 
+def of_no_state(q, k, v, gamma, state=None):
+    if state is not None:
+        raise ValueError("there must be no state")
+    return recurrent(q, k, v, gamma)
+
+
 def test_exceptions_of_different_causes_stand_apart_and_say_which_dtypes_met():
     def kernel(
         q, k, v, gamma, state=None
@@ -274,6 +280,11 @@ def test_exceptions_of_different_causes_stand_apart_and_say_which_dtypes_met():
     assert "stack expects a non-empty TensorList" in first
     assert "equals_oracle" not in first
     assert "equals_oracle (bfloat16)" in second
+    (detail, hint) = next(
+        (row.detail, row.hint) for row in report_on(of_no_state, library="torch", dtypes="float32").failures
+    )
+    assert detail.endswith("a state; q in float32, gamma in float64: raised ValueError: there must be no state")
+    assert hint.startswith("if the kernel is not meant for this, declare state=False, ")
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "out", (1, 2, 3)])
