@@ -179,7 +179,10 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=(), s
 
     spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
     log: "", "x", "y" or "xy", the axes that are logarithmic; base: of the x axis.
+    Raises ValueError for more lines than there are styles, 4.
     """
+    if len(lines) > len(LINES):
+        raise ValueError(f"lines must be at most {len(LINES)}, one for each style, got {len(lines)}")
     picture = new_picture(6.6, 3.1, description, layout="constrained")
     ax = picture.subplots()
     for (name, y), style in zip(lines.items(), LINES, strict=False):

@@ -70,6 +70,11 @@ def test_curves_draw_the_lines_marks_and_names_they_get():
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "linear", "x (tokens)", "y")
 
 
+def test_curves_refuse_more_lines_than_they_can_tell_apart():
+    with pytest.raises(ValueError, match="lines must be at most 4, one for each style, got 5"):
+        figures.curves([1, 2], {str(n): [n, n] for n in range(5)}, xlabel="", ylabel="", description="five lines")
+
+
 def test_curves_draw_a_band_around_a_line():
     x, y, half = np.arange(3), np.arange(3.0), np.array([0.1, 0.2, 0.3])
     labels = {"xlabel": "x", "ylabel": "y", "description": "d"}
