@@ -28,9 +28,10 @@ demo: $(READY)
 
 test: lint
 	@command -v bwrap >/dev/null || echo "There is no bubblewrap here: the grader is tested under limits alone."
+	@# Bytecode is kept, whatever the environment says: the tests start hundreds of programs, which would compile it anew.
 	@# A thread each for products of matrices: on two cores those of one process would wait for the other's. One process
 	@# more than two cores, for many tests wait for the programs that they start. Files in the order of tests/conftest.py.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 mutation: $(READY)
 	$(BIN)/python tests/mutation.py build/mutation
@@ -39,7 +40,8 @@ coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/covered.py build/coverage
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+	@# Programs that are started in JupyterLab, in its terminal or after a !, find the course's python.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 lint: $(READY)
 	$(BIN)/ruff check .

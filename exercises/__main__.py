@@ -8,7 +8,7 @@ from .gradebook.commands import course, gradebook
 from .grading.commands import grade, similarity
 from .handout.commands import autograder, release
 
-app = program("Check your work on the exercises of the course.", rich_markup_mode=None)
+app = program("Check your work on the exercises; hand them out, and grade a class.", rich_markup_mode=None)
 app.command("list")(list_exercises)
 for command in (check, release, autograder, grade, similarity, course, gradebook, new, validate):
     app.command()(command)

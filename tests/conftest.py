@@ -21,10 +21,11 @@ settings.load_profile("tests")
 
 # Files that take longest come first, then lessons: one that is begun last would keep one core busy and leave the other idle.
 FIRST = (
-    "test_zoo.py", "test_secrecy.py", "test_site.py", "test_triton.py", "test_browser.py", "test_programs.py", "test_packaging.py",
-    "test_contract.py", "test_explorables_browser.py", "test_grader.py", "test_strategies.py", "test_study.py", "test_release.py",
-    "test_export_onnx.py", "10_backprop_by_hand.ipynb", "09_a_trained_model.ipynb", "test_processes.py", "test_mutants.py",
-    "test_broken.py", "test_numerics.py", "test_bench_paper.py", "test_sweep.py", "test_task_runs.py",
+    "test_zoo.py", "test_secrecy.py", "test_site.py", "test_triton.py", "test_grader.py", "test_browser.py", "test_exercises.py",
+    "test_contract.py", "test_programs.py", "test_strategies.py", "test_packaging.py", "test_release.py",
+    "test_explorables_browser.py", "test_study.py", "test_export_onnx.py", "09_a_trained_model.ipynb",
+    "10_backprop_by_hand.ipynb", "test_processes.py", "test_mutants.py", "test_broken.py", "test_numerics.py",
+    "test_bench_paper.py", "test_sweep.py", "test_task_runs.py",
 )  # fmt: skip
 
 

@@ -85,6 +85,28 @@ def test_help_of_every_command_imports_neither_torch_nor_matplotlib():
     assert result.stdout == "\n"
 
 
+@pytest.mark.parametrize("asked", ["", "ACTIVE"])
+def test_training_lets_waiting_threads_sleep_unless_asked_otherwise(tmp_path, asked):
+    """OpenMP reads it when torch is imported, and never again."""
+    code = (
+        "import os, sys\n"
+        "class AtTorch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch':\n"
+        "            print(os.environ['OMP_WAIT_POLICY'])\n"
+        "            os._exit(sys.stdout.flush() or 0)\n"
+        "sys.meta_path.insert(0, AtTorch())\n"
+        "from gpu.__main__ import app\n"
+        "app(['train', '--out', sys.argv[1]])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": asked} if asked else {}
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.stdout == f"{asked or 'PASSIVE'}\n", result.stderr
+
+
 @pytest.fixture
 def installed(tmp_path):
     """The environment of a process that finds the entry points of pyproject.toml, as an installation leaves them."""

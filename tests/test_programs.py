@@ -152,8 +152,9 @@ def test_short_corpus_is_refused(monkeypatch, capsys, tmp_path):
 
 def test_gpu_trains_and_generates(tmp_path, corpus_file):
     out = tmp_path / "run"
-    result = run("gpu", "train", "--steps", "2", "--corpus", corpus_file, "--out", str(out), "--device", "cpu")
-    assert result.returncode == 0, result.stderr
+    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(out), "--device", "cpu"]
+    result = CliRunner().invoke(gpu.__main__.app, arguments)
+    assert result.exit_code == 0, result.output
     assert "2/2" in result.stdout  # the progress bar
     assert "the parallel form gives the same logits" in result.stdout
     arguments = ["generate", "And", "--tokens", "5", "--weights", str(out / "weights.safetensors"), "--device", "cpu"]
@@ -226,15 +227,16 @@ def test_atomic_writing(tmp_path, monkeypatch):
 
 
 def test_refimpl_without_a_command_compares():
-    result = run("refimpl")
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(program.app, [])
+    assert result.exit_code == 0, result.output
     assert "T 257" in result.stdout
     assert "All agree" in result.stdout
 
 
 def test_refimpl_trains(tmp_path, corpus_file):
-    result = run("refimpl", "train", "--steps", "2", "--corpus", corpus_file, "--out", str(tmp_path / "run"))
-    assert result.returncode == 0, result.stderr
+    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(program.app, arguments)
+    assert result.exit_code == 0, result.output
     assert "bits per byte on held-out text" in result.stdout
     params, config = load_params(tmp_path / "run" / "weights.safetensors")
     assert params["head"].shape == (config.dim, 256)

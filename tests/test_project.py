@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -273,6 +274,39 @@ def test_make_lab_opens_the_start_page():
     (page,) = re.findall(r"jupyter lab .* (\S+\.ipynb)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert page == "notebooks/00_start_here.ipynb"
     assert (ROOT / page).is_file()
+
+
+def test_what_make_lab_starts_finds_the_python_of_the_course(tmp_path):
+    (tmp_path / "bin").mkdir()
+    jupyter = tmp_path / "bin" / "jupyter"
+    jupyter.write_text("#!/bin/sh\necho $PATH\n")
+    jupyter.chmod(0o755)
+    make = ["make", "--silent", "-o", f"{tmp_path}/.ready", "lab", f"VENV={tmp_path}"]
+    path = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert path.split(":")[0] == f"{tmp_path}/bin"
+
+
+def test_readme_says_how_its_python_commands_find_the_course():
+    """What is told to be sourced is what make sets up, and it is told before the first command that needs it."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (venv,) = re.findall(r"^VENV := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert 0 < readme.index(f"`source {venv}/bin/activate`") < readme.index("`python -m")
+
+
+def test_what_the_demo_leaves_behind_does_not_stop_the_linter(tmp_path):
+    """To ruff a folder at the root is first-party, so runs/ would make tests/runs.py that too."""
+    left = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if re.fullmatch(r"/?\w+/", line)}
+    assert "runs" in left
+    for name in left:
+        (tmp_path / name).mkdir()
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name not in left | {"tests"}:
+            (tmp_path / path.name).symlink_to(path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "tests", tmp_path / "tests")
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "I", "tests"]
+    done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_readme_examples_run(monkeypatch, capsys):

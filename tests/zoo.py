@@ -125,6 +125,16 @@ def in_format_3(content):
 
 def beasts(course):
     """Return {name: Animal} of those that attack, break or are odd; some try to get at `course`, the folder of the exercises."""
+    return attackers(course) | oddities()
+
+
+def of_isolation(course):
+    """Return {name: Animal} of the beasts whose fate isolation decides: those that attack, and a right one that needs modules."""
+    return attackers(course) | {name: oddities()[name] for name in ("right", "right-with-await", "hostile-message")}
+
+
+def attackers(course):
+    """Return {name: Animal} of those that use up, end, reach or change what is not theirs."""
     course = str(course)
     return {
         # Time.
@@ -274,6 +284,17 @@ def beasts(course):
             "import ctypes\nif ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) != 0: raise PermissionError('no tracing')\ntime.sleep(1000)", "no tracing"
         ),
         "atexit-and-threads": step("import atexit\natexit.register(lambda: os.write(3, b'x'))\nreturn np.zeros_like(v), state", "wanted", KEPT),
+        # The world.
+        "network": step(
+            "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ns = libc.socket(2, 1, 0)\nif s < 0 or libc.connect(s, bytes.fromhex('020000160101010100000000'+'00'*4), 16) < 0: raise PermissionError('no network')\nreturn np.zeros_like(v), state",
+            "no network",
+        ),
+    }  # fmt: skip
+
+
+def oddities():
+    """Return {name: Animal} of those that are read and judged the same wherever they run: odd answers, broken files, right ones."""
+    return {
         # What comes back.
         "lying-array": returning(
             "type('Liar', (np.ndarray,), {'__eq__': lambda s, o: True, '__sub__': lambda s, o: 0})((2,))", "out must be a NumPy array, got Liar"
@@ -287,11 +308,7 @@ def beasts(course):
         ),
         "huge-shape": returning("np.broadcast_to(0.0, (10**6, 10**6))", "far too many numbers"),
         "swaps": step("state = gamma * state + k[:, None] * v\nreturn state, q @ state", "the order is", KEPT),
-        # The world.
-        "network": step(
-            "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ns = libc.socket(2, 1, 0)\nif s < 0 or libc.connect(s, bytes.fromhex('020000160101010100000000'+'00'*4), 16) < 0: raise PermissionError('no network')\nreturn np.zeros_like(v), state",
-            "no network",
-        ),
+        # Messages.
         "hostile-message": step("raise ValueError('\\x1b[2J<script>alert(1)</script>\\n=1+1')", "<script>"),
         "gives-inputs-away": step("raise ValueError(repr((q.tolist(), k.tolist(), v.tolist(), gamma)))", "ValueError"),
         "gives-inputs-away-by-type": step("raise type('X' + repr(q.tolist()), (Exception,), {})", "X"),
@@ -496,9 +513,9 @@ def zoo(course):
     return beasts(course) | spies()
 
 
-def write_zoo(folder, course):
-    """Write the beasts into `folder`, one student each, and files that are no submissions; return {student: Animal}."""
-    animals = beasts(course)
+def write_zoo(folder, course, animals):
+    """Write animals into `folder`, one student each, and files that are no submissions; return {student: Animal}."""
+    animals = dict(animals)
     for name, animal in animals.items():
         (folder / name).mkdir(parents=True)
         (folder / name / f"ex01_mine{animal.suffix}").write_bytes(animal.content)

@@ -96,26 +96,30 @@ def of_solution(exercise, problem):
 
 def of_wrong_answer(exercise, problem, wrong):
     """Yield in what a wrong answer is not told its own name, and no other, by all checks and by the visible ones."""
-    for hidden in (False, True):
-        report = grade(exercise, {problem.function: wrong.function}, hidden=hidden, only=problem.function)
-        failed = [one for one in report.results[problem.function] if not one.passed]
-        checks = "checks" if hidden else "visible checks"
+    key = answer_key(exercise).only(problem.function)
+    runs = {
+        (problem.function, check.name): run(wrong.function, check.inputs, problem.returns) for check in problem.checks
+    }
+    alike = _alike(key.visible(), runs, wrong)  # hidden checks name no mistake of their own
+    for checks, shown in (("visible checks", key.visible()), ("checks", key)):
+        failed = [one for one in shown.report(runs).results[problem.function] if not one.passed]
         where = f'{problem.function}, wrong answer "{wrong.name}"'
         if not failed:
             yield f"{where}: it passes all {checks}: add one that it fails"
-        alike = _alike(answer_key(exercise).visible(), problem, wrong)  # hidden checks name no mistake of their own
         others = sorted({one.mistake or one.reason for one in failed} - alike)
         if others:
             yield f"{where}: the {checks} call it something else: {'; '.join(others)}"
-    if twins := sorted(_alike(answer_key(exercise), problem, wrong) - {wrong.name}):
+    if twins := sorted(_alike(key, runs, wrong) - {wrong.name}):
         yield f'{problem.function}, wrong answer "{wrong.name}": no check tells it from: {"; ".join(twins)}'
 
 
-def _alike(key, problem, wrong):
-    """Return the mistakes that no check of a key tells from this one."""
-    (key,) = (one for one in key.problems if one.function == problem.function)
-    runs = [run(wrong.function, check.inputs, problem.returns) for check in key.checks]
-    likely = likelihoods(list(zip(key.checks, key.answers, runs, strict=True)))
+def _alike(key, runs, wrong):
+    """Return the mistakes that no check of the key of one problem tells from this one, which gave `runs`."""
+    (key,) = key.problems
+    judged = [
+        (check, answers, runs[key.function, check.name]) for check, answers in zip(key.checks, key.answers, strict=True)
+    ]
+    likely = likelihoods(judged)
     return {name for name, agreed in likely.items() if agreed >= likely[wrong.name]}
 
 
@@ -137,8 +141,8 @@ ODD = {
 def of_odd_answers(exercise, problem):
     """Yield which answers of odd types, shapes and values pass all visible checks; nothing a student returns may break one."""
     for at, name in enumerate(problem.returns):
+        shapes = [run(problem.solution, check.inputs, problem.returns).outputs[at].shape for check in problem.checks]
         for kind, change in ODD.items():
-            shapes = [one.shape for check in problem.checks for one in [_outputs(problem, check.inputs)[at]]]
             flat = {"flat": 1, "transposed": 1}.get(kind, -1)
             if all(len(shape) <= flat for shape in shapes):
                 continue  # the same array
@@ -156,10 +160,6 @@ def of_odd_answers(exercise, problem):
 def _called(problem, arguments):
     got = problem.solution(*arguments)
     return got if len(problem.returns) > 1 else (got,)
-
-
-def _outputs(problem, inputs):
-    return run(problem.solution, inputs, problem.returns).outputs
 
 
 def of_notebook(exercise, room=ROOM):

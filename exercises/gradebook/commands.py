@@ -78,6 +78,8 @@ def gradebook(
     for warning in book.warnings:
         say(console, f"Look at this: {warning}")
     say(console, f"Students: {len(book.listed)}; exercises: {len(book.exercises)}")
+    names = ", ".join(name for name in files if "/" not in name)
+    say(console, f"In {out}: {names}; in feedback/ a page for each student")
     typer.echo(out / "gradebook.csv")
     raise typer.Exit(1 if book.warnings else 0)
 

@@ -27,7 +27,8 @@ MOST_NAMED = 5  # files in a note
 
 EXERCISE = re.compile(r"(?<![^\W\d_])ex(?:ercise)?[ _-]?0*(\d{1,2})(?!\d)", re.IGNORECASE)
 SUFFIX = re.compile(r"(\.(?:py|ipynb))(?:\.(?:txt|json))?$", re.IGNORECASE)  # browsers add the second
-COPY = re.compile(r"^(?:copy|kopie|copie|copia)[ _]+(?:\(\d+\)[ _]+)?(?:of|von|de|di)[ _]+", re.IGNORECASE)
+_COPY_OF = r"(?:copy|kopie|copie|copia)[ _]+(?:\(\d+\)[ _]+)?(?:of|von|de|di)[ _]+"
+COPY = re.compile(rf"^{_COPY_OF}|(?<=[ _-]){_COPY_OF}$", re.IGNORECASE)  # before the student, or before the exercise
 # Names as Canvas, Moodle and Gradescope write them when a lecturer downloads what was handed in. Otter puts the time into
 # the name of a zip, 2026_01_30T10_30_47_123456, and Canvas's two numbers stand before that or are not there.
 CANVAS = re.compile(
@@ -235,8 +236,8 @@ def _exercise(name):
 def _before_exercise(name):
     """Return the part of a name before the exercise, or "".
 
-    >>> _before_exercise("Copy of ann_ex01.py"), _before_exercise("ex01_ann.py")
-    ('ann', '')
+    >>> [_before_exercise(name) for name in ("Copy of ann_ex01.py", "ann_Copy of ex01 (2).ipynb", "ex01_ann.py")]
+    ['ann', 'ann', '']
     """
     found = EXERCISE.search(name)
     return re.sub(r"[ _-]+$", "", COPY.sub("", name[: found.start()])) if found else ""

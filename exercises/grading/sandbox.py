@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 
 from ..harness.runner import Run, missing, one_line
-from ..harness.wire import MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
+from ..harness.wire import PATIENCE, MalformedError, call_to_bytes, frame, read_frame, run_from_bytes
 from .isolation import Isolation, IsolationError, Limits, reserved_user
 
 CHOICES = ("auto", "bubblewrap", "limits")
@@ -70,7 +70,7 @@ class Sandbox:
 
     def ask(self, question, payload, seconds):
         """Return (how it ended, the bytes of the answer) for one question; BrokenSandboxError if the harness is lost."""
-        deadline = time.monotonic() + seconds + GRACE
+        deadline = time.monotonic() + PATIENCE * seconds + GRACE
         self._write(frame(question | {"seconds": seconds}, payload), deadline)
         end, data = self._read(deadline)
         return end, data
@@ -196,7 +196,7 @@ TURNS = Turns()
 class Answered:
     """What a submission gave: a `Run` by (function, check name), notes for its author, what was in force.
 
-    unusable: why the file cannot be read at all, or "". seconds: how long it took, without waiting for a turn.
+    unusable: why the file cannot be read at all, or "". seconds: how long it took, without waiting for a turn or a core.
     """
 
     runs: dict
@@ -327,16 +327,18 @@ class _Conversation:
             self._starts += 1
             self._sandbox = self._start()
             self._in_force = self._sandbox.in_force
-        began = time.monotonic()
+        began, waited = time.monotonic(), 0.0
         seconds = min(self._limits.seconds, max(self._limits.total_seconds - self._used, 0.1))
         try:
             end, data = self._sandbox.ask(self._common | question, self._source + payload, seconds)
+            waited = end["waited"]
         except BrokenSandboxError:
             self._sandbox.close()
             self._sandbox = None
             return "lost", b""
         finally:
-            self._used += time.monotonic() - began
+            took = time.monotonic() - began
+            self._used += max(took - waited, took / PATIENCE)  # a busy machine is not the submission's fault
         if end["end"] == "unconfined":
             raise ConfinementError(f"a process could not be confined: {one_line(data.decode('utf-8', 'replace'))}")
         return _went_wrong(end, data), data

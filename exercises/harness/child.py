@@ -20,7 +20,7 @@ from .cells import UnusableError
 from .confine import Confinement
 from .runner import describe_error, find_and_run
 from .submission import collect_bytes, only_needed
-from .wire import MOST_PAYLOAD, call_from_bytes, frame, read_frame, run_to_bytes
+from .wire import MOST_PAYLOAD, PATIENCE, call_from_bytes, frame, read_frame, run_to_bytes
 
 # Imported once, before student code runs: afterwards their folders may be out of reach.
 LIKELY = """
@@ -85,7 +85,7 @@ def _ask(header, payload, confinement, alone, source):
 
     source: where questions come from. It stays silent until there is an answer, unless the grader ends.
     """
-    asker = os.getpid()
+    asker, waited = os.getpid(), _waited("self")
     reader, writer = os.pipe()
     ready, set_up = os.pipe()
     child = os.fork()
@@ -99,10 +99,11 @@ def _ask(header, payload, confinement, alone, source):
     ready_or_error = os.read(ready, 1000)  # Trusted: written before student code runs.
     os.close(ready)
     data, end = (
-        _collect(reader, source, time.monotonic() + header["seconds"])
+        _collect(reader, source, child, header["seconds"])
         if ready_or_error in (READY, b"")  # b"": it ended before, and ran nothing of the submission
         else (ready_or_error, "unconfined")
     )
+    waited = _waited(child) + _waited("self") - waited
     os.close(reader)
     os.kill(child, signal.SIGKILL)  # safe: until it is reaped, the number stays this child's
     _, status = os.waitpid(child, 0)
@@ -112,17 +113,33 @@ def _ask(header, payload, confinement, alone, source):
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return {"end": end, "signal": max(-os.waitstatus_to_exitcode(status), 0)}, data
+    return {"end": end, "signal": max(-os.waitstatus_to_exitcode(status), 0), "waited": waited}, data
 
 
-def _collect(reader, source, deadline):
-    """Read to the end of the pipe; return the bytes, and "closed", "late", "flood" or, if nobody waits any more, "gone"."""
+def _waited(process):
+    """Seconds that a process (a number, or "self") was ready to run while others had the cores; 0 if the system does not tell."""
+    try:
+        with open(f"/proc/{process}/schedstat", "rb") as file:  # bytes: no codec can be loaded any more
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def _collect(reader, source, child, seconds):
+    """Read to the end of the pipe; return the bytes, and "closed", "late", "flood" or, if nobody waits any more, "gone".
+
+    What the child waits for a core is not its fault, and counts only beyond PATIENCE times the seconds.
+    """
     data = bytearray()
+    began, before = time.monotonic(), _waited(child)
     while True:
-        left = deadline - time.monotonic()
-        found = select.select([reader, source], [], [], left)[0] if left > 0 else []
-        if not found:
+        late = began + min(seconds + _waited(child) - before, PATIENCE * seconds)
+        left = late - time.monotonic()
+        if left <= 0:
             return b"", "late"
+        found = select.select([reader, source], [], [], left)[0]
+        if not found:
+            continue
         if source in found:
             return b"", "gone"
         part = os.read(reader, 1 << 16)

@@ -15,6 +15,7 @@ from .runner import MOST_NUMBERS, Run
 LENGTHS = struct.Struct(">II")
 MOST_HEADER = 64 * 1024  # bytes of JSON in a frame
 MOST_PAYLOAD = 64 * 1024 * 1024
+PATIENCE = 10  # times its seconds are what a question may take where the cores are busy with other things
 MOST_ARRAYS = 32  # in one answer, outputs and arguments together
 MOST_AXES = 8
 LONGEST_AXIS = 100_000_000  # an array without numbers may have a long axis, and takes no memory

@@ -159,7 +159,6 @@ def processes(folder):
     exact = [row for row in results["rows"] if row.get("dtype") == "float64"]
     scaling = [row for row in results["rows"] if ALONE in row]
     failed = [row for row in results["rows"] if "failed" in row]
-    alone = [row[ALONE] for row in scaling if "rounds" not in row]  # others have one baseline
     longest = max((row["window"] for row in scaling), default=None)
     found = [
         {
@@ -184,7 +183,6 @@ def processes(folder):
         "in_rounds": [row["rounds"] for row in scaling if "rounds" in row],
         "parts": [row for row in results["rows"] if "ms, together" in row],
         "published": PUBLISHED,
-        "apart": max(alone) / min(alone) - 1 if len(alone) > 1 else None,
         "off": [row for row in failed if "dtype" in row],
         "raised": [row for row in failed if "dtype" not in row],  # these hold only their arguments
     }

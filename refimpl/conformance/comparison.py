@@ -77,7 +77,7 @@ def difference(what, got, want, tolerance, scale=None):
         message = f"{what} has shape {got.shape}, want {want.shape}"
         name = "wrong shape"
         if what == "state" and got.shape == want.mT.shape:
-            name, message = "state transposed", f"{message}: (B, H, V, K)"
+            name, message = "state transposed", f"{message}: it is (B, H, V, K), not (B, H, K, V)"
         elif what == "out" and (*got.shape[:2], *got.shape[3:]) == (*want.shape[:2], *want.shape[3:]):
             name, message = (
                 "ragged tail",

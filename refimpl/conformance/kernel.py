@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from .problems import NAMES, Problem, problem
 
 LAYOUTS = ("bhtk", "bthk")
 REFUSALS = ("shapes", "all", "none")
+NOT_MEANT = "if the kernel is not meant for this, "
+OF_DTYPES = re.compile(r"type|float|double|half", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,7 @@ class Kernel:
 
     def __call__(self, q, k, v, gamma, state=None):
         """(out, state) as the kernel returns them; a kernel that returns out alone has a state of None."""
-        with what_it_raises(self._described(q, v, state), self._undeclared(q, state)):
+        with what_it_raises(self._described(q, v, gamma, state), lambda said: self._advice(said, q, gamma, state)):
             results = self.retention(q, k, v, gamma, *(() if state is None else (state,)))
         if not self.returns_state:
             return (results[0] if isinstance(results, tuple) else results), None
@@ -130,16 +133,27 @@ class Kernel:
         out, state = (None if x is None else self.library.to_numpy(x) for x in results)
         return out.swapaxes(1, 2) if self.layout == "bthk" else out, state
 
-    def _described(self, q, v, state):
-        """The sizes of a call in words."""
-        return f"q {tuple(q.shape)}, v {tuple(v.shape)}, {'no state' if state is None else 'a state'}"
+    def _described(self, q, v, gamma, state):
+        """The sizes of a call in words, and the dtypes where they differ."""
+        sizes = f"q {tuple(q.shape)}, v {tuple(v.shape)}, {'no state' if state is None else 'a state'}"
+        others = self._of_other_dtypes(q, gamma, state)
+        return f"{sizes}; q in {self.library.dtype_of(q)}, {others}" if others else sizes
 
-    def _undeclared(self, q, state):
-        """What may have to be declared for a kernel that does not take a call."""
+    def _of_other_dtypes(self, q, gamma, state):
+        """gamma and the state with their dtypes, if these are not q's; "" if both are."""
+        dtypes = {"gamma": gamma, "the state": state}
+        dtypes = {name: self.library.dtype_of(x) for name, x in dtypes.items() if x is not None}
+        return " and ".join(f"{name} in {dtype}" for name, dtype in dtypes.items() if dtype != self.library.dtype_of(q))
+
+    def _advice(self, said, q, gamma, state):
+        """What may have to be converted or declared for a kernel that does not take a call; said: what it raised."""
         if q.shape[1 if self.layout == "bthk" else 2] == 0:
-            return "declare empty=False"
+            return f"{NOT_MEANT}declare empty=False"
+        others = self._of_other_dtypes(q, gamma, state) if OF_DTYPES.search(said) else ""
+        convert = f"a kernel also gets {others}: convert what differs; " if others else ""
         with_state = "" if state is None else "state=False, "
-        return f"declare {with_state}dtypes=, gamma_dtype=, widths=, time_multiple=, smallest_gamma= or layout="
+        options = "dtypes=, gamma_dtype=, widths=, time_multiple=, smallest_gamma= or layout="
+        return f"{convert}{NOT_MEANT}declare {with_state}{options}"
 
     def with_chunk_size(self, size):
         """The kernel at one of the chunk sizes that it takes."""
@@ -171,8 +185,8 @@ def _rounded(library, dtype, gamma_dtype, sizes, how, with_state):
 
 
 @contextlib.contextmanager
-def what_it_raises(case, hint):
-    """Turn an exception of the kernel into a `Failure` that quotes it; hint: what may be declared."""
+def what_it_raises(case, advice):
+    """Turn an exception of the kernel into a `Failure` that quotes it; advice: what was raised -> what to do about it."""
     try:
         yield
     except Failure:
@@ -180,5 +194,4 @@ def what_it_raises(case, hint):
     except Exception as error:  # a kernel may raise anything there is
         lines = f"{error}".strip().splitlines()
         said = f"{type(error).__name__}: {lines[-1] if lines else ''}".rstrip(": ")
-        hint = f"if the kernel is not meant for this, {hint}"
-        raise Failure(f"{case}: raised {said}", mistake=("raises", hint), raised=error) from error
+        raise Failure(f"{case}: raised {said}", mistake=("raises", advice(said)), raised=error) from error

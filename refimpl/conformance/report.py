@@ -1,6 +1,7 @@
 """What a run of the suite found: rows that print as a table and go into JSON."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
@@ -17,6 +18,11 @@ class Row:
     detail: str = ""
     mistake: str = ""
     hint: str = ""
+
+    @property
+    def cause(self):
+        """What failures of one cause share: the mistake and, if the kernel raised, what it raised, whatever its numbers."""
+        return self.mistake, re.sub(r"\d+", "", self.detail.partition(": raised ")[2])
 
     def __str__(self):
         text = f"{self.verdict:7s} {self.check} ({self.dtype})"
@@ -66,10 +72,10 @@ class Report:
         return text if self.passed else f"{text}; likely mistake: {self.mistake}"
 
     def by_mistake(self):
-        """The first failure of each likely mistake, and the names of the others."""
+        """The first failure of each cause, and the names of the others."""
         rows = {}
         for row in self.failures:
-            rows.setdefault(row.mistake, []).append(row)
+            rows.setdefault(row.cause, []).append(row)
         for first, *others in rows.values():
             also = ", ".join(f"{row.check} ({row.dtype})" for row in others)
             yield f"{first}\n        also in: {also}" if others else f"{first}"

@@ -1,7 +1,7 @@
 """What a lesson's kernel does beside its cells: it keeps each picture, and in the end runs each cell again.
 
-Again means from the last to the first: what a reader does who goes back. A cell that computes for seconds is not run a second
-time: most of the suite's time would be training.
+Again means from the last to the first: what a reader does who goes back. A cell that computes for a second or more is
+run once: most of the suite's time would be training.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import traceback
 from figures import style
 from legible import faults
 
-LONG = 2.0  # seconds of the processor, from which on a cell is run once
+LONG = 1.0  # seconds of the processor, from which on a cell is run once
 drawn, seconds = [], {}
 
 

@@ -508,6 +508,8 @@ def test_from_a_folder_to_the_gradebook_by_commands(tmp_path):
         "gradebook.csv", "canvas.csv", "moodle.csv", "gradescope.csv", "gradescope_roster.csv", "class.html", "feedback.zip",
         "feedback/ada.html",
     }  # fmt: skip
+    (told,) = re.findall(r"In \S+: (.*); in feedback/ a page for each student", made.output.replace("\n", " "))
+    assert set(told.split(", ")) == names - {"feedback/ada.html"}
     (folder / "roster.csv").write_text("id,email,section\nada,a@x,\nben,b@x,\n")
     assert run(app, ["gradebook", str(out), "--course", str(folder / "course.toml")]).exit_code == 0
     for words, told in (

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from class_of_300 import whole_class
 from graded import AGREE, COURSE, WAYS, descendants, processes, rows_of, why_not
-from zoo import FULL, RIGHT
+from zoo import FULL, RIGHT, RIGHT_STEP
 
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
@@ -24,6 +24,8 @@ from exercises.grading.batch import GRADERS, Batch, key_version
 from exercises.grading.intake import Entry, find_entries
 from exercises.grading.isolation import CHILD_MODULES, EXERCISES, HARNESS, Isolation, IsolationError, Limits
 from exercises.grading.sandbox import choose_isolation, put_questions
+from exercises.harness import child
+from exercises.harness.wire import PATIENCE
 
 
 def grade(folder, out, *options, **settings):
@@ -139,6 +141,38 @@ def told(source, limits, best):
     given = put_questions(answer_key(load("ex01")), "submission.py", source.encode(), best, limits)
     results = [one for several in answer_key(load("ex01")).report(given.runs).results.values() for one in several]
     return {one.reason for one in results if not one.check.hidden and not one.passed}, given.notes
+
+
+@pytest.fixture
+def crowded():
+    """One core, for what the test starts, and four other programs that compute on it."""
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(here)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    yield
+    os.sched_setaffinity(0, here)
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no system but Linux tells who waits for a core")
+def test_a_busy_machine_costs_no_points(way, crowded):
+    """Each check of a function has 0.6 s and computes for 0.3 s, which takes 1.5 s here."""
+    slow = RIGHT_STEP.replace("    state = ", "    while time.process_time() < 0.3:\n        pass\n    state = ", 1)
+    source = f"import time\n{RIGHT.replace(RIGHT_STEP, slow)}"
+    reasons, notes = told(source, Limits(seconds=0.6, total_seconds=5.0), way)
+    assert (reasons, notes) == (set(), [])
+
+
+def test_who_waits_for_something_else_than_a_core_is_late():
+    reader, _writer = os.pipe()
+    source, _grader = os.pipe()
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        began = time.monotonic()
+        assert child._collect(reader, source, sleeper.pid, 0.5) == (b"", "late")
+        assert time.monotonic() - began < 0.5 * PATIENCE
+        sleeper.kill()
 
 
 def test_a_file_too_long_to_be_read_is_told_so(best):
@@ -331,24 +365,21 @@ def test_solutions_get_full_marks_in_isolation(name, way):
     assert report.points == report.most == sum(problem.points for problem in load(name).problems)
 
 
-@pytest.mark.parametrize("name", exercise_names())
-def test_wrong_answers_get_their_own_message_in_isolation(name, best):
-    """Three rounds, spread over the wrong answers; without isolation `test_exercises.py` tries every one of them."""
-    exercise = load(name)
-    key = answer_key(exercise)
-    last = max(len(problem.wrong_answers) for problem in exercise.problems) - 1
-    for n in {0, last // 2, last}:
-        chosen = {one.function: min(n, len(one.wrong_answers) - 1) for one in exercise.problems}
-        source = as_submission(name, lambda one: f"wrong_answers[{chosen[one.function]}].function")  # noqa: B023
-        report = key.report(put_questions(key, f"{name}.py", source, best, Limits()).runs)
-        for problem in exercise.problems:
-            wrong = problem.wrong_answers[chosen[problem.function]]
-            failed = [result for result in report.results[problem.function] if not result.passed]
-            (told,) = {result.mistake for result in failed}
-            assert told in (wrong.name, AGREE.get(wrong.name))
-            assert {result.reason for result in failed} == {
-                one.message for one in problem.wrong_answers if one.name == told
-            }
+@pytest.mark.parametrize(("turn", "name"), [*enumerate(exercise_names())])
+def test_wrong_answers_get_their_own_message_in_isolation(turn, name, best):
+    """The first, a middle and the last ones in turn; without isolation `test_exercises.py` tries every one of them."""
+    key, wrongs = answer_key(load(name)), {one.function: one.wrong_answers for one in load(name).problems}
+    last = max(map(len, wrongs.values())) - 1
+    n = (0, last // 2, last)[turn % 3]
+    chosen = {function: min(n, len(several) - 1) for function, several in wrongs.items()}
+    source = as_submission(name, lambda one: f"wrong_answers[{chosen[one.function]}].function")
+    report = key.report(put_questions(key, f"{name}.py", source, best, Limits()).runs)
+    for function, several in wrongs.items():
+        wrong = several[chosen[function]]
+        failed = [result for result in report.results[function] if not result.passed]
+        (told,) = {result.mistake for result in failed}
+        assert told in (wrong.name, AGREE.get(wrong.name))
+        assert {result.reason for result in failed} == {one.message for one in several if one.name == told}
 
 
 @pytest.mark.parametrize("name", exercise_names())

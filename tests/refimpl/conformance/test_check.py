@@ -253,6 +253,40 @@ def test_what_a_kernel_raises_is_a_row_and_hides_no_other():
     assert "widths=" in row.hint
 
 
+def of_no_state(q, k, v, gamma, state=None):
+    if state is not None:
+        raise ValueError("there must be no state")
+    return recurrent(q, k, v, gamma)
+
+
+def test_exceptions_of_different_causes_stand_apart_and_say_which_dtypes_met():
+    def kernel(
+        q, k, v, gamma, state=None
+    ):  # as many are first written: every array in the dtype of q, a token at least
+        state = torch.zeros((*q.shape[:2], q.shape[3], v.shape[3]), dtype=q.dtype) if state is None else state
+        outs = []
+        for t in range(q.shape[2]):
+            state = gamma[:, None, None] * state + k[:, :, t, :, None] * v[:, :, t, None, :]
+            outs.append(torch.einsum("bhk,bhkv->bhv", q[:, :, t], state))
+        return torch.stack(outs, 2), state
+
+    report = report_on(kernel, library="torch", dtypes=("float32", "bfloat16"), gradients=False, gamma_dtype="float32")
+    told = {row.check: row for row in report.failures if row.dtype == "bfloat16"}
+    detail, hint = told["equals_oracle"].detail, told["equals_oracle"].hint
+    assert "a state; q in bfloat16, gamma in float32 and the state in float32: raised RuntimeError: expected" in detail
+    assert hint.startswith("a kernel also gets gamma in float32 and the state in float32: convert what differs; if")
+    assert told["empty_sequence_keeps_state"].hint == "if the kernel is not meant for this, declare empty=False"
+    first, second = (cause for cause in report.by_mistake() if "raised" in cause)
+    assert "stack expects a non-empty TensorList" in first
+    assert "equals_oracle" not in first
+    assert "equals_oracle (bfloat16)" in second
+    (detail, hint) = next(
+        (row.detail, row.hint) for row in report_on(of_no_state, library="torch", dtypes="float32").failures
+    )
+    assert detail.endswith("a state; q in float32, gamma in float64: raised ValueError: there must be no state")
+    assert hint.startswith("if the kernel is not meant for this, declare state=False, ")
+
+
 @pytest.mark.parametrize("wrong", [None, 3, "out", (1, 2, 3)])
 def test_a_kernel_that_returns_something_else_is_no_crash(wrong):
     report = report_on(lambda *arguments: wrong)
