@@ -1,7 +1,9 @@
 """The smallest run of a study on record, trained again: what a reader can check on two CPU cores in minutes.
 
-A run is the same to the bit on one machine. Another processor rounds sums differently, and training amplifies that, so a loss
-counts as reproduced within `TOLERANCES`.
+A run is the same to the bit on one machine. Another processor or number of threads rounds sums differently, and training
+amplifies that, at a high rate to what another seed changes: the first run of ablations_small.json ended at 2.281, 2.288, 2.294
+and 2.313 bits per byte with four ways of rounding, a standard deviation of 0.014. A loss counts as reproduced within
+`TOLERANCES`, three times the deviation of such a difference, and recall, where a step of learning comes early or late, within more.
 """
 
 import json
@@ -13,7 +15,7 @@ from ..training.study import last_losses, run_all
 from .scaling import Plan
 
 FOLDER = Path(__file__).parents[1] / "results" / "small"
-TOLERANCES = {"byte": 0.02, "answer": 0.1}  # bits per byte of a text, per answer of a task
+TOLERANCES = {"byte": 0.06, "answer": 0.1}  # bits per byte of a text, per answer of a task
 
 
 class Recorded(NamedTuple):
