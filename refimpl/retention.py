@@ -134,7 +134,8 @@ def retention_chunkwise(
 
 def token_step(q: Any, k: Any, v: Any, decay: tuple[Any, Any], state: Any) -> tuple[Any, Any]:
     """Eq. 6 for one token; decay is gamma in two parts."""
-    state = carry(decay, state, k.mT * v)  # one column times one row: NumPy multiplies faster than it calls BLAS
+    # A column times a row: NumPy computes `@` of these in a slow loop of its own.
+    state = carry(decay, state, k.mT * v)
     return q @ state, state
 
 

@@ -86,16 +86,16 @@ MUTANTS = (
     _mutant(
         "step reads before it writes",
         "retention.py",
-        "state = carry(decay, state, k.mT @ v)\n    return q @ state, state",
-        "return q @ state, carry(decay, state, k.mT @ v)",
+        "state = carry(decay, state, k.mT * v)\n    return q @ state, state",
+        "return q @ state, carry(decay, state, k.mT * v)",
     ),
-    _mutant("step decays the new token too", "retention.py", "carry(decay, state, k.mT @ v)", "carry(decay, state + k.mT @ v, 0.0)"),
-    _mutant("step forgets nothing", "retention.py", "carry(decay, state, k.mT @ v)", "state + k.mT @ v"),
-    _mutant("step forgets everything", "retention.py", "carry(decay, state, k.mT @ v)", "k.mT @ v"),
+    _mutant("step decays the new token too", "retention.py", "carry(decay, state, k.mT * v)", "carry(decay, state + k.mT @ v, 0.0)"),
+    _mutant("step forgets nothing", "retention.py", "carry(decay, state, k.mT * v)", "state + k.mT @ v"),
+    _mutant("step forgets everything", "retention.py", "carry(decay, state, k.mT * v)", "k.mT @ v"),
     # state and precision
     _mutant("empty call hands the caller's own state back", "retention.py", "elif q.shape[2] == 0:", "elif False:", only="property"),
     _mutant("given state is ignored", "retention.py", "    if state is None:\n        state =", "    if True:\n        state ="),
-    _mutant("given state is overwritten", "retention.py", "    state = carry(decay, state, k.mT @ v)", "    state *= decay[0] + decay[1]\n    state += k.mT @ v"),
+    _mutant("given state is overwritten", "retention.py", "    state = carry(decay, state, k.mT * v)", "    state *= decay[0] + decay[1]\n    state += k.mT @ v"),
     _mutant(
         "halves are computed in halves",
         "retention.py",
@@ -105,7 +105,7 @@ MUTANTS = (
         "dtype=q.dtype, device=device(q))",
         "dtype=accumulation_dtype(xp, dtype), device=device(q))",
         "retention.py",
-        "state = carry(decay, state, k.mT @ v)\n    return q @ state, state",
+        "state = carry(decay, state, k.mT * v)\n    return q @ state, state",
         "state = _astype((decay[0] + decay[1]) * _astype(state, v.dtype) + k.mT @ v, v.dtype)\n"
         "    return q @ state, _astype(state, accumulation_dtype(array_namespace(v), v.dtype))",
         "retention.py",
@@ -124,8 +124,8 @@ MUTANTS = (
         "    gamma = _astype(gamma, xp.float64)",
         "    gamma = _astype(gamma[:1] + 0 * gamma, xp.float64)",
         "retention.py",
-        "    state = carry(decay, state, k.mT @ v)",
-        "    state = carry([part[:1] for part in decay], state, k.mT @ v)",
+        "    state = carry(decay, state, k.mT * v)",
+        "    state = carry([part[:1] for part in decay], state, k.mT * v)",
     ),
     _mutant(
         "every form scales q by K^-1/2",
