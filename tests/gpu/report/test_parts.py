@@ -45,7 +45,7 @@ def test_a_difference_is_settled_beyond_two_standard_errors():
     assert values["missing"] == ["variant 4"]
     text = page.render("ablations_once", values)
     assert "worse than variant 0, in bits per byte: variant 1 (+0.200 ± 0.006). Better: variant 2 (-0.100 ± " in text
-    assert "The other 1 cannot be told from it." in text
+    assert "The other 1 cannot be told from variant 0." in text
     assert "| variant 1 | 1,000 | 0.002 | 1.100 ± 0.010 | +0.200 ± 0.006 | 3.4 † |" in text
     assert "Not trained, or every run failed: variant 4." in text
 
