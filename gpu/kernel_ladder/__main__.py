@@ -25,7 +25,7 @@ from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
 from refimpl.files import write_atomically
 
-VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned")
+VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned", "v5_on_chip")
 PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for
 ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
 

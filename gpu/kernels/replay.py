@@ -12,7 +12,6 @@ import torch
 import triton
 from triton import knobs
 from triton.runtime import driver
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .triton_common import INTERPRETED, bind, described
 
@@ -94,7 +93,7 @@ class _Recording:
 
     def _number(self, arg):
         """The number of the array that an argument is or describes; None for another argument."""
-        array = arg.base if isinstance(arg, TensorDescriptor) else arg
+        array = arg.base if _describes(arg) else arg
         if not isinstance(array, torch.Tensor):
             return None
         known, number = self.numbers.get(id(array), (None, None))
@@ -131,6 +130,11 @@ class _Recording:
         return tuple(None if number is None else arrays[number] for number in self.results)
 
 
+def _describes(arg):
+    """True for the descriptors of an array, of which Triton and Gluon have a class each."""
+    return hasattr(arg, "block_shape")
+
+
 def _allocator(array):
     shape, strides, dtype, device = array.shape, array.stride(), array.dtype, array.device
     return lambda arrays, stream: arrays.append(torch.empty_strided(shape, strides, dtype=dtype, device=device))
@@ -146,9 +150,7 @@ def _freer(numbers):
 
 def _launcher(compiled, grid, places, constants):
     """A launch of a compiled kernel; places: (number of an array or None, the argument when it was recorded)."""
-    tiles = [
-        (arg.shape, arg.strides, arg.block_shape) if isinstance(arg, TensorDescriptor) else None for _, arg in places
-    ]
+    tiles = [(arg.shape, arg.strides, arg.block_shape) if _describes(arg) else None for _, arg in places]
     # No array is kept.
     places = [(n, tile, arg if n is None else None) for (n, arg), tile in zip(places, tiles, strict=True)]
 

@@ -18,7 +18,8 @@ so the gradient of a retention is three retentions, and `_outputs_kernel` serves
 `_gradients_kernel` computes all three for one chunk after another, and so reads each array once from memory. No states of
 chunks are kept from the forward pass: they are computed again.
 
-Heads whose state fits the registers of a program need no states in memory. `_walk_kernel` walks as the first kernel does
+Heads whose state fits the registers of a program need no states in memory; of wider ones on Hopper GPUs, forwards, several
+programs hold a part each (`gpu.kernels.gluon_walk`). `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
 that the row needs. The table of tiles says which heads are narrow enough. Where they are too few to fill a GPU, segments of
 time are walked at once; what each adds to the state is computed before, and forwards it is kept for the backward pass.
@@ -49,6 +50,7 @@ from refimpl.checks import check_arrays, check_integer, check_one_token, check_s
 from refimpl.lengths import with_lengths
 
 from . import triton_common as common
+from .gluon_walk import on_chip, walk_on_chip
 from .replay import again, again_or_recorded, launch
 from .triton_checks import check_fused, kind_of, traced
 from .triton_common import dot, load, log2_decay, log2_decay_32, step_decays, store
@@ -355,6 +357,8 @@ def forward_of(q, k, v, gamma, state, tiles):
         parts, tiles = one_pass_of(q, tiles)
         totals = totals_of(k, v, gamma, chunk, parts, tiles["states"])
         return *walk_of(q, k, v, gamma, state, totals, chunk, parts, tiles["outputs"]), totals
+    if tiles.get("on_chip") and (results := walk_on_chip(q, k, v, gamma, state, tiles)):
+        return *results, None
     span = tiles.get("span", chunk)
     states, end = states_of(k, v, gamma, state, span, choices, programs)
     return outputs_of(q, k, v, gamma, states, chunk, span, tiles["outputs"], from_zero=state is None), end, None
@@ -398,7 +402,9 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
 
 def _tiles(q, v, direction, chunk):
     tiles = tiles_of(q, v, chunk)[direction]
-    return tiles | {"chunk": chunk, "span": chunk} if chunk and not tiles["one_pass"] else tiles
+    if tiles["one_pass"]:
+        return tiles
+    return tiles | ({"chunk": chunk, "span": chunk} if chunk else {"on_chip": on_chip(q, v)})
 
 
 def _now(function, direction, chunk, *given):

@@ -112,21 +112,28 @@ def _states_kernel(
 
 @triton.jit(do_not_specialize=["T", "heads", "segments", "tokens_a_segment"])
 def _sum_kernel(
-    totals, gamma, end, T, heads, K, V, segments, tokens_a_segment,
-    BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr,
+    start, totals, gamma, sums, T, heads, K, V, segments, tokens_a_segment,
+    BK: tl.constexpr, BV: tl.constexpr, REVERSE: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
-    """end (B, H, K, V): the state after all segments, from what each adds, totals (B H, segments, K, V); a tile of one head."""
+    """A tile of the state of one head behind all segments, sums (B, H, K, V), or EACH: before each, (B H, segments, K, V).
+
+    start, totals: as in `state_before`.
+    """
     across, pid = tl.cdiv(V, BV), tl.program_id(0)
-    tiles = tl.cdiv(K, BK) * across
-    tile, bh = pid % tiles, pid // tiles
+    tiles, stops = tl.cdiv(K, BK) * across, segments if EACH else 1
+    tile, stop, bh = pid % tiles, pid // tiles % stops, pid // tiles // stops
     row, column = tile // across * BK, tile % across * BV
     b, h = bh // heads, bh % heads
-    behind_all = -1 if REVERSE else segments  # the segment that would follow the last walked
+    if not EACH:
+        stop = -1 if REVERSE else segments  # the segment that would follow the last walked
     acc = state_before(
-        None, totals, log2_decay(gamma, h), behind_all, segments, tokens_a_segment, T, b, h, heads, row, column,
+        start, totals, log2_decay(gamma, h), stop, segments, tokens_a_segment, T, b, h, heads, row, column,
         BK, BV, REVERSE, TURNED=False,
     )  # fmt: skip
-    store(end, acc, b, h, row, column)
+    if EACH:
+        store(sums, acc, bh, stop, row, column)
+    else:
+        store(sums, acc, b, h, row, column)
 
 
 def cut(programs, chunks, wanted):
@@ -158,13 +165,27 @@ def total_of(x, y, gamma, chunk, choices, programs, *, reverse=False):
     parts = cut(_tiles_of_state(tiles, x, y), chunks, programs)
     totals = x.new_empty((batch * heads, parts[0], key_dim, value_dim), dtype=torch.float32)
     _walk_states(x, y, gamma, None, None, None, totals, chunk, parts, tiles, reverse, last=True)
-    end, block = common.state_like(x, y), 64
-    launch(
-        _sum_kernel, (common.blocks(key_dim, block) * common.blocks(value_dim, block) * batch * heads,),
-        common.descriptor(totals, block, block), gamma, common.descriptor(end, block, block), time, heads, key_dim, value_dim,
-        parts[0], parts[1] * chunk, BK=block, BV=block, REVERSE=reverse, num_warps=4, num_stages=2,
-    )  # fmt: skip
+    end = common.state_like(x, y)
+    _sum(None, totals, gamma, end, x, y, chunk, parts, reverse=reverse, each=False)
     return end
+
+
+def before_segments(start, totals, gamma, x, y, chunk, parts):
+    """The state before each segment, (B H, segments, K, V) float32, from the start and what each adds: of `totals_of`."""
+    sums = torch.empty_like(totals)
+    _sum(start, totals, gamma, sums, x, y, chunk, parts, reverse=False, each=True)
+    return sums
+
+
+def _sum(start, totals, gamma, sums, x, y, chunk, parts, *, reverse, each):
+    (batch, heads, time, key_dim), value_dim, block = x.shape, y.shape[3], 64
+    tiles = common.blocks(key_dim, block) * common.blocks(value_dim, block)
+    launch(
+        _sum_kernel, (tiles * batch * heads * (parts[0] if each else 1),),
+        *(common.descriptor(x, block, block) for x in (start, totals)), gamma, common.descriptor(sums, block, block),
+        time, heads, key_dim, value_dim, parts[0], parts[1] * chunk,
+        BK=block, BV=block, REVERSE=reverse, EACH=each, num_warps=4, num_stages=2,
+    )  # fmt: skip
 
 
 def fitting(choices, x, y, programs):
