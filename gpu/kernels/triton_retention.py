@@ -402,9 +402,9 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
 
 def _tiles(q, v, direction, chunk):
     tiles = tiles_of(q, v, chunk)[direction]
-    if tiles["one_pass"]:
-        return tiles
-    return tiles | ({"chunk": chunk, "span": chunk} if chunk else {"on_chip": on_chip(q, v)})
+    if chunk and not tiles["one_pass"]:
+        return tiles | {"chunk": chunk, "span": chunk}
+    return tiles | {"on_chip": True} if not tiles["one_pass"] and direction == "forward" and on_chip(q, v) else tiles
 
 
 def _now(function, direction, chunk, *given):
