@@ -10,7 +10,7 @@ export const controls = [
   slider("n", "output n", { value: 6, min: 1, max: TIME, words: String }),
   slider("m", "ask token m", { value: 3, min: 1, max: TIME, words: (m) => `token ${m}` }),
   slider("gamma", "decay γ", { value: 0.8, min: 0.5, max: 1, step: 0.01, words: (x) => `${format(x)} a token` }),
-  slider("size", "chunk size C", { value: 3, min: 1, max: TIME, words: (size) => (size === 1 ? "1 token" : `${size} tokens`) }),
+  slider("size", "chunk size C", { value: TIME, min: 1, max: TIME, words: (size) => (size === TIME ? "all tokens" : size === 1 ? "1 token" : `${size} tokens`) }),
   choice("pulls", "the loss pulls at", PULLS),
 ];
 
@@ -44,23 +44,25 @@ export function describe({ share, said, nudged, kept, ends }, { n, m, pulls }) {
   const way = pulls === "all" ? `Every output from ${m} on pulls at token ${m}; the recurrence adds up all pulls, from the last token to the first. (n then only chooses the part that is written below.)`
     : m > n ? `Token ${m} comes after output ${n}, which does not depend on it, so its gradient is zero.`
       : `The pull at output ${n} reaches token ${m} ${far}.`;
+  // Chunks are a matter of a later section, so nothing is said of them until the text is cut.
+  const cut = ends.length === 1 ? "" : ` To compute dq, a backward pass can keep all ${TIME} states (${kept.states} numbers), or the one ` +
+    `before each of ${ends.length} chunks (${kept.chunks}): S_0, which is zero, and the framed ones.`;
   return `${way} The gradient says that the loss rises by ${format(said)} if channel 1 of value ${m} rises by 1; a second forward pass ` +
-    `gives ${format(nudged)}. To compute dq, a backward pass can keep all ${TIME} states (${kept.states} numbers), or the one before ` +
-    `each of ${ends.length} chunk${ends.length === 1 ? "" : "s"} (${kept.chunks}): S_0, which is zero${ends.length === 1 ? "" : ", and the framed ones"}.`;
+    `gives ${format(nudged)}.${cut}`;
 }
 
 // Rows from top to bottom: what is drawn in a column of each token.
 function layout({ width, narrow }, K) {
   const left = narrow ? 30 : 64, column = (width - left - 8) / TIME, cell = narrow ? 13 : 17, low = narrow ? 13 : 16;
   const across = (count) => Math.min(narrow ? 11 : 20, (column - 12) / count);
-  const rows = {}, heights = { o: low, S: K * cell, k: low, v: low, do: low, q: low, dS: K * cell, dk: low, dv: low, dq: low };
-  const gaps = { o: 62, S: 18, k: 10, v: 6, do: 62, q: 6, dS: 18, dk: 18, dv: 9, dq: 9 };
+  const rows = {}, heights = { o: low, S: K * cell, k: low, v: low, dq: low, do: low, q: low, dS: K * cell, dk: low, dv: low };
+  const gaps = { o: 62, S: 18, k: 10, v: 6, dq: 62, do: 16, q: 6, dS: 18, dk: 18, dv: 9 };
   let y = 0;
   for (const [name, height] of Object.entries(heights)) {
     rows[name] = y + gaps[name];
     y = rows[name] + height;
   }
-  return { left, column, cell, low, across, rows, middle: (t) => left + (t - 0.5) * column, bottom: y, half: rows.do - 50 };
+  return { left, column, cell, low, across, rows, middle: (t) => left + (t - 0.5) * column, bottom: y, half: rows.dq - 50 };
 }
 
 export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) {
@@ -97,7 +99,14 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
       arrow([x, rows.q + low + 3], [x, rows.dS - 3], lit ? colours.purple : colours.line, { width: lit ? 2.5 : 1.2, head: 6 }) +
       arrow([x, rows.dS + K * cell + 3], [x, rows.dk - 3], asked ? colours.purple : colours.line, { width: asked ? 2.5 : 1.2, head: 6 });
   });
-  const numbered = [rows.o, rows.do].map((y) => tokens.map((t) =>
+  // dq_n = do_n S_nᵀ: the state comes down beside its token, past the keys and values, which have no part in it.
+  const downs = tokens.filter(pulled).map((t) => {
+    const y = rows.dq + low / 2, side = middle(t) + (column + wide(K)) / 4 + (narrow ? 1 : 4), foot = rows.S + K * cell - 5;
+    return line([[middle(t) + wide(V) / 2 + 2, foot], [side, foot], [side, y]], colours.purple, { "stroke-width": 1.6 }) +
+      arrow([side, y], [middle(t) + wide(K) / 2 + 1, y], colours.purple, { head: narrow ? 4 : 6 }) +
+      arrow([middle(t), rows.do - 3], [middle(t), rows.dq + low + 2], colours.purple, { width: 2, head: 5 });
+  });
+  const numbered = [rows.o, rows.dq].map((y) => tokens.map((t) =>
     label(middle(t), y - 13, t, { ...quiet, ...((t === n || t === m) && { colour: colours.ink, weight: 700 }) })));
   const cuts = numbers.ends.slice(0, -1).map((end) =>
     line([[left + end * column, rows.S - 8], [left + end * column, rows.S + K * cell + 8]], colours.green, { "stroke-dasharray": "4 3" }) +
@@ -107,10 +116,10 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     pulls === "one" ? frame(n, rows.do, V, low, "purple") + frame(n, rows.q, K, low, "purple") : "", frame(m, rows.dv, V, low, "ink"), frame(m, rows.dk, K, low, "ink"),
   ];
   const heading = (y, name, formula) =>
-    label(4, y, narrow ? name : `${name}: ${formula}`, { colour: colours.ink, at: "start", size: 15, weight: 600 });
+    label(4, y, narrow ? name : `${name}: ${formula}`, { colour: colours.ink, at: "start", size: 15, weight: 600, ...halo });
   const headings = [
     heading(rows.o - 42, "Forwards", "S_{n} = γ S_{n−1} + kᵀv,  o = q S"),
-    heading(rows.do - 38, "Backwards", "dS_{n} = γ dS_{n+1} + qᵀ do,  dv = k dS,  dk = v dSᵀ"),
+    heading(rows.dq - 38, "Backwards", "dS_{n} = γ dS_{n+1} + qᵀ do,  dv = k dS,  dk = v dSᵀ,  dq = do Sᵀ"),
   ];
   const list = (values) => values.map((x) => format(x)).join("  ");
   const written = q[n - 1].map((x) => list(numbers.grad_out[n - 1].map((y) => x * y))).join(" | ");
@@ -118,13 +127,13 @@ export function draw(stage, numbers, { n, m, gamma, size, pulls }, { q, k, v }) 
     ...(narrow ? [] : [[`output ${n} adds q_{${n}}ᵀ do_{${n}} = ( ${written} ) to dS_{${n}}`, colours.purple]]),
     [`dv_{${m}} =${narrow ? "" : ` k_{${m}} dS_{${m}} =`} ( ${list(numbers.dv[m - 1])} )`, colours.purple],
     [`${narrow ? "its channel 1" : `value ${m}, channel 1,`} plus 1: loss ${numbers.nudged < 0 ? "−" : "+"} ${format(Math.abs(numbers.nudged))}`, colours.ink],
-    [narrow ? `green: ${numbers.ends.length - 1} kept, and S_0` : `green frames: states kept between chunks of ${size}, besides S_{0} = 0`, colours.green],
+    ...(numbers.ends.length === 1 ? [] : [[narrow ? `green: ${numbers.ends.length - 1} kept, and S_0` : `green frames: states kept between chunks of ${size}, besides S_{0} = 0`, colours.green]]),
     [narrow ? "blue above 0, orange below" : "cells: blue is positive, orange negative, stronger is larger", colours.muted],
   ];
   const foot = lines.map(([text, colour], i) => label(width / 2, bottom + 24 + 22 * i, text, { colour, size: narrow ? 13 : 14, weight: 600 }));
   const floor = line([[4, half], [width - 4, half]], colours.line, { "stroke-width": 1 });
   const drawn = [
-    headings, names, numbered, floor, tables.map(([name, table]) => row(name, table)),
+    floor, downs, headings, names, numbered, tables.map(([name, table]) => row(name, table)),
     numbers.states.map((state, i) => tile(state, i + 1, rows.S, most(numbers.states), cell)),
     numbers.grad_states.map((state, i) => tile(state, i + 1, rows.dS, most(numbers.grad_states), cell)),
     cuts, steps, fades, ups, kept, marks, foot,

@@ -8,9 +8,9 @@ from explorables.node import compute
 from refimpl import retention_recurrent
 from refimpl.backward import retention_chunkwise_backward, retention_parallel_backward, retention_recurrent_backward
 
-START = {"n": 6, "m": 3, "gamma": 0.8, "size": 3, "pulls": "one"}
+START = {"n": 6, "m": 3, "gamma": 0.8, "size": 8, "pulls": "one"}
 SETTINGS = [
-    {}, {"n": 1}, {"n": 8}, {"m": 1}, {"m": 8}, {"gamma": 0.5}, {"gamma": 1}, {"size": 1}, {"size": 8}, {"pulls": "all"},
+    {}, {"n": 1}, {"n": 8}, {"m": 1}, {"m": 8}, {"gamma": 0.5}, {"gamma": 1}, {"size": 1}, {"size": 3}, {"pulls": "all"},
     {"n": 4, "m": 4, "gamma": 0.93, "size": 4, "pulls": "all"}, {"n": 2, "m": 7, "gamma": 0.61, "size": 5},
 ]  # fmt: skip
 
