@@ -14,6 +14,7 @@ PLANS = {
     "v2_chunks": ("states", 64, 64),
     "v3_fused": ("chip", 64, 128),
     "v4_tuned": ("states", 128, 256),
+    "v5_on_chip": ("chip", 64, 128),
 }
 
 

@@ -176,6 +176,11 @@ def test_the_plans_are_those_of_the_ladder():
     assert f"C = {PLANS['v2_chunks'][1]} " in text["v2_chunks"]
     assert f"TILE = {PLANS['v2_chunks'][2]}\n" in text["v2_chunks"]
     assert "C={1}, BV={2}".format(*PLANS["v3_fused"]) in text["v3_fused"]
+    assert f"chunk_size={PLANS['v4_tuned'][1]}" in text["v4_tuned"]
+    chunk, group = re.search(
+        r"CHUNK, KEYS, VALUES = (\d+), \d+, (\d+)", (folder.parent / "kernels/gluon_walk.py").read_text()
+    ).groups()
+    assert PLANS["v5_on_chip"] == ("chip", int(chunk), 2 * int(group))
 
 
 def test_a_rung_whose_plan_is_not_known_is_shown_by_its_time():
