@@ -10,6 +10,7 @@ export const controls = [
   slider("seeds", "other seeds", { value: 0, min: 0, max: DRAWS, words: (i) => (i ? `draw ${i}` : "as measured") }),
   choice("law", "law", { floor: "with a floor", line: "without a floor" }),
   choice("sizes", "fitted to", { all: "all sizes", short: "all but the largest" }),
+  choice("shown", "shown", { losses: "the losses", gap: "the gap alone" }),
 ];
 
 const sum = (values) => values.reduce((total, x) => total + x, 0);
@@ -51,7 +52,7 @@ function quantile(sorted, share) {
 
 // laws: of each model for the chosen means; here: their crossing; missed: the loss of the largest size above what the law
 // says; crossings: of all draws, those without one left out, in order; share: how many have one; middle: its quantiles 5, 50
-// and 95 % (NaN without any); grid, bands: for each model the same quantiles of its laws; ahead: of the first model, the share
+// and 95 % (NaN without any); grid, bands: for each model the same quantiles of its laws; between: of the first law less the second; ahead: of the first model, the share
 // of draws in which its loss is the lower one at the paper's size.
 export function compute({ seeds, law, sizes }, { models }) {
   const fitted = models.map(({ x, weights, means }) => {
@@ -59,21 +60,21 @@ export function compute({ seeds, law, sizes }, { models }) {
     return fits(x.slice(0, end), means.map((row) => row.slice(0, end)), weights.slice(0, end), law === "floor");
   });
   const every = models.flatMap(({ x }) => x), low = Math.min(...every), high = FAR * Math.max(...every);
-  const between = (count) => Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
-  const fine = between(POINTS), grid = between(61), [one, two] = fitted;
+  const spaced = (count) => Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
+  const fine = spaced(POINTS), grid = spaced(61), [one, two] = fitted;
   const found = one.slice(1).map((each, i) => crossing(each, two[i + 1], fine));
   const crossings = found.filter((x) => !Number.isNaN(x)).sort((a, b) => a - b);
   const levels = (values) => [0.05, 0.5, 0.95].map((share) => (values.length ? quantile(values, share) : NaN));
-  const bands = fitted.map((laws) => grid.map((x) => levels(laws.slice(1).map((each) => at(each, x)).sort((a, b) => a - b))));
+  const spread = (value) => grid.map((x) => levels(one.slice(1).map((_, i) => value(i + 1, x)).sort((a, b) => a - b)));
+  const bands = fitted.map((laws) => spread((i, x) => at(laws[i], x))), between = spread((i, x) => at(one[i], x) - at(two[i], x));
   const ahead = sum(one.slice(1).map((each, i) => (at(each, PAPER) < at(two[i + 1], PAPER) ? 1 : 0))) / (one.length - 1);
   const chosen = fitted.map((laws) => laws[seeds]);
   const missed = chosen.map((each, i) => models[i].means[seeds].at(-1) - at(each, models[i].x.at(-1)));
   const laws = chosen.map(({ floor, scale: a, exponent }) => ({ floor, scale: a, exponent }));
-  return { laws, here: crossing(...chosen, fine), missed, crossings, share: crossings.length / found.length, middle: levels(crossings), grid, bands, ahead };
+  return { laws, here: crossing(...chosen, fine), missed, crossings, share: crossings.length / found.length, middle: levels(crossings), grid, bands, between, ahead };
 }
 
 const size = (x) => (x >= 1e9 ? `${format(x / 1e9, 2)} billion` : `${format(x / 1e6, 2)} million`);
-const brief = (x) => (x >= 1e9 ? `${format(x / 1e9, 2)} G` : `${format(x / 1e6, 2)} M`);
 
 export function describe({ here, share, middle, ahead, missed }, { seeds, sizes }, { models }) {
   const which = seeds ? `With the means of draw ${seeds}` : "With the measured means";
@@ -84,35 +85,46 @@ export function describe({ here, share, middle, ahead, missed }, { seeds, sizes 
   return `${which}, ${where}. ${spread}. At 2 billion parameters ${models[0].name} is ahead in ${format(100 * ahead, 2)} % of the draws.${miss}`;
 }
 
-const frameOf = ({ width, narrow }) => ({ left: 46, top: 44, width: width - 62, height: narrow ? 240 : 270 });
+const frameOf = ({ width, narrow }) => ({ left: 46, top: narrow ? 88 : 68, width: width - 62, height: narrow ? 240 : 270 });
 const LOOKS = ["blue", "orange"];
 
-export function draw(stage, numbers, { seeds, sizes }, { models }) {
-  const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands } = numbers;
-  const bottom = frame.top + frame.height, right = frame.left + frame.width, most = 2.2;
-  const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([0, most], [bottom, frame.top]);
-  const chart = axes(colours, frame, x, y, "parameters", "bits per byte, held-out text", { xticks: [1e7, 1e8, 1e9, 1e10], xtick: brief });
-  const clip = (value) => Math.min(Math.max(value, 0), most);
-  const shade = bands.map((band, i) => {
+export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
+  const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands, between } = numbers;
+  const bottom = frame.top + frame.height, right = frame.left + frame.width, gap = shown === "gap", [least, most] = gap ? [-0.4, 0.5] : [0, 2.2];
+  const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
+  const yname = gap ? `${models[0].name} less ${models[1].name}, bits per byte` : "bits per byte, held-out text";
+  const chart = axes(colours, frame, x, y, "parameters", yname, { xticks: narrow ? [1e7, 1e9] : [1e7, 1e8, 1e9, 1e10], xtick: size });
+  const clip = (value) => Math.min(Math.max(value, least), most), dash = (i) => i && { "stroke-dasharray": "8 4" };
+  // What is drawn: a line, a band and dots for each model, or those of the gap.
+  const gapAt = (values) => values.map((each, i) => each - models[1].means[seeds][i]);
+  const parts = gap
+    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]) }]
+    : models.map((model, i) => ({ name: model.name, colour: colours[LOOKS[i]], law: (each) => at(laws[i], each), band: bands[i], x: model.x, dots: model.means[seeds] }));
+  const shade = parts.map(({ band, colour }) => {
     const path = [...grid.map((at, j) => [x(at), y(clip(band[j][2]))]), ...grid.map((at, j) => [x(at), y(clip(band[j][0]))]).reverse()];
-    return h("polygon", { points: path.map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours[LOOKS[i]], "fill-opacity": 0.16 });
+    return h("polygon", { points: path.map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colour, "fill-opacity": 0.16 });
   });
-  const curves = laws.map((law, i) => line(grid.map((each) => [x(each), y(clip(at(law, each)))]), colours[LOOKS[i]], { "stroke-width": 2.5, ...(i && { "stroke-dasharray": "8 4" }) }));
-  const dots = models.map((model, i) => model.x.map((each, j) => {
-    const unused = sizes === "short" && j === model.x.length - 1;
-    return h("circle", { cx: x(each), cy: y(clip(model.means[seeds][j])), r: 5.5, fill: unused ? colours.paper : colours[LOOKS[i]], stroke: colours[LOOKS[i]], "stroke-width": 2 });
+  const curves = parts.map(({ law, colour }, i) => line(grid.map((each) => [x(each), y(clip(law(each)))]), colour, { "stroke-width": 2.5, ...dash(i) }));
+  const dots = parts.map((part) => part.x.map((each, j) => {
+    const unused = sizes === "short" && j === part.x.length - 1;
+    return h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 5.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 });
   }));
-  const names = models.map(({ name }, i) => line([[right - 132, frame.top + 14 + 20 * i], [right - 104, frame.top + 14 + 20 * i]], colours[LOOKS[i]], { "stroke-width": 2.5, ...(i && { "stroke-dasharray": "8 4" }) }) +
-    label(right - 98, frame.top + 14 + 20 * i, name, { colour: colours[LOOKS[i]], at: "start", weight: 600 }));
+  // Names stand above the frame, where no line runs.
+  const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
+    label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
+  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, "shaded: nine in ten draws", { colour: colours.muted, at: "start", size: 12 });
+  const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
-  const paper = line([[x(PAPER), frame.top + 68], [x(PAPER), strip + 22]], colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
-    label(x(PAPER), frame.top + 58, "paper: 2 G †", { colour: colours.muted, size: 12, ...halo });
-  const now = Number.isNaN(here) ? "" : line([[x(here), frame.top], [x(here), strip + 22]], colours.ink, { "stroke-width": 1.5 }) +
-    label(x(here) + 6, frame.top + 96, brief(here), { colour: colours.ink, at: "start", weight: 600, ...halo });
+  // A vertical line through the frame and the strip, with a break where the axis is named.
+  const through = (at, top, colour, look) => line([[at, top], [at, bottom]], colour, look) + line([[at, strip - 2], [at, strip + 22]], colour, look);
+  const paper = through(x(PAPER), frame.top + 18, colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +
+    label(x(PAPER), frame.top + 8, "paper: 2 billion †", { colour: colours.muted, size: 12, ...halo });
+  const now = Number.isNaN(here) ? "" : through(x(here), frame.top, colours.ink, { "stroke-width": 1.5 }) +
+    label(x(here) + 6, frame.top + 36, size(here), { colour: colours.ink, at: "start", weight: 600, ...halo });
   const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.purple, { "fill-opacity": 0.45 }));
   const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.purple, at: "start", size: 12 }) +
     label(width / 2, strip + 34, `${DRAWS - crossings.length} draws: none`, { colour: colours.muted, size: 12 });
-  return { height: strip + 48, drawn: h("g", {}, chart, shade, curves, dots, names, paper, now, ticks, foot) };
+  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, names, band, paper, now, ticks, foot) };
 }
 
 // Left to right through the draws.

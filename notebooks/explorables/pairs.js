@@ -37,7 +37,15 @@ export function describe({ key_width, asked_for, numbers, cache, exact, least, m
     `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
 }
 
-const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 296), height: narrow ? 230 : 280 });
+// The marks of models that are not on the slider, one for each, about (x, y).
+const CORNERS = [
+  [[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.4], [1.4, 0], [0, 1.4], [-1.4, 0]], [[0, -1.3], [1.3, 1], [-1.3, 1]], [[0, 1.3], [1.3, -1], [-1.3, -1]],
+  [[-1.3, 0], [1, -1.3], [1, 1.3]], [[1.3, 0], [-1, -1.3], [-1, 1.3]],
+];
+
+const mark = (shape, x, y, r, look) => h("polygon", { points: CORNERS[shape].map(([dx, dy]) => `${Math.round(10 * (x + r * dx)) / 10},${Math.round(10 * (y + r * dy)) / 10}`).join(" "), ...look });
+
+const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 314), height: narrow ? 230 : 280 });
 
 export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width, tokens }, { widths, pairs, asked, vocabularies }) {
   const { least: lows, most: highs, models } = vocabularies[tokens];
@@ -52,9 +60,11 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const chosen = (model) => model.width === widths[width];
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
-  const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => h("circle", {
-    cx: x(n), cy: y(seed[j]), r: chosen(model) ? 7 : 4, fill: chosen(model) ? colours.orange : model.width ? colours.muted : colours.paper,
-    stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 }))));
+  const unlisted = models.filter((model) => !model.width), shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
+  const sign = (model, cx, cy, r) => model.width
+    ? h("circle", { cx, cy, r: chosen(model) ? r + 3 : r, fill: chosen(model) ? colours.orange : colours.muted, stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 })
+    : mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
+  const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
     label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
@@ -64,12 +74,13 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const names = narrow ? "" : models.map((model) => ({ ...model, ends: model.shares.map((seed) => seed.at(-1)) })).sort((a, b) => mean(b.ends) - mean(a.ends)).map((model) => {
     last = Math.max(last + 17, y(mean(model.ends)));
     const look = { colour: chosen(model) ? colours.orange : colours.muted, at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
-    return label(right + 14, last, `${model.name}: ${span(...model.ends)}`, look);
+    return sign(model, right + 18, last, 3.5) + label(right + 30, last, `${model.name}: ${span(...model.ends)}`, look);
   });
   const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
+  const untrained = models.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
   // What each mark is: as many in a row as fit.
   const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
@@ -78,7 +89,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const marks = [
     [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K, a dot a seed"],
     [dot(colours.muted, colours.muted), narrow ? "another K" : "RetNet of another K"],
-    [dot(colours.paper, colours.muted), "another model"],
+    ...(narrow ? unlisted.map((model) => [(at, row) => sign(model, at + 9, row, 4), model.name]) : []),
     [patch, narrow ? "predicted" : "predicted, random to best keys"], [dash(colours.line), narrow ? "for another K" : "predicted, another K (middle)"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
   ];
@@ -88,7 +99,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     return mark(at, row) + label(at + 24, row, words, { colour: colours.muted, at: "start", size: 12 });
   });
   const end = under + 20 * Math.ceil(marks.length / across);
-  return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, names, title, foot, key) };
+  return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, untrained, names, title, foot, key) };
 }
 
 // The pointer chooses the number of pairs.
@@ -99,7 +110,14 @@ export function point({ x, pressed }, stage, numbers, values, { pairs }) {
   return { pairs: Math.min(Math.max(found, 0), 6) };
 }
 
+// With some vocabularies a RetNet was trained with one K alone.
+function trained({ width, tokens }, numbers, { widths, vocabularies }) {
+  const known = vocabularies[tokens].models.filter((model) => model.width).map((model) => widths.indexOf(model.width));
+  return known.includes(width) ? {} : { width: known[0] };
+}
+
 export default explorable({
   title: "Pairs to remember, and how wide the state is",
   controls, compute, describe, draw, point, play: { control: "width", seconds: 1 },
+  press: { trained: { title: "Jump to a trained K", act: trained } },
 });

@@ -1,4 +1,4 @@
-"""Lesson 9: which bytes surprise a trained model, which heads it needs, and how much of its past."""
+"""Lessons 9 and 14: which bytes surprise a trained model, which heads and parts it needs, and how much of its past."""
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -105,4 +105,24 @@ def bars(x, y, error, *, xlabel, ylabel, description, level=None):
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
+    return picture
+
+
+@styled
+def dots(names, x, error, *, reach, xlabel, description):
+    """Measured differences with bars of `reach` standard errors, a row for each name from the top down; settled ones are filled.
+
+    x, error (N,). Settled: the bar does not touch zero.
+    """
+    picture = new_picture(6.6, 0.26 * len(names) + 0.75, description, layout="constrained")
+    ax = picture.subplots()
+    ax.axvline(0, color=INK, linewidth=0.8)
+    for row, (value, around) in enumerate(zip(x, error, strict=True)):
+        look = {"color": LINES[0]["color"], "marker": "o", "markersize": 6, "capsize": 3, "linewidth": 1.2}
+        face = look["color"] if abs(value) > reach * around else "white"
+        ax.errorbar([value], [row], xerr=[reach * around], markerfacecolor=face, **look)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlabel(xlabel)
+    ax.grid(color=PALE, axis="x")
     return picture

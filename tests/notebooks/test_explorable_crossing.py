@@ -43,6 +43,8 @@ def test_numbers_are_those_of_the_laws():
         np.testing.assert_allclose(got["grid"], np.geomspace(low, high, 61), rtol=1e-12)
         for law, band in zip(rows, got["bands"], strict=True):
             np.testing.assert_allclose(band, np.quantile(law(np.geomspace(low, high, 61)), LEVELS, axis=0).T, rtol=1e-9)
+        apart = rows[0](np.geomspace(low, high, 61)) - rows[1](np.geomspace(low, high, 61))
+        np.testing.assert_allclose(got["between"], np.quantile(apart, LEVELS, axis=0).T, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(got["ahead"], np.mean(rows[0](2e9) < rows[1](2e9)), rtol=1e-12)
         missed = [
             model["means"][now["seeds"]][-1] - law(model["x"][-1]) for model, law in zip(models, here, strict=True)

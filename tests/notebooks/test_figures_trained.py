@@ -105,3 +105,16 @@ def test_bars_reach_one_standard_error_up_and_down():
     assert texts(ax.get_xticklabels()) == ["2", "4", "8"]
     assert picture.description == "d"
     assert [list(each.get_ydata()) for each in ax.lines if each.get_linestyle() == "--"] == [[0.25, 0.25]]
+
+
+def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_out():
+    picture = trained.dots(["a", "b"], [0.4, -0.1], [0.1, 0.05], reach=3, xlabel="bits", description="d")
+    (ax,) = picture.axes
+    marks, drawn = zip(*((line, drawn) for line, _, (drawn,) in (each.lines for each in ax.containers)), strict=True)
+    for row, mark in enumerate(marks):
+        check_line(mark, [[0.4, -0.1][row]], [row])
+    assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True]
+    (first,), (second,) = (each.get_segments() for each in drawn)
+    np.testing.assert_allclose([first[:, 0], second[:, 0]], [[0.1, 0.7], [-0.25, 0.05]])
+    assert (texts(ax.get_yticklabels()), ax.get_xlabel(), picture.description) == (["a", "b"], "bits", "d")
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
