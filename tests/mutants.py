@@ -209,17 +209,19 @@ def every_check(package, retention=True):
     """
     for fact in paper_facts.FACTS:
         yield "paper facts", fact.__name__, functools.partial(fact, package)
-    if retention:
-        yield from _of_retention(package)
     for check, (kind, feature) in of_package.LIBRARY_CHECKS.items():
         yield kind, check.__name__, functools.partial(check, package, fitting(feature))
-    for check, kind in (of_package.CHECKS | drawn.CHECKS).items():
+    for check, kind in of_package.CHECKS.items():
         yield kind, check.__name__, functools.partial(check, package)
     for refusal in validation.RETENTION_REFUSALS:
         call = functools.partial(validation.retention_refuses, package.retention_parallel, refusal)
         yield "validation", refusal.message, call
     for refusal in validation.PACKAGE_REFUSALS:
         yield "validation", refusal.message, functools.partial(validation.package_refuses, package, refusal)
+    if retention:
+        yield from _of_retention(package)
+    for check, kind in drawn.CHECKS.items():
+        yield kind, check.__name__, functools.partial(check, package)
 
 
 def reaches_retention(mutant):
