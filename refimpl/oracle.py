@@ -30,13 +30,15 @@ def retention_oracle(
     out, end = np.zeros(v.shape), np.zeros(start.shape)
     for b in range(batch):
         for h in range(heads):
-            for n in range(time):
-                out[b, h, n] = gamma[h] ** (n + 1) * (q[b, h, n] @ start[b, h])
-                for m in range(n + 1):
-                    out[b, h, n] += gamma[h] ** (n - m) * (q[b, h, n] @ k[b, h, m]) * v[b, h, m]
-            end[b, h] = gamma[h] ** time * start[b, h]
-            for m in range(time):
-                end[b, h] += gamma[h] ** (time - 1 - m) * np.outer(k[b, h, m], v[b, h, m])
+            decay, pairs = float(gamma[h]), list(zip(k[b, h], v[b, h], strict=True))
+            for n, query in enumerate(q[b, h]):
+                row = decay ** (n + 1) * (query @ start[b, h])
+                for m, (key, value) in enumerate(pairs[: n + 1]):
+                    row += decay ** (n - m) * (query @ key) * value
+                out[b, h, n] = row
+            end[b, h] = decay**time * start[b, h]
+            for m, (key, value) in enumerate(pairs):
+                end[b, h] += decay ** (time - 1 - m) * np.outer(key, value)
     return out, end
 
 

@@ -7,6 +7,7 @@ Nothing is executed: notebooks are shown with their stored outputs. Warnings are
 
 import argparse
 import functools
+import gc
 import inspect
 import json
 import re
@@ -169,6 +170,7 @@ if __name__ == "__main__":
     parser.add_argument("out", nargs="?", default=ROOT / "build" / "site", type=Path)
     parser.add_argument("--lite", nargs="?", const="", metavar="SOURCE", help="with JupyterLite: see lite.py")
     given = parser.parse_args()
+    gc.set_threshold(100_000, 50)  # Sphinx keeps every page to the end: the collector would go through them in vain
     try:
         packages = {name: vendored(name, ROOT / "build" / "vendor") for name in NEEDED}
     except NotFetchedError as error:

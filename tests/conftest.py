@@ -9,6 +9,7 @@ from hypothesis import Phase, settings
 
 if not torch.cuda.is_available():  # Triton asks when it is first imported, also by torch
     os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # what is compiled here runs once or twice, on little
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs inherit it: interrupts are tested
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 from importlib.resources import files
 
 from refimpl.training.capacity import exact_pairs, predicted
@@ -10,6 +11,8 @@ from refimpl.training.train import TrainConfig
 from .explorable import Explorable
 
 WIDTHS = (8, 16, 32, 64)
+
+share = cache(predicted)
 
 
 class Pairs(Explorable):
@@ -35,7 +38,7 @@ class Pairs(Explorable):
 
         def shares(key_dim, tokens, learnt):
             shape = dataclasses.replace(base, key_dim=key_dim, value_dim=2 * key_dim, vocab_size=tokens)
-            return [round(predicted(shape, n, learnt), 6) for n in pairs]
+            return [round(share(shape, n, learnt), 6) for n in pairs]
 
         vocabularies = {}
         for row in study["rows"]:

@@ -4,9 +4,11 @@ Each takes a problem, and a chunk size where it computes in chunks, and returns 
 are those of a formula makes its mistake. NAMES of mistakes are short; the sentence says what to look for.
 """
 
+import functools
+
 import numpy as np
 
-from ..retention import retention_recurrent
+from ..retention import retention_chunkwise
 from .problems import NAMES, Problem
 
 CHUNKS = (64, 16, 32, 128, 8, 256, 4, 48, 96, 100, 192)
@@ -17,21 +19,28 @@ def chunkwise(case, size, *, mask=None, xi=None, zeta=None, whole=None, reads_it
     q, k, v, gamma, state = case.inputs
     g, outs = gamma[:, None], [v[:, :, :0]]
     state = np.zeros((*q.shape[:2], q.shape[3], v.shape[3])) if state is None else state
-    for start in range(0, case.time, size):
-        a, b, x = (y[:, :, start : start + size] for y in (q, k, v))
-        c = a.shape[2]
+
+    @functools.cache  # all chunks but the last are as long
+    def tables(c):
         j = np.arange(1.0, c + 1)[None]
         lag = np.arange(c)[:, None] - np.arange(c)[None, :]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            inside = (
-                np.where(lag >= 0, g[..., None] ** np.maximum(lag, 0), 0.0) if mask is None else mask(g[..., None], lag)
+            return (
+                np.where(lag >= 0, g[..., None] ** np.maximum(lag, 0), 0.0)
+                if mask is None
+                else mask(g[..., None], lag),
+                (g**j if xi is None else xi(g, j, c, size))[..., None],
+                (g ** (c - j) if zeta is None else zeta(g, j, c, size))[..., None],
+                (g**c if whole is None else whole(g, j[:, :1], c, size))[..., None],
             )
-            read = g**j if xi is None else xi(g, j, c, size)
-            left = g ** (c - j) if zeta is None else zeta(g, j, c, size)
-            kept = g**c if whole is None else whole(g, j[:, :1], c, size)
-            after = kept[..., None] * state + b.mT @ (x * left[..., None])
+
+    for start in range(0, case.time, size):
+        a, b, x = (y[:, :, start : start + size] for y in (q, k, v))
+        inside, read, left, kept = tables(a.shape[2])
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = kept * state + b.mT @ (x * left)
             scores = b @ a.mT if swaps else a @ b.mT
-            outs.append((scores * inside) @ x + (a @ (after if reads_itself else state)) * read[..., None])
+            outs.append((scores * inside) @ x + (a @ (after if reads_itself else state)) * read)
         state = after
     return np.concatenate(outs, axis=2), state
 
@@ -102,7 +111,7 @@ def _with(case, **changes):
 
 
 def _retention(case, **changes):
-    return retention_recurrent(*_with(case, **changes).inputs)
+    return retention_chunkwise(*_with(case, **changes).inputs)
 
 
 def _state_of(case):

@@ -19,7 +19,7 @@ FORMS = {
 BAD = r"gamma must lie in \(0, 1\], got 1.5 at head 1"
 
 
-def arrays(time=6, heads=2):
+def arrays(time=5, heads=2):
     """q, k, v, gamma and a state, float64."""
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((2, 2, heads, time, 4))

@@ -100,6 +100,7 @@ def test_lessons_functions_and_equations_link_one_another(texts):
         in texts["notebooks/01_memory_as_a_recurrence.html"]
     )
     assert "api/refimpl.retention.html#refimpl.retention.retention_chunkwise" in texts["equations.html"]
+    assert 'href="api/refimpl.decay.html"' in texts["CHANGELOG.html"]  # two levels down in the sidebar of every page
 
 
 def test_no_solution_is_shown(texts):
