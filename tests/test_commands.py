@@ -143,7 +143,7 @@ def test_retnet_runs_our_programs_where_a_folder_has_their_name(installed, tmp_p
     assert all(re.search(rf"\b{name}\b", result.stdout) for name in ("exercises", "gpu", "refimpl"))
     result = retnet(installed, tmp_path, "gpu", "train", "no.toml")
     assert (result.returncode, result.stderr) == (2, "error: config: there is no file 'no.toml'\n")
-    assert "All agree" in retnet(installed, tmp_path, "refimpl").stdout
+    assert "All agree" in retnet(installed, tmp_path, "refimpl", "compare", "--time", "40").stdout
 
 
 @pytest.mark.parametrize("name", ["refimpl", "gpu", "exercises", "retnet"])

@@ -3,6 +3,7 @@
 `write_zoo` writes them as a class hands them in, correct ones among them.
 """
 
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -140,10 +141,10 @@ def attackers(course):
         # Time.
         "endless-loop": step("while True: pass", "look for a loop that does not end"),
         "endless-loop-deaf": step(
-            "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+            ONCE + "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
             r"look for a loop that does not end|was ended \(SIGKILL\)",
         ),
-        "sleeper": step("time.sleep(1000)", "it took more than"),
+        "sleeper": step(ONCE + "time.sleep(1000)", "it took more than"),
         "endless-import": step("return X", "reading your file failed: it .* look for a loop", before="X = [0 for _ in iter(int, 1)]"),
         "closes-its-pipe-and-sleeps": step("os.closerange(0, 256)\ntime.sleep(1000)", r"\(SIGKILL\) before it gave an answer"),
         # Ends.
@@ -174,7 +175,7 @@ def attackers(course):
         ),
         "fork-bomb": step("while True: os.fork()", "PermissionError|BlockingIOError|Resource temporarily"),
         "fork-bomb-stubborn": step(
-            "while True:\n    try: os.fork()\n    except OSError: pass", "look for a loop that does not end"
+            ONCE + "while True:\n    try: os.fork()\n    except OSError: pass", "look for a loop that does not end"
         ),
         "thread-bomb": step(
             "import threading\nfor _ in range(10**5): threading.Thread(target=time.sleep, args=(1000,)).start()", "RuntimeError: can't start new thread"
@@ -292,6 +293,7 @@ def attackers(course):
     }  # fmt: skip
 
 
+@functools.cache
 def oddities():
     """Return {name: Animal} of those that are read and judged the same wherever they run: odd answers, broken files, right ones."""
     return {

@@ -5,6 +5,7 @@ here, that a check shows and reaches nothing, happens in the processes it forks.
 right ones stay at home.
 """
 
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -51,6 +52,18 @@ class Kept:
         self._sandbox = None
 
 
+@contextlib.contextmanager
+def kept_sandbox(way):
+    """Let all that is graded meanwhile, one after another, share a sandbox."""
+    kept = Kept(way, LIMITS)
+    sandbox.Sandbox = kept
+    try:
+        yield
+    finally:
+        sandbox.Sandbox = Sandbox
+        kept.end()
+
+
 def two_checks(key):
     """Return the key of the step alone, with one visible and one hidden check: enough to ask the system for something."""
     (problem,) = key.only("retention_step").problems
@@ -63,9 +76,7 @@ def grade_in_one(animals, way):
     """Return {name: (points, status, results.json, feedback.html)} of {name: Animal}."""
     whole, done = answer_key(load("ex01")), {}
     short = two_checks(whole)
-    kept = Kept(way, LIMITS)
-    sandbox.Sandbox = kept
-    try:
+    with kept_sandbox(way):
         for name, animal in animals.items():
             key = short if name in ASKS else whole
             given = put_questions(key, f"submission{animal.suffix.lower()}", animal.content, way, LIMITS)
@@ -74,9 +85,6 @@ def grade_in_one(animals, way):
             status = "unusable" if given.unusable else "graded"
             outcome = Outcome(name, "ex01", "ex01.py", status, report, given.notes, facts)
             done[name] = report.points, status, json.loads(results_json(outcome, report.most)), feedback_html(outcome)
-    finally:
-        sandbox.Sandbox = Sandbox
-        kept.end()
     return done
 
 

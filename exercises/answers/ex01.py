@@ -116,8 +116,10 @@ def _keeps_states_with(collect, first=1):
 
     def loop(q, k, v, gamma, state):
         start = np.zeros((q.shape[1], v.shape[1])) if state is None else state
-        ends = [retention_loop(q[:n], k[:n], v[:n], gamma, start)[1] for n in range(first, len(q) + 1)]
-        return retention_loop(q, k, v, gamma, start)[0], collect(ends)
+        states = [start]
+        for n in range(len(q)):
+            states.append(retention_step(q[n], k[n], v[n], gamma, states[-1])[1])
+        return retention_loop(q, k, v, gamma, start)[0], collect(states[first:])
 
     return loop
 

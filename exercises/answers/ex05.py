@@ -18,10 +18,10 @@ def decay_mask(gamma, time):
 
 def mask_rows(gamma, begins, start, stop):
     """Rows start to stop - 1 of the mask of one head, each within its document: begins (N,) -> rows (stop - start, stop)."""
-    tokens = np.arange(stop)
-    document = np.searchsorted(begins, tokens, side="right")
-    lag = np.subtract.outer(tokens[start:], tokens)
-    visible = (lag >= 0) & np.equal.outer(document[start:], document)
+    n, m = np.arange(start, stop)[:, None], np.arange(stop)
+    lag = n - m
+    first = begins[np.searchsorted(begins, n, side="right") - 1]  # token of the document of n
+    visible = (lag >= 0) & (m >= first)
     return np.where(visible, gamma ** np.where(visible, lag, 0), 0.0)
 
 
@@ -148,47 +148,48 @@ MASK_MISTAKES = {
 }
 
 
-def _rows_by(make, side="right"):
-    """Rows of the mask, made of gamma, their table of n - m and the table of what each token sees."""
+def _rows_by(make, later=0, lag_from=None, document_from=None):
+    """Rows of the mask, made of gamma, their table of n - m and the table of what each token sees.
+
+    later: how many tokens later documents begin. lag_from, document_from: the number of the first row in n - m, and for its
+    document; by default start.
+    """
 
     def rows(gamma, begins, start, stop):
-        lag = np.subtract.outer(np.arange(start, stop), np.arange(stop))
-        return make(gamma, lag, (lag >= 0) & _same_document(begins, start, stop, side))
+        n, m = np.arange(stop - start)[:, None], np.arange(stop)
+        lag = n + (start if lag_from is None else lag_from) - m
+        same = _same_document(begins + later, n + (start if document_from is None else document_from), m)
+        return make(gamma, lag, (lag >= 0) & same)
 
     return rows
 
 
-def _same_document(begins, start, stop, side="right"):
-    document = np.searchsorted(begins, np.arange(stop), side=side)
-    return np.equal.outer(document[start:], document)
+def _same_document(begins, n, m):
+    """The table of whether n (rows, 1) and m (tokens,) lie in one document; of n alone, for there may be very many m."""
+    edges = np.concatenate(([-np.inf], begins, [np.inf]))
+    document = np.searchsorted(begins, n, side="right")
+    return (m >= edges[document]) & (m < edges[document + 1])
 
 
-def _rows_apart(lag=lambda start: start, document=lambda start: start):
-    """Rows that are numbered from another token in their lag, or for their document; each a function of start."""
-
-    def rows(gamma, begins, start, stop):
-        tokens, of_token = np.arange(stop), np.searchsorted(begins, np.arange(stop), side="right")
-        steps = np.subtract.outer(np.arange(stop - start) + lag(start), tokens)
-        own = of_token[document(start) : document(start) + stop - start]
-        visible = (steps >= 0) & np.equal.outer(own, of_token)
-        return np.where(visible, gamma ** np.where(visible, steps, 0), 0.0)
-
-    return rows
+def _masked(gamma, lag, visible):
+    """The right rows, made as `_rows_by` asks for."""
+    return np.where(visible, gamma ** np.where(visible, lag, 0), 0.0)
 
 
 def _split_rows(split):
     """Rows that take gamma^n and gamma^m apart, put together by `split`."""
 
     def rows(gamma, begins, start, stop):
-        table = split(gamma, np.arange(float(start), stop)[:, None], np.arange(float(stop)))
+        n, m = np.arange(float(start), stop)[:, None], np.arange(float(stop))
+        table = split(gamma, *np.broadcast_arrays(n, m))
         return np.where(mask_rows(1.0, begins, start, stop) > 0, table, 0.0)
 
     return rows
 
 
 def _begins_with(change):
-    """Rows right but for where the documents begin; change: a function of begins, start and stop."""
-    return lambda gamma, begins, start, stop: mask_rows(gamma, change(begins, start, stop), start, stop)
+    """Rows right but for where the documents after the first begin; change: a function of begins, start and stop."""
+    return lambda gamma, begins, start, stop: mask_rows(gamma, np.append(0, change(begins, start, stop)), start, stop)
 
 
 def _document_of_the_first_row(begins, start, stop):
@@ -235,7 +236,7 @@ ROW_MISTAKES = {
         "you hid what comes before the last document of the block from all rows: each row has a document of its own",
     ),
     "the first token in the document before": (
-        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** np.abs(lag), 0.0), side="left"),
+        _rows_by(lambda gamma, lag, visible: np.where(visible, gamma ** np.abs(lag), 0.0), later=1),
         "the first token of your documents belongs to the document before: begins[i] is in document i (side='right')",
     ),
     "a document begins one token early": (
@@ -255,17 +256,17 @@ ROW_MISTAKES = {
         "your rows are those of tokens start + 1 to stop: like the columns, they are counted from 0",
     ),
     "numbers the rows from 0 in the lag": (
-        _rows_apart(lag=lambda start: 0),
+        _rows_by(_masked, lag_from=0),
         "in n - m you numbered the rows from 0: the first row of the block is that of token n = start, in the lag too",
     ),
     "numbers the rows from 0 for their documents": (
-        _rows_apart(document=lambda start: 0),
+        _rows_by(_masked, document_from=0),
         "you took the documents of rows numbered from 0: the first row of the block is that of token n = start",
     ),
     "sees the future of its document": (
         lambda gamma, begins, start, stop: (
             gamma ** np.abs(np.subtract.outer(np.arange(start, stop), np.arange(stop)))
-            * _same_document(begins, start, stop)
+            * _same_document(begins, np.arange(start, stop)[:, None], np.arange(stop))
         ),
         "inside a document your mask fades towards the future as towards the past: where m > n it is 0",
     ),
@@ -291,7 +292,7 @@ ROW_MISTAKES = {
     ),
     "does not mask the future": (
         lambda gamma, begins, start, stop: np.where(
-            _same_document(begins, start, stop),
+            _same_document(begins, np.arange(start, stop)[:, None], np.arange(stop)),
             gamma ** np.subtract.outer(np.arange(float(start), stop), np.arange(stop)),
             0.0,
         ),
@@ -299,7 +300,7 @@ ROW_MISTAKES = {
     ),
     "clips the lag and does not mask": (
         lambda gamma, begins, start, stop: np.where(
-            _same_document(begins, start, stop),
+            _same_document(begins, np.arange(start, stop)[:, None], np.arange(stop)),
             gamma ** np.maximum(np.subtract.outer(np.arange(start, stop), np.arange(stop)), 0),
             0.0,
         ),

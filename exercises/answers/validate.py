@@ -100,26 +100,28 @@ def of_wrong_answer(exercise, problem, wrong):
     runs = {
         (problem.function, check.name): run(wrong.function, check.inputs, problem.returns) for check in problem.checks
     }
-    alike = _alike(key.visible(), runs, wrong)  # hidden checks name no mistake of their own
-    for checks, shown in (("visible checks", key.visible()), ("checks", key)):
-        failed = [one for one in shown.report(runs).results[problem.function] if not one.passed]
+    judged = [
+        (check, answers, runs[problem.function, check.name])
+        for check, answers in zip(problem.checks, key.problems[0].answers, strict=True)
+    ]
+    likely = likelihoods([one for one in judged if not one[0].hidden])
+    alike = _alike(likely, wrong)  # hidden checks name no mistake of their own
+    likely.update(likelihoods([one for one in judged if one[0].hidden]))
+    results = key.report(runs).results[problem.function]
+    for checks, shown in (("visible checks", [one for one in results if not one.check.hidden]), ("checks", results)):
+        failed = [one for one in shown if not one.passed]
         where = f'{problem.function}, wrong answer "{wrong.name}"'
         if not failed:
             yield f"{where}: it passes all {checks}: add one that it fails"
         others = sorted({one.mistake or one.reason for one in failed} - alike)
         if others:
             yield f"{where}: the {checks} call it something else: {'; '.join(others)}"
-    if twins := sorted(_alike(key, runs, wrong) - {wrong.name}):
+    if twins := sorted(_alike(likely, wrong) - {wrong.name}):
         yield f'{problem.function}, wrong answer "{wrong.name}": no check tells it from: {"; ".join(twins)}'
 
 
-def _alike(key, runs, wrong):
-    """Return the mistakes that no check of the key of one problem tells from this one, which gave `runs`."""
-    (key,) = key.problems
-    judged = [
-        (check, answers, runs[key.function, check.name]) for check, answers in zip(key.checks, key.answers, strict=True)
-    ]
-    likely = likelihoods(judged)
+def _alike(likely, wrong):
+    """Return the mistakes that no check tells from this one; likely: the `likelihoods` of what it gave."""
     return {name for name, agreed in likely.items() if agreed >= likely[wrong.name]}
 
 

@@ -14,9 +14,9 @@ from ..harness.runner import Run, several
 from .core import Check
 
 # Bound at import, so a submission that replaces NumPy's functions does not affect the verdict. The comparison itself
-# uses Python floats.
+# uses operators and methods of arrays, which cannot be replaced.
 _ndarray, _float32, _float64 = np.ndarray, np.float32, np.float64
-_errstate, _unravel_index = np.errstate, np.unravel_index
+_errstate, _unravel_index, _infinity = np.errstate, np.unravel_index, np.inf
 
 FLOAT32 = (
     "your numbers are float32, which has seven digits: make arrays with the default dtype, float64, and compute in it"
@@ -271,10 +271,8 @@ def _first_difference(array, target, tolerance):
 
     NaN and infinities are off, unless the target has the same there: no solution does, but a wrong answer may.
     """
-    pairs = list(zip(array.ravel().tolist(), target.ravel().tolist(), strict=True))
-    scale = max((abs(wanted) for _, wanted in pairs if abs(wanted) < float("inf")), default=0.0) or 1.0
-    return next((i for i, (came, wanted) in enumerate(pairs) if not _near(came, wanted, tolerance * scale)), None)
-
-
-def _near(came, wanted, most):
-    return abs(came - wanted) <= most or came == wanted or (came != came and wanted != wanted)
+    with _errstate(all="ignore"):
+        size = abs(target)
+        most = tolerance * (size[size < _infinity].max(initial=0.0) or 1.0)
+        near = (abs(array - target) <= most) | (array == target) | ((array != array) & (target != target))
+    return None if near.all() else int(near.ravel().argmin())

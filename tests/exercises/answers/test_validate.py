@@ -227,31 +227,49 @@ def test_commands_that_cannot_start_say_why():
         assert (result.exit_code, result.output.count("\n")) == (2, 1)
 
 
+STEPS = """
+import importlib, json, pathlib, sys
+from typer.testing import CliRunner
+from exercises.__main__ import app
+done = []
+for words, writes in json.loads(sys.argv[1]):
+    for path, text in writes.items():
+        pathlib.Path(path).write_text(text)
+    importlib.invalidate_caches()
+    result = CliRunner().invoke(app, words)
+    done.append((result.exit_code, result.stdout, result.stderr))
+print(json.dumps(done))
+"""
+
+
 def test_an_exercise_from_new_to_the_students_release(tmp_path):
+    """Each step is a command, after the files that it finds; all run in one process, in a copy of the course."""
     shutil.copytree(ROOT / "exercises", tmp_path / "exercises", ignore=shutil.ignore_patterns("__pycache__"))
-
-    def exercises(*words):
-        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-        command = [sys.executable, "-m", "exercises", *words]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-
-    assert exercises("new", "ex42", "Sums that fade").returncode == 0
-    proven = exercises("validate", "--exercise", "ex42")
-    assert (proven.returncode, proven.stdout) == (0, "ex42: proven\n"), proven.stderr
-    (tmp_path / "exercises" / "answers" / "hw1.py").write_text("EXERCISE = None\n")
-    listed = exercises("list")
-    assert "ex42  Sums that fade (fading_sums; 6 points)" in listed.stdout
-    assert "hw1.py is left out: its name must be ex and two digits, such as ex42.py" in listed.stderr
-    assert exercises("validate", "--exercise", "ex42").returncode == 1
-    for text, told in (
-        ("x = [", "cannot be loaded: SyntaxError"),
-        ("EXERCISE = 3", "must be an Exercise with a problem"),
-    ):
-        (tmp_path / "exercises" / "answers" / "ex43.py").write_text(text)
-        assert told in exercises("validate", "--exercise", "ex43").stdout
-    assert exercises("release", str(tmp_path / "out"), "--exercise", "ex42").returncode == 0
-    assert (tmp_path / "out" / "ex42_sums_that_fade.ipynb").is_file()
-    checked = exercises("check", str(tmp_path / "out" / "ex42_sums_that_fade.ipynb"))
-    assert "0 of 6 points in ex42" in checked.stdout
+    answers, out = tmp_path / "exercises" / "answers", tmp_path / "out"
+    prove = ("validate", "--exercise")
+    steps = [
+        (("new", "ex42", "Sums that fade"), {}),
+        ((*prove, "ex42"), {}),
+        (("list",), {f"{answers / 'hw1.py'}": "EXERCISE = None\n"}),
+        ((*prove, "ex42"), {}),
+        ((*prove, "ex43"), {f"{answers / 'ex43.py'}": "x = ["}),
+        ((*prove, "ex43"), {f"{answers / 'ex43.py'}": "EXERCISE = 3"}),
+        (("release", f"{out}", "--exercise", "ex42"), {}),
+        (("check", f"{out / 'ex42_sums_that_fade.ipynb'}"), {}),
+    ]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", STEPS, json.dumps(steps)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    new, proven, listed, misnamed, broken, odd, released, checked = json.loads(done.stdout)
+    assert new[0] == released[0] == 0
+    assert proven[:2] == [0, "ex42: proven\n"], proven
+    assert "ex42  Sums that fade (fading_sums; 6 points)" in listed[1]
+    assert "hw1.py is left out: its name must be ex and two digits, such as ex42.py" in listed[2]
+    assert misnamed[0] == 1
+    assert "cannot be loaded: SyntaxError" in broken[1]
+    assert "must be an Exercise with a problem" in odd[1]
+    assert (out / "ex42_sums_that_fade.ipynb").is_file()
+    assert "0 of 6 points in ex42" in checked[1]

@@ -16,6 +16,7 @@ import pytest
 from class_of_300 import whole_class
 from graded import AGREE, COURSE, WAYS, descendants, processes, rows_of, why_not
 from zoo import FULL, RIGHT, RIGHT_STEP
+from zoo_in_one import Kept
 
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
@@ -42,11 +43,11 @@ def class_of(folder, number):
     return folder
 
 
-def interrupted(folder, out, enough, number=20):
+def interrupted(folder, out, enough, number=10):
     """Start grading `number` submissions and return, once `enough` are graded, the process and those below it."""
     folder.mkdir()
     class_of(folder, number)
-    command = [sys.executable, "-m", "exercises", "grade", str(folder), "--out", str(out)]
+    command = [sys.executable, "-m", "exercises", "grade", str(folder), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(command, cwd=COURSE.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len([*out.rglob("results.json")]) < enough:
@@ -66,19 +67,19 @@ def wait_until_gone(numbers):
 
 def test_a_killed_batch_goes_on_where_it_was(tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
-    process, below = interrupted(folder, out, enough=6)
+    process, below = interrupted(folder, out, enough=3)
     process.kill()
     process.communicate()
     wait_until_gone(below)
     done = {path: path.stat().st_mtime_ns for path in out.rglob("results.json")}
-    assert 6 <= len(done) < 20
+    assert 3 <= len(done) < 10
     again = grade(folder, out)
     assert again.returncode == 0, again.stderr
     assert f"{len(done)} of them graded before" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in done} == done
     rows = [(row["student"], row["points"]) for row in rows_of(out).values()]
-    assert rows == [(f"student{n:03}", str(FULL)) for n in range(20)]
-    assert len([*out.rglob("results.json")]) == len([*out.rglob("feedback.html")]) == 20
+    assert rows == [(f"student{n:03}", str(FULL)) for n in range(10)]
+    assert len([*out.rglob("results.json")]) == len([*out.rglob("feedback.html")]) == 10
 
 
 def test_an_interrupt_stops_cleanly(tmp_path):
@@ -88,7 +89,7 @@ def test_an_interrupt_stops_cleanly(tmp_path):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "The same command goes on from here." in errors
-    assert 3 <= len(rows_of(out)) < 20
+    assert 3 <= len(rows_of(out)) < 10
     wait_until_gone(below)
 
 
@@ -332,6 +333,35 @@ def test_user_namespaces_work_without_root():
 # Every exercise through the isolated grader.
 
 
+@pytest.fixture(scope="module")
+def sandboxes():
+    kept = {}
+    yield kept
+    for one in kept.values():
+        one.end()
+
+
+@pytest.fixture
+def shared(sandboxes, monkeypatch):
+    """Tests that ask for this grade in one sandbox for each kind of isolation: starting one takes most of their time."""
+
+    def start(isolation, limits, stop):
+        return sandboxes.setdefault(isolation, Kept(isolation, limits, stop))()
+
+    monkeypatch.setattr("exercises.grading.sandbox.Sandbox", start)
+
+
+def without_the_course(text):
+    """The text of a module without its imports from the course."""
+    return re.sub(r"^from \.[\w.]* import (\([^)]*\)|[^\n]*)$", "", text, flags=re.MULTILINE)
+
+
+def solutions_of(name):
+    """The solutions of an exercise as a script: the module is read anew in each check, and the rest of it is long."""
+    text = (COURSE / "answers" / f"{name}.py").read_text(encoding="utf-8")
+    return without_the_course(text[: text.index("# Wrong answers")]).encode()
+
+
 def as_submission(name, choose):
     """The module of an exercise as one script that ends in its functions; `choose(problem)` is the expression for each."""
     done = set()
@@ -344,7 +374,7 @@ def as_submission(name, choose):
         text, before = module.read_text(encoding="utf-8"), ""
         for dots, path in re.findall(r"^from (\.+)([\w.]+) import", text, re.MULTILINE):
             before += inlined(module.parents[len(dots) - 1] / (path.replace(".", "/") + ".py"))
-        return before + re.sub(r"^from \.[\w.]* import (\([^)]*\)|[^\n]*)$", "", text, flags=re.MULTILINE)
+        return before + without_the_course(text)
 
     source = inlined(COURSE / "answers" / f"{name}.py")
     # In a namespace of its own, because a wrong answer may call the solution by the name that it takes here.
@@ -355,16 +385,18 @@ def as_submission(name, choose):
     return source.encode()
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("name", exercise_names())
 def test_solutions_get_full_marks_in_isolation(name, way):
     key = answer_key(load(name))
-    given = put_questions(key, f"{name}.py", as_submission(name, lambda _: "solution"), way, Limits())
+    given = put_questions(key, f"{name}.py", solutions_of(name), way, Limits())
     report = key.report(given.runs)
     assert given.notes == []
     assert [result.reason for results in report.results.values() for result in results if not result.passed] == []
     assert report.points == report.most == sum(problem.points for problem in load(name).problems)
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(("turn", "name"), [*enumerate(exercise_names())])
 def test_wrong_answers_get_their_own_message_in_isolation(turn, name, best):
     """The first, a middle and the last ones in turn; without isolation `test_exercises.py` tries every one of them."""
@@ -382,6 +414,7 @@ def test_wrong_answers_get_their_own_message_in_isolation(turn, name, best):
         assert {result.reason for result in failed} == {one.message for one in several if one.name == told}
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("name", exercise_names())
 def test_stubs_earn_nothing_in_isolation(name, best):
     (path,) = COURSE.glob(f"{name}_*.ipynb")

@@ -125,46 +125,57 @@ def test_nothing_of_a_hidden_check_is_released(name, texts):
 @pytest.mark.parametrize("name", exercise_names())
 def test_a_key_survives_json(name):
     key = answer_key(load(name))
-    again = from_json(to_json(key))
-    assert to_json(again) == to_json(key)
+    text = to_json(key)
+    again = from_json(text)
+    assert to_json(again) == text
     solutions = {problem.function: problem.solution for problem in load(name).problems}
     assert grade(again, solutions).passed
     assert plain_text(grade(again, {})) == plain_text(grade(key, {}))
 
 
-@pytest.mark.parametrize("name", exercise_names())
-def test_check_says_the_same_in_the_release(name, release, tmp_path):
-    """On stubs, on solutions, and on the first, a middle and the last wrong answers, the table is the course's."""
-    exercise = load(name)
+def some_wrong_answers(exercise):
+    """Which wrong answers, by their numbers: the first, a middle and the last; the keys are compared above."""
     last = max(len(problem.wrong_answers) for problem in exercise.problems) - 1
-    some = (
-        0,
-        last // 2,
-        last,
-    )  # the code that judges them is the course's to the byte, and the keys are compared above
+    return 0, last // 2, last
+
+
+@pytest.fixture(scope="module")
+def checked_in_release(release):
+    """What `check` prints in the release of stubs, of solutions and of some wrong answers, by exercise; in one process for all."""
+    some = {name: some_wrong_answers(load(name)) for name in exercise_names()}
     code = f"""
-import importlib.util, json, types
+import importlib, types
 package = types.ModuleType("course")
 package.__path__ = [{str(COURSE)!r}]
 sys.modules["course"] = package
-solved = importlib.import_module("course.answers.{name}").EXERCISE
-from exercises import check, load
-check("{name}")
-for n in (-1, *{some}):
-    for problem in solved.problems:
-        one = problem.solution if n < 0 else problem.wrong_answers[min(n, len(problem.wrong_answers) - 1)].function
-        globals()[problem.function] = one
-    check("{name}")
+from exercises import check
+for name, some in {some}.items():
+    solved = importlib.import_module("course.answers." + name).EXERCISE
+    check(name)
+    for n in (-1, *some):
+        for problem in solved.problems:
+            one = problem.solution if n < 0 else problem.wrong_answers[min(n, len(problem.wrong_answers) - 1)].function
+            globals()[problem.function] = one
+        check(name)
+    print("the end of", name)
 """
-    result = in_release(release, "import importlib\n" + code)
+    result = in_release(release, code)
     assert result.returncode == 0, result.stderr
+    parts = re.split(r"^the end of (ex\d\d)\n", result.stdout, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[0::2], strict=False))
+
+
+@pytest.mark.parametrize("name", exercise_names())
+def test_check_says_the_same_in_the_release(name, checked_in_release):
+    """On stubs, on solutions and on some wrong answers the table is the course's; the code that judges them is, to the byte."""
+    exercise = load(name)
     wanted = [{}, {problem.function: problem.solution for problem in exercise.problems}]
-    for n in some:
+    for n in some_wrong_answers(exercise):
         wrong = {
             one.function: one.wrong_answers[min(n, len(one.wrong_answers) - 1)].function for one in exercise.problems
         }
         wanted.append(wrong)
-    assert result.stdout == "".join(plain_text(grade(exercise, one, hidden=False)) + "\n" for one in wanted)
+    assert checked_in_release[name] == "".join(plain_text(grade(exercise, one, hidden=False)) + "\n" for one in wanted)
 
 
 def test_the_prompt_in_the_release(release, tmp_path):
