@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import math
 import os
+import sys
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+
+from refimpl.files import save_figure
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +29,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def start_of_each_loss_figure():
+    """A run's figure takes most of a short run; `whole_loss_figure` is for tests that look at it."""
+    from runs import start_of_a_figure
+
+    with pytest.MonkeyPatch.context() as context:
+        if "gpu.training.run" in sys.modules:  # else no test here trains
+            context.setattr("gpu.training.run.save_figure", start_of_a_figure)
+        yield
+
+
+@pytest.fixture
+def whole_loss_figure(monkeypatch):
+    monkeypatch.setattr("gpu.training.run.save_figure", save_figure)
 
 
 @pytest.fixture(scope="session", autouse=True)
