@@ -158,8 +158,11 @@ def test_chunkwise_runs_are_the_parallel_ones():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo explains what it does
-@pytest.mark.parametrize(("model", "large"), [("retnet", operations.LARGE), ("retnet", 0), ("transformer", 0)])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(  # Dynamo takes seconds for each; large layers, and autocast, each once, and both together
+    ("model", "large", "precision"),
+    [("retnet", operations.LARGE, "float32"), ("retnet", 0, "bfloat16"),
+     ("transformer", 0, "float32"), ("transformer", 0, "bfloat16")],
+)  # fmt: skip
 def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypatch):
     """Without a break and without compiling again: the check of gamma's values would break it."""
     monkeypatch.setattr(operations, "LARGE", large)
