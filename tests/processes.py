@@ -14,13 +14,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from runs import start_of_a_figure
 
 from refimpl.training.stopping import HELD
 
 # A process that has imported what is slow once and forks the others: they start in a moment, and no thread is forked.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["torch.distributed.fsdp", "torch._dynamo", "hypothesis", "array_api_strict", "matplotlib.backends.backend_agg", "typer"]
+    ["torch.distributed.fsdp", "torch._dynamo", "hypothesis", "array_api_strict", "matplotlib.backends.backend_agg", "typer",
+     "gpu.training.run", "gpu.training.commands"]
 )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def _work(answers, rank, size, port, join, function, arguments):
         TORCHELASTIC_USE_AGENT_STORE="True",
     )  # fmt: skip
     torch.set_num_threads(1)
+    pytest.MonkeyPatch().setattr("gpu.training.run.save_figure", start_of_a_figure)
     if join:
         dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     try:
@@ -112,4 +115,5 @@ def _program(words, output, env):
         for number in (1, 2):
             os.dup2(file.fileno(), number)
     sys.argv = words
+    pytest.MonkeyPatch().setattr("gpu.training.run.save_figure", start_of_a_figure)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)

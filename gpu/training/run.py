@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from refimpl import forward
@@ -203,6 +202,8 @@ def numpy_disagreement(model, sample, weights):
 
 def loss_figure(log, config, unit="byte"):
     """The loss curve; unit: what losses are counted by."""
+    from matplotlib.figure import Figure  # half a second, which runs that stop and all processes but the first save
+
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     held_out = [(line["step"], line["held_out"]) for line in log if "held_out" in line]

@@ -114,13 +114,16 @@ def test_parameters_in_bfloat16_would_not_learn():
     assert moved[torch.bfloat16] < 0.5
 
 
+@functools.cache
+def plain_losses(model):
+    return np.array(losses(RunConfig(model=model, **SMALL), BATCH, 1e-3, 8))
+
+
 @pytest.mark.parametrize("model", ["retnet", "transformer", "linear", "gru"])
 @pytest.mark.parametrize("change", [{"recompute": True}, {"accumulation": 4}, {"precision": "bfloat16"}])
 def test_a_step_is_the_same_step(model, change):
     """Losses of eight steps: to the bit when layers are recomputed, to rounding when the batch is split."""
-    plain, changed = (
-        np.array(losses(RunConfig(model=model, **SMALL | options), BATCH, 1e-3, 8)) for options in ({}, change)
-    )
+    plain, changed = plain_losses(model), np.array(losses(RunConfig(model=model, **SMALL | change), BATCH, 1e-3, 8))
     assert plain[-1, 0] < plain[0, 0] - 1
     if "recompute" in change:
         assert np.array_equal(changed, plain)
@@ -158,8 +161,11 @@ def test_chunkwise_runs_are_the_parallel_ones():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Dynamo explains what it does
-@pytest.mark.parametrize(("model", "large"), [("retnet", operations.LARGE), ("retnet", 0), ("transformer", 0)])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(  # Dynamo takes seconds for each; large layers, and autocast, each once, and both together
+    ("model", "large", "precision"),
+    [("retnet", operations.LARGE, "float32"), ("retnet", 0, "bfloat16"),
+     ("transformer", 0, "float32"), ("transformer", 0, "bfloat16")],
+)  # fmt: skip
 def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypatch):
     """Without a break and without compiling again: the check of gamma's values would break it."""
     monkeypatch.setattr(operations, "LARGE", large)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from gpu.__main__ import app
 from gpu.bench import decoding as benchmark_decoding
+from gpu.bench import figures
 from gpu.bench import run as benchmark
 from gpu.bench.config import BenchmarkConfig
 from gpu.bench.decoding import decoding_work, largest_work, past_bytes, random_memory
@@ -359,7 +360,13 @@ def test_training_panels_have_one_scale_and_say_what_was_not_measured(run):
     assert [sum("not measured" in text.get_text() for text in panel.texts) for panel in (first, second)] == [1, 0]
 
 
-def test_the_decoding_figure_says_what_else_ended_a_batch(run):
+@pytest.fixture
+def without_names(monkeypatch):
+    """Of lines, for which a figure is drawn once a panel, to see where there is room."""
+    monkeypatch.setattr(figures, "name_lines", lambda *given, **how: None)
+
+
+def test_the_decoding_figure_says_what_else_ended_a_batch(run, without_names):
     results = json.loads(json.dumps(run[0]["decoding"]))
     title = "as many sequences as fit"
     assert benchmark_figures.decoding_figure(results).axes[4].get_title() == title
@@ -369,7 +376,7 @@ def test_the_decoding_figure_says_what_else_ended_a_batch(run):
     assert benchmark_figures.decoding_figure(results).axes[4].get_title() == title
 
 
-def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run):
+def test_figures_show_memory_where_it_is_known_and_only_what_was_measured(run, without_names):
     results = json.loads(json.dumps(run[0]["decoding"]))
     for row in results["rows"]:
         row["peak_bytes"] = 2**30 * row["context"]

@@ -16,7 +16,7 @@ from gpu.training.run import train
 TINY = {"dim": 16, "num_layers": 1, "num_heads": 2, "batch_size": 4, "window": 16, "sample_bytes": 12, "warmup": 2}
 
 
-def test_training_learns_and_leaves_a_whole_run(corpus, tmp_path):
+def test_training_learns_and_leaves_a_whole_run(corpus, tmp_path, whole_loss_figure):
     config = RunConfig(corpus=corpus, steps=30, evaluate_every=10, learning_rate=0.02, prompt="abc", **TINY)
     result = train(config, tmp_path / "run")
     lines = log_lines(tmp_path / "run")
@@ -31,7 +31,7 @@ def test_training_learns_and_leaves_a_whole_run(corpus, tmp_path):
     assert saved["bits_per_byte"] == {name: log[-1][name] for name in ("step", "training", "held_out")}
     assert saved["best"] == {"step": 30, "held_out": min(line["held_out"] for line in log)}
     assert saved["config"]["corpus"] == corpus
-    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     sample = (tmp_path / "run" / "sample.txt").read_text()
     assert sample.startswith("abc")
     assert len(sample) == 3 + 12 + 1

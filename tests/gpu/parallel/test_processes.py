@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import refimpl
 from gpu import check_processes as program
+from gpu.bench import processes as measures
 from gpu.bench.processes import TOLERANCES, attempt, evaluate, worst
 from gpu.models.retnet import RetNet
 from gpu.parallel import processes as distributed
@@ -24,6 +25,7 @@ CONFIG = refimpl.RetNetConfig(vocab_size=17, dim=16, num_layers=3, num_heads=2)
 
 def checked(words):
     """The exit status of the program that torchrun starts, in this process, and what it printed."""
+    measures.STEPS, measures.LENGTH = 5, 201  # in a process of its own
     sys.argv = ["check_processes", *words]
     result = CliRunner().invoke(program.app, words)
     return result.exit_code, result.output

@@ -152,15 +152,15 @@ def at(config, kind):
 
 
 def test_a_run_leaves_the_files_of_one_process_and_goes_on_in_any_other_way(config, whole, tmp_path):
-    """Process 1 gets a signal at step 7 and both stop there; then the run goes on with each parallelism, and with one."""
+    """Process 1 gets a signal at step 7 and both stop there; then the run goes on with the same, with another, and with one."""
     stops = [(at(config, kind), tmp_path / kind, False, 1, signal.SIGTERM) for kind in PARALLELISMS]
     for answers in in_processes(2, for_each, run, stops):
         assert answers == [("StoppedError: stopped after step 7 of 8", signal.SIGTERM)] * 3
     arguments = [(at(config, kind), tmp_path / f"whole {kind}") for kind in PARALLELISMS]
-    for before in PARALLELISMS:
+    for before, other in zip(PARALLELISMS, (*PARALLELISMS[1:], PARALLELISMS[0]), strict=True):
         close(log_lines(tmp_path / before), log_lines(whole)[:7])
         assert load_checkpoint(tmp_path / before).progression.step == 7
-        for after in PARALLELISMS:
+        for after in (before, other):
             shutil.copytree(tmp_path / before, tmp_path / f"{before} {after}")
             arguments.append((at(config, after), tmp_path / f"{before} {after}", True))
     first, second = in_processes(2, for_each, run, arguments)

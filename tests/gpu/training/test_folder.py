@@ -396,7 +396,7 @@ def trained_in(place, title, config, train):
     return log_lines(out)
 
 
-def test_results_do_not_depend_on_the_characters_of_a_path(kind, tmp_path, capsys):
+def test_results_do_not_depend_on_the_characters_of_a_path(kind, tmp_path, capsys, whole_loss_figure):
     """The same text gives the same losses, from a folder of any name into a folder of any name."""
     plain = trained_in(tmp_path, "text", *kind)
     for name in NAMES:
