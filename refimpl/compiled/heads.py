@@ -94,25 +94,23 @@ def chunkwise_backward_heads(start, stop, q, k, v, grad, dk, dv, dstate, xi, zet
 @_compiled
 def _recurrent_head(q, k, v, state, end, out, high_0, low_0, high, low, backwards):
     """Eq. 6; high_0 and low_0 are the decay before the first token."""
-    time = q.shape[0]
+    time, key_dim, value_dim = q.shape[0], q.shape[1], v.shape[1]
     if time == 0:
-        _copy(end, 0, 1, state, 0, 1, state.shape[0], state.shape[1])
+        _copy(end, 0, 1, state, 0, 1, key_dim, value_dim)
     for n in range(time):
         token = time - 1 - n if backwards else n
+        for j in range(value_dim):
+            out[token, j] = 0
         if n == 0:  # from one array to the other, which spares a copy
-            _token(state, end, q[token], k[token], v[token], out[token], high_0, low_0)
-        else:
-            _token(end, end, q[token], k[token], v[token], out[token], high, low)
-
-
-@_compiled
-def _token(before, after, q, k, v, out, decay, rest):
-    """Eq. 6 for one token."""
-    out[:] = 0
-    for i in range(k.size):
-        for j in range(v.size):
-            after[i, j] = decay * before[i, j] + (rest * before[i, j] + k[i] * v[j])
-            out[j] += q[i] * after[i, j]
+            for i in range(key_dim):
+                for j in range(value_dim):
+                    end[i, j] = high_0 * state[i, j] + (low_0 * state[i, j] + k[token, i] * v[token, j])
+                    out[token, j] += q[token, i] * end[i, j]
+        else:  # in its place, and not by the same lines: these are vectorised for arrays that are apart
+            for i in range(key_dim):
+                for j in range(value_dim):
+                    end[i, j] = high * end[i, j] + (low * end[i, j] + k[token, i] * v[token, j])
+                    out[token, j] += q[token, i] * end[i, j]
 
 
 @_compiled
