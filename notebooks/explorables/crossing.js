@@ -10,7 +10,7 @@ export const controls = [
   slider("seeds", "other seeds", { value: 0, min: 0, max: DRAWS, words: (i) => (i ? `draw ${i}` : "as measured") }),
   choice("law", "law", { floor: "with a floor", line: "without a floor" }),
   choice("sizes", "fitted to", { all: "all sizes", short: "all but the largest" }),
-  choice("shown", "shown", { losses: "the losses", gap: "the gap alone" }),
+  choice("shown", "shown", { gap: "the gap alone", losses: "the losses" }),
 ];
 
 const sum = (values) => values.reduce((total, x) => total + x, 0);
@@ -98,8 +98,8 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   // What is drawn: a line, a band and dots for each model, or those of the gap.
   const gapAt = (values) => values.map((each, i) => each - models[1].means[seeds][i]);
   const parts = gap
-    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]) }]
-    : models.map((model, i) => ({ name: model.name, colour: colours[LOOKS[i]], law: (each) => at(laws[i], each), band: bands[i], x: model.x, dots: model.means[seeds] }));
+    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]), errors: models[0].errors.map((each, i) => Math.hypot(each, models[1].errors[i])) }]
+    : models.map((model, i) => ({ name: model.name, colour: colours[LOOKS[i]], law: (each) => at(laws[i], each), band: bands[i], x: model.x, dots: model.means[seeds], errors: model.errors }));
   const shade = parts.map(({ band, colour }) => {
     const path = [...grid.map((at, j) => [x(at), y(clip(band[j][2]))]), ...grid.map((at, j) => [x(at), y(clip(band[j][0]))]).reverse()];
     return h("polygon", { points: path.map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colour, "fill-opacity": 0.16 });
@@ -107,12 +107,14 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   const curves = parts.map(({ law, colour }, i) => line(grid.map((each) => [x(each), y(clip(law(each)))]), colour, { "stroke-width": 2.5, ...dash(i) }));
   const dots = parts.map((part) => part.x.map((each, j) => {
     const unused = sizes === "short" && j === part.x.length - 1;
-    return h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 5.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 });
+    const [low, high] = [-1, 1].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
+    const bar = [[[0, low], [0, high]], [[-4, low], [4, low]], [[-4, high], [4, high]]].map((ends) => line(ends.map(([dx, end]) => [x(each) + dx, end]), part.colour, { "stroke-width": 1.5 }));
+    return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 });
   }));
   // Names stand above the frame, where no line runs.
   const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
     label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
-  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, "shaded: nine in ten draws", { colour: colours.muted, at: "start", size: 12 });
+  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, "shaded: nine in ten draws; bars: one standard error", { colour: colours.muted, at: "start", size: 12 });
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.

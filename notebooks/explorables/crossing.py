@@ -11,14 +11,15 @@ DRAWS, OF = 200, 2000  # the first draws of those of the analysis, gpu.evidence.
 
 
 class Crossing(Explorable):
-    """Dots: measured losses of two models, the means over seeds. Lines: a power law through each. With other seeds the means
-    would have been a little different: move "other seeds", and watch where the lines cross."""
+    """Dots: measured losses of two models, the means over seeds, with bars of a standard error. Lines: a power law through
+    each. With other seeds the means would have been a little different: move "other seeds", and watch where the lines cross."""
 
     module = "crossing"
 
     @classmethod
     def course_data(cls):
-        """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, and means, the measured ones first.
+        """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, errors of the measured means, and
+        means, the measured ones first.
 
         The others are drawn again: at each size seeds have a deviation, pooled over models, which is drawn by its degrees
         of freedom. A size weighs by how little its seeds differ.
@@ -41,5 +42,7 @@ class Crossing(Explorable):
             weights = counts / np.maximum(known, max(1e-4, 0.1 * np.median(known))) ** 2
             x = sorted({row["parameters"] for row in rows if row["model"] == name})
             means = np.vstack([measured, (measured + deviations * noise)[:DRAWS]])
-            models.append({"name": name, "x": x, "weights": weights.tolist(), "means": means.round(6).tolist()})
+            errors = (known / np.sqrt(counts)).round(6)
+            parts = {"weights": weights, "errors": errors, "means": means.round(6)}
+            models.append({"name": name, "x": x} | {part: values.tolist() for part, values in parts.items()})
         return {"models": models}

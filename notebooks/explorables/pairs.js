@@ -4,7 +4,7 @@ import { axes, choice, count, explorable, format, h, label, line, scale, slider 
 
 export const controls = [
   slider("width", "key width K", { value: 2, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
-  slider("pairs", "pairs to remember", { value: 5, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
+  slider("pairs", "pairs to remember", { value: 4, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
   choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
 ];
 
@@ -37,11 +37,13 @@ export function describe({ key_width, asked_for, numbers, cache, exact, least, m
     `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
 }
 
-// The marks of models that are not on the slider, one for each, about (x, y).
+// The corners of marks about (x, y): hollow ones for models that are not on the slider, filled ones for RetNets, of which the widest is a circle.
 const CORNERS = [
   [[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.4], [1.4, 0], [0, 1.4], [-1.4, 0]], [[0, -1.3], [1.3, 1], [-1.3, 1]], [[0, 1.3], [1.3, -1], [-1.3, -1]],
   [[-1.3, 0], [1, -1.3], [1, 1.3]], [[1.3, 0], [-1, -1.3], [-1, 1.3]],
 ];
+
+const FILLED = [2, 0, 1]; // of CORNERS, for each K
 
 const mark = (shape, x, y, r, look) => h("polygon", { points: CORNERS[shape].map(([dx, dy]) => `${Math.round(10 * (x + r * dx)) / 10},${Math.round(10 * (y + r * dy)) / 10}`).join(" "), ...look });
 
@@ -61,9 +63,12 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const chosen = (model) => model.width === widths[width];
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
   const unlisted = models.filter((model) => !model.width), shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
-  const sign = (model, cx, cy, r) => model.width
-    ? h("circle", { cx, cy, r: chosen(model) ? r + 3 : r, fill: chosen(model) ? colours.orange : colours.muted, stroke: chosen(model) ? colours.ink : colours.muted, "stroke-width": 1.5 })
-    : mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
+  const sign = (model, cx, cy, r) => {
+    if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
+    const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
+    const look = { fill: now ? colours.orange : colours.muted, stroke: now ? colours.ink : colours.muted, "stroke-width": 1.5 };
+    return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
+  };
   const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
@@ -82,14 +87,14 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
   const untrained = models.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
   // What each mark is: as many in a row as fit.
-  const dot = (fill, edge) => (at, row) => h("circle", { cx: at + 9, cy: row, r: 5, fill, stroke: edge, "stroke-width": 1.5 });
+  const shown = (model) => (at, row) => sign(model, at + 9, row, 4);
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
   const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.blue, "fill-opacity": 0.22 }) +
     line([[at, row - 6], [at + 18, row - 6]], colours.blue, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const marks = [
-    [dot(colours.orange, colours.ink), narrow ? "this K" : "RetNet of this K, a dot a seed"],
-    [dot(colours.muted, colours.muted), narrow ? "another K" : "RetNet of another K"],
-    ...(narrow ? unlisted.map((model) => [(at, row) => sign(model, at + 9, row, 4), model.name]) : []),
+    [shown({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"],
+    ...(narrow ? models.filter((model) => !chosen(model)).map((model) => [shown(model), model.name.replace("RetNet, ", "")])
+      : [[shown({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"], [shown(unlisted[0]), "hollow: another model"]]),
     [patch, narrow ? "predicted" : "predicted, random to best keys"], [dash(colours.line), narrow ? "for another K" : "predicted, another K (middle)"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
   ];

@@ -8,7 +8,7 @@ from explorables.crossing import DRAWS
 from explorables.node import compute
 from paths import ROOT
 
-from gpu.evidence.laws import LEVELS, PowerLaw, crossing, fit
+from gpu.evidence.laws import LEVELS, PowerLaw, crossing, fit, seed_deviation
 from gpu.evidence.scaling import drawn_means
 
 SETTINGS = [
@@ -63,3 +63,8 @@ def test_losses_and_draws_are_those_of_the_record_and_of_the_analysis():
         for x, mean in zip(model["x"], model["means"][0], strict=True):
             own = [row["held_out"] for row in rows if (row["model"], row["parameters"]) == (model["name"], x)]
             np.testing.assert_allclose(mean, np.mean(own), atol=1e-6)
+    for place, size in enumerate(dict.fromkeys(row["size"] for row in sorted(rows, key=lambda row: row["parameters"]))):
+        seeds = [[r["held_out"] for r in rows if (r["model"], r["size"]) == (m["name"], size)] for m in models]
+        deviation, _ = seed_deviation(seeds)
+        for model, own in zip(models, seeds, strict=True):
+            np.testing.assert_allclose(model["errors"][place], deviation / np.sqrt(len(own)), atol=1e-6)
