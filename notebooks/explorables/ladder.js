@@ -8,7 +8,7 @@ const PLANS = {
   token: "one token after another",
   states: "two kernels, states in memory",
   chip: "one kernel, state on the chip",
-  groups: "the same, in three groups of threads",
+  groups: "one kernel, three groups",
 };
 const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
 const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not used by this plan" : words(2 ** power));

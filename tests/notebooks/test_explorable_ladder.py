@@ -146,7 +146,9 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
 
 
 def test_three_groups_hold_the_state_and_the_scores():
-    settings = ({"plan": plan, "chunk": 6, "columns": power} for plan, power in (("chip", 7), ("groups", 7), ("groups", 8)))
+    settings = (
+        {"plan": plan, "chunk": 6, "columns": power} for plan, power in (("chip", 7), ("groups", 7), ("groups", 8))
+    )
     chip, groups, wide = compute(Ladder, *settings)
     state, sixteen, both, outputs = (size for _, size in chip["holds"])
     assert [size for _, size in groups["holds"]] == [state, sixteen / 4, both / 2, outputs]  # D is not kept
