@@ -8,14 +8,16 @@ const PLANS = {
   token: "one token after another",
   states: "two kernels, states in memory",
   chip: "one kernel, state on the chip",
+  groups: "one kernel, three groups",
 };
 const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
+const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not used by this plan" : words(2 ** power));
 
 export const controls = [
   choice("plan", "plan", PLANS, "operators"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
-  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: (power) => `${2 ** power} tokens` }),
-  slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: (power) => `${2 ** power} of 512` }),
+  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
+  slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
   choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
 
@@ -29,14 +31,14 @@ function costs(plan, C, columns, K, V) {
     return { moved, asked: moved, flops: scores + values + 4 * K * V };
   }
   if (plan === "token") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: 5 * K * V };
-  if (plan === "chip") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: scores * tiles + values + 4 * K * V };
+  if (plan === "chip" || plan === "groups") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: scores * tiles + values + 4 * K * V };
   const again = HALF * (K + V), kept = 2 * HALF * state; // the first kernel reads k and v; a state is written and read
   const asked = HALF * (K * tiles + V * Math.ceil(K / rows) + 2 * K * tiles + 2 * V) + kept;
   return { moved: inputs + again + kept, asked, flops: scores * tiles + values + 4 * K * V };
 }
 
 // One step of one program, or one chunk of a head by operators: [name, bytes] that it loads (operators: and stores), holds on the chip and stores. A walk keeps D from chunk to
-// chunk; its products read the state in 16 bits.
+// chunk; its products read the state in 16 bits. In groups, those that hold the state round it in quarters, and the third makes D again.
 function walk(plan, C, columns, K, V) {
   const token = plan === "token", n = token ? 1 : C, w = Math.min(columns, V), S = FULL * K * w;
   const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
@@ -47,10 +49,14 @@ function walk(plan, C, columns, K, V) {
   }
   if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
   if (plan === "chip") return { loads: tiles, holds: [["state S", S], ["S in 16 bits", HALF * K * w], ["scores and D", 2 * FULL * n * n], sum], stores: [out] };
+  if (plan === "groups") {
+    const holds = [["state S, in two groups", S], ["a quarter of it in 16 bits", (HALF * K * w) / 4], ["scores, in the third", FULL * n * n], sum];
+    return { loads: tiles, holds, stores: [out] };
+  }
   return { loads: [...tiles, ["S, from the first kernel", HALF * K * w]], holds: [scores, sum], stores: [out] };
 }
 
-// How many programs may work at the same time; none of them waits for another.
+// How many programs there are; none of them waits for another.
 const programs = (plan, C, columns, { tokens, heads, time, value_dim }) =>
   plan === "operators" ? null : heads * (tokens / time) * Math.ceil(value_dim / columns) * (plan === "states" ? Math.ceil(time / C) : 1);
 
@@ -74,8 +80,8 @@ export function compute({ plan, chunk, columns }, data) {
 export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
-      (share >= 1 ? ": no room for anything else, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} programs may work at once`);
-  const units = { token: " None of it is a matrix product.", operators: " They are float32 products, without the fast units for bfloat16." }[plan] ?? "";
+      (share >= 1 ? ": no room for anything else, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
+  const units = { token: " None of it is a matrix product.", operators: " They are float32 products, without the fast product units." }[plan] ?? "";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
   const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
   return `${kept}. In all ${bytes(moved)} pass between memory and chip, ${times} what every plan must move${cached}. At the rate of a copy that takes ${format(memory_ms, 2)} ms. ` +
@@ -95,7 +101,8 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
   const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
   const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
   // The tiles of scores: in work, done, still to come, and those above the diagonal, which nobody loads.
-  const matrix = Array.from({ length: TILES * TILES }, (_, i) => [Math.floor(i / TILES), i % TILES]).map(([row, column]) => {
+  const token = plan === "token", cells = Array.from({ length: TILES * TILES }, (_, i) => [Math.floor(i / TILES), i % TILES]);
+  const matrix = cells.filter(([row, column]) => !token || row === column).map(([row, column]) => {
     const x = corner[0] + column * cell, y = corner[1] + row * cell, now = row === step - 1 && column === row;
     const fill = column > row ? "none" : now ? colours.green : column < row && row === step - 1 ? colours.line : colours.faint;
     return box(x + 1, y + 1, cell - 2, cell - 2, fill, { stroke: colours.line, "stroke-width": 1 }) +
@@ -103,9 +110,8 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
   });
   const row = corner[1] + (step - 0.5) * cell;
   const state = step > 1 ? label(corner[0] + ((step - 1) * cell) / 2, row, step > 2 ? "in S" : "S", { colour: colours.ink, size: 13, weight: 600 }) : "";
-  const named = plan === "token" ? "tokens" : "tiles of C tokens";
-  const titles = label(corner[0], 12, `scores, ${named}`, { ...ink, weight: 600 }) +
-    label(corner[0], corner[1] + side + 12, "crossed out: never computed", { ...quiet, at: "start" });
+  const titles = label(corner[0], 12, token ? "one token after another" : "scores, tiles of C tokens", { ...ink, weight: 600 }) +
+    label(corner[0], corner[1] + side + 12, token ? "no scores: S alone" : "crossed out: never computed", { ...quiet, at: "start" });
   // What one program loads, holds and stores in this step.
   let y = panel.y;
   const heads = { loads: plan === "operators" ? "loads and stores, a chunk" : "loads from memory", holds: "keeps on the chip", stores: "stores to memory" };
@@ -124,7 +130,7 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
       box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
       label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
       (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
-        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} programs may work at once`, ink) : "") : "";
+        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") : "";
   // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
   const shown = measured === "shown", rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
   const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);

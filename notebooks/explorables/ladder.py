@@ -14,12 +14,12 @@ PLANS = {
     "v2_chunks": ("states", 64, 64),
     "v3_fused": ("chip", 64, 128),
     "v4_tuned": ("states", 128, 256),
-    "v5_on_chip": ("chip", 64, 128),
+    "v5_on_chip": ("groups", 64, 128),
 }
 
 
 class Ladder(Explorable):
-    """One retention on a GPU, by four plans. Choose a plan and walk through its tiles: what does a program load, what does it
+    """One retention on a GPU, by five plans. Choose a plan and walk through its tiles: what does a program load, what does it
     keep on the chip, what does it store? Then make the columns of a program wider, until its state no longer fits."""
 
     module = "ladder"

@@ -21,7 +21,7 @@ TIME, TOKENS, H, K, V = (DATA[name] for name in ("time", "tokens", "heads", "key
 START = {"plan": "operators", "step": 3, "chunk": 8, "columns": 7, "measured": "hidden"}
 SETTINGS = [
     {"plan": plan, "chunk": chunk, "columns": columns}
-    for plan in ("token", "states", "chip") for chunk, columns in ((4, 9), (6, 6), (6, 7), (7, 8), (9, 4))
+    for plan in ("token", "states", "chip", "groups") for chunk, columns in ((4, 9), (6, 6), (6, 7), (7, 8), (9, 4))
 ]  # fmt: skip
 
 
@@ -145,6 +145,30 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     assert [x["at_once"] for x in (chip, token, states, operators)] == [4 * rows, 4 * rows, 4 * rows * TIME // C, None]
 
 
+def test_three_groups_hold_the_state_and_the_scores():
+    settings = (
+        {"plan": plan, "chunk": 6, "columns": power} for plan, power in (("chip", 7), ("groups", 7), ("groups", 8))
+    )
+    chip, groups, wide = compute(Ladder, *settings)
+    state, sixteen, both, outputs = (size for _, size in chip["holds"])
+    assert [size for _, size in groups["holds"]] == [state, sixteen / 4, both / 2, outputs]  # D is not kept
+    assert groups["held"] == sum(size for _, size in groups["holds"])
+    assert state == REGISTERS / 2
+    assert groups["share"] == 0.75 < 1 < wide["share"]  # nothing overflows in v5
+    for name in ("loads", "stores", "at_once", "moved", "asked", "flops"):
+        assert groups[name] == chip[name]
+
+
+def test_the_plan_without_scores_draws_none():
+    from explorables.node import ask
+
+    settings = [START | {"plan": plan} for plan in ("token", "chip")]
+    token, chip = ask("ladder", [{"what": "picture", "values": values, "data": DATA} for values in settings])
+    assert "no scores" in token["svg"]
+    assert "never computed" in chip["svg"]
+    assert token["svg"].count("<rect") < chip["svg"].count("<rect")
+
+
 def test_rungs_are_those_of_the_record_with_their_own_plans():
     record = json.loads((ROOT / "gpu" / "results" / "ladder.json").read_text())
     (got,) = compute(Ladder, {})
@@ -180,7 +204,7 @@ def test_the_plans_are_those_of_the_ladder():
     chunk, group = re.search(
         r"CHUNK, KEYS, VALUES = (\d+), \d+, (\d+)", (folder.parent / "kernels/gluon_walk.py").read_text()
     ).groups()
-    assert PLANS["v5_on_chip"] == ("chip", int(chunk), 2 * int(group))
+    assert PLANS["v5_on_chip"] == ("groups", int(chunk), 2 * int(group))
 
 
 def test_a_rung_whose_plan_is_not_known_is_shown_by_its_time():
