@@ -114,7 +114,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   // Names stand above the frame, where no line runs.
   const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
     label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
-  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, "shaded: nine in ten draws; bars: one standard error", { colour: colours.muted, at: "start", size: 12 });
+  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: error" : "shaded: nine in ten draws; bars: one standard error", { colour: colours.muted, at: "start", size: 12 });
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.
