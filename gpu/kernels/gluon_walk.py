@@ -33,7 +33,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from . import triton_common as common
-from .replay import launch
+from .replay import keep_no_recording, launch
 from .triton_states import before_segments, cut, fitting, totals_of
 
 CHUNK, KEYS, VALUES = 64, 256, 64  # tokens of a chunk, the widest keys, and the columns of the state that a group holds
@@ -150,11 +150,12 @@ def _weigh(given, CHUNK: gl.constexpr):
 @gluon.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
 def _wide_kernel(
     x, y, z, gamma, before, out, end, T, heads, V, segments, chunks_a_segment,
-    CHUNK: gl.constexpr, BK: gl.constexpr, BV: gl.constexpr, REGISTERS: gl.constexpr, LEFT: gl.constexpr,
+    CHUNK: gl.constexpr, BK: gl.constexpr, BV: gl.constexpr, HOLD: gl.constexpr, WEIGH: gl.constexpr,
 ):  # fmt: skip
     """out (B, H, T, V) and end (B, H, K, V) float32, for x, y (B, H, T, K up to BK), z (B, H, T, V), 2 BV columns a program.
 
-    before: the state before each segment, (B H, segments, K, V) float32, or (B, H, K, V) for one; None for zeros. REGISTERS, LEFT: of a thread that holds the state, and of one that weighs.
+    before: the state before each segment, (B H, segments, K, V) float32, or (B, H, K, V) for one; None for
+    zeros. HOLD, WEIGH: registers of a thread that holds the state, and of one that weighs.
     """
     dtype: gl.constexpr = x.dtype
     WIDE: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
@@ -200,7 +201,7 @@ def _wide_kernel(
     weigh = (x, y, z, queries, keys, values, scores, powers, full, free, weighed, bh, heads, column, first, stop)
     gl.warp_specialize(
         [(_hold, (given, CHUNK, BK, BV, 0)), (_hold, (given, CHUNK, BK, BV, 1)), (_weigh, (weigh, CHUNK))],
-        [4, 4], [REGISTERS, LEFT],
+        [4, 4], [HOLD, WEIGH],
     )  # fmt: skip
 
 
@@ -229,12 +230,13 @@ def walk_on_chip(q, k, v, gamma, state, tiles):
             *(_descriptor(x, CHUNK, KEYS) for x in (q, k)), _descriptor(v, CHUNK, 2 * VALUES), gamma,
             _descriptor(before, KEYS // PARTS.value, VALUES), _descriptor(out, CHUNK, VALUES),
             _descriptor(end, KEYS // PARTS.value, VALUES), time, heads, value_dim, *parts,
-            CHUNK=CHUNK, BK=KEYS, BV=VALUES, REGISTERS=HELD, LEFT=3 * REGISTERS - 2 * HELD,
+            CHUNK=CHUNK, BK=KEYS, BV=VALUES, HOLD=HELD, WEIGH=3 * REGISTERS - 2 * HELD,
             num_warps=4, maxnreg=REGISTERS,
         )  # fmt: skip
     except Exception as error:  # what compilers raise has no type in common, and there is another way to compute it
         warnings.warn(f"the kernel that holds wide states on the chip does not compile here: {error}", stacklevel=2)
         _failed.add(q.device)
+        keep_no_recording()  # what went before was for nothing
         return None
     return out, end
 

@@ -28,6 +28,13 @@ def launch(kernel, grid, *args, **options):
         recording.note(kernel, compiled, grid, args, options)
 
 
+def keep_no_recording():
+    """Do not keep the call that is being recorded, for it did what later calls need not do."""
+    if (recording := getattr(_local, "recording", None)) is not None:
+        recording.steps.append(None)
+        recording.uses.append(set())
+
+
 def again(kind, arrays):
     """The results of a call of this kind for other arrays; None if none was recorded that fits them."""
     recording = _recordings.get(kind)

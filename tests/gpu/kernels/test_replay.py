@@ -169,3 +169,21 @@ def test_threads_record_apart():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_call_may_ask_not_to_be_kept():
+    """One that tried something in vain would try it again each time."""
+    function, kernel = made()
+
+    def once(x, y):
+        results = function(x, y)
+        replay.keep_no_recording()
+        return results
+
+    x, y = torch.randn(2, 3, 4)
+    assert torch.equal(again_or_recorded(once, "kind", (x, y))[0], x - y - y)
+    assert again("kind", (x, y)) is None
+    again_or_recorded(function, "kind", (x, y))
+    assert torch.equal(again("kind", (x, y))[0], x - y - y)
+    assert kernel.looked_up == 4
+    replay.keep_no_recording()  # outside of a call there is nothing to keep
