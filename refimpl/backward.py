@@ -31,7 +31,7 @@ from .layers import erf, gelu, linear, merge_heads, split_heads, swish
 from .lengths import each_alone_backward, with_lengths_backward
 from .model import State
 from .retention import chunk_step, chunk_tables, prepare, token_step
-from .rotation import rotate, rotation_frequencies
+from .rotation import turn
 
 Gradients: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # dq, dk, dv, dstate
 
@@ -195,11 +195,6 @@ def gelu_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
 ACTIVATIONS = {"swish": (swish, swish_backward), "gelu": (gelu, gelu_backward)}  # and their gradients
 
 
-def rotate_backward(grad: np.ndarray, offset: int | np.ndarray, ladder: str) -> np.ndarray:
-    """Gradient of `rotate`: the rotation by the opposite angles."""
-    return rotate(grad, offset, -rotation_frequencies(grad.shape[-1], ladder))
-
-
 def linear_backward(x: np.ndarray, weight: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gradients (dx, dweight) of x @ weight: x (B, T, N), weight (N, M), grad (B, T, M)."""
     return linear(grad, weight.T), x.reshape(-1, x.shape[-1]).T @ grad.reshape(-1, grad.shape[-1])
@@ -239,8 +234,9 @@ def multi_scale_retention_backward(
     )
     if config.scale_keys:
         dk = dk * config.key_dim**-0.5
-    if config.rotation is not None:
-        dq, dk = (rotate_backward(each, record["position"], config.rotation) for each in (dq, dk))
+    if record["phases"] is not None:
+        cos, sin = record["phases"]
+        dq, dk = turn(dq, cos, -sin), turn(dk, cos, -sin)  # the opposite rotation
     for name, each in (("w_q", dq), ("w_k", dk), ("w_v", dv)):
         dx_part, grads[name] = linear_backward(x, params[name], merge_heads(each))
         dx = dx + dx_part

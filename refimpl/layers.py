@@ -15,7 +15,8 @@ from .checks import accumulation_dtype, check_arrays, check_shape
 from .config import FEED_FORWARDS, RetNetConfig
 from .decay import head_decays
 from .retention import retention_parallel
-from .rotation import phases, turn
+from .rotation import phases as phases_of
+from .rotation import turn
 from .score_norm import row_sums_of, score_scale
 
 
@@ -102,10 +103,17 @@ def embed(weight: ArrayT, tokens: Array) -> ArrayT:
     return xp.reshape(xp.take(weight, xp.reshape(tokens, (-1,)), axis=0), (*tokens.shape, weight.shape[1]))
 
 
+def turn_and_scale(x: ArrayT, cos: Array, sin: Array, scale: float = 1.0) -> ArrayT:
+    """`refimpl.rotation.turn`, times scale."""
+    turned = turn(x, cos, sin)
+    return turned if scale == 1.0 else turned * scale
+
+
 class Operations(NamedTuple):
     """What an array library may compute in its own way: with fewer kernels, or keeping less for its gradients.
 
-    rms_norm, swish, gelu, embed: like the functions of these names here, without the checks.
+    rms_norm, swish, gelu, embed, turn_and_scale: like the functions of these names here, without the checks.
+    gated_norm: `gated_norm` of the library's own rms_norm and swish.
     stop_gradient: x -> x, a constant for automatic differentiation.
     recomputed: function, *arrays -> function(*arrays); automatic differentiation may keep only the arrays and compute
         the rest again.
@@ -115,8 +123,20 @@ class Operations(NamedTuple):
     swish: Callable[[Any], Any]
     gelu: Callable[[Any], Any]
     embed: Callable[[Any, Any], Any]
+    turn_and_scale: Callable[..., Any]
+    gated_norm: Callable[..., Any]
     stop_gradient: Callable[[Any], Any]
     recomputed: Callable[..., Any]
+
+
+def gated_norm(
+    y: ArrayT, gate: ArrayT, *, eps: float, rms_norm: Callable[..., Any] = rms_norm, swish: Callable[[Any], Any] = swish
+) -> ArrayT:
+    """swish(gate) times the group norm of y, heads merged (Eq. 8): y (B, H, T, V), gate (B, T, H V) -> (B, T, H V)."""
+    xp = array_namespace(y)
+    # The layout that fused kernels write, so that heads are merged without a copy.
+    normed = rms_norm(xp.permute_dims(y, (0, 2, 1, 3)), eps=eps)
+    return swish(gate) * xp.reshape(normed, gate.shape)
 
 
 # Plain arithmetic, for any library. The array API cannot stop a gradient, so here `stop_gradient` does nothing.
@@ -125,6 +145,8 @@ REFERENCE = Operations(
     swish=swish,
     gelu=gelu,
     embed=embed,
+    turn_and_scale=turn_and_scale,
+    gated_norm=gated_norm,
     stop_gradient=lambda x: x,
     recomputed=lambda function, *arrays: function(*arrays),
 )
@@ -151,6 +173,7 @@ def multi_scale_retention(
     retention: Retention = retention_parallel,
     state: ArrayT | None = None,
     position: int | Array = 0,
+    phases: tuple[ArrayT, ArrayT] | None = None,
     record: dict[str, Any] | None = None,
     operations: Operations = REFERENCE,
 ) -> tuple[ArrayT, ArrayT]:
@@ -167,6 +190,7 @@ def multi_scale_retention(
         state: (B, H, K, V), or None for zero.
         position: the number of tokens before x, an integer, or integers (B,), one for each sequence; or (B, T), before
             every token.
+        phases: what `shared_phases` returned for x and position; None to compute them here.
         record: a dict that receives the intermediate results for `refimpl.backward`; None to keep nothing.
         operations: the `Operations` of the array library, by default plain arithmetic, which every library has.
 
@@ -177,17 +201,20 @@ def multi_scale_retention(
         TypeError, ValueError: from `rotate` and the retention, for shapes that do not fit; ValueError for
             config.score_norm with another form than retention_parallel, or with a past.
     """
-    q, k, v, gamma = project(params, x, config, position)
+    phases = shared_phases(x, config, position) if phases is None else phases
+    q, k, v, gamma = project(params, x, config, position, phases, operations=operations)
     y, after = retention(q, k, v, gamma, state)
     divisor = score_divisor(q, k, gamma, config, retention, position, operations=operations)
     divided = y if divisor is None else y / divisor
     gate = linear(x, params["w_g"]) if config.gate else None
     if record is not None:
         record.update(
-            x=x, q=q, k=k, v=v, gamma=gamma, state=state, position=position, divisor=divisor, divided=divided, gate=gate
+            x=x, q=q, k=k, v=v, gamma=gamma, state=state, phases=phases, divisor=divisor, divided=divided, gate=gate
         )
 
     def output(divided: Any, gate: Any, weight: Any, w_o: Any) -> Any:
+        if record is None and gate is not None and weight is None and config.group_norm == "rms":
+            return linear(operations.gated_norm(divided, gate, eps=config.norm_eps), w_o)
         gated = merged = merge_heads(group_norm(divided, config, weight, operations=operations))
         if gate is not None:
             gated = operations.swish(gate) * merged
@@ -198,17 +225,32 @@ def multi_scale_retention(
     return operations.recomputed(output, divided, gate, params.get("group_norm"), params["w_o"]), after
 
 
+def shared_phases(x: ArrayT, config: RetNetConfig, position: int | Array = 0) -> tuple[ArrayT, ArrayT] | None:
+    """cos and sin for the queries and keys of all layers, of x (B, T, d) in any of them; None without a rotation."""
+    if config.rotation is None:
+        return None
+    xp, (batch, time, _) = array_namespace(x), x.shape
+    queries = xp.broadcast_to(x[:, None, :, :1], (batch, 1, time, config.key_dim))
+    return phases_of(queries, position, config.rotation)
+
+
 def project(
-    params: Params, x: ArrayT, config: RetNetConfig, position: int | Array = 0
+    params: Params,
+    x: ArrayT,
+    config: RetNetConfig,
+    position: int | Array = 0,
+    phases: tuple[ArrayT, ArrayT] | None = None,
+    *,
+    operations: Operations = REFERENCE,
 ) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
     """q, k, v of `multi_scale_retention`, rotated and scaled, (B, H, T, N) each, and gamma (H,)."""
-    xp = array_namespace(x)
+    xp, scale = array_namespace(x), config.key_dim**-0.5 if config.scale_keys else 1.0
     q, k, v = (split_heads(linear(x, params[name]), config.num_heads) for name in ("w_q", "w_k", "w_v"))
-    if config.rotation is not None:
-        cos, sin = phases(q, position, config.rotation)
-        q, k = turn(q, cos, sin), turn(k, cos, sin)
-    if config.scale_keys:
-        k = k * config.key_dim**-0.5
+    phases = shared_phases(x, config, position) if phases is None else phases
+    if phases is not None:
+        q, k = operations.turn_and_scale(q, *phases), operations.turn_and_scale(k, *phases, scale)
+    elif config.scale_keys:
+        k = k * scale
     return q, k, v, head_decays(config.num_heads, config.gamma_schedule, xp=xp, device=device(x))
 
 

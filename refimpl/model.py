@@ -15,7 +15,7 @@ from array_api_compat import array_namespace, is_array_api_obj
 from .arrays import Array, ArrayT, Params, Retention
 from .checks import check_choice, check_positions, check_shape
 from .config import FEED_FORWARDS, RetNetConfig
-from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention
+from .layers import REFERENCE, Operations, feed_forward, linear, multi_scale_retention, shared_phases
 from .lengths import each_alone
 from .libraries import check_values
 from .retention import retention_parallel, retention_step
@@ -128,6 +128,7 @@ def block(
     retention: Retention = retention_parallel,
     state: ArrayT | None = None,
     position: int | Array = 0,
+    phases: tuple[ArrayT, ArrayT] | None = None,
     record: list[dict[str, Any]] | None = None,
     operations: Operations = REFERENCE,
 ) -> tuple[ArrayT, ArrayT]:
@@ -139,7 +140,8 @@ def block(
     kept: dict[str, Any] = {} if record is None else {"x": x, "retention": {}, "ffn": {}}
     y, after = multi_scale_retention(
         params["retention"], operations.rms_norm(x, params["retention_norm"], eps=config.norm_eps), config,
-        retention=retention, state=state, position=position, record=kept.get("retention"), operations=operations,
+        retention=retention, state=state, position=position, phases=phases, record=kept.get("retention"),
+        operations=operations,
     )  # fmt: skip
     y = x + y
     normed = operations.rms_norm(y, params["ffn_norm"], eps=config.norm_eps)
@@ -209,7 +211,10 @@ def forward(
         retention = functools.partial(each_alone, retention=retention, sequences=sequences, keep_values=True)
     _check_vocabulary(tokens, config)
     x = config.embedding_scale * operations.embed(params["embedding"], tokens)
-    options = {"retention": retention, "position": position, "record": record, "operations": operations}
+    options = {
+        "retention": retention, "position": position, "phases": shared_phases(x, config, position), "record": record,
+        "operations": operations,
+    }  # fmt: skip
     after = []
     for layer_params, before in zip(params["layers"], state.layers, strict=True):
         x, layer_state = layer(layer_params, x, config, state=before, **options)

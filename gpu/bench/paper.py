@@ -10,10 +10,10 @@ bfloat16 throughout 8; attention that is not fused keeps scores of 2 H T^2 bytes
     6.7B   7.78e9        125        4.3, 137                layers computed again; about six scores of one layer at once
                                                             leave no room beside 125, so all in bfloat16: 62
 
-For the backward pass of a layer under autocast, RetNet (fused) keeps 45 d bytes a token and the Transformer (flash) 49 d;
+For the backward pass of a layer under autocast, RetNet (fused) keeps 44 d bytes a token and the Transformer (flash) 49 d;
 compiled, which computes again what is cheap, 36 d and 40 d. What RetNet keeps more of is v and the output, twice as wide,
-and the gate; its feed-forward is narrower. It computes normed and gated outputs again, 12 d, compiled or not. Layers that
-are computed again keep 4 d in both.
+and the gate; its feed-forward is narrower. It computes normed and gated outputs again: 12 d as operations of torch, 4 d by
+our kernel. Layers that are computed again keep 4 d in both.
 
 Decoding at 6.7B: contexts, batches and CUDA graphs of `gpu.bench.decoding`, RetNet with the fused step, the
 Transformer with as many heads of keys and values as of queries, and with a quarter. torch.compile of the layers is

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from refimpl.rotation import rotation_frequencies, turn
+from refimpl.rotation import rotation_frequencies
+
+from .operations import turn_and_scale
 
 
 class Attention(nn.Module):
@@ -35,7 +37,7 @@ class Attention(nn.Module):
         """(B, T, d) -> (B, T, d) and memory; keys and values are written into `memory` in place, if one is given."""
         batch, time, dim = x.shape
         q, k, v = (w(x).view(batch, time, -1, self.width).transpose(1, 2) for w in (self.w_q, self.w_k, self.w_v))
-        q, k = turn(q, *shared), turn(k, *shared)
+        q, k = turn_and_scale(q, *shared), turn_and_scale(k, *shared)
         if memory is not None:
             k, v = (_remember(room, position, each) for room, each in zip(memory, (k, v), strict=True))
         mask = None

@@ -1,18 +1,24 @@
 """torch's own operations for the layers of `refimpl.layers`: they use fewer kernels and keep less for the gradients.
 
-Under torch.autocast a norm returns autocast's dtype, in which the products that follow are computed.
+Under torch.autocast a norm returns autocast's dtype, in which the products that follow are computed. On a GPU with Triton the
+rotation, and the group norm with its gate, are kernels of ours.
 """
 
 import contextlib
 import math
+from importlib.util import find_spec
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from refimpl import layers
 from refimpl.checks import accumulation_dtype
 from refimpl.layers import Operations
 
+HAS_TRITON = torch.version.cuda is not None and find_spec("triton") is not None
+WIDEST = 4096  # channels of a head that a program of the kernels holds
 LARGE = 2**24  # `recomputed` saves memory for arrays of more numbers than this
 
 
@@ -31,6 +37,36 @@ def rms_norm(x, weight=None, *, eps=1e-6):
         normed = F.rms_norm(x, x.shape[-1:], weight if fits else None, eps)
         normed = normed if fits else normed * weight
     return normed.to(narrow) if narrow and normed.dtype == torch.float32 else normed
+
+
+def turn_and_scale(x, cos, sin, scale=1.0):
+    """`refimpl.layers.turn_and_scale`, on a GPU in one launch."""
+    if not _ours(x, cos, sin):
+        return layers.turn_and_scale(x, cos, sin, scale)
+    from ..kernels.triton_turn import turn_and_scale_triton  # here, because Triton is not installed everywhere
+
+    return turn_and_scale_triton(x, cos, sin, scale)
+
+
+def gated_norm(y, gate, *, eps):
+    """`refimpl.layers.gated_norm`, on a GPU in one launch."""
+    if y.dtype != gate.dtype or not _ours(y, gate):
+        return layers.gated_norm(y, gate, eps=eps, rms_norm=rms_norm, swish=F.silu)
+    from ..kernels.triton_gated_norm import gated_norm_triton
+
+    return gated_norm_triton(y, gate, eps=eps)
+
+
+def _ours(*arrays):
+    """True if our kernels can compute with these arrays, the first of which is (B, H, T, width)."""
+    x = arrays[0]
+    if not (HAS_TRITON and x.is_cuda) or x.dtype == torch.float64 or x.shape[3] > WIDEST:
+        return False
+    if torch.compiler.is_dynamo_compiling():  # and not for torch.export, whose reader may not have them
+        return True
+    from ..kernels.triton_checks import traced
+
+    return x.numel() > 0 and not traced(*arrays) and forward_ad._current_level < 0
 
 
 def gelu(x):
@@ -53,6 +89,8 @@ TORCH = Operations(
     swish=F.silu,  # keeps only x for the gradient
     gelu=gelu,
     embed=lambda weight, tokens: F.embedding(tokens, weight),  # index_select adds gradients of one token row by row
+    turn_and_scale=turn_and_scale,
+    gated_norm=gated_norm,
     stop_gradient=torch.Tensor.detach,
     recomputed=recomputed,
 )

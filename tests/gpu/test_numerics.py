@@ -74,8 +74,8 @@ def test_autocast_rounds_a_norm_once():
 def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypatch):
     """To the bit, in losses and norms of gradients, also within layers that are computed again."""
     config, calls, found = RunConfig(precision=precision, recompute=recompute, **SMALL), [], []
-    norm = layers.group_norm
-    monkeypatch.setattr(layers, "group_norm", lambda *args, **how: calls.append(1) or norm(*args, **how))
+    norm = layers.gated_norm
+    monkeypatch.setattr(layers, "gated_norm", lambda *args, **how: calls.append(1) or norm(*args, **how))
     for large in (operations.LARGE, 0):
         monkeypatch.setattr(operations, "LARGE", large)
         found.append(losses(config, BATCH, 1e-3, 3))

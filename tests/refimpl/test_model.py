@@ -164,7 +164,14 @@ def test_operations_are_used_in_every_layer():
     for library, operations, record in zip((NUMPY, TORCH_BACKEND), (REFERENCE, spies), records, strict=True):
         tokens = library.namespace.asarray(TOKENS)
         refimpl.forward(on(library, params), tokens, config, record=record, operations=operations)
-    wanted = {"embed": 1, "rms_norm": 3 * 3 + 1, "swish": 3 * 2, "stop_gradient": 3 * 2, "recomputed": 3}
+    wanted = {
+        "embed": 1,
+        "rms_norm": 3 * 3 + 1,
+        "swish": 3 * 2,
+        "stop_gradient": 3 * 2,
+        "recomputed": 3,
+        "turn_and_scale": 3 * 2,
+    }
     assert Counter(calls) == wanted
     got, want = (flatten({"layers": record}) for record in records[::-1])
     assert got.keys() == want.keys()
@@ -175,7 +182,8 @@ def test_operations_are_used_in_every_layer():
     calls.clear()
     params, config = small_model(num_layers=3, ffn="geglu")
     refimpl.decode_step(on(TORCH_BACKEND, params), torch.from_numpy(TOKENS[:, 0]), config, operations=spies)
-    assert Counter(calls) == {"embed": 1, "rms_norm": 3 * 3 + 1, "swish": 3, "gelu": 3, "recomputed": 3}
+    wanted = {"embed": 1, "rms_norm": 3 * 2 + 1, "gated_norm": 3, "gelu": 3, "recomputed": 3, "turn_and_scale": 3 * 2}
+    assert Counter(calls) == wanted
 
 
 @pytest.mark.parametrize("operations", [REFERENCE, TORCH], ids=["plain", "torch"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.models.attention import turn
 from gpu.models.baseline import Baseline, BaselineConfig, FeedForward, matched, parameters
 from gpu.models.build import build
+from gpu.models.operations import turn_and_scale
 from gpu.models.registry import MODELS
 from gpu.models.retnet import RetNet
 from gpu.training.config import RunConfig
@@ -156,7 +156,7 @@ def test_turning_is_the_rotation_of_the_reference():
     x = torch.randn(2, 3, 11, 8, generator=torch.Generator().manual_seed(0))
     attention = BaselineConfig(**SMALL)
     shared = Baseline(attention).layers[0].mixer.shared(attention, 1000, 11, "cpu")
-    np.testing.assert_allclose(turn(x, *shared), rotate(x, 1000, "rotary"), atol=1e-6)
+    np.testing.assert_allclose(turn_and_scale(x, *shared), rotate(x, 1000, "rotary"), atol=1e-6)
 
 
 def test_linear_attention_is_the_weighted_mean_it_is_said_to_be():

@@ -1,0 +1,115 @@
+"""The group norm of retention times its gate, swish(g) * y / rms(y), one launch forwards and one backwards (Eq. 8).
+
+As operations of torch it takes five launches forwards and eight backwards, each of which reads and writes arrays as large as
+the outputs. What it needs forwards is two arrays read and one written; backwards, from the gradient d of the result,
+
+    n = y / rms(y),  s = g sigmoid(g)
+    dg = d n (sigmoid(g) + s (1 - sigmoid(g))),   dy = (d s - n mean(d s n)) / rms(y)
+
+three read and two written. Both are operators of torch, which compilers launch
+without Python.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from refimpl.layers import gated_norm
+
+from . import triton_common as common
+
+NUMBERS = 2048  # of y in a program
+WIDEST = 4096
+
+
+@triton.jit
+def _read(y, gate, eps, rows, V: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    place, there = row[:, None] * V + column[None, :], (row < rows)[:, None] & (column < V)[None, :]
+    value, g = tl.load(y + place, there, 0.0).to(tl.float32), tl.load(gate + place, there, 0.0).to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(value * value, 1) / V + eps)[:, None]
+    return place, there, value * inverse, inverse, g, 1.0 / (1.0 + tl.exp(-g))
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _gated_norm_kernel(
+    y, gate, out, rows, eps, V: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    """out (rows, V) of y and gate (rows, V), contiguous: a row is a head of a token."""
+    place, there, normed, _, g, sigmoid = _read(y, gate, eps, rows, V, ROWS, COLUMNS)
+    tl.store(out + place, (normed * g * sigmoid).to(out.dtype.element_ty), there)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _gradients_kernel(
+    grad, y, gate, dy, dgate, rows, eps, V: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    """dy and dgate (rows, V) of the gradient of out, all as in `_gated_norm_kernel`."""
+    place, there, normed, inverse, g, sigmoid = _read(y, gate, eps, rows, V, ROWS, COLUMNS)
+    d, swish = tl.load(grad + place, there, 0.0).to(tl.float32), g * sigmoid
+    slope = sigmoid + swish * (1.0 - sigmoid)
+    tl.store(dgate + place, (d * normed * slope).to(dgate.dtype.element_ty), there)
+    d *= swish
+    mean = tl.sum(d * normed, 1)[:, None] / V
+    tl.store(dy + place, ((d - normed * mean) * inverse).to(dy.dtype.element_ty), there)
+
+
+@torch.library.triton_op("retnet::gated_norm", mutates_args=())
+def _gated_norm(y: torch.Tensor, gate: torch.Tensor, eps: float) -> torch.Tensor:
+    y, gate = _token_major(y), gate.contiguous()
+    out = torch.empty_like(gate)
+    _launch(_gated_norm_kernel, y.shape[3], y, gate, out, eps=eps)
+    return out
+
+
+@torch.library.triton_op("retnet::gated_norm_backward", mutates_args=())
+def _gradients(
+    grad: torch.Tensor, y: torch.Tensor, gate: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    y, gate = _token_major(y), gate.contiguous()
+    dy, dgate = common.token_major(y, y.shape[3]), torch.empty_like(gate)
+    _launch(_gradients_kernel, y.shape[3], grad.contiguous(), y, gate, dy, dgate, eps=eps)
+    return dy, dgate
+
+
+def _keep(ctx, inputs, output):
+    y, gate, ctx.eps = inputs
+    ctx.save_for_backward(y, gate)
+
+
+def _backward(ctx, grad):
+    y, gate = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+        out = gated_norm(y, gate, eps=ctx.eps)
+        return *torch.autograd.grad(out, (y, gate), grad, create_graph=True), None
+    return *_gradients(grad, y, gate, ctx.eps), None
+
+
+_gated_norm.register_autograd(_backward, setup_context=_keep)
+
+
+def gated_norm_triton(y, gate, *, eps):
+    """`refimpl.layers.gated_norm` on a GPU: computed in float32 and rounded once, with gradients.
+
+    Args:
+        y: (B, H, T, V) bfloat16, float16 or float32; copied unless it lies in memory as (B, T, H, V). V at most `WIDEST`.
+        gate: (B, T, H V) in y's dtype.
+        eps: added to the mean square.
+
+    Returns:
+        (B, T, H V) in y's dtype.
+    """
+    return _gated_norm(y, gate, eps)
+
+
+def _token_major(y):
+    """y (B, H, T, V), copied unless it lies in memory as (B, T, H, V), as the fused kernels write it."""
+    return y.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _launch(kernel, width, *arrays, eps):
+    columns = triton.next_power_of_2(width)
+    rows, each = arrays[0].numel() // width, max(1, NUMBERS // columns)
+    torch.library.wrap_triton(kernel)[(triton.cdiv(rows, each),)](
+        *arrays, rows, eps, V=width, ROWS=each, COLUMNS=columns, num_warps=4
+    )

@@ -1,0 +1,83 @@
+"""The rotation of queries and keys with their scale, one launch for an array and one for its gradient (Eq. 4 and 8).
+
+As operations of torch it takes ten launches and as many arrays as large as x. What it needs is one that reads x and one that
+writes: arXiv:2307.08621v4's e^(i n theta) turns two channels that lie side by side. It is an operator of torch, which
+compilers launch without Python.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from . import triton_common as common
+
+ROWS = 32  # tokens of a program, for all heads, so that their cos and sin are read once
+
+
+@triton.jit(do_not_specialize=["T", "heads"])
+def _turn_kernel(
+    x, cos, sin, out, T, heads, batch_stride, head_stride, token_stride, out_head, out_token, phase_stride, scale,
+    K: tl.constexpr, ROWS: tl.constexpr, PAIRS: tl.constexpr, BACK: tl.constexpr,
+):  # fmt: skip
+    """out (B, H, T, K) for x of that shape and of these strides; cos and sin (T, K / 2), or so for each sequence.
+
+    PAIRS: K / 2 or the next power of two. BACK: by the opposite angles.
+    """
+    blocks = tl.cdiv(T, ROWS)
+    b, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    token, pair, channel = block * ROWS + tl.arange(0, ROWS), tl.arange(0, PAIRS), tl.arange(0, 2 * PAIRS)
+    there = (token < T)[:, None]
+    place = b.to(tl.int64) * phase_stride + token.to(tl.int64)[:, None] * (K // 2) + pair[None, :]
+    c = tl.load(cos + place, there & (2 * pair < K)[None, :], 0.0) * scale
+    s = tl.load(sin + place, there & (2 * pair < K)[None, :], 0.0) * scale
+    s = -s if BACK else s
+    there = there & (channel < K)[None, :]
+    start = b.to(tl.int64) * batch_stride + token.to(tl.int64)[:, None] * token_stride + channel[None, :]
+    end = b.to(tl.int64) * T * heads * K + token.to(tl.int64)[:, None] * out_token + channel[None, :]
+    for n in range(heads):
+        head = tl.cast(n, tl.int64)
+        tile = tl.load(x + start + head * head_stride, there, 0.0).to(tl.float32)
+        even, odd = tl.split(tl.reshape(tile, (ROWS, PAIRS, 2)))
+        turned = tl.reshape(tl.join(even * c - odd * s, even * s + odd * c), (ROWS, 2 * PAIRS))
+        tl.store(out + end + head * out_head, turned.to(out.dtype.element_ty), there)
+
+
+@torch.library.triton_op("retnet::turn", mutates_args=())
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, scale: float, back: bool) -> torch.Tensor:
+    (batch, heads, time, width), x = x.shape, x if x.stride(3) == 1 else x.contiguous()
+    cos, sin = cos.contiguous(), sin.contiguous()
+    # A gradient is merged with those of the other heads next, and what was turned is cut in chunks, without copies.
+    out = common.token_major(x, width) if back else x.new_empty(x.shape)
+    torch.library.wrap_triton(_turn_kernel)[(batch * common.blocks(time, ROWS),)](
+        x, cos, sin, out, time, heads, *x.stride()[:3], *out.stride()[1:3],
+        0 if cos.ndim == 2 or cos.shape[0] == 1 else time * (width // 2), scale,
+        K=width, ROWS=ROWS, PAIRS=triton.next_power_of_2(width // 2), BACK=back, num_warps=4,
+    )  # fmt: skip
+    return out
+
+
+def _keep(ctx, inputs, output):
+    _, cos, sin, *ctx.how = inputs
+    ctx.save_for_backward(cos, sin)
+
+
+def _turn_back(ctx, grad):
+    scale, back = ctx.how
+    return _turn(grad, *ctx.saved_tensors, scale, not back), None, None, None, None
+
+
+_turn.register_autograd(_turn_back, setup_context=_keep)
+
+
+def turn_and_scale_triton(x, cos, sin, scale=1.0):
+    """`refimpl.layers.turn_and_scale` on a GPU: computed in float32 and rounded once, with gradients of any order for x.
+
+    Args:
+        x: (B, H, T, K) bfloat16, float16 or float32, of any strides.
+        cos, sin: (T, K / 2), or (B, 1, T, K / 2), float32; constants to automatic differentiation.
+        scale: a number.
+
+    Returns:
+        (B, H, T, K) in x's dtype, contiguous; its gradient lies in memory as (B, T, H, K).
+    """
+    return _turn(x, cos, sin, scale, False)
