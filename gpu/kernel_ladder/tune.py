@@ -22,7 +22,8 @@ import typer
 import gpu.kernels.triton_retention as ours
 from gpu.bench.graph import Recorded
 from gpu.bench.kernel_calls import inputs
-from gpu.bench.kernel_floor import SHAPES
+from gpu.bench.kernel_floor import SHAPES as MEASURED
+from gpu.bench.kernel_floor import Shape
 from gpu.bench.timing import milliseconds
 from gpu.kernels.triton_states import fitting
 from gpu.kernels.triton_tiles import TABLE
@@ -54,6 +55,7 @@ DIRECTIONS = {"forward": {"states": 1, "outputs": 1}, "backward": {"states": 2, 
 APART = ("dq", "dk", "dv")  # what a launch for all gradients replaces
 ROLES = ("states", "outputs", *APART, "gradients")
 MANY = 2**20  # a number of programs for which time is cut as often as possible
+SHAPES = MEASURED | {"model": Shape(4, 128, 256)}  # model: of 25 million parameters
 ALIKE = 1e-2  # relative RMS difference allowed between candidates, which sum in another order
 SEARCHES = {
     "large": (Search(
@@ -88,6 +90,12 @@ SEARCHES = {
             ((32, 128, 8, 4, 1), (64, 128, 8, 3, 1), (64, 128, 8, 2, 2)),
         ),
     ),
+    "model": (Search(
+        False, 128, (128, 256), 65536, (2048, 65536), (128,),
+        ((64, 128, 256, 8, 3), (64, 128, 128, 8, 3), (64, 64, 128, 4, 4)),
+        ((128, 32, 256, 8, 4, 1), (128, 64, 256, 8, 2, 1), (128, 32, 128, 8, 4, 1), (128, 64, 128, 8, 3, 1)),
+        ((64, 256, 8, 3, 1), (32, 128, 8, 4, 1), (64, 128, 8, 3, 1), (64, 128, 8, 2, 2)),
+    ),),
 }  # fmt: skip
 
 
@@ -320,8 +328,7 @@ def main(
                 print_fastest(shape, search, rows, show)
             total, entry = best(SHAPES[shape], measured)
             print(f"{shape}: {total:.3f} ms as a sum of its kernels at every length")
-            narrow = any(entry[direction]["one_pass"] for direction in DIRECTIONS)
-            entry = {"widths": widths} | ({"widest": max(widths)} if narrow else {}) | entry
+            entry = {"widths": widths} | entry
             place = next((i for i, old in enumerate(table["half"]) if old["widths"] == widths), len(table["half"]))
             table["half"][place : place + 1] = [entry]
             table["device"] = torch.cuda.get_device_name()

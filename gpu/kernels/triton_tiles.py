@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+from operator import le
 from pathlib import Path
 
 import torch
@@ -25,14 +26,18 @@ def tiles_of(q, v, chunk):
 
 @functools.cache
 def tiles_for(key_dim, value_dim, dtype):
-    """The stored configuration whose widths are nearest to these, of those that allow heads as wide."""
+    """The stored configuration whose widths are nearest to these; one pass holds no wider heads than it was measured with."""
+    widths = key_dim, value_dim
+
+    def holds(entry):
+        return not any(entry[way]["one_pass"] for way in ("forward", "backward")) or all(
+            map(le, widths, entry["widths"])
+        )
 
     def octaves(entry):
-        return sum(abs(math.log2(x / stored)) for x, stored in zip((key_dim, value_dim), entry["widths"], strict=True))
+        return sum(abs(math.log2(x / stored)) for x, stored in zip(widths, entry["widths"], strict=True))
 
-    wide = max(key_dim, value_dim)
-    entries = json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]
-    return min((entry for entry in entries if wide <= entry.get("widest", math.inf)), key=octaves)
+    return min(filter(holds, json.loads(TABLE.read_text())["float" if dtype == torch.float32 else "half"]), key=octaves)
 
 
 @functools.cache

@@ -698,7 +698,10 @@ def test_table_answers_for_every_width_and_dtype():
                     sizes = [size for name, size in tiles.items() if name.startswith("B")]
                     assert sizes
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
-    assert triton_tiles.tiles_for(256, 512, torch.bfloat16)["widths"] == [256, 512]
+    for widths in ((256, 512), (128, 256), (128, 128), (64, 128)):
+        assert triton_tiles.tiles_for(*widths, torch.bfloat16)["widths"] == list(widths)
+    for widths in ((129, 128), (65, 129), (192, 64)):  # wider than one pass was measured with
+        assert not any(triton_tiles.tiles_for(*widths, torch.float16)[way]["one_pass"] for way in WAYS)
 
 
 @pytest.fixture
@@ -727,7 +730,7 @@ def searches(monkeypatch):
     return small
 
 
-@pytest.mark.parametrize("shape", ["large", "small", "square"])
+@pytest.mark.parametrize("shape", ["large", "small", "square", "model"])
 def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
     """Every candidate runs, with made-up times, and the fastest of each role compute a retention.
 
@@ -884,7 +887,7 @@ def test_the_tuner_and_the_ladder_say_what_they_refuse(tmp_path, monkeypatch):
     for command, message in (
         (
             lambda: tune.main(tmp_path / "x.json", shapes="big,"),
-            "shapes must be of large, small, square, got 'big', ''",
+            "shapes must be of large, small, square, model, got 'big', ''",
         ),
         (lambda: tune.main(tmp_path / "x.json", shapes="small"), "timed on a CUDA GPU, and there is none here"),
         (lambda: ladder.main(shape="big"), "shape must be one of large, small, square, got 'big'"),
