@@ -23,9 +23,9 @@ DTYPES = ("bfloat16", "float32")
 GAMMAS = 1 - 2.0**-5, 1 - 2.0**-20
 
 
-def measure(most_tokens, device, rows, *, deadline, keep):
-    """Fill `rows` with a row, a dict, for each shape, dtype and T; `keep` is called whenever one changed."""
-    cases = [(name, dtype, time) for name in SHAPES for dtype in DTYPES for time in TIMES if time <= most_tokens]
+def measure(shapes, most_tokens, device, rows, *, deadline, keep):
+    """Fill `rows` with a row, a dict, for each of these names of `SHAPES`, dtype and T; `keep` is called whenever one changed."""
+    cases = [(name, dtype, time) for name in shapes for dtype in DTYPES for time in TIMES if time <= most_tokens]
     for name, dtype, time in cases:
         key_dim, value_dim = SHAPES[name][1:]
         row = {"shape": name, "key_dim": key_dim, "value_dim": value_dim, "dtype": dtype, "time": time}

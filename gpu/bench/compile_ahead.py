@@ -19,14 +19,14 @@ from .timing import LeftOutError
 TOKENS = 1024, 16384  # 1024 are few enough that time is cut into segments at the small shape
 
 
-def jobs(device):
-    """Arguments of `job` for every kernel that Triton compiles, at few and many tokens, and for errors of each dtype."""
+def jobs(shapes, device):
+    """Arguments of `job` for every kernel that Triton compiles, of these names of `SHAPES`, at few and many tokens, and for errors of each dtype."""
     names = [
         row.kernel_label for row in RETENTIONS.values() if row.kernel_label and row.fused and row.available(device)
     ]
     names += [row.label for row in PEERS.values() if row.available(device)]
-    found = [(name, shape, 1024, tokens, device) for name in names for shape in SHAPES for tokens in TOKENS]
-    return found + [(dtype, shape, time, time, device) for dtype in DTYPES for shape in SHAPES for time in (1, 1000)]
+    found = [(name, shape, 1024, tokens, device) for name in names for shape in shapes for tokens in TOKENS]
+    return found + [(dtype, shape, time, time, device) for dtype in DTYPES for shape in shapes for time in (1, 1000)]
 
 
 def job(name, shape, time, tokens, device):

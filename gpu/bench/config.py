@@ -10,6 +10,7 @@ from ..models.registry import MODELS
 from ..training.config import RunConfig
 
 # dim, num_layers, num_heads; all but the first are the paper's (arXiv:2307.08621v4, section 3).
+SHAPES = ("large", "small", "square")  # names of `gpu.bench.kernel_floor.SHAPES`
 SIZES = {
     "tiny": (64, 2, 4),
     "25M": (512, 8, 4),
@@ -60,6 +61,7 @@ class BenchmarkConfig:
     largest: Annotated[bool, "decoding: measure as many sequences as fit, too"] = True
     memory_share: Annotated[float, "decoding: share of free memory that as many as fit may take, in (0, 1]"] = 0.9
     grouped: Annotated[bool, "decoding: measure attention with a quarter of the key and value heads, too"] = False
+    shapes: Annotated[tuple[str, ...], f"kernels: heads of {', '.join(SHAPES)}", "--shape"] = SHAPES
     kernel_tokens: Annotated[int, "kernels: the most tokens of a call"] = 65536
 
     def __post_init__(self):
@@ -71,7 +73,7 @@ class BenchmarkConfig:
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("rounds", "tokens", "kernel_tokens"):
             check_integer(name, getattr(self, name), minimum=1)
-        for name in ("times", "chunk_sizes", "contexts", "batches", "models"):
+        for name in ("times", "chunk_sizes", "contexts", "batches", "models", "shapes"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
             if not getattr(self, name) and (name != "batches" or not self.largest):
                 raise ValueError(f"{name} must hold at least one value, got none")
@@ -80,6 +82,8 @@ class BenchmarkConfig:
                 check_integer(name, each, minimum=1)
         for each in self.models:
             check_choice("models", each, MODELS)
+        for each in self.shapes:
+            check_choice("shapes", each, SHAPES)
         for time in self.times:
             if self.tokens % time:
                 raise ValueError(f"tokens must be a multiple of each of times, got {self.tokens} and {time}")

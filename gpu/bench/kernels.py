@@ -37,12 +37,12 @@ OURS, REFERENCE = (RETENTIONS[name].kernel_label for name in ("triton", "chunkwi
 GRAPHED = {"large": (2048,), "small": (2048, 8192, 65536), "square": (4096,)}
 # shape, tokens altogether, lengths of a sequence
 PLAN = (
-    ("large", 16384, (2048, 4096, 8192, 16384)),
+    ("large", 16384, (1024, 2048, 4096, 8192, 16384)),
     ("large", 65536, (65536,)),
     ("small", 65536, (2048, 8192, 65536)),
     ("square", 16384, (4096, 16384)),
 )
-BATCHES = (1, 8, 64)  # of the decode step, at the large shape
+STEPPED, BATCHES = "large", (1, 8, 64)  # the shape of the decode step, and its batches
 
 
 class Kernels(Section):
@@ -74,7 +74,7 @@ class Kernels(Section):
     def candidates(self, config, compiled, device):
         """One group a shape, length and direction, and one a batch of steps; none compiled."""
         if has_fused(device) and not compiled:
-            for candidates in kernel_groups(config.kernel_tokens, device):
+            for candidates in kernel_groups(config.kernel_tokens, device, config.shapes):
                 yield candidates, config.run("retnet")
 
     def describe(self, row):
@@ -85,11 +85,11 @@ class Kernels(Section):
         """Its floor, and for steps their rate."""
         return roofline(row, peaks)
 
-    def prepare(self, device, deadline, progress):
+    def prepare(self, config, device, deadline, progress):
         """Compile the Triton kernels."""
         if has_fused(device) and not deadline.passed():
             progress("kernels: compiling ahead")
-            for failure in compile_ahead(jobs(device)):
+            for failure in compile_ahead(jobs(config.shapes, device)):
                 progress(f"kernels: not compiled ahead: {failure}")
 
     def finish(self, result, config, device, *, deadline, keep, progress):
@@ -98,7 +98,7 @@ class Kernels(Section):
             progress("kernels: nothing is measured, because the fused ones do not run here")
             return
         progress("kernels: errors against float64")
-        accuracy.measure(config.kernel_tokens, device, result["accuracy"], deadline=deadline, keep=keep)
+        accuracy.measure(config.shapes, config.kernel_tokens, device, result["accuracy"], deadline=deadline, keep=keep)
 
     def summary(self, result):
         """The targets, with what was measured."""
@@ -116,15 +116,15 @@ class Kernels(Section):
 SECTION = Kernels()
 
 
-def kernel_groups(most_tokens, device):
+def kernel_groups(most_tokens, device, shapes=tuple(SHAPES)):
     """Lists of `Candidate`s that are timed in turn, of at most so many tokens."""
     for shape, tokens, times in PLAN:
         for time in times:
-            if time <= min(tokens, most_tokens):
+            if shape in shapes and time <= min(tokens, most_tokens):
                 for what in (FORWARD, BOTH):
                     yield kernel_candidates(shape, what, time, min(tokens, most_tokens), device)
-    for batch in BATCHES:
-        yield step_candidates("large", batch, device)
+    for batch in BATCHES if STEPPED in shapes else ():
+        yield step_candidates(STEPPED, batch, device)
 
 
 def kernel_candidates(shape, what, time, tokens, device):

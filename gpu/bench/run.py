@@ -81,7 +81,7 @@ def run(config, sections, out, device, *, deadline=None, command="", remark="", 
         write_atomically(Path(out) / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
     for name in results:
-        ALL[name].prepare(device, deadline, progress)
+        ALL[name].prepare(config, device, deadline, progress)
     for group in groups(config, results, device):
         if not deadline.passed():
             progress(f"{group.section}: {describe_group(group)}")

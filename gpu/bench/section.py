@@ -56,7 +56,7 @@ class Section:
         """Fields that follow from the seconds of a measured row and the ceilings."""
         raise NotImplementedError
 
-    def prepare(self, device, deadline, progress):
+    def prepare(self, config, device, deadline, progress):
         """Called before the first group."""
 
     def finish(self, result, config, device, *, deadline, keep, progress):

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import types
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -420,6 +421,21 @@ def test_short_calls_are_measured_as_graphs_too(monkeypatch):
         assert graphs("large", time, "cuda") == ([OURS, FLA, FLASH] if time == 2048 else [])
 
 
+def test_a_run_may_measure_some_shapes_alone(monkeypatch):
+    """Their groups, with the steps if those are of one of them, their compilations, and their errors."""
+    assert set(BenchmarkConfig().shapes) == set(SHAPES)
+    step = lambda shape, batch, device: [SimpleNamespace(row={"shape": shape, "what": STEP})]  # noqa: E731
+    monkeypatch.setattr(benchmark_kernels, "kernels_here", lambda *_: [OURS])
+    monkeypatch.setattr(benchmark_kernels, "step_candidates", step)
+    for shapes, steps in ((("large",), len(benchmark_kernels.BATCHES)), (("small", "square"), 0)):
+        rows = [group[0].row for group in benchmark_kernels.kernel_groups(65536, "cpu", shapes)]
+        assert {row["shape"] for row in rows} == set(shapes)
+        assert [row["what"] for row in rows].count(STEP) == steps
+        assert {shape for _, shape, *_ in compile_ahead.jobs(shapes, "cpu")} == set(shapes)
+    with pytest.raises(ValueError, match="shapes must be one of 'large', 'small', 'square', got 'wide'"):
+        BenchmarkConfig(shapes=("wide",))
+
+
 def test_attention_has_as_many_channels():
     function, leaves, grad = kernel_calls.attention(torch.nn.attention.SDPBackend.MATH, TINY, 8, 16, "cpu")
     assert [x.shape for x in (*leaves, grad)] == [(2, 1, 8, 128)] * 4
@@ -511,11 +527,11 @@ def test_a_wrong_kernel_and_one_that_leaves_memory_unwritten_are_found(monkeypat
     rows = []
     monkeypatch.setattr(benchmark_accuracy, "RETENTIONS", {"triton": lambda chunk: unwritten})
     monkeypatch.setattr(benchmark_accuracy, "TIMES", (3,))
-    benchmark_accuracy.measure(8, "cpu", rows, deadline=Deadline(), keep=lambda: None)
+    benchmark_accuracy.measure(SHAPES, 8, "cpu", rows, deadline=Deadline(), keep=lambda: None)
     assert all(row["status"] == "failed" and "errors must be numbers" in row["remark"] for row in rows)
     assert not torch.are_deterministic_algorithms_enabled()
     late = []
-    benchmark_accuracy.measure(8, "cpu", late, deadline=Deadline(0), keep=lambda: None)
+    benchmark_accuracy.measure(SHAPES, 8, "cpu", late, deadline=Deadline(0), keep=lambda: None)
     assert {(row["status"], row["remark"]) for row in late} == {("left out", "not reached")}
 
 
