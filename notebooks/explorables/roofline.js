@@ -82,7 +82,8 @@ export function draw(stage, state, _, { roof }) {
     ytick: (v) => (v >= 1e9 ? `${format(v / 1e9, 4)} G` : `${format(v / 1e6)} M`),
   });
   const top = line([[px(LOW), py(LOW * roof.memory)], [px(ridge), py(roof.peak)], [right, py(roof.peak)]], colours.ink, { "stroke-width": 2.5 });
-  const names = label(right - 4, py(roof.peak) - 11, narrow ? "peak" : `peak ${format(roof.peak / 1e9)} G`, { colour: colours.ink, at: "end", ...halo }) +
+  const names = (narrow ? label(right + 2, py(roof.peak), "peak", { colour: colours.ink, at: "start", size: 12 })
+    : label(right - 4, py(roof.peak) - 11, `peak ${format(roof.peak / 1e9)} G`, { colour: colours.ink, at: "end", ...halo })) +
     label(px(LOW) + 10, py(LOW * roof.memory) + 26, narrow ? "memory" : `memory ${format(roof.memory / 1e9)} GB a second`, { colour: colours.ink, at: "start", ...halo });
   const spots = Object.entries(forms).map(([name, { intensity, rate }]) => [name, px(intensity), py(rate), py(Math.min(roof.peak, intensity * roof.memory))]);
   const [[, besideX, besideY], , [, chunkX, chunkY]] = spots;
