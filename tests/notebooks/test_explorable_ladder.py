@@ -226,3 +226,11 @@ def test_measured_times_are_hidden_until_they_are_asked_for():
     assert len(shown) > len(hidden)
     assert "measured (hidden)" in hidden
     assert "measured (hidden)" not in shown
+
+
+def test_each_rung_stands_beside_the_name_of_its_plan():
+    from explorables.node import ask
+
+    (drawn,) = ask("ladder", [{"what": "picture", "values": START, "data": DATA}])
+    assert drawn["svg"].count("two kernels, states in memory") == 2
+    assert drawn["svg"].count("one operator after another") == 2  # v0 and the plan that is chosen
