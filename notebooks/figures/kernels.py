@@ -4,10 +4,10 @@ from itertools import cycle
 
 from matplotlib.patches import Patch
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, new_picture, styled, write
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, curves, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
-# What a rung's marks are: which number of it, and how it is drawn.
+# What a rung's marks are: which time it is, and how it is drawn.
 MARKS = {
     "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
     "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, as bf16"},
@@ -34,25 +34,32 @@ TURNS = 30
 
 
 @styled
-def ladder(rungs, floor):
-    """The times of each rung in ms. rungs: {name: {"plan": words, one of `MARKS`: ms, ...}}; floor: ms of the fewest bytes."""
-    said = "; ".join(f"{name} {row['measured']:.2f} ms" for name, row in rungs.items())
-    picture = new_picture(7.2, 0.9 + 0.42 * len(rungs), f"Measured times of the rungs: {said}.", layout="constrained")
-    ax = picture.subplots()
+def ladder(rungs, plans, of_bytes, of_products):
+    """The times of each rung in ms, on a logarithmic scale.
+
+    rungs: {name: {"median": ms, "predicted_ms": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes,
+    ms for its products}. The least of `of_bytes` is the floor.
+    """
+    said = "; ".join(f"{name}, {plans[name]}: {rungs[name]['median']:.2f} ms" for name in plans)
+    picture = new_picture(7.2, 0.9 + 0.42 * len(plans), f"Measured times. {said}.", layout="constrained")
+    ax, floor = picture.subplots(), min(of_bytes.values())
+    times = {"bytes": of_bytes, "products": of_products}
+    times |= {"predicted": {name: rungs[name]["predicted_ms"] for name in plans}}
+    times |= {"measured": {name: rungs[name]["median"] for name in plans}}
     ax.axvline(floor, color=INK, linestyle="--", linewidth=1.2)
     write(ax, 1.04 * floor, -0.72, "floor of bytes", fontsize=8, ha="left")
     ax.text(
         0.99, -0.72, "measured", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=ORANGE
     )
     for mark, look in MARKS.items():
-        at = [(row[mark], y) for y, row in enumerate(rungs.values()) if mark in row]
-        ax.plot(*zip(*at, strict=True), linestyle="none", markersize=6, markeredgewidth=1.6, **look)
-    for y, row in enumerate(rungs.values()):
+        x = [times[mark][name] for name in plans]
+        ax.plot(x, range(len(plans)), linestyle="none", markersize=6, markeredgewidth=1.6, **look)
+    for y, name in enumerate(plans):
         ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
         ax.text(
             0.99,
             y,
-            f"{row['measured']:.2f} ms",
+            f"{rungs[name]['median']:.2f} ms",
             transform=ax.get_yaxis_transform(),
             ha="right",
             va="center",
@@ -62,13 +69,33 @@ def ladder(rungs, floor):
     ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_yticks(range(len(rungs)), [f"{name}\n{row['plan']}" for name, row in rungs.items()])
-    ax.set(xlabel="ms", xlim=(0.12, 60), ylim=(len(rungs) - 0.5, -1.05))
+    ax.set_yticks(range(len(plans)), [f"{name}\n{plan}" for name, plan in plans.items()])
+    ax.set(xlabel="ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     picture.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
     return picture
+
+
+def seconds_a_token(row):
+    """Of a row of the kernels' results."""
+    return row["seconds"]["median"] / row["tokens"]
+
+
+def by_length(rows, shape, lengths, names):
+    """Time for 1,000 tokens against the length of a text. rows: {(shape, length, name): row of the kernels' results}."""
+    lines = {name: [1e9 * seconds_a_token(rows[shape, time, name]) for time in lengths] for name in names}
+    ends = "; ".join(f"{name} from {us[0]:.0f} to {us[-1]:.0f}" for name, us in lines.items())
+    return curves(
+        lengths,
+        lines,
+        xlabel=f"tokens of a text, {shape} heads",
+        ylabel="µs for 1,000 tokens",
+        log="xy",
+        plain="xy",
+        description=f"µs for 1,000 tokens in texts of {lengths[0]:,} to {lengths[-1]:,}: {ends}.",
+    )
 
 
 def blocks(begin, work):

@@ -4,20 +4,29 @@ import pytest
 from figures import kernels
 from plotted import texts
 
-RUNGS = {
-    "slow": {"plan": "in memory", "bytes": 4.0, "products": 0.3, "predicted": 12.0, "measured": 12.63},
-    "fast": {"plan": "on the chip", "bytes": 0.2, "products": 0.25, "measured": 0.36},
-}
+RUNGS = {"slow": {"median": 12.63, "predicted_ms": 12.0}, "fast": {"median": 0.36, "predicted_ms": 0.4}}
+PLANS = {"slow": "in memory", "fast": "on the chip"}
 
 
-def test_a_ladder_marks_each_number_of_each_rung():
-    (ax,) = kernels.ladder(RUNGS, 0.19).axes
+def test_a_ladder_marks_each_time_of_each_rung():
+    picture = kernels.ladder(RUNGS, PLANS, {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25})
+    (ax,) = picture.axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    for mark, look in kernels.MARKS.items():
-        assert lines[look["label"]] == [[row[mark], y] for y, row in enumerate(RUNGS.values()) if mark in row]
+    wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "predicted": (12.0, 0.4), "measured": (12.63, 0.36)}
+    for mark, (slow, fast) in wanted.items():
+        assert lines[kernels.MARKS[mark]["label"]] == [[slow, 0], [fast, 1]]
     assert texts(ax.get_yticklabels()) == ["slow\nin memory", "fast\non the chip"]
     assert {"12.63 ms", "0.36 ms"} <= set(texts(ax.texts))
-    assert "slow 12.63 ms; fast 0.36 ms" in kernels.ladder(RUNGS, 0.19).description
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.2]  # the floor
+    assert "slow, in memory: 12.63 ms" in picture.description
+
+
+def test_times_by_length_are_for_1000_tokens():
+    rows = {("large", 10**n, "a"): {"seconds": {"median": 1e-3 * n}, "tokens": 500 * n} for n in (3, 4)}
+    picture = kernels.by_length(rows, "large", (1000, 10000), ["a"])
+    (ax,) = picture.axes
+    assert ax.lines[0].get_xydata().tolist() == [[1000, pytest.approx(2000)], [10000, pytest.approx(2000)]]
+    assert ax.xaxis.get_major_formatter()(1000) == "1,000"
 
 
 @pytest.mark.parametrize("title", kernels.LANES)
