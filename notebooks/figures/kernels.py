@@ -87,7 +87,7 @@ def by_length(rows, shape, lengths, names):
     """Time for 1,000 tokens against the length of a text. rows: {(shape, length, name): row of the kernels' results}."""
     lines = {name: [1e9 * seconds_a_token(rows[shape, time, name]) for time in lengths] for name in names}
     ends = "; ".join(f"{name} from {us[0]:.0f} to {us[-1]:.0f}" for name, us in lines.items())
-    return curves(
+    picture = curves(
         lengths,
         lines,
         xlabel=f"tokens of a text, {shape} heads",
@@ -96,6 +96,35 @@ def by_length(rows, shape, lengths, names):
         plain="xy",
         description=f"µs for 1,000 tokens in texts of {lengths[0]:,} to {lengths[-1]:,}: {ends}.",
     )
+    for line in picture.axes[0].lines:
+        line.set(marker="o", markersize=4)  # where it was measured
+    return picture
+
+
+@styled
+def steps(pairs):
+    """How many times as fast RetNet's step is, with the spread of the rounds. pairs: from `retnet_over_transformers`."""
+    names, speeds, ends = [], [pair["speed"] for pair in pairs], []
+    for us, them in ((pair["retnet"], pair["transformer"]) for pair in pairs):
+        (fast, slow), (low, high) = us["seconds"]["quartiles"], them["seconds"]["quartiles"]
+        ends.append((low / slow, high / fast))
+        names.append(f"{us['size']}, {us['time']:,} tokens" + ", compiled" * us["compiled"])
+    said = "; ".join(f"{name} {speed:.2f}" for name, speed in zip(names, speeds, strict=True))
+    picture = new_picture(6.6, 0.8 + 0.3 * len(pairs), f"RetNet's step, times as fast: {said}.", layout="constrained")
+    ax, below = (
+        picture.subplots(),
+        [(speed - low, high - speed) for speed, (low, high) in zip(speeds, ends, strict=True)],
+    )
+    ax.axvline(1, color=INK, linestyle="--", linewidth=1.2)
+    ax.errorbar(speeds, range(len(pairs)), xerr=list(zip(*below, strict=True)), fmt="o", color=BLUE, capsize=3)
+    for y, speed in enumerate(speeds):
+        ax.text(0.99, y, f"{speed:.2f}", transform=ax.get_yaxis_transform(), ha="right", va="center", color=BLUE)
+    write(ax, 1.006, -0.8, "as fast as the Transformer", fontsize=8, ha="left")
+    ax.set_yticks(range(len(pairs)), names)
+    ax.set(xlabel="tokens a second, RetNet over Transformer", xlim=(0.6, 1.4), ylim=(len(pairs) - 0.4, -1.2))
+    ax.grid(axis="x", color=PALE)
+    ax.tick_params(axis="y", length=0)
+    return picture
 
 
 def blocks(begin, work):

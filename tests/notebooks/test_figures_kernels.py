@@ -29,6 +29,24 @@ def test_times_by_length_are_for_1000_tokens():
     assert ax.xaxis.get_major_formatter()(1000) == "1,000"
 
 
+def test_a_step_is_drawn_with_the_spread_of_its_rounds():
+    def row(compiled, *quartiles):
+        return {"size": "25M", "time": 2048, "compiled": compiled, "seconds": {"quartiles": quartiles}}
+
+    pairs = [
+        {"retnet": row(how, 0.9, 1.1), "transformer": row(how, 1.1, 1.3), "speed": speed}
+        for how, speed in ((False, 1.2), (True, 1.1))
+    ]
+    picture = kernels.steps(pairs)
+    (ax,) = picture.axes
+    (bar,) = ax.containers
+    assert bar.lines[0].get_xydata().tolist() == [[1.2, 0], [1.1, 1]]
+    for segment in bar.lines[2][0].get_segments():
+        assert segment[:, 0] == pytest.approx([1.0, 1.3 / 0.9])
+    assert texts(ax.get_yticklabels()) == ["25M, 2,048 tokens", "25M, 2,048 tokens, compiled"]
+    assert "25M, 2,048 tokens 1.20; 25M, 2,048 tokens, compiled 1.10" in picture.description
+
+
 @pytest.mark.parametrize("title", kernels.LANES)
 def test_a_worker_does_what_its_list_says_and_one_thing_at_a_time(title):
     for begin, work in kernels.LANES[title].values():
