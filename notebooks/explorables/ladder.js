@@ -90,23 +90,24 @@ export function describe({ held, share, moved, floor, memory_ms, product_ms, ask
 
 const layout = ({ width, narrow }, rungs) => {
   const side = narrow ? 150 : 204, panel = narrow ? { x: 8, y: side + 66 } : { x: side + 44, y: 18 };
-  const chart = { left: narrow ? 92 : 160, top: narrow ? side + 276 : 284, row: 26 };
+  const chart = { left: narrow ? 92 : 292, top: narrow ? side + 276 : 284, row: 26 };
   return { side, panel, chart, right: width - 14, count: rungs.length + 1 };
 };
 
 const COLOURS = { loads: "blue", holds: "green", stores: "orange" };
 
-export function draw(stage, numbers, { plan, step, measured }, { registers }) {
+export function draw(stage, numbers, { plan, step, measured }, data) {
   const { colours, width, narrow } = stage, { rungs, share, floor_ms, at_once } = numbers, place = layout(stage, rungs);
   const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
   const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
   // The tiles of scores: in work, done, still to come, and those above the diagonal, which nobody loads.
+  const cross = ([x0, y0], [x1, y1]) => [[y0, y1], [y1, y0]].map(([from, to]) => line([[x0, from], [x1, to]], colours.muted, { "stroke-width": 0.8 })).join("");
   const token = plan === "token", cells = Array.from({ length: TILES * TILES }, (_, i) => [Math.floor(i / TILES), i % TILES]);
   const matrix = cells.filter(([row, column]) => !token || row === column).map(([row, column]) => {
     const x = corner[0] + column * cell, y = corner[1] + row * cell, now = row === step - 1 && column === row;
     const fill = column > row ? "none" : now ? colours.green : column < row && row === step - 1 ? colours.line : colours.faint;
     return box(x + 1, y + 1, cell - 2, cell - 2, fill, { stroke: colours.line, "stroke-width": 1 }) +
-      (column > row ? line([[x + 8, y + cell - 8], [x + cell - 8, y + 8]], colours.line, { "stroke-width": 1 }) : "");
+      (column > row ? cross([x + 10, y + 10], [x + cell - 10, y + cell - 10]) : "");
   });
   const row = corner[1] + (step - 0.5) * cell;
   const state = step > 1 ? label(corner[0] + ((step - 1) * cell) / 2, row, step > 2 ? "in S" : "S", { colour: colours.ink, size: 13, weight: 600 }) : "";
@@ -128,13 +129,13 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
   const gauge = room && room.width > 60
     ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, Math.max(whole * share, 1), 20, colours.red) + box(room.x, panel.y + 12, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) +
       box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
-      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
+      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(data.registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
       (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
         : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") : "";
   // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
   const shown = measured === "shown", rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
   const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);
-  const x = scale([0.05, Math.max(30, 1.2 * Math.max(...times))], [chart.left, right], { log: true });
+  const x = scale([0.05, Math.max(50, 1.2 * Math.max(...times))], [chart.left, right], { log: true });
   const ticks = [0.1, 1, 10, 100].filter((t) => x(t) < right).map((t) =>
     line([[x(t), chart.top - 6], [x(t), bottom]], colours.line, { "stroke-width": 0.7 }) + label(x(t), bottom + 12, `${format(t)} ms`, quiet));
   const floor = line([[x(floor_ms), chart.top - 8], [x(floor_ms), bottom]], colours.ink, { "stroke-width": 1.3, "stroke-dasharray": "4 3" }) +
@@ -143,9 +144,10 @@ export function draw(stage, numbers, { plan, step, measured }, { registers }) {
   const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
   const diamond = (at, y) => line([[at, y - 7], [at + 7, y], [at, y + 7], [at - 7, y], [at, y - 7]], colours.orange, { fill: colours.orange });
   const drawn = rows.map(({ name, ms, memory_ms, product_ms }, i) => {
-    const middle = chart.top + chart.row * (i + 0.5);
-    return (i ? "" : box(2, middle - 12, width - 4, 24, colours.faint)) + label(chart.left - 8, middle, name, { ...ink, at: "end", weight: i ? 400 : 600 }) +
-      (ms && shown ? diamond(x(ms), middle) : "") +
+    const middle = chart.top + chart.row * (i + 0.5), words = PLANS[i ? data.rungs[i - 1].plan?.[0] : plan];
+    return (i ? "" : box(2, middle - 12, width - 4, 24, colours.faint)) + label(narrow ? chart.left - 8 : 10, middle, name, { ...ink, at: narrow ? "end" : "start", weight: i ? 400 : 600 }) +
+      (narrow || !words ? "" : label(96, middle, words, { ...ink, colour: i ? colours.muted : colours.ink, weight: i ? 400 : 600 })) +
+      (ms && shown ? diamond(x(ms), middle) + (narrow ? "" : label(x(ms) + 11, middle, `${format(ms)} ms`, { ...ink, size: 12, colour: colours.orange })) : "") +
       (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
   });
   const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;

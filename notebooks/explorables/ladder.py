@@ -16,6 +16,13 @@ PLANS = {
     "v4_tuned": ("states", 128, 256),
     "v5_on_chip": ("groups", 64, 128),
 }
+WORDS = {
+    "operators": "one operator after another",
+    "token": "one token after another",
+    "states": "two kernels, states in memory",
+    "chip": "one kernel, state on the chip",
+    "groups": "one kernel, three groups",
+}
 
 
 class Ladder(Explorable):

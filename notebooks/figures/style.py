@@ -20,6 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import StrMethodFormatter
 from PIL import Image
 
 from refimpl.bench.drawing import name_lines
@@ -174,11 +175,12 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 
 
 @styled
-def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=(), spread=()):
+def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, marks=(), spread=()):
     """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
 
     spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
-    log: "", "x", "y" or "xy", the axes that are logarithmic; base: of the x axis.
+    log: "", "x", "y" or "xy", the axes that are logarithmic; plain: those whose numbers are written out, 1,000 and not 10³;
+    base: of the x axis.
     Raises ValueError for more lines than there are styles, 4.
     """
     if len(lines) > len(LINES):
@@ -198,6 +200,8 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", base=2, marks=(), s
         ax.set_xscale("log", base=base)
     if "y" in log:
         ax.set_yscale("log")
+    for name in plain:
+        getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explorables import Ladder
-from explorables.ladder import PLANS, REGISTERS
+from explorables.ladder import PLANS, REGISTERS, WORDS
 from explorables.node import compute
 from paths import ROOT
 
@@ -226,3 +226,12 @@ def test_measured_times_are_hidden_until_they_are_asked_for():
     assert len(shown) > len(hidden)
     assert "measured (hidden)" in hidden
     assert "measured (hidden)" not in shown
+
+
+def test_each_rung_stands_beside_the_name_of_its_plan():
+    from explorables.node import ask
+
+    controls, drawn = ask("ladder", [{"what": "controls"}, {"what": "picture", "values": START, "data": DATA}])
+    assert controls[0]["options"] == WORDS  # what other pictures of the lesson call them
+    assert drawn["svg"].count("two kernels, states in memory") == 2
+    assert drawn["svg"].count("one operator after another") == 2  # v0 and the plan that is chosen

@@ -1,0 +1,173 @@
+"""Lesson 12: the times of a ladder of kernels, and who works when in three of them."""
+
+from itertools import cycle
+
+from matplotlib.patches import Patch
+
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, curves, new_picture, styled, write
+
+PURPLE = "#8A3A74"  # of products, as in the picture that is moved
+# What a rung's marks are: which time it is, and how it is drawn.
+MARKS = {
+    "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
+    "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, as bf16"},
+    "predicted": {"marker": "x", "color": GREY, "label": "predicted"},
+    "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
+}
+LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
+# Who works when: the turn in which a worker begins, then (what, how many turns) over and over; None waits.
+LANES = {
+    "v2, second kernel: programs do not wait for one another": {
+        "program 1": (0, [("memory", 3), ("multiply", 1), ("memory", 1)]),
+        "program 2": (-2, [("memory", 3), ("multiply", 1), ("memory", 1)]),
+    },
+    "v3: one program, and all of its threads do the same": {
+        "program": (0, [("memory", 2), ("round", 2), ("multiply", 2)]),
+    },
+    "v5: one program, and its groups of threads share the work": {
+        "group 1, 64 columns": (0, [("multiply", 2), ("round", 2), (None, 1)]),
+        "group 2, 64 columns": (-3, [("multiply", 2), ("round", 2), (None, 1)]),
+        "group 3, no state": (0, [("memory", 2), (None, 1), ("multiply", 1), (None, 1)]),
+    },
+}
+TURNS = 30
+
+
+@styled
+def ladder(rungs, plans, of_bytes, of_products):
+    """The times of each rung in ms, on a logarithmic scale.
+
+    rungs: {name: {"median": ms, "predicted_ms": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes,
+    ms for its products}. The least of `of_bytes` is the floor.
+    """
+    said = "; ".join(f"{name}, {plans[name]}: {rungs[name]['median']:.2f} ms" for name in plans)
+    picture = new_picture(7.2, 0.9 + 0.42 * len(plans), f"Measured times. {said}.", layout="constrained")
+    ax, floor = picture.subplots(), min(of_bytes.values())
+    times = {"bytes": of_bytes, "products": of_products}
+    times |= {"predicted": {name: rungs[name]["predicted_ms"] for name in plans}}
+    times |= {"measured": {name: rungs[name]["median"] for name in plans}}
+    ax.axvline(floor, color=INK, linestyle="--", linewidth=1.2)
+    write(ax, 1.04 * floor, -0.72, "floor of bytes", fontsize=8, ha="left")
+    ax.text(
+        0.99, -0.72, "measured", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=ORANGE
+    )
+    for mark, look in MARKS.items():
+        x = [times[mark][name] for name in plans]
+        ax.plot(x, range(len(plans)), linestyle="none", markersize=6, markeredgewidth=1.6, **look)
+    for y, name in enumerate(plans):
+        ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
+        ax.text(
+            0.99,
+            y,
+            f"{rungs[name]['median']:.2f} ms",
+            transform=ax.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            color=ORANGE,
+        )
+    ax.set_xscale("log")
+    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(plans)), [f"{name}\n{plan}" for name, plan in plans.items()])
+    ax.set(xlabel="ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
+    ax.grid(axis="x", color=PALE)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
+    picture.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
+    return picture
+
+
+def seconds_a_token(row):
+    """Of a row of the kernels' results."""
+    return row["seconds"]["median"] / row["tokens"]
+
+
+def by_length(rows, shape, lengths, names):
+    """Time for 1,000 tokens against the length of a text. rows: {(shape, length, name): row of the kernels' results}."""
+    lines = {name: [1e9 * seconds_a_token(rows[shape, time, name]) for time in lengths] for name in names}
+    ends = "; ".join(f"{name} from {us[0]:.0f} to {us[-1]:.0f}" for name, us in lines.items())
+    picture = curves(
+        lengths,
+        lines,
+        xlabel=f"tokens of a text, {shape} heads",
+        ylabel="µs for 1,000 tokens",
+        log="xy",
+        plain="xy",
+        description=f"µs for 1,000 tokens in texts of {lengths[0]:,} to {lengths[-1]:,}: {ends}.",
+    )
+    for line in picture.axes[0].lines:
+        line.set(marker="o", markersize=4)  # where it was measured
+    return picture
+
+
+@styled
+def steps(pairs):
+    """How many times as fast RetNet's step is, with the spread of the rounds. pairs: from `retnet_over_transformers`."""
+    names, speeds, ends = [], [pair["speed"] for pair in pairs], []
+    for us, them in ((pair["retnet"], pair["transformer"]) for pair in pairs):
+        (fast, slow), (low, high) = us["seconds"]["quartiles"], them["seconds"]["quartiles"]
+        ends.append((low / slow, high / fast))
+        names.append(f"{us['size']}, {us['time']:,} tokens" + ", compiled" * us["compiled"])
+    said = "; ".join(f"{name} {speed:.2f}" for name, speed in zip(names, speeds, strict=True))
+    picture = new_picture(6.6, 0.8 + 0.3 * len(pairs), f"RetNet's step, times as fast: {said}.", layout="constrained")
+    ax, below = (
+        picture.subplots(),
+        [(speed - low, high - speed) for speed, (low, high) in zip(speeds, ends, strict=True)],
+    )
+    ax.axvline(1, color=INK, linestyle="--", linewidth=1.2)
+    ax.errorbar(speeds, range(len(pairs)), xerr=list(zip(*below, strict=True)), fmt="o", color=BLUE, capsize=3)
+    for y, speed in enumerate(speeds):
+        ax.text(0.99, y, f"{speed:.2f}", transform=ax.get_yaxis_transform(), ha="right", va="center", color=BLUE)
+    write(ax, 1.006, -0.8, "as fast as the Transformer", fontsize=8, ha="left")
+    ax.set_yticks(range(len(pairs)), names)
+    ax.set(xlabel="tokens a second, RetNet over Transformer", xlim=(0.6, 1.4), ylim=(len(pairs) - 0.4, -1.2))
+    ax.grid(axis="x", color=PALE)
+    ax.tick_params(axis="y", length=0)
+    return picture
+
+
+def blocks(begin, work):
+    """Yield (what, turn in which it begins, how many turns) of a worker, up to the last turn."""
+    for what, many in cycle(work):
+        if begin >= TURNS:
+            return
+        if what:
+            yield what, begin, many
+        begin += many
+
+
+def busy(workers, kind):
+    """The turns in which any of these workers does that, sorted."""
+    each = (block for worker in workers for block in blocks(*worker) if block[0] == kind)
+    return sorted({turn for _, begin, many in each for turn in range(max(begin, 0), min(begin + many, TURNS))})
+
+
+@styled
+def lanes():
+    """Who works when in v2, v3 and v5, drawn from their sources: an order of work, not measured times."""
+    words = (
+        "Who works when, not to scale. v2: two programs, memory is always busy. v3: load, round and multiply follow one "
+        "another, so memory and product units both wait. v5: two halves of the state take turns to multiply and to round, "
+        "a third group loads ahead and makes scores, and the product units hardly wait."
+    )
+    picture = new_picture(7.2, 4.3, words, layout="constrained")
+    rows = [len(each) + 2 for each in LANES.values()]
+    for ax, (title, each) in zip(picture.subplots(3, 1, height_ratios=rows), LANES.items(), strict=True):
+        for y, worker in enumerate(each.values()):
+            for what, begin, many in blocks(*worker):
+                ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
+        for y, kind in enumerate(("memory", "multiply"), len(each)):
+            turns = busy(each.values(), kind)
+            ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])
+        ax.axhline(len(each) - 0.4, color=GREY, linewidth=0.8)
+        places = [*range(len(each)), len(each) + 0.25, len(each) + 1.25]
+        ax.set_yticks(places, [*each, "memory busy", "product units busy"])
+        ax.set_xticks([])
+        ax.set(xlim=(0, TURNS), ylim=(len(each) + 1.7, -0.5))
+        ax.set_title(title, loc="left", fontweight="bold")
+        bare(ax)
+    ax.set_xlabel("time, not to scale →", loc="right")
+    handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
+    picture.legend(handles=handles, loc="outside upper center", ncols=3)
+    return picture

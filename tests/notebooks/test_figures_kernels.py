@@ -1,0 +1,75 @@
+"""The pictures of lesson 12, read back."""
+
+import pytest
+from figures import kernels
+from plotted import texts
+
+RUNGS = {"slow": {"median": 12.63, "predicted_ms": 12.0}, "fast": {"median": 0.36, "predicted_ms": 0.4}}
+PLANS = {"slow": "in memory", "fast": "on the chip"}
+
+
+def test_a_ladder_marks_each_time_of_each_rung():
+    picture = kernels.ladder(RUNGS, PLANS, {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25})
+    (ax,) = picture.axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "predicted": (12.0, 0.4), "measured": (12.63, 0.36)}
+    for mark, (slow, fast) in wanted.items():
+        assert lines[kernels.MARKS[mark]["label"]] == [[slow, 0], [fast, 1]]
+    assert texts(ax.get_yticklabels()) == ["slow\nin memory", "fast\non the chip"]
+    assert {"12.63 ms", "0.36 ms"} <= set(texts(ax.texts))
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.2]  # the floor
+    assert "slow, in memory: 12.63 ms" in picture.description
+
+
+def test_times_by_length_are_for_1000_tokens():
+    rows = {("large", 10**n, "a"): {"seconds": {"median": 1e-3 * n}, "tokens": 500 * n} for n in (3, 4)}
+    picture = kernels.by_length(rows, "large", (1000, 10000), ["a"])
+    (ax,) = picture.axes
+    assert ax.lines[0].get_xydata().tolist() == [[1000, pytest.approx(2000)], [10000, pytest.approx(2000)]]
+    assert ax.xaxis.get_major_formatter()(1000) == "1,000"
+
+
+def test_a_step_is_drawn_with_the_spread_of_its_rounds():
+    def row(compiled, *quartiles):
+        return {"size": "25M", "time": 2048, "compiled": compiled, "seconds": {"quartiles": quartiles}}
+
+    pairs = [
+        {"retnet": row(how, 0.9, 1.1), "transformer": row(how, 1.1, 1.3), "speed": speed}
+        for how, speed in ((False, 1.2), (True, 1.1))
+    ]
+    picture = kernels.steps(pairs)
+    (ax,) = picture.axes
+    (bar,) = ax.containers
+    assert bar.lines[0].get_xydata().tolist() == [[1.2, 0], [1.1, 1]]
+    for segment in bar.lines[2][0].get_segments():
+        assert segment[:, 0] == pytest.approx([1.0, 1.3 / 0.9])
+    assert texts(ax.get_yticklabels()) == ["25M, 2,048 tokens", "25M, 2,048 tokens, compiled"]
+    assert "25M, 2,048 tokens 1.20; 25M, 2,048 tokens, compiled 1.10" in picture.description
+
+
+@pytest.mark.parametrize("title", kernels.LANES)
+def test_a_worker_does_what_its_list_says_and_one_thing_at_a_time(title):
+    for begin, work in kernels.LANES[title].values():
+        turns = [what for what, many in work for _ in range(many)]
+        done = {t: what for what, first, many in kernels.blocks(begin, work) for t in range(first, first + many)}
+        for t in range(kernels.TURNS):
+            assert done.get(t) == turns[(t - begin) % len(turns)]
+
+
+def test_lanes_show_what_the_lesson_says_of_them():
+    v2, v3, v5 = (each.values() for each in kernels.LANES.values())
+    share = [
+        [len(kernels.busy(each, kind)) / kernels.TURNS for kind in ("memory", "multiply")] for each in (v2, v3, v5)
+    ]
+    assert share[0][0] == 1  # v2 is held back by memory
+    assert max(share[1]) < 0.5  # v3 by neither: both wait
+    assert share[2][1] > 0.7 > share[2][0]  # v5 by its products
+    one, two = ({t for what, first, n in kernels.blocks(*each) if what == "multiply" for t in range(first, first + n)} for each in list(v5)[:2])  # fmt: skip
+    assert not one & two  # they take turns
+
+
+def test_lanes_draw_all_blocks():
+    for ax, each in zip(kernels.lanes().axes, kernels.LANES.values(), strict=True):
+        drawn = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches if bar.get_height() > 0.5)
+        wanted = sorted((begin, many) for worker in each.values() for _, begin, many in kernels.blocks(*worker))
+        assert drawn == wanted
