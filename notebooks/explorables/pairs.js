@@ -37,7 +37,7 @@ export function describe({ key_width, asked_for, numbers, cache, exact, least, m
     `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
 }
 
-// The corners of marks about (x, y): hollow ones for models that are not on the slider, filled ones for RetNets, of which the widest is a circle.
+// The corners of marks about (x, y): hollow ones for shapes and models that are not on the slider, filled ones for its RetNets, of which the widest is a circle.
 const CORNERS = [
   [[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.4], [1.4, 0], [0, 1.4], [-1.4, 0]], [[0, -1.3], [1.3, 1], [-1.3, 1]], [[0, 1.3], [1.3, -1], [-1.3, -1]],
   [[-1.3, 0], [1, -1.3], [1, 1.3]], [[1.3, 0], [-1, -1.3], [-1, 1.3]],
@@ -94,7 +94,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const marks = [
     [shown({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"],
     ...(narrow ? models.filter((model) => !chosen(model)).map((model) => [shown(model), model.name.replace("RetNet, ", "")])
-      : [[shown({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"], [shown(unlisted[0]), "hollow: another model"]]),
+      : [[shown({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"], [shown(unlisted[0]), "hollow: other shapes and models"]]),
     [patch, narrow ? "predicted" : "predicted, random to best keys"], [dash(colours.line), narrow ? "for another K" : "predicted, another K (middle)"],
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
   ];
