@@ -6,8 +6,7 @@ the outputs. What it needs forwards is two arrays read and one written; backward
     n = y / rms(y),  s = g sigmoid(g)
     dg = d n (sigmoid(g) + s (1 - sigmoid(g))),   dy = (d s - n mean(d s n)) / rms(y)
 
-three read and two written. Both are operators of torch, which compilers launch
-without Python.
+three read and two written.
 """
 
 import torch
@@ -16,10 +15,7 @@ import triton.language as tl
 
 from refimpl.layers import gated_norm
 
-from . import triton_common as common
-
-NUMBERS = 2048  # of y in a program
-WIDEST = 4096
+NUMBERS = 2048  # of y in a program, which holds one row at least
 
 
 @triton.jit
@@ -54,62 +50,42 @@ def _gradients_kernel(
     tl.store(dy + place, ((d - normed * mean) * inverse).to(dy.dtype.element_ty), there)
 
 
-@torch.library.triton_op("retnet::gated_norm", mutates_args=())
-def _gated_norm(y: torch.Tensor, gate: torch.Tensor, eps: float) -> torch.Tensor:
-    y, gate = _token_major(y), gate.contiguous()
-    out = torch.empty_like(gate)
-    _launch(_gated_norm_kernel, y.shape[3], y, gate, out, eps=eps)
-    return out
+class _GatedNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, gate, eps):
+        ctx.save_for_backward(y, gate)
+        ctx.eps = eps
+        out = torch.empty_like(gate)
+        _launch(_gated_norm_kernel, y.shape[3], y, gate, out, eps=eps)
+        return out
 
-
-@torch.library.triton_op("retnet::gated_norm_backward", mutates_args=())
-def _gradients(
-    grad: torch.Tensor, y: torch.Tensor, gate: torch.Tensor, eps: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    y, gate = _token_major(y), gate.contiguous()
-    dy, dgate = common.token_major(y, y.shape[3]), torch.empty_like(gate)
-    _launch(_gradients_kernel, y.shape[3], grad.contiguous(), y, gate, dy, dgate, eps=eps)
-    return dy, dgate
-
-
-def _keep(ctx, inputs, output):
-    y, gate, ctx.eps = inputs
-    ctx.save_for_backward(y, gate)
-
-
-def _backward(ctx, grad):
-    y, gate = ctx.saved_tensors
-    if torch.is_grad_enabled():  # a gradient of the gradient is asked for
-        out = gated_norm(y, gate, eps=ctx.eps)
-        return *torch.autograd.grad(out, (y, gate), grad, create_graph=True), None
-    return *_gradients(grad, y, gate, ctx.eps), None
-
-
-_gated_norm.register_autograd(_backward, setup_context=_keep)
+    @staticmethod
+    def backward(ctx, grad):
+        y, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+            out = gated_norm(y, gate, eps=ctx.eps)
+            return *torch.autograd.grad(out, (y, gate), grad, create_graph=True), None
+        dy, dgate = torch.empty_like(y), torch.empty_like(gate)
+        _launch(_gradients_kernel, y.shape[3], grad.contiguous(), y, gate, dy, dgate, eps=ctx.eps)
+        return dy, dgate, None
 
 
 def gated_norm_triton(y, gate, *, eps):
     """`refimpl.layers.gated_norm` on a GPU: computed in float32 and rounded once, with gradients.
 
     Args:
-        y: (B, H, T, V) bfloat16, float16 or float32; copied unless it lies in memory as (B, T, H, V). V at most `WIDEST`.
+        y: (B, H, T, V) bfloat16, float16 or float32; copied unless it lies in memory as (B, T, H, V).
         gate: (B, T, H V) in y's dtype.
         eps: added to the mean square.
 
     Returns:
         (B, T, H V) in y's dtype.
     """
-    return _gated_norm(y, gate, eps)
-
-
-def _token_major(y):
-    """y (B, H, T, V), copied unless it lies in memory as (B, T, H, V), as the fused kernels write it."""
-    return y.transpose(1, 2).contiguous().transpose(1, 2)
+    y = y.transpose(1, 2).contiguous().transpose(1, 2)
+    return _GatedNorm.apply(y, gate.contiguous(), eps)
 
 
 def _launch(kernel, width, *arrays, eps):
     columns = triton.next_power_of_2(width)
     rows, each = arrays[0].numel() // width, max(1, NUMBERS // columns)
-    torch.library.wrap_triton(kernel)[(triton.cdiv(rows, each),)](
-        *arrays, rows, eps, V=width, ROWS=each, COLUMNS=columns, num_warps=4
-    )
+    kernel[(triton.cdiv(rows, each),)](*arrays, rows, eps, V=width, ROWS=each, COLUMNS=columns, num_warps=4)

@@ -1,8 +1,7 @@
 """The rotation of queries and keys with their scale, one launch for an array and one for its gradient (Eq. 4 and 8).
 
 As operations of torch it takes ten launches and as many arrays as large as x. What it needs is one that reads x and one that
-writes: arXiv:2307.08621v4's e^(i n theta) turns two channels that lie side by side. It is an operator of torch, which
-compilers launch without Python.
+writes: arXiv:2307.08621v4's e^(i n theta) turns two channels that lie side by side.
 """
 
 import torch
@@ -42,31 +41,17 @@ def _turn_kernel(
         tl.store(out + end + head * out_head, turned.to(out.dtype.element_ty), there)
 
 
-@torch.library.triton_op("retnet::turn", mutates_args=())
-def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, scale: float, back: bool) -> torch.Tensor:
-    (batch, heads, time, width), x = x.shape, x if x.stride(3) == 1 else x.contiguous()
-    cos, sin = cos.contiguous(), sin.contiguous()
-    # A gradient is merged with those of the other heads next, and what was turned is cut in chunks, without copies.
-    out = common.token_major(x, width) if back else x.new_empty(x.shape)
-    torch.library.wrap_triton(_turn_kernel)[(batch * common.blocks(time, ROWS),)](
-        x, cos, sin, out, time, heads, *x.stride()[:3], *out.stride()[1:3],
-        0 if cos.ndim == 2 or cos.shape[0] == 1 else time * (width // 2), scale,
-        K=width, ROWS=ROWS, PAIRS=triton.next_power_of_2(width // 2), BACK=back, num_warps=4,
-    )  # fmt: skip
-    return out
+class _Turn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, cos, sin, scale, back):
+        ctx.save_for_backward(cos, sin)
+        ctx.how = scale, back
+        return _turned(x, cos, sin, scale, back)
 
-
-def _keep(ctx, inputs, output):
-    _, cos, sin, *ctx.how = inputs
-    ctx.save_for_backward(cos, sin)
-
-
-def _turn_back(ctx, grad):
-    scale, back = ctx.how
-    return _turn(grad, *ctx.saved_tensors, scale, not back), None, None, None, None
-
-
-_turn.register_autograd(_turn_back, setup_context=_keep)
+    @staticmethod
+    def backward(ctx, grad):
+        scale, back = ctx.how
+        return _Turn.apply(grad, *ctx.saved_tensors, scale, not back), None, None, None, None
 
 
 def turn_and_scale_triton(x, cos, sin, scale=1.0):
@@ -80,4 +65,17 @@ def turn_and_scale_triton(x, cos, sin, scale=1.0):
     Returns:
         (B, H, T, K) in x's dtype, contiguous; its gradient lies in memory as (B, T, H, K).
     """
-    return _turn(x, cos, sin, scale, False)
+    return _Turn.apply(x, cos, sin, scale, False)
+
+
+def _turned(x, cos, sin, scale, back):
+    (batch, heads, time, width), x = x.shape, x if x.stride(3) == 1 else x.contiguous()
+    cos, sin = cos.contiguous(), sin.contiguous()
+    # A gradient is merged with those of the other heads next, and what was turned is cut in chunks, without copies.
+    out = common.token_major(x, width) if back else x.new_empty(x.shape)
+    _turn_kernel[(batch * common.blocks(time, ROWS),)](
+        x, cos, sin, out, time, heads, *x.stride()[:3], *out.stride()[1:3],
+        0 if cos.ndim == 2 or cos.shape[0] == 1 else time * (width // 2), scale,
+        K=width, ROWS=ROWS, PAIRS=triton.next_power_of_2(width // 2), BACK=back, num_warps=4,
+    )  # fmt: skip
+    return out

@@ -1,12 +1,11 @@
 """torch's own operations for the layers of `refimpl.layers`: they use fewer kernels and keep less for the gradients.
 
 Under torch.autocast a norm returns autocast's dtype, in which the products that follow are computed. On a GPU with Triton the
-rotation, and the group norm with its gate, are kernels of ours.
+rotation, and the group norm with its gate, are kernels of ours. torch.compile makes its own.
 """
 
 import contextlib
 import math
-from importlib.util import find_spec
 
 import torch
 from torch.autograd import forward_ad
@@ -17,7 +16,8 @@ from refimpl import layers
 from refimpl.checks import accumulation_dtype
 from refimpl.layers import Operations
 
-HAS_TRITON = torch.version.cuda is not None and find_spec("triton") is not None
+from ..kernels.registry import has_fused
+
 WIDEST = 4096  # channels of a head that a program of the kernels holds
 LARGE = 2**24  # `recomputed` saves memory for arrays of more numbers than this
 
@@ -60,13 +60,12 @@ def gated_norm(y, gate, *, eps):
 def _ours(*arrays):
     """True if our kernels can compute with these arrays, the first of which is (B, H, T, width)."""
     x = arrays[0]
-    if not (HAS_TRITON and x.is_cuda) or x.dtype == torch.float64 or x.shape[3] > WIDEST:
+    if not x.is_cuda or torch.compiler.is_compiling() or not has_fused(x.device):
         return False
-    if torch.compiler.is_dynamo_compiling():  # and not for torch.export, whose reader may not have them
-        return True
     from ..kernels.triton_checks import traced
 
-    return x.numel() > 0 and not traced(*arrays) and forward_ad._current_level < 0
+    fits = x.dtype != torch.float64 and x.numel() > 0 and x.shape[3] <= WIDEST
+    return fits and not traced(*arrays) and forward_ad._current_level < 0
 
 
 def gelu(x):

@@ -1,6 +1,5 @@
 """The kernels of a layer beside retention, rotation and gated norm: values and gradients of the reference's, in any layout."""
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -17,7 +16,6 @@ from gpu.kernels.triton_turn import turn_and_scale_triton
 from gpu.models import operations
 from gpu.models.build import build
 from gpu.training.config import RunConfig
-from gpu.training.step import Trainer
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"  # on a CPU in Triton's interpreter, which conftest.py turns on
@@ -145,18 +143,3 @@ def test_a_model_is_the_same_with_them(precision, monkeypatch):
     for mine, theirs in zip(got, want, strict=True):
         apart = ((mine - theirs).norm() / theirs.norm()).item()
         assert apart <= (1e-5 if precision == "float32" else 4e-2), apart
-
-
-@pytest.mark.skipif(not ON_GPU, reason="torch.compile takes the kernels on a GPU alone")
-def test_compiled_models_call_them():
-    """And have the same losses, within the roundings of bfloat16, as models that are not compiled."""
-    config = RunConfig(dim=64, num_layers=2, num_heads=2, vocab_size=256, precision="bfloat16", retention="triton")
-    found = {}
-    for compiled in (False, True):
-        trainer = Trainer(build(config).to(DEVICE), dataclasses.replace(config, compile=compiled))
-        batch = np.arange(2 * 65).reshape(2, 65) % 256
-        with torch.profiler.profile(acc_events=True) as profile:
-            found[compiled] = [trainer.step(batch[:, :-1], batch[:, 1:], 1e-3)[0] for _ in range(3)]
-        names = {event.key for event in profile.key_averages()}
-        assert {"_turn_kernel", "_gated_norm_kernel", "_gradients_kernel"} <= names
-    np.testing.assert_allclose(found[True], found[False], rtol=2e-2)
