@@ -1,6 +1,7 @@
 """Compile the kernels that the benchmark measures in parallel processes, which leave them in Triton's cache.
 
-One after another they would take most of the benchmark's time. The benchmark reports those that fail here.
+One after another they would take most of the benchmark's time. Peers that choose among many configurations compile all of
+them here and time none: fifteen processes on one GPU would time one another. The benchmark reports those that fail here.
 """
 
 import multiprocessing
@@ -43,11 +44,23 @@ def job(name, shape, time, tokens, device):
     return None
 
 
+def run_each_once():
+    """Make Triton's autotuner run each configuration once in this process, and not for a time."""
+    from triton.runtime.autotuner import Autotuner
+
+    def once(call, quantiles):
+        call()
+        return [1.0] * len(quantiles)
+
+    Autotuner.do_bench = property(lambda self: once)
+
+
 def compile_ahead(every, workers=None):
     """Run these jobs in one process for each processor but one; returns what went wrong."""
     workers = workers or max(1, min(len(every), (os.cpu_count() or 2) - 1))
     try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=run_each_once) as pool:
             return [failure for failure in pool.map(job, *zip(*every, strict=True)) if failure]
     except Exception as error:  # for example, a process was killed
         return [f"{type(error).__name__}: {error}"[:200]]

@@ -18,7 +18,7 @@ from .rows import label, new_row
 from .section import Section, is_large, speed_columns, together
 from .timing import Candidate, LeftOutError, Work
 
-MOST_COMPILED_CHUNKS = 32  # torch.compile unrolls the loop over chunks; more take minutes
+MOST_COMPILED_CHUNKS = 8  # torch.compile unrolls the loop over chunks; more take minutes
 
 
 class Training(Section):
