@@ -83,9 +83,11 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: PYTHON=python3.12 make ..."; exit 1; }
 	@echo "Setting up $(VENV): some minutes, 3.5 GB."
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu,course,site,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[cpu,gpu,course,site,test]'
 	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchscale==0.3.0
+	@# On every core, which pip does on one. Some packages hold templates that are no Python: they do not count.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $(READY)
 
 clean:
