@@ -60,14 +60,15 @@ function walk(plan, C, columns, K, V) {
 const programs = (plan, C, columns, { tokens, heads, time, value_dim }) =>
   plan === "operators" ? null : heads * (tokens / time) * Math.ceil(value_dim / columns) * (plan === "states" ? Math.ceil(time / C) : 1);
 
-const within = ({ tokens, heads, key_dim, value_dim, copy, product }, plan, C, columns) => {
+// Operators and the loop over tokens compute in float32, without the product units.
+const within = ({ tokens, heads, key_dim, value_dim, copy, product, float32 }, plan, C, columns) => {
   const each = costs(plan, C, columns, key_dim, value_dim), times = tokens * heads;
   const moved = each.moved * times, flops = each.flops * times;
-  return { moved, asked: each.asked * times, flops, memory_ms: (1e3 * moved) / copy, product_ms: (1e3 * flops) / product };
+  return { moved, asked: each.asked * times, flops, memory_ms: (1e3 * moved) / copy, product_ms: (1e3 * flops) / (plan === "operators" || plan === "token" ? float32 : product) };
 };
 
 // loads, holds, stores: of one step; held: bytes on the chip, in all, and share of the registers. moved, asked: bytes of the whole
-// task; flops: its operations; at_once: programs; memory_ms, product_ms: what they take at the rates of a copy and of a product. floor: the bytes that
+// task; flops: its operations; at_once: programs; memory_ms, product_ms: what they take at the rates of a copy and of their products. floor: the bytes that
 // every plan moves. rungs: the same of the rungs on record, with the ms measured; null where the plan of a rung is not known.
 export function compute({ plan, chunk, columns }, data) {
   const C = 2 ** chunk, wide = 2 ** columns, { key_dim: K, value_dim: V, tokens, heads, copy } = data;
@@ -81,11 +82,11 @@ export function describe({ held, share, moved, floor, memory_ms, product_ms, ask
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
       (share >= 1 ? ": no room for anything else, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
-  const units = { token: " None of it is a matrix product.", operators: " They are float32 products, without the fast product units." }[plan] ?? "";
+  const units = plan === "operators" || plan === "token" ? "at the peak of float32, without the product units" : "at the rate of a large bfloat16 product";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
   const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
   return `${kept}. In all ${bytes(moved)} pass between memory and chip, ${times} what every plan must move${cached}. At the rate of a copy that takes ${format(memory_ms, 2)} ms. ` +
-    `The ${format(flops / 1e12, 2)} TFLOP take ${format(product_ms, 2)} ms at the rate of a large bfloat16 product.${units}`;
+    `The ${format(flops / 1e12, 2)} TFLOP take ${format(product_ms, 2)} ms ${units}.`;
 }
 
 const layout = ({ width, narrow }, rungs) => {
@@ -97,7 +98,7 @@ const layout = ({ width, narrow }, rungs) => {
 const COLOURS = { loads: "blue", holds: "green", stores: "orange" };
 
 export function draw(stage, numbers, { plan, step, measured }, data) {
-  const { colours, width, narrow } = stage, { rungs, share, floor_ms, at_once } = numbers, place = layout(stage, rungs);
+  const { colours, width, narrow } = stage, { rungs, share, moved, floor, floor_ms, at_once } = numbers, place = layout(stage, rungs);
   const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
   const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
   // The tiles of scores: in work, done, still to come, and those above the diagonal, which nobody loads.
@@ -115,7 +116,7 @@ export function draw(stage, numbers, { plan, step, measured }, data) {
     label(corner[0], corner[1] + side + 12, token ? "no scores: S alone" : "crossed out: never computed", { ...quiet, at: "start" });
   // What one program loads, holds and stores in this step.
   let y = panel.y;
-  const heads = { loads: plan === "operators" ? "loads and stores, a chunk" : "loads from memory", holds: "keeps on the chip", stores: "stores to memory" };
+  const heads = { loads: plan === "operators" ? "moves, a chunk of one head" : "loads from memory", holds: "keeps on the chip", stores: "stores to memory" };
   const lists = Object.keys(heads).filter((kind) => kind !== "stores" || numbers.stores.length).map((kind) => {
     const items = numbers[kind], top = y, head = heads[kind];
     const lines = items.length ? items.map(([name, size]) => `${name}: ${bytes(size)}`) : ["nothing, between two operators"];
@@ -131,14 +132,16 @@ export function draw(stage, numbers, { plan, step, measured }, data) {
       box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
       label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(data.registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
       (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
-        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") : "";
+        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") +
+      label(room.x, panel.y + 106, "bytes moved in all", { ...ink, weight: 600 }) +
+      label(room.x, panel.y + 128, `${bytes(moved)}: ${moved > floor ? `${format(moved / floor, 2)} times` : "just"} the floor`, ink) : "";
   // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
   const shown = measured === "shown", rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
   const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);
   const x = scale([0.05, Math.max(50, 1.2 * Math.max(...times))], [chart.left, right], { log: true });
   const ticks = [0.1, 1, 10, 100].filter((t) => x(t) < right).map((t) =>
     line([[x(t), chart.top - 6], [x(t), bottom]], colours.line, { "stroke-width": 0.7 }) + label(x(t), bottom + 12, `${format(t)} ms`, quiet));
-  const floor = line([[x(floor_ms), chart.top - 8], [x(floor_ms), bottom]], colours.ink, { "stroke-width": 1.3, "stroke-dasharray": "4 3" }) +
+  const least = line([[x(floor_ms), chart.top - 8], [x(floor_ms), bottom]], colours.ink, { "stroke-width": 1.3, "stroke-dasharray": "4 3" }) +
     label(x(floor_ms), chart.top - 16, "floor of bytes", { ...quiet, colour: colours.ink });
   const circle = (at, y) => h("circle", { cx: x(at), cy: y, r: 5, fill: colours.blue });
   const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
@@ -151,7 +154,7 @@ export function draw(stage, numbers, { plan, step, measured }, data) {
       (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
   });
   const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;
-  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its products, as bf16"]].map(([colour, text], i) => {
+  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its products, at their peak"]].map(([colour, text], i) => {
     const left = narrow ? 10 : 10 + i * third, y = narrow ? foot + 20 * i : foot;
     const sign = i === 0 ? diamond(left + 9, y)
       : i === 1 ? h("circle", { cx: left + 9, cy: y, r: 5, fill: colours.blue })
@@ -159,7 +162,7 @@ export function draw(stage, numbers, { plan, step, measured }, data) {
     return sign + label(left + 26, y, text, { ...ink, colour: colours[colour] });
   });
   const to = narrow ? "" : arrow([panel.x - 30, row], [panel.x - 6, row], colours.muted, { width: 1.3, head: 7 });
-  return { height: foot + (narrow ? 60 : 16), drawn: h("g", {}, titles, matrix, state, to, lists, gauge, ticks, floor, drawn, key) };
+  return { height: foot + (narrow ? 60 : 16), drawn: h("g", {}, titles, matrix, state, to, lists, gauge, ticks, least, drawn, key) };
 }
 
 // Over the matrix the pointer walks; a click on a rung takes over its plan.

@@ -10,16 +10,16 @@ PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 # What a rung's marks are: which time it is, and how it is drawn.
 MARKS = {
     "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
-    "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, as bf16"},
-    "predicted": {"marker": "x", "color": GREY, "label": "predicted"},
+    "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, at their peak"},
+    "predicted": {"marker": "|", "color": INK, "markersize": 17, "zorder": 3, "label": "predicted"},
     "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
 }
 LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
 # Who works when: the turn in which a worker begins, then (what, how many turns) over and over; None waits.
 LANES = {
     "v2, second kernel: programs do not wait for one another": {
-        "program 1": (0, [("memory", 3), ("multiply", 1), ("memory", 1)]),
-        "program 2": (-2, [("memory", 3), ("multiply", 1), ("memory", 1)]),
+        "program 1": (0, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
+        "program 2": (-4, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
     },
     "v3: one program, and all of its threads do the same": {
         "program": (0, [("memory", 2), ("round", 2), ("multiply", 2)]),
@@ -53,7 +53,7 @@ def ladder(rungs, plans, of_bytes, of_products):
     )
     for mark, look in MARKS.items():
         x = [times[mark][name] for name in plans]
-        ax.plot(x, range(len(plans)), linestyle="none", markersize=6, markeredgewidth=1.6, **look)
+        ax.plot(x, range(len(plans)), linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
     for y, name in enumerate(plans):
         ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
         ax.text(
@@ -98,6 +98,9 @@ def by_length(rows, shape, lengths, names):
     )
     for line in picture.axes[0].lines:
         line.set(marker="o", markersize=4)  # where it was measured
+    ticks = (20, 50, 100, 200, 500, 1000)
+    picture.axes[0].set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    picture.axes[0].minorticks_off()
     return picture
 
 
@@ -108,7 +111,11 @@ def steps(pairs):
     for us, them in ((pair["retnet"], pair["transformer"]) for pair in pairs):
         (fast, slow), (low, high) = us["seconds"]["quartiles"], them["seconds"]["quartiles"]
         ends.append((low / slow, high / fast))
-        names.append(f"{us['size']}, {us['time']:,} tokens" + ", compiled" * us["compiled"])
+        names.append(
+            f"{us['size']}, {us['time']:,} tokens"
+            + ", compiled" * us["compiled"]
+            + ", layers recomputed" * us["recompute"]
+        )
     said = "; ".join(f"{name} {speed:.2f}" for name, speed in zip(names, speeds, strict=True))
     picture = new_picture(6.6, 0.8 + 0.3 * len(pairs), f"RetNet's step, times as fast: {said}.", layout="constrained")
     ax, below = (
@@ -147,7 +154,7 @@ def busy(workers, kind):
 def lanes():
     """Who works when in v2, v3 and v5, drawn from their sources: an order of work, not measured times."""
     words = (
-        "Who works when, not to scale. v2: two programs, memory is always busy. v3: load, round and multiply follow one "
+        "Who works when, not to scale. v2: two programs, memory is mostly busy. v3: load, round and multiply follow one "
         "another, so memory and product units both wait. v5: two halves of the state take turns to multiply and to round, "
         "a third group loads ahead and makes scores, and the product units hardly wait."
     )
@@ -169,5 +176,6 @@ def lanes():
         bare(ax)
     ax.set_xlabel("time, not to scale →", loc="right")
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
-    picture.legend(handles=handles, loc="outside upper center", ncols=3)
+    handles.append(Patch(facecolor="none", edgecolor=GREY, label="gap: waits"))
+    picture.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return picture

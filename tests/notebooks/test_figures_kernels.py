@@ -30,8 +30,9 @@ def test_times_by_length_are_for_1000_tokens():
 
 
 def test_a_step_is_drawn_with_the_spread_of_its_rounds():
-    def row(compiled, *quartiles):
-        return {"size": "25M", "time": 2048, "compiled": compiled, "seconds": {"quartiles": quartiles}}
+    def row(how, *quartiles):
+        more = {"compiled": how, "recompute": not how, "seconds": {"quartiles": quartiles}}
+        return {"size": "25M", "time": 2048} | more
 
     pairs = [
         {"retnet": row(how, 0.9, 1.1), "transformer": row(how, 1.1, 1.3), "speed": speed}
@@ -43,8 +44,8 @@ def test_a_step_is_drawn_with_the_spread_of_its_rounds():
     assert bar.lines[0].get_xydata().tolist() == [[1.2, 0], [1.1, 1]]
     for segment in bar.lines[2][0].get_segments():
         assert segment[:, 0] == pytest.approx([1.0, 1.3 / 0.9])
-    assert texts(ax.get_yticklabels()) == ["25M, 2,048 tokens", "25M, 2,048 tokens, compiled"]
-    assert "25M, 2,048 tokens 1.20; 25M, 2,048 tokens, compiled 1.10" in picture.description
+    assert texts(ax.get_yticklabels()) == ["25M, 2,048 tokens, layers recomputed", "25M, 2,048 tokens, compiled"]
+    assert "25M, 2,048 tokens, layers recomputed 1.20; 25M, 2,048 tokens, compiled 1.10" in picture.description
 
 
 @pytest.mark.parametrize("title", kernels.LANES)
@@ -61,7 +62,7 @@ def test_lanes_show_what_the_lesson_says_of_them():
     share = [
         [len(kernels.busy(each, kind)) / kernels.TURNS for kind in ("memory", "multiply")] for each in (v2, v3, v5)
     ]
-    assert share[0][0] == 1  # v2 is held back by memory
+    assert share[0][1] < 0.5 < 0.75 < share[0][0] < 1  # v2 is held back by memory
     assert max(share[1]) < 0.5  # v3 by neither: both wait
     assert share[2][1] > 0.7 > share[2][0]  # v5 by its products
     one, two = ({t for what, first, n in kernels.blocks(*each) if what == "multiply" for t in range(first, first + n)} for each in list(v5)[:2])  # fmt: skip
