@@ -94,6 +94,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
   const yname = gap ? `${models[0].name} less ${models[1].name}, bits per byte` : "bits per byte, held-out text";
   const chart = axes(colours, frame, x, y, "parameters", yname, { xticks: narrow ? [1e7, 1e9] : [1e7, 1e8, 1e9, 1e10], xtick: size });
+  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const clip = (value) => Math.min(Math.max(value, least), most), dash = (i) => i && { "stroke-dasharray": "8 4" };
   // What is drawn: a line, a band and dots for each model, or those of the gap.
   const gapAt = (values) => values.map((each, i) => each - models[1].means[seeds][i]);
@@ -109,14 +110,16 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
     const unused = sizes === "short" && j === part.x.length - 1;
     const [low, high] = [-1, 1].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
     const bar = [[[0, low], [0, high]], [[-4, low], [4, low]], [[-4, high], [4, high]]].map((ends) => line(ends.map(([dx, end]) => [x(each) + dx, end]), part.colour, { "stroke-width": 1.5 }));
-    return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 });
+    const hides = gap && low - high < 9; // the dot is higher than the bar: say it
+    const said = hides ? label(x(each), y(clip(part.dots[j])) - 14, `\u00b1 ${format(part.errors[j], 1)}`, { colour: part.colour, size: 12, ...halo }) : "";
+    return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 }) + said;
   }));
   // Names stand above the frame, where no line runs.
   const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
     label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
   const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: error" : "shaded: nine in ten draws; bars: one standard error", { colour: colours.muted, at: "start", size: 12 });
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
-  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" }, strip = bottom + 62;
+  const strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.
   const through = (at, top, colour, look) => line([[at, top], [at, bottom]], colour, look) + line([[at, strip - 2], [at, strip + 22]], colour, look);
   const paper = through(x(PAPER), frame.top + 18, colours.muted, { "stroke-width": 1.2, "stroke-dasharray": "3 4" }) +

@@ -6,6 +6,7 @@ export const controls = [
   slider("width", "key width K", { value: 2, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
   slider("pairs", "pairs to remember", { value: 4, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
   choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
+  choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }),
 ];
 
 // key_width, asked_for: K and the number of pairs; numbers: in the states of a layer; cache: in the cache of a layer when all
@@ -49,20 +50,26 @@ const mark = (shape, x, y, r, look) => h("polygon", { points: CORNERS[shape].map
 
 const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 314), height: narrow ? 230 : 280 });
 
-export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width, tokens }, { widths, pairs, asked, vocabularies }) {
-  const { least: lows, most: highs, models } = vocabularies[tokens];
+export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width, tokens, shown }, { widths, pairs, asked, vocabularies }) {
+  const { least: lows, most: highs, models: every } = vocabularies[tokens], unlisted = every.filter((model) => !model.width);
+  const chosen = (model) => model.width === widths[width], models = every.filter((model) => shown === "all" || chosen(model) || (shown === "widths" && model.width));
+  const halo = { stroke: stage.colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;
   const x = scale([1, pairs.at(-1) * 1.1], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
   const chart = axes(colours, frame, x, y, "pairs to remember", "share of right answers", { xticks: ticks, yticks: [0, 0.25, 0.5, 0.75, 1], xtick: format, ytick: percent });
-  const others = widths.map((K, i) => (i === width ? "" : line(pairs.map((n, j) => [x(n), y((lows[i][j] + highs[i][j]) / 2)]), colours.line, { "stroke-width": 1.5 })));
+  // The middle of what is predicted for another K, with its name where it is nearest to a height of its own.
+  const others = shown === "one" ? [] : widths.flatMap((K, i) => {
+    if (i === width) return [];
+    const middle = pairs.map((n, j) => (lows[i][j] + highs[i][j]) / 2), near = middle.map((each) => Math.abs(each - 0.7)), at = near.indexOf(Math.min(...near));
+    return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(x(pairs[at]) - 5, y(middle[at]) + 14, `K ${K}`, { colour: colours.muted, size: 12, at: "end", ...halo })];
+  });
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
   const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.blue, "fill-opacity": 0.22 }) +
     line(up, colours.blue, { "stroke-width": 2.5 }) + line(down, colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
-  const chosen = (model) => model.width === widths[width];
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
-  const unlisted = models.filter((model) => !model.width), shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
+  const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
   const sign = (model, cx, cy, r) => {
     if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
     const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
@@ -70,7 +77,6 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
   const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
-  const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
     label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
@@ -85,22 +91,26 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
-  const untrained = models.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
+  const untrained = every.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
   // What each mark is: as many in a row as fit.
-  const shown = (model) => (at, row) => sign(model, at + 9, row, 4);
+  const sample = (model) => (at, row) => sign(model, at + 9, row, 4);
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
   const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.blue, "fill-opacity": 0.22 }) +
     line([[at, row - 6], [at + 18, row - 6]], colours.blue, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
-  const marks = [
-    [shown({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"],
-    ...(narrow ? models.filter((model) => !chosen(model)).map((model) => [shown(model), model.name.replace("RetNet, ", "")])
-      : [[shown({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"], [shown(unlisted[0]), "hollow: other shapes and models"]]),
-    [patch, narrow ? "predicted" : "predicted, random to best keys"], [dash(colours.line), narrow ? "for another K" : "predicted, another K (middle)"],
-    [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
+  const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
+    ...(shown === "one" ? [] : [[sample({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"]]),
+    ...(shown === "all" ? [[sample(unlisted[0]), "hollow: other shapes and models"]] : []),
   ];
-  const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, step = (stage.width - frame.left) / across;
+  const marks = [
+    [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
+    [patch, narrow ? "predicted" : "predicted: best keys (solid) to random"],
+    ...(shown === "one" ? [] : [[dash(colours.muted, { "stroke-width": 1 }), narrow ? "for another K" : "predicted, another K (middle)"]]),
+    [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
+    [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],
+  ];
+  const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, start = narrow ? 10 : frame.left, step = (stage.width - start) / across;
   const key = marks.map(([mark, words], i) => {
-    const at = frame.left + (i % across) * step, row = under + 20 * Math.floor(i / across);
+    const at = start + (i % across) * step, row = under + 20 * Math.floor(i / across);
     return mark(at, row) + label(at + 24, row, words, { colour: colours.muted, at: "start", size: 12 });
   });
   const end = under + 20 * Math.ceil(marks.length / across);

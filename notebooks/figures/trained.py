@@ -114,7 +114,7 @@ def dots(names, x, error, *, reach, xlabel, description):
 
     x, error (N,). Settled: the bar does not touch zero.
     """
-    picture = new_picture(6.6, 0.26 * len(names) + 0.75, description, layout="constrained")
+    picture = new_picture(6.6, 0.26 * len(names) + 0.95, description, layout="constrained")
     ax = picture.subplots()
     ax.axvline(0, color=INK, linewidth=0.8)
     for row, (value, around) in enumerate(zip(x, error, strict=True)):
@@ -123,6 +123,6 @@ def dots(names, x, error, *, reach, xlabel, description):
         ax.errorbar([value], [row], xerr=[reach * around], markerfacecolor=face, **look)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel(xlabel)
+    ax.set_xlabel(f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
     ax.grid(color=PALE, axis="x")
     return picture

@@ -116,5 +116,6 @@ def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_o
     assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True]
     (first,), (second,) = (each.get_segments() for each in drawn)
     np.testing.assert_allclose([first[:, 0], second[:, 0]], [[0.1, 0.7], [-0.25, 0.05]])
-    assert (texts(ax.get_yticklabels()), ax.get_xlabel(), picture.description) == (["a", "b"], "bits", "d")
+    assert (texts(ax.get_yticklabels()), picture.description) == (["a", "b"], "d")
+    assert ax.get_xlabel() == "bits\nbars: 3 standard errors; filled: settled"
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
