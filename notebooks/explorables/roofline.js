@@ -64,15 +64,17 @@ function valley(colours, { chunks, best, C }, { left, top, width, height }) {
   const x = scale([0, Math.max(chunks.length - 1, 1)], [left, left + width]);
   const y = scale([Math.min(...chunks), Math.max(...chunks, 1.01 * Math.min(...chunks))], [top + height, top], { log: true });
   const at = (size) => [x(Math.log2(size)), y(chunks[Math.log2(size)])], [bestX, bestY] = at(best), [chosenX, chosenY] = at(C);
-  const sizes = chunks.map((_, i) => i).filter((i) => i % 2 === 0);
+  const sizes = chunks.map((_, i) => i).filter((i) => i % 2 === 0), ends = [Math.min(...chunks), Math.max(...chunks)];
   return line(chunks.map((seconds, i) => [x(i), y(seconds)]), colours.blue, { "stroke-width": 2 }) +
+    (ends[1] > 1.01 * ends[0] ? ends : [ends[0]]).map((s) => line([[left - 12, y(s)], [left - 8, y(s)]], colours.muted) +
+      label(left - 16, y(s), duration(s), { colour: colours.muted, size: 12, at: "end" })).join("") +
     sizes.map((i) => label(x(i), top + height + 18, format(power(i), 6), { colour: colours.muted, size: 12 })).join("") +
     h("circle", { cx: chosenX, cy: chosenY, r: 6, fill: colours.blue }) +
     h("circle", { cx: bestX, cy: bestY, r: 9, fill: "none", stroke: colours.ink, "stroke-width": 1.5 });
 }
 
 export function draw(stage, state, _, { roof }) {
-  const { forms, ridge, fastest, least } = state, { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
+  const { forms, ridge, least } = state, { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
   const right = frame.left + frame.width, bottom = frame.top + frame.height, halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const x = scale([LOW, HIGH], [frame.left, right], { log: true }), y = scale([BOTTOM, TOP], [bottom, frame.top], { log: true });
   const inside = (value, from, to) => Math.min(Math.max(value, from), to);
@@ -102,15 +104,16 @@ export function draw(stage, state, _, { roof }) {
   const most = Math.max(...Object.values(forms).map(({ seconds }) => seconds)), first = bottom + 74, room = width - (narrow ? 190 : 330) - 84;
   const bars = Object.entries(forms).map(([name, { seconds, flops, limit }], i) => {
     const at = first + 30 * i, long = Math.max((seconds / most) * room, 1);
-    return label(82, at + 10, name, { colour: colours[LOOKS[name]], at: "end", weight: name === fastest ? 600 : 400, size: 12.5 }) +
+    return label(82, at + 10, name, { colour: colours[LOOKS[name]], at: "end", size: 12.5 }) +
       box(88, at, long, 20, colours[LOOKS[name]]) +
-      label(94 + long, at + 10, `${duration(seconds)}${narrow ? "" : `: ${HELD[limit]}`}, ${format(flops / 1e6)} MFLOP`, { colour: colours.ink, at: "start", weight: name === least ? 600 : 400 });
+      label(94 + long, at + 10, `${duration(seconds)}${narrow ? "" : `: ${HELD[limit]}`}`, { colour: colours.ink, at: "start" }) +
+      label(width - 6, at + 10, `${format(flops / 1e6)} MFLOP`, { colour: colours.ink, at: "end", weight: name === least ? 700 : 400 });
   });
   const heading = label(4, first - 16, "time that the model says, what holds it back, and the arithmetic", { colour: colours.ink, at: "start", weight: 600, size: 13 });
-  const below_bars = first + 112, curve = { left: 88, top: below_bars + 14, width: Math.min(width - 120, 420), height: 64 };
+  const below_bars = first + 112, curve = { left: 88, top: below_bars + 22, width: Math.min(width - 120, 420), height: 64 };
   const about = label(4, below_bars, narrow ? "chunkwise, by C; ring: best" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   return {
-    height: below_bars + 106,
+    height: below_bars + 114,
     drawn: h("g", {}, chart, top, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),
   };
 }
