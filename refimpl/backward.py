@@ -27,7 +27,7 @@ from .arrays import Params
 from .checks import check_integer, check_numpy, check_shape, check_state
 from .config import FEED_FORWARDS, RetNetConfig
 from .decay import carry, in_two_parts
-from .layers import erf, gelu, linear, merge_heads, split_heads, swish
+from .layers import erf, linear, merge_heads, split_heads
 from .lengths import each_alone_backward, with_lengths_backward
 from .model import State
 from .retention import chunk_step, chunk_tables, prepare, token_step
@@ -160,10 +160,11 @@ def rms_norm_backward(
     x: np.ndarray, weight: np.ndarray | None, grad: np.ndarray, *, eps: float
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Gradients (dx, dweight) of `rms_norm`: x, grad (..., N); weight (N,), or None, whose gradient is None."""
-    scale = 1.0 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    width = x.shape[-1]
+    scale = 1.0 / np.sqrt(np.vecdot(x, x)[..., None] / width + eps)
     dweight = None if weight is None else np.sum(grad * (x * scale), axis=tuple(range(x.ndim - 1)))
     grad = grad if weight is None else grad * weight
-    return scale * (grad - x * (scale * scale * np.mean(grad * x, axis=-1, keepdims=True))), dweight
+    return scale * (grad - x * (scale * scale / width * np.vecdot(grad, x)[..., None])), dweight
 
 
 def group_norm_backward(
@@ -180,19 +181,20 @@ def group_norm_backward(
     return dy, dweight
 
 
-def swish_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
-    """Gradient of `swish`: with s = sigmoid(x), its slope is s (1 + x (1 - s))."""
-    sigmoid = 0.5 * (1.0 + np.tanh(0.5 * x))
-    return grad * (sigmoid * (1.0 + x * (1.0 - sigmoid)))
+def swish_and_slope(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`swish` and its slope: with s = sigmoid(x), x s and s + x s (1 - s)."""
+    sigmoid = 0.5 + 0.5 * np.tanh(0.5 * x)
+    value = x * sigmoid
+    return value, sigmoid + value * (1.0 - sigmoid)
 
 
-def gelu_backward(x: np.ndarray, grad: np.ndarray) -> np.ndarray:
-    """Gradient of `gelu`: its slope is Phi(x) + x phi(x), the normal distribution and its density."""
+def gelu_and_slope(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`gelu` and its slope, Phi(x) + x phi(x), the normal distribution and its density."""
     distribution = 0.5 * (1.0 + erf(x * 0.5**0.5))
-    return grad * (distribution + x * np.exp(-0.5 * x * x) * (2.0 * np.pi) ** -0.5)
+    return x * distribution, distribution + x * np.exp(-0.5 * x * x) * (2.0 * np.pi) ** -0.5
 
 
-ACTIVATIONS = {"swish": (swish, swish_backward), "gelu": (gelu, gelu_backward)}  # and their gradients
+ACTIVATIONS = {"swish": swish_and_slope, "gelu": gelu_and_slope}
 
 
 def linear_backward(x: np.ndarray, weight: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,10 +220,9 @@ def multi_scale_retention_backward(
     x, merged = record["x"], record["merged"]
     dx: Any = 0.0
     if config.gate:
-        gate = record["gate"]
-        dgate = swish_backward(gate, grad * merged)
-        dx, grads["w_g"] = linear_backward(x, params["w_g"], dgate)
-        grad = grad * swish(gate)
+        opened, slope = swish_and_slope(record["gate"])
+        dx, grads["w_g"] = linear_backward(x, params["w_g"], grad * merged * slope)
+        grad = grad * opened
     grad = split_heads(grad, config.num_heads)
     grad, dweight = group_norm_backward(record["divided"], params.get("group_norm"), grad, config)
     if config.group_norm_affine:
@@ -247,15 +248,14 @@ def feed_forward_backward(
     params: Params, grad: np.ndarray, kind: str, record: dict[str, Any]
 ) -> tuple[np.ndarray, Params]:
     """Gradients (dx, dict like params) of `feed_forward`, which filled `record`."""
-    (activation, activation_backward), gated = ACTIVATIONS[FEED_FORWARDS[kind].activation], FEED_FORWARDS[kind].gated
-    x, inner = record["x"], record["inner"]
+    x, (activated, slope) = record["x"], ACTIVATIONS[FEED_FORWARDS[kind].activation](record["inner"])
     grads: Params = {}
     grad, grads["w_2"] = linear_backward(record["hidden"], params["w_2"], grad)
     dx: Any = 0.0
-    if gated:
-        dx, grads["w_gate"] = linear_backward(x, params["w_gate"], grad * activation(inner))
+    if FEED_FORWARDS[kind].gated:
+        dx, grads["w_gate"] = linear_backward(x, params["w_gate"], grad * activated)
         grad = grad * record["gate"]
-    dx_part, grads["w_1"] = linear_backward(x, params["w_1"], activation_backward(inner, grad))
+    dx_part, grads["w_1"] = linear_backward(x, params["w_1"], grad * slope)
     return dx + dx_part, grads
 
 

@@ -46,7 +46,7 @@ def rms_norm(x: ArrayT, weight: Array | None = None, *, eps: float = 1e-6) -> Ar
         check_shape("weight", weight, x.shape[-1:], "the last axis of x")
     xp = array_namespace(x)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)
-    normed = wide / xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + eps)
+    normed = wide / xp.sqrt(xp.vecdot(wide, wide)[..., None] / x.shape[-1] + eps)
     normed = xp.astype(normed, x.dtype, copy=False)
     return normed if weight is None else normed * weight
 
@@ -62,10 +62,10 @@ def swish(x: ArrayT) -> ArrayT:
 
     >>> import numpy as np
     >>> swish(np.asarray([0.0, -1000.0, 1000.0]))
-    array([   0.,   -0., 1000.])
+    array([   0.,    0., 1000.])
     """
-    xp = array_namespace(x)
-    return x * 0.5 * (1.0 + xp.tanh(0.5 * x))
+    half = 0.5 * x
+    return half + half * array_namespace(x).tanh(half)
 
 
 def gelu(x: ArrayT) -> ArrayT:
