@@ -7,7 +7,7 @@ Equations: arXiv:2307.08621v4.
 
 from typing import Any
 
-import array_api_compat.numpy as np
+import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 

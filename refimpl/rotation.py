@@ -6,7 +6,7 @@ arXiv:2307.08621v4), so q_n . k_m depends on the positions only through n - m.
 
 from typing import Any
 
-import array_api_compat.numpy as np
+import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
 

@@ -217,17 +217,19 @@ def best_first_screen(browser, address, path):
     return best
 
 
-def walk(folder, paths, tell=print):
+def walk(browser, folder, paths, tell=print):
     """Look at pages of a built site; returns {path: faults} of those with faults. tell: called with each sentence."""
     from axe_playwright_python.sync_playwright import Axe
 
     found, axe = {}, Axe()
-    with served(folder) as address, launched() as browser:
+    with served(folder) as address:
         desk, phone = Watched(browser, address, DESK), Watched(browser, address, PHONE)
         for path in paths:
             if faults := faults_of_page(desk, phone, axe, path):
                 found[path] = faults
             tell(f"{path}: {desk.bytes / 1e3:.0f} kB, {len(faults)} faults", *faults, sep="\n    ")
+        for window in (desk.window, phone.window):
+            window.close()
     return found
 
 
@@ -240,8 +242,8 @@ def main():
     faults = faults_of_links(given.folder)
     print(f"links: {len(faults)} faults", *faults, sep="\n    ")
     paths = [path for path in pages(given.folder) if given.only in path]
-    found = walk(given.folder, paths, functools.partial(print, flush=True))
     with served(given.folder) as address, launched() as browser:
+        found = walk(browser, given.folder, paths, functools.partial(print, flush=True))
         for path in (path for path in paths if re.fullmatch(r"notebooks/\d.*", path)):
             size, time = best_first_screen(browser, address, path)
             late = size >= FIRST_SCREEN or time >= PATIENCE

@@ -4,6 +4,7 @@ import array_api_strict
 import numpy as np
 
 from refimpl import RetNetConfig, init_params
+from refimpl.conformance import contract, gradients
 from refimpl.conformance.comparison import PRECISION
 from refimpl.conformance.kernel import Kernel
 from refimpl.conformance.libraries import NUMPY, Library, library
@@ -17,6 +18,16 @@ DTYPES = {
     TORCH: ("float64", "float32", "bfloat16", "float16"),
     STRICT: ("float64", "float32"),
 }
+# What a dtype can change: results' dtypes, rounding, range. Narrower numbers are computed by the same lines as float64.
+OF_DTYPES = {
+    contract.keeps_dtypes, contract.equals_oracle, contract.single_token, contract.empty_sequence_keeps_state,
+    contract.holds_for_slow_heads, contract.holds_for_long_texts, contract.chains, gradients.gradients_are_right,
+}  # fmt: skip
+
+
+def dtypes_of(check, library):
+    """The dtypes in which a form of refimpl is put before a check: of those that no dtype changes, in float64 alone."""
+    return DTYPES[library] if check in OF_DTYPES else ("float64",)
 
 
 def name_of(x):

@@ -1,8 +1,8 @@
 """Grade the zoo in one sandbox, which starts again only if a submission ends it: python tests/zoo_in_one.py ISOLATION [all].
 
 Prints {name: [points, status, results.json, feedback.html]}. Starting a sandbox costs most of the time, and what is tested
-here, that a check shows and reaches nothing, happens in the processes it forks. Without `all`, the slowest and most of the
-right ones stay at home.
+here, that a check shows and reaches nothing, happens in the processes it forks. Without `all`, the slowest and the odd ones,
+whom isolation does not concern, stay at home.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 
 from class_of_300 import COURSE, SLOWEST
-from zoo import ASKS, beasts, spies
+from zoo import ASKS, beasts, of_isolation, spies
 
 from exercises import load
 from exercises.checking.judge import FLOAT32
@@ -116,5 +116,5 @@ def words_of_hidden_checks():
 
 if __name__ == "__main__":
     way = next(candidates(sys.argv[1]))
-    some = {name: one for name, one in beasts(COURSE).items() if name not in SLOWEST and not name.startswith("right-")}
+    some = {name: one for name, one in of_isolation(COURSE).items() if name not in SLOWEST}
     print(json.dumps(grade_in_one((beasts(COURSE) if "all" in sys.argv else some) | spies(), way)))

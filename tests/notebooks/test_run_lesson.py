@@ -20,7 +20,8 @@ def ran(tmp_path, monkeypatch):
     """A function of what the picture's description is: what is wrong after all cells ran."""
 
     def wrong(said):
-        monkeypatch.setattr(style.Picture, "__init__", style.Picture.__init__)
+        for name in ("__init__", "png"):
+            monkeypatch.setattr(style.Picture, name, getattr(style.Picture, name))
         monkeypatch.setattr(run_lesson, "drawn", [])
         monkeypatch.setattr(run_lesson, "seconds", {})
         shell = InteractiveShell(user_ns={"said": said})

@@ -1,7 +1,7 @@
 """Every retention of refimpl passes every check of the contract, on every array library, and so does the package."""
 
 import pytest
-from backends import BACKENDS, DTYPES, NUMPY, STRICT, kernel_of, name_of
+from backends import BACKENDS, DTYPES, NUMPY, STRICT, dtypes_of, kernel_of, name_of
 
 import refimpl
 from refimpl.conformance import contract, drawn, gradients
@@ -33,7 +33,7 @@ def test_retention_keeps_the_contract(name, library, check):
     if check is contract.holds_for_long_texts and (library is STRICT or name in BY_TOKEN):
         return  # recurrent takes the same steps, so that more of them show nothing new
     if contract.CHECKS[check].declared(kernel) is None:
-        for dtype in DTYPES[library]:
+        for dtype in dtypes_of(check, library):
             check(kernel, dtype)
 
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from backends import BACKENDS, DTYPES, NUMPY, STRICT, TORCH, kernel_of, name_of, on, small_model
+from backends import BACKENDS, NUMPY, STRICT, TORCH, dtypes_of, kernel_of, name_of, on, small_model
 
 import refimpl
 from refimpl import replay
@@ -113,7 +113,7 @@ def test_replay_keeps_the_contract(check, name, library):
     form = functools.partial(in_calls, length=length, size=size)
     kernel = kernel_of(form, "chunkwise C=7", library)
     if contract.CHECKS[check].declared(kernel) is None:
-        for dtype in DTYPES[library]:
+        for dtype in dtypes_of(check, library):
             check(kernel, dtype)
 
 

@@ -118,10 +118,17 @@ def test_no_solution_is_shown(texts):
 in_browser = pytest.mark.skipif(chromium() is None, reason="no browser: no Chromium in PATH, no CHROMIUM")
 
 
+@pytest.fixture(scope="module")
+def browser():
+    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+    with launched() as browser:
+        yield browser
+
+
 @in_browser
-def test_a_page_of_each_kind_works_in_a_browser(site):
+def test_a_page_of_each_kind_works_in_a_browser(site, browser):
     pytest.importorskip("axe_playwright_python", reason="no axe: pip install axe-playwright-python")
-    assert walk.walk(site, PAGES, tell=lambda *_, **__: None) == {}
+    assert walk.walk(browser, site, PAGES, tell=lambda *_, **__: None) == {}
 
 
 BAD_PAGE = """<!DOCTYPE html><html lang="en"><head><title>Bad</title><meta name="color-scheme" content="light dark">
@@ -132,11 +139,11 @@ div { width: 400px }</style></head><body><main><h1>Bad</h1><article>
 
 
 @in_browser
-def test_faults_of_a_page_are_found(tmp_path):
+def test_faults_of_a_page_are_found(tmp_path, browser):
     pytest.importorskip("axe_playwright_python", reason="no axe: pip install axe-playwright-python")
     (tmp_path / "bad.html").write_text(BAD_PAGE)
     (tmp_path / "big.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!--{"x" * walk.FIRST_SCREEN}--></svg>')
-    faults = walk.walk(tmp_path, ["bad.html"], tell=lambda *_, **__: None)["bad.html"]
+    faults = walk.walk(browser, tmp_path, ["bad.html"], tell=lambda *_, **__: None)["bad.html"]
     wanted = (
         r"404: .*none\.png", "console: .*404", r"the first screen takes 1,\d+,\d+ bytes", r"a formula is left as text: .*\\frac",
         "axe image-alt: .*big.svg", "dark: axe color-contrast: .*<i .*one</i>", r"on a phone it is \d+ px too wide",
@@ -147,11 +154,10 @@ def test_faults_of_a_page_are_found(tmp_path):
 
 
 @in_browser
-def test_the_first_screen_is_all_that_a_first_visit_brings(tmp_path):
-    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+def test_the_first_screen_is_all_that_a_first_visit_brings(tmp_path, browser):
     (tmp_path / "page.html").write_text('<!DOCTYPE html><title>Page</title><p>Words</p><script src="a.js"></script>')
     (tmp_path / "a.js").write_text(f"const text = '{'x' * 300_000}'; document.body.append('More words');")
-    with walk.served(tmp_path) as address, launched() as browser:
+    with walk.served(tmp_path) as address:
         for _ in range(2):  # the second visit finds nothing kept from the first
             size, time = walk.first_screen(browser, address, "page.html")
             assert 300_000 < size < 302_000
@@ -159,9 +165,8 @@ def test_the_first_screen_is_all_that_a_first_visit_brings(tmp_path):
 
 
 @in_browser
-def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site):
-    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
-    with walk.served(site) as address, launched() as browser, browser.new_context(color_scheme="light") as window:
+def test_a_symbol_shows_its_line_and_pictures_follow_the_theme(site, browser):
+    with walk.served(site) as address, browser.new_context(color_scheme="light") as window:
         page = window.new_page()
         page.goto(address + "five_minutes.html")
         page.locator(".math [data-s]", has_text=GAMMA).last.hover()
@@ -224,13 +229,12 @@ def close(got, want):
 
 
 @in_browser
-def test_the_model_writes_in_the_page_as_numpy_does_and_its_state_comes_back(site, tmp_path, monkeypatch):
-    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
+def test_the_model_writes_in_the_page_as_numpy_does_and_its_state_comes_back(site, tmp_path, monkeypatch, browser):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="no axe: pip install axe-playwright-python"
     )
     params, config = load_pretrained()
-    with walk.served(site) as address, launched() as browser:
+    with walk.served(site) as address:
         desk = walk.Watched(browser, address, walk.DESK)
         page = desk.page
         page.on("request", lambda request: asked.append(request.url))
@@ -287,6 +291,7 @@ def test_the_model_writes_in_the_page_as_numpy_does_and_its_state_comes_back(sit
         page.get_by_label("temperature").fill("0")
         bring_back(page, tmp_path / "retnet-state.safetensors", "is back")
         greedy = write(page, "Write on", ENOUGH)
+        desk.window.close()
     (program,) = re.findall(
         r"```python\n(.*?)```", (ROOT / "site/pages/browser.md").read_text(encoding="utf-8"), re.DOTALL
     )
@@ -297,9 +302,8 @@ def test_the_model_writes_in_the_page_as_numpy_does_and_its_state_comes_back(sit
 
 
 @in_browser
-def test_the_model_writes_on_a_page_from_a_disk(site):
-    pytest.importorskip("playwright", reason="no Playwright: pip install playwright")
-    with launched() as browser, browser.new_context(offline=True) as window:
+def test_the_model_writes_on_a_page_from_a_disk(site, browser):
+    with browser.new_context(offline=True) as window:
         page = window.new_page()
         page.goto((site / "browser.html").as_uri())
         load_model(page)

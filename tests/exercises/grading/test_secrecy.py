@@ -63,7 +63,7 @@ def as_root(way):
 
 @pytest.fixture(scope="module")
 def not_as_root(way):
-    """What all but the slowest animals got, graded by a user without rights, and with other hidden inputs."""
+    """What spies and all but the slowest attackers got, graded by a user without rights, and with other hidden inputs."""
     if cannot_leave_root():
         pytest.skip(f"grading without root's rights is not tested apart: {cannot_leave_root()}")
     command = [*NOT_ROOT, sys.executable, "tests/zoo_in_one.py", choice(way)]
@@ -94,7 +94,7 @@ def test_spies_earn_and_tell_nothing(as_root):
 
 def test_nobody_earns_or_tells_anything_without_root(not_as_root):
     check_all(not_as_root)
-    assert len(not_as_root) >= 150
+    assert len(not_as_root) >= 140
 
 
 def test_feedback_is_the_same_whatever_the_hidden_inputs_are(as_root, not_as_root):

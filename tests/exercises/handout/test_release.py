@@ -37,6 +37,12 @@ def texts(release):
     }
 
 
+@pytest.fixture(scope="module")
+def words(texts):
+    """The texts without lists of numbers, most of what they are, which hold no line of code."""
+    return {file: re.sub(r"\[[\d\s.,e+-]*\]", "[]", text) for file, text in texts.items()}
+
+
 def arrays_of(key, hidden):
     """The numbers of every array that is more than one number repeated, in inputs and outputs of the checks."""
     for problem in key.problems:
@@ -86,8 +92,7 @@ def test_what_is_released(texts):
 
 
 @pytest.mark.parametrize("name", exercise_names())
-def test_no_line_of_a_solution_or_wrong_answer_is_released(name, texts):
-
+def test_no_line_of_a_solution_or_wrong_answer_is_released(name, words):
     functions = [
         one
         for problem in load(name).problems
@@ -97,7 +102,7 @@ def test_no_line_of_a_solution_or_wrong_answer_is_released(name, texts):
     lines = {line for line in lines if len(line) > 20 and not line.startswith(("WrongAnswer(", '"', "#"))}
     assert lines
     for line in lines:
-        for file, text in texts.items():
+        for file, text in words.items():
             assert line not in text, f"{file}: {line}"
 
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from runs import QUIET, at_step, log_lines
+from runs import QUIET, at_step, log_lines, start_of_a_figure
 
 from gpu.training.checkpoint import load_checkpoint
 from gpu.training.config import RunConfig
@@ -38,6 +38,7 @@ def config(corpus):
 def run(config, out, resume):
     """In a process of its own: train, and exit as `python -m gpu train` does."""
     torch.set_num_threads(1)
+    pytest.MonkeyPatch().setattr("gpu.training.run.save_figure", start_of_a_figure)
     try:
         train(config, out, console=QUIET, resume=resume)
     except StoppedError as error:
