@@ -148,7 +148,7 @@ def lanes():
             for what, begin, many in blocks(*worker):
                 ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
                 if what == "multiply" and name in PRODUCTS:
-                    write(ax, begin + many + 0.1, y, PRODUCTS[name], fontsize=7.5, color=PURPLE, ha="left")
+                    write(ax, begin + many + 0.05, y, PRODUCTS[name], fontsize=8, color=PURPLE, ha="left")
         for y, kind in enumerate(("memory", "multiply"), len(each)):
             turns = busy(each.values(), kind)
             ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])
