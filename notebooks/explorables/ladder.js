@@ -97,7 +97,7 @@ const layout = ({ width, narrow }, rungs) => {
 
 const COLOURS = { loads: "blue", holds: "green", stores: "orange" };
 
-export function draw(stage, numbers, { plan, step, measured }, data) {
+export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
   const { colours, width, narrow } = stage, { rungs, share, moved, floor, floor_ms, at_once } = numbers, place = layout(stage, rungs);
   const { side, panel, chart, right } = place, cell = side / TILES, quiet = { colour: colours.muted, size: 12 };
   const ink = { colour: colours.ink, at: "start", size: 13 }, corner = [8, 26];
@@ -112,7 +112,7 @@ export function draw(stage, numbers, { plan, step, measured }, data) {
   });
   const row = corner[1] + (step - 0.5) * cell;
   const state = step > 1 ? label(corner[0] + ((step - 1) * cell) / 2, row, step > 2 ? "in S" : "S", { colour: colours.ink, size: 13, weight: 600 }) : "";
-  const titles = label(corner[0], 12, token ? "one token after another" : "scores, tiles of C tokens", { ...ink, weight: 600 }) +
+  const titles = label(corner[0], 12, token ? "one token after another" : `scores, tiles of C = ${2 ** chunk} tokens`, { ...ink, weight: 600 }) +
     label(corner[0], corner[1] + side + 12, token ? "no scores: S alone" : "crossed out: never computed", { ...quiet, at: "start" });
   // What one program loads, holds and stores in this step.
   let y = panel.y;

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from .explorable import Explorable
 
-REGISTERS = 65536 * 4  # bytes of a multiprocessor's registers: NVIDIA's Hopper tuning guide, "Occupancy"
+REGISTER_BYTES = 65536 * 4  # of a multiprocessor's registers: NVIDIA's Hopper tuning guide, "Occupancy"
 FLOAT32 = 67e12  # FLOP/s of an H200 without its product units, at most: NVIDIA's page of the H200, "FP32"
 # The plan of each rung in gpu/kernel_ladder: how it works, tokens a chunk, columns of V a program. One without is shown by its time.
 PLANS = {
@@ -44,4 +44,4 @@ class Ladder(Explorable):
         sizes = {name: record[name] for name in ("time", "tokens", "heads", "key_dim", "value_dim")}
         rates = {"copy": record["copy_bytes_per_s"], "product": record["product_flop_per_s"]}
         rates["float32"] = FLOAT32
-        return sizes | rates | {"registers": REGISTERS, "rungs": rungs}
+        return sizes | rates | {"registers": REGISTER_BYTES, "rungs": rungs}

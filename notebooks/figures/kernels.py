@@ -1,17 +1,21 @@
-"""Lesson 12: the times of a ladder of kernels, and who works when in three of them."""
+"""Lesson 12: the times of a ladder of kernels, who works when in three of them, and how near to the floor two shapes come."""
 
 from itertools import cycle
 
 from matplotlib.patches import Patch
+from matplotlib.ticker import StrMethodFormatter
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, curves, new_picture, styled, write
+from refimpl.bench.drawing import name_lines
+
+from .style import BLUE, FAINT, GREEN, GREY, INK, LINES, ORANGE, PALE, bare, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
+RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
 # What a rung's marks are: which time it is, and how it is drawn.
 MARKS = {
     "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
     "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, at their peak"},
-    "predicted": {"marker": "|", "color": INK, "markersize": 17, "zorder": 3, "label": "predicted"},
+    "predicted": {"marker": "v", "color": INK, "label": "predicted"},
     "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
 }
 LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
@@ -27,9 +31,10 @@ LANES = {
     "v5: one program, and its groups of threads share the work": {
         "group 1, 64 columns": (0, [("multiply", 2), ("round", 2), (None, 1)]),
         "group 2, 64 columns": (-3, [("multiply", 2), ("round", 2), (None, 1)]),
-        "group 3, no state": (0, [("memory", 2), (None, 1), ("multiply", 1), (None, 1)]),
+        "group 3, no state": (0, [("memory", 2), ("multiply", 1), (None, 2)]),
     },
 }
+PRODUCTS = {"group 3, no state": "scores"}  # what a worker's products are, where it is written beside them
 TURNS = 30
 
 
@@ -53,7 +58,8 @@ def ladder(rungs, plans, of_bytes, of_products):
     )
     for mark, look in MARKS.items():
         x = [times[mark][name] for name in plans]
-        ax.plot(x, range(len(plans)), linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
+        y = [row - RAISED * (mark == "predicted") for row in range(len(plans))]
+        ax.plot(x, y, linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
     for y, name in enumerate(plans):
         ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
         ax.text(
@@ -83,54 +89,31 @@ def seconds_a_token(row):
     return row["seconds"]["median"] / row["tokens"]
 
 
-def by_length(rows, shape, lengths, names):
-    """Time for 1,000 tokens against the length of a text. rows: {(shape, length, name): row of the kernels' results}."""
-    lines = {name: [1e9 * seconds_a_token(rows[shape, time, name]) for time in lengths] for name in names}
-    ends = "; ".join(f"{name} from {us[0]:.0f} to {us[-1]:.0f}" for name, us in lines.items())
-    picture = curves(
-        lengths,
-        lines,
-        xlabel=f"tokens of a text, {shape} heads",
-        ylabel="µs for 1,000 tokens",
-        log="xy",
-        plain="xy",
-        description=f"µs for 1,000 tokens in texts of {lengths[0]:,} to {lengths[-1]:,}: {ends}.",
-    )
-    for line in picture.axes[0].lines:
-        line.set(marker="o", markersize=4)  # where it was measured
-    ticks = (20, 50, 100, 200, 500, 1000)
-    picture.axes[0].set_yticks(ticks, [f"{tick:,}" for tick in ticks])
-    picture.axes[0].minorticks_off()
-    return picture
-
-
 @styled
-def steps(pairs):
-    """How many times as fast RetNet's step is, with the spread of the rounds. pairs: from `retnet_over_transformers`."""
-    names, speeds, ends = [], [pair["speed"] for pair in pairs], []
-    for us, them in ((pair["retnet"], pair["transformer"]) for pair in pairs):
-        (fast, slow), (low, high) = us["seconds"]["quartiles"], them["seconds"]["quartiles"]
-        ends.append((low / slow, high / fast))
-        names.append(
-            f"{us['size']}, {us['time']:,} tokens"
-            + ", compiled" * us["compiled"]
-            + ", layers recomputed" * us["recompute"]
-        )
-    said = "; ".join(f"{name} {speed:.2f}" for name, speed in zip(names, speeds, strict=True))
-    picture = new_picture(6.6, 0.8 + 0.3 * len(pairs), f"RetNet's step, times as fast: {said}.", layout="constrained")
-    ax, below = (
-        picture.subplots(),
-        [(speed - low, high - speed) for speed, (low, high) in zip(speeds, ends, strict=True)],
-    )
-    ax.axvline(1, color=INK, linestyle="--", linewidth=1.2)
-    ax.errorbar(speeds, range(len(pairs)), xerr=list(zip(*below, strict=True)), fmt="o", color=BLUE, capsize=3)
-    for y, speed in enumerate(speeds):
-        ax.text(0.99, y, f"{speed:.2f}", transform=ax.get_yaxis_transform(), ha="right", va="center", color=BLUE)
-    write(ax, 1.006, -0.8, "as fast as the Transformer", fontsize=8, ha="left")
-    ax.set_yticks(range(len(pairs)), names)
-    ax.set(xlabel="tokens a second, RetNet over Transformer", xlim=(0.6, 1.4), ylim=(len(pairs) - 0.4, -1.2))
-    ax.grid(axis="x", color=PALE)
-    ax.tick_params(axis="y", length=0)
+def shares(rows):
+    """Share of the floor against the length of a text, with the number of texts. rows: {shape: rows of the kernels' results}, the
+    shape that is farther from its floor first, and at most two."""
+    ends = {
+        shape: [round(100 * row["share_of_roofline"]) for row in (each[0], each[-1])] for shape, each in rows.items()
+    }
+    said = "; ".join(f"{shape} heads from {first} to {last} %" for shape, (first, last) in ends.items())
+    picture = new_picture(6.6, 2.9, f"Share of the floor, from short to long texts: {said}.", layout="constrained")
+    ax = picture.subplots()
+    ax.axhline(100, color=INK, linestyle="--", linewidth=1.2)
+    for (shape, each), look, aside in zip(rows.items(), LINES, (-14, 7), strict=False):
+        x, y = [row["time"] for row in each], [100 * row["share_of_roofline"] for row in each]
+        ax.plot(x, y, marker="o", markersize=5, label=f"{shape} heads", **look)
+        for row, time, share in zip(each, x, y, strict=True):
+            texts = row["tokens"] // time
+            words = f"{texts} texts" if texts > 1 else "1 text"
+            ax.annotate(words, (time, share), (0, aside), textcoords="offset points", ha="center", fontsize=8)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    ax.set(xlabel="tokens of a text", ylabel="share of the floor, %", ylim=(0, 112))
+    ax.margins(x=0.06)
+    ax.grid(color=PALE)
+    name_lines(ax)
+    write(ax, 0.5, 105, "as fast as the floor allows", transform=ax.get_yaxis_transform(), fontsize=8)
     return picture
 
 
@@ -161,9 +144,11 @@ def lanes():
     picture = new_picture(7.2, 4.3, words, layout="constrained")
     rows = [len(each) + 2 for each in LANES.values()]
     for ax, (title, each) in zip(picture.subplots(3, 1, height_ratios=rows), LANES.items(), strict=True):
-        for y, worker in enumerate(each.values()):
+        for y, (name, worker) in enumerate(each.items()):
             for what, begin, many in blocks(*worker):
                 ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
+                if what == "multiply" and name in PRODUCTS:
+                    write(ax, begin + many + 0.05, y, PRODUCTS[name], fontsize=8, color=PURPLE, ha="left")
         for y, kind in enumerate(("memory", "multiply"), len(each)):
             turns = busy(each.values(), kind)
             ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explorables import Ladder
-from explorables.ladder import PLANS, REGISTERS, WORDS
+from explorables.ladder import PLANS, REGISTER_BYTES, WORDS
 from explorables.node import compute
 from paths import ROOT
 
@@ -141,7 +141,7 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     assert operators["moved"] == whole * H * TOKENS // C
     for got in (chip, token, states, operators, wide):
         assert got["held"] == sum(size for _, size in got["holds"])
-        assert got["share"] == got["held"] / REGISTERS
+        assert got["share"] == got["held"] / REGISTER_BYTES
     assert states["share"] < chip["share"] == 1 < wide["share"]  # v3 leaves no register for anything else
     rows = H * TOKENS // TIME
     assert [x["at_once"] for x in (chip, token, states, operators)] == [4 * rows, 4 * rows, 4 * rows * TIME // C, None]
@@ -155,7 +155,7 @@ def test_three_groups_hold_the_state_and_the_scores():
     state, sixteen, both, outputs = (size for _, size in chip["holds"])
     assert [size for _, size in groups["holds"]] == [state, sixteen / 4, both / 2, outputs]  # D is not kept
     assert groups["held"] == sum(size for _, size in groups["holds"])
-    assert state == REGISTERS / 2
+    assert state == REGISTER_BYTES / 2
     assert groups["share"] == 0.75 < 1 < wide["share"]  # nothing overflows in v5
     for name in ("loads", "stores", "at_once", "moved", "asked", "flops"):
         assert groups[name] == chip[name]

@@ -14,38 +14,28 @@ def test_a_ladder_marks_each_time_of_each_rung():
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "predicted": (12.0, 0.4), "measured": (12.63, 0.36)}
     for mark, (slow, fast) in wanted.items():
-        assert lines[kernels.MARKS[mark]["label"]] == [[slow, 0], [fast, 1]]
+        up = kernels.RAISED if mark == "predicted" else 0
+        assert lines[kernels.MARKS[mark]["label"]] == [[slow, -up], [fast, 1 - up]]
     assert texts(ax.get_yticklabels()) == ["slow\nin memory", "fast\non the chip"]
     assert {"12.63 ms", "0.36 ms"} <= set(texts(ax.texts))
     assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.2]  # the floor
     assert "slow, in memory: 12.63 ms" in picture.description
 
 
-def test_times_by_length_are_for_1000_tokens():
-    rows = {("large", 10**n, "a"): {"seconds": {"median": 1e-3 * n}, "tokens": 500 * n} for n in (3, 4)}
-    picture = kernels.by_length(rows, "large", (1000, 10000), ["a"])
+def test_each_share_stands_at_its_length_with_the_number_of_texts():
+    def row(time, tokens, share):
+        return {"time": time, "tokens": tokens, "share_of_roofline": share}
+
+    rows = {"large": [row(2048, 4096, 0.5), row(4096, 4096, 0.3)], "small": [row(2048, 8192, 0.8)]}
+    picture = kernels.shares(rows)
     (ax,) = picture.axes
-    assert ax.lines[0].get_xydata().tolist() == [[1000, pytest.approx(2000)], [10000, pytest.approx(2000)]]
-    assert ax.xaxis.get_major_formatter()(1000) == "1,000"
-
-
-def test_a_step_is_drawn_with_the_spread_of_its_rounds():
-    def row(how, *quartiles):
-        more = {"compiled": how, "recompute": not how, "seconds": {"quartiles": quartiles}}
-        return {"size": "25M", "time": 2048} | more
-
-    pairs = [
-        {"retnet": row(how, 0.9, 1.1), "transformer": row(how, 1.1, 1.3), "speed": speed}
-        for how, speed in ((False, 1.2), (True, 1.1))
-    ]
-    picture = kernels.steps(pairs)
-    (ax,) = picture.axes
-    (bar,) = ax.containers
-    assert bar.lines[0].get_xydata().tolist() == [[1.2, 0], [1.1, 1]]
-    for segment in bar.lines[2][0].get_segments():
-        assert segment[:, 0] == pytest.approx([1.0, 1.3 / 0.9])
-    assert texts(ax.get_yticklabels()) == ["25M, 2,048 tokens, layers recomputed", "25M, 2,048 tokens, compiled"]
-    assert "25M, 2,048 tokens, layers recomputed 1.20; 25M, 2,048 tokens, compiled 1.10" in picture.description
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines["large heads"] == [[2048, pytest.approx(50)], [4096, pytest.approx(30)]]
+    assert lines["small heads"] == [[2048, pytest.approx(80)]]
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_color() == kernels.INK] == [100]
+    assert [words for words in texts(ax.texts) if "text" in words] == ["2 texts", "1 text", "4 texts"]
+    assert ax.xaxis.get_major_formatter()(4096) == "4,096"
+    assert "large heads from 50 to 30 %; small heads from 80 to 80 %" in picture.description
 
 
 @pytest.mark.parametrize("title", kernels.LANES)
@@ -74,3 +64,10 @@ def test_lanes_draw_all_blocks():
         drawn = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches if bar.get_height() > 0.5)
         wanted = sorted((begin, many) for worker in each.values() for _, begin, many in kernels.blocks(*worker))
         assert drawn == wanted
+
+
+def test_products_of_the_third_group_are_named():
+    *others, v5 = kernels.lanes().axes
+    work = kernels.LANES["v5: one program, and its groups of threads share the work"]["group 3, no state"]
+    assert texts(v5.texts) == ["scores"] * sum(what == "multiply" for what, *_ in kernels.blocks(*work))
+    assert not any(ax.texts for ax in others)
