@@ -139,7 +139,7 @@ def lanes():
     words = (
         "Who works when, not to scale. v2: two programs, memory is mostly busy. v3: load, round and multiply follow one "
         "another, so memory and product units both wait. v5: two halves of the state take turns to multiply and to round, "
-        "a third group loads ahead and makes scores, and the product units hardly wait."
+        "a third group loads ahead and makes scores, and the product units wait least."
     )
     picture = new_picture(7.2, 4.3, words, layout="constrained")
     rows = [len(each) + 2 for each in LANES.values()]
