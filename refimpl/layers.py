@@ -46,7 +46,7 @@ def rms_norm(x: ArrayT, weight: Array | None = None, *, eps: float = 1e-6) -> Ar
         check_shape("weight", weight, x.shape[-1:], "the last axis of x")
     xp = array_namespace(x)
     wide = xp.astype(x, accumulation_dtype(xp, x.dtype), copy=False)
-    normed = wide / xp.sqrt(xp.vecdot(wide, wide)[..., None] / x.shape[-1] + eps)
+    normed = wide / xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     normed = xp.astype(normed, x.dtype, copy=False)
     return normed if weight is None else normed * weight
 
@@ -201,7 +201,9 @@ def multi_scale_retention(
         TypeError, ValueError: from `rotate` and the retention, for shapes that do not fit; ValueError for
             config.score_norm with another form than retention_parallel, or with a past.
     """
-    phases = shared_phases(x, config, position) if phases is None else phases
+    # A wrapper of layers may round what it hands in, such as FSDP with a policy of mixed precision.
+    if phases is None or phases[0].dtype != accumulation_dtype(array_namespace(x), x.dtype):
+        phases = shared_phases(x, config, position)
     q, k, v, gamma = project(params, x, config, position, phases, operations=operations)
     y, after = retention(q, k, v, gamma, state)
     divisor = score_divisor(q, k, gamma, config, retention, position, operations=operations)

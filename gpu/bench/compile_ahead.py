@@ -52,7 +52,12 @@ def run_each_once():
         call()
         return [1.0] * len(quantiles)
 
+    def untimed(self, key, configs, run):
+        run()
+        return False  # nothing was read, and nothing is kept, for a benchmark would take it as measured
+
     Autotuner.do_bench = property(lambda self: once)
+    Autotuner.check_disk_cache = untimed
 
 
 def compile_ahead(every, workers=None):

@@ -9,8 +9,8 @@ from refimpl.training.settings import check_fields
 from ..models.registry import MODELS
 from ..training.config import RunConfig
 
-# dim, num_layers, num_heads; all but the first are the paper's (arXiv:2307.08621v4, section 3).
 SHAPES = ("large", "small", "square")  # names of `gpu.bench.kernel_floor.SHAPES`
+# dim, num_layers, num_heads; all but the first are the paper's (arXiv:2307.08621v4, section 3).
 SIZES = {
     "tiny": (64, 2, 4),
     "25M": (512, 8, 4),

@@ -15,6 +15,8 @@ import triton.language as tl
 
 from refimpl.layers import gated_norm
 
+from .triton_checks import traced
+
 NUMBERS = 2048  # of y in a program, which holds one row at least
 
 
@@ -62,9 +64,12 @@ class _GatedNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         y, gate = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
-            out = gated_norm(y, gate, eps=ctx.eps)
-            return *torch.autograd.grad(out, (y, gate), grad, create_graph=True), None
+        if torch.is_grad_enabled() or traced(grad):  # for a gradient of the gradient, and for torch.func
+            with torch.enable_grad():
+                out = gated_norm(y, gate, eps=ctx.eps)
+            asked = [x for x, wanted in zip((y, gate), ctx.needs_input_grad, strict=False) if wanted]
+            found = iter(torch.autograd.grad(out, asked, grad, create_graph=torch.is_grad_enabled()))
+            return *(next(found) if wanted else None for wanted in ctx.needs_input_grad[:2]), None
         dy, dgate = torch.empty_like(y), torch.empty_like(gate)
         _launch(_gradients_kernel, y.shape[3], grad.contiguous(), y, gate, dy, dgate, eps=ctx.eps)
         return dy, dgate, None
@@ -88,4 +93,5 @@ def gated_norm_triton(y, gate, *, eps):
 def _launch(kernel, width, *arrays, eps):
     columns = triton.next_power_of_2(width)
     rows, each = arrays[0].numel() // width, max(1, NUMBERS // columns)
-    kernel[(triton.cdiv(rows, each),)](*arrays, rows, eps, V=width, ROWS=each, COLUMNS=columns, num_warps=4)
+    with torch.cuda.device_of(arrays[0]):  # Triton launches on the current device
+        kernel[(triton.cdiv(rows, each),)](*arrays, rows, eps, V=width, ROWS=each, COLUMNS=columns, num_warps=4)

@@ -1,16 +1,19 @@
 """The rotation of queries and keys with their scale, one launch for an array and one for its gradient (Eq. 4 and 8).
 
-As operations of torch it takes ten launches and as many arrays as large as x. What it needs is one that reads x and one that
-writes: arXiv:2307.08621v4's e^(i n theta) turns two channels that lie side by side.
+As operations of torch it takes ten launches and as many arrays as large as x. It needs one array read and one written:
+e^(i n theta) of arXiv:2307.08621v4 turns two channels that lie side by side.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from . import triton_common as common
+from refimpl.layers import turn_and_scale
 
-ROWS = 32  # tokens of a program, for all heads, so that their cos and sin are read once
+from . import triton_common as common
+from .triton_checks import traced
+
+NUMBERS = 2048  # of cos in a program, which turns all heads of its tokens, so that they are read once
 
 
 @triton.jit(do_not_specialize=["T", "heads"])
@@ -27,8 +30,8 @@ def _turn_kernel(
     token, pair, channel = block * ROWS + tl.arange(0, ROWS), tl.arange(0, PAIRS), tl.arange(0, 2 * PAIRS)
     there = (token < T)[:, None]
     place = b.to(tl.int64) * phase_stride + token.to(tl.int64)[:, None] * (K // 2) + pair[None, :]
-    c = tl.load(cos + place, there & (2 * pair < K)[None, :], 0.0) * scale
-    s = tl.load(sin + place, there & (2 * pair < K)[None, :], 0.0) * scale
+    c = tl.load(cos + place, there & (2 * pair < K)[None, :], 0.0).to(tl.float32) * scale
+    s = tl.load(sin + place, there & (2 * pair < K)[None, :], 0.0).to(tl.float32) * scale
     s = -s if BACK else s
     there = there & (channel < K)[None, :]
     start = b.to(tl.int64) * batch_stride + token.to(tl.int64)[:, None] * token_stride + channel[None, :]
@@ -50,8 +53,12 @@ class _Turn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        scale, back = ctx.how
-        return _Turn.apply(grad, *ctx.saved_tensors, scale, not back), None, None, None, None
+        (cos, sin), (scale, back) = ctx.saved_tensors, ctx.how
+        if traced(grad):  # for torch.func
+            dx = turn_and_scale(grad, cos, sin if back else -sin, scale)
+        else:
+            dx = _Turn.apply(grad, cos, sin, scale, not back)
+        return dx, None, None, None, None
 
 
 def turn_and_scale_triton(x, cos, sin, scale=1.0):
@@ -73,9 +80,12 @@ def _turned(x, cos, sin, scale, back):
     cos, sin = cos.contiguous(), sin.contiguous()
     # A gradient is merged with those of the other heads next, and what was turned is cut in chunks, without copies.
     out = common.token_major(x, width) if back else x.new_empty(x.shape)
-    _turn_kernel[(batch * common.blocks(time, ROWS),)](
-        x, cos, sin, out, time, heads, *x.stride()[:3], *out.stride()[1:3],
-        0 if cos.ndim == 2 or cos.shape[0] == 1 else time * (width // 2), scale,
-        K=width, ROWS=ROWS, PAIRS=triton.next_power_of_2(width // 2), BACK=back, num_warps=4,
-    )  # fmt: skip
+    pairs = triton.next_power_of_2(width // 2)
+    rows = max(1, NUMBERS // pairs)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        _turn_kernel[(batch * common.blocks(time, rows),)](
+            x, cos, sin, out, time, heads, *x.stride()[:3], *out.stride()[1:3],
+            0 if cos.ndim == 2 or cos.shape[0] == 1 else time * (width // 2), scale,
+            K=width, ROWS=rows, PAIRS=pairs, BACK=back, num_warps=4,
+        )  # fmt: skip
     return out

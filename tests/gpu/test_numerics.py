@@ -69,6 +69,14 @@ def test_autocast_rounds_a_norm_once():
     assert torch.equal(got, rms_norm(half.double()).float().bfloat16())
 
 
+def test_the_reference_s_norm_is_float32_under_autocast():
+    x = 60 * torch.from_numpy(RNG(5).normal(size=(2, 3, 64))).float()
+    for narrow in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", narrow):
+            got = layers.rms_norm(x)
+        assert torch.equal(got, layers.rms_norm(x))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypatch):

@@ -17,7 +17,8 @@ from refimpl.compiled.kernels import retention_chunkwise_numba, retention_recurr
 from refimpl.conformance.comparison import all_close, close
 from refimpl.conformance.libraries import NUMPY
 from refimpl.conformance.package import forms
-from refimpl.layers import REFERENCE, Operations, erf, gelu, project, rms_norm, score_divisor, swish
+from refimpl.layers import REFERENCE, Operations, erf, gelu, project, rms_norm, score_divisor, shared_phases, swish
+from refimpl.model import block
 from refimpl.score_norm import score_scale
 from refimpl.tree import flatten, map_tree
 
@@ -151,6 +152,18 @@ def test_gelu_is_exact():
     np.testing.assert_allclose(gelu(x), want, rtol=0, atol=1e-14)
     for function in (gelu, TORCH.gelu):
         np.testing.assert_allclose(function(torch.from_numpy(x)), want, rtol=0, atol=1e-14)
+
+
+def test_phases_that_came_rounded_are_computed_again():
+    """As those that FSDP hands to a layer in mixed precision."""
+    params, config = small_model()
+    params = map_tree(lambda _, x: torch.from_numpy(x).float(), params["layers"][0])
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 9, config.dim))).float()
+    exact = shared_phases(x, config, 1000)
+    want, _ = block(params, x, config, position=1000)
+    for given in (exact, tuple(each.bfloat16() for each in exact)):
+        got, _ = block(params, x, config, position=1000, phases=given)
+        assert torch.equal(got, want)
 
 
 def test_operations_are_used_in_every_layer():

@@ -499,11 +499,14 @@ def test_kernels_are_compiled_by_running_them_once_in_processes_that_report_what
 def test_processes_that_compile_run_each_configuration_once(monkeypatch):
     from triton.runtime.autotuner import Autotuner
 
-    monkeypatch.setattr(Autotuner, "do_bench", None)
+    for name in ("do_bench", "check_disk_cache"):
+        monkeypatch.setattr(Autotuner, name, None)
     compile_ahead.run_each_once()
     tuner, calls = Autotuner.__new__(Autotuner), []
     times = tuner.do_bench(lambda: calls.append(1), quantiles=(0.5, 0.2, 0.8))
     assert (calls, times) == ([1], [1.0] * 3)
+    assert not tuner.check_disk_cache("key", [], lambda: calls.append(2))
+    assert calls == [1, 2]
 
 
 # ---------------------------------------------------------------- errors

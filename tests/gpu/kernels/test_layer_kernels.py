@@ -122,6 +122,65 @@ def test_gated_norm_has_second_gradients():
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+def test_gated_norm_has_second_gradients_of_one_argument(asked):
+    leaves = [x.float() for x in (draw(1, 2, 3, 4), draw(1, 3, 8, seed=1))]
+    leaves[asked].requires_grad_()
+
+    def second(function):
+        (first,) = torch.autograd.grad(function(*leaves, eps=1e-6).pow(2).sum(), leaves[asked], create_graph=True)
+        return torch.autograd.grad(first.pow(2).sum(), leaves[asked])[0]
+
+    torch.testing.assert_close(second(gated_norm_triton), second(layers.gated_norm), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_may_be_asked_for_in_batches():
+    y, gate = (x.float().requires_grad_() for x in (draw(1, 2, 3, 4), draw(1, 3, 8, seed=1)))
+    cos, sin = phases(y)
+    for out in (turn_and_scale_triton(y, cos, sin, 0.5), gated_norm_triton(y, gate, eps=1e-6)):
+        many = draw(3, *out.shape, seed=2).float()
+        gradient = lambda each, out=out: torch.autograd.grad(out, y, each, retain_graph=True)[0]  # noqa: E731
+        for mine, each in zip(torch.vmap(gradient)(many), many, strict=True):
+            torch.testing.assert_close(mine, gradient(each))
+
+
+def test_phases_may_be_halves():
+    """They are widened before they are multiplied."""
+    x = draw(1, 2, 3, 4).float()
+    cos, sin = (each.bfloat16() for each in phases(x))
+    want = layers.turn_and_scale(x, cos.float(), sin.float(), 0.5)
+    torch.testing.assert_close(turn_and_scale_triton(x, cos, sin, 0.5), want, rtol=0, atol=1e-6)
+
+
+class OnGpu:
+    """What `_ours` asks of an array, as one on a GPU answers."""
+
+    def __init__(self, shape=(2, 3, 5, 8), dtype=torch.bfloat16, is_cuda=True):
+        self.shape, self.dtype, self.is_cuda, self.device = torch.Size(shape), dtype, is_cuda, "cuda"
+
+    def numel(self):
+        return self.shape.numel()
+
+
+def test_kernels_are_for_arrays_that_they_can_compute_with(monkeypatch):
+    """Not for float64, empty arrays, wide heads, machines without Triton, compilers, torch.func and duals."""
+    monkeypatch.setattr(operations, "has_fused", lambda device: True)
+    monkeypatch.setattr("gpu.kernels.triton_checks.PLAIN", (OnGpu,))
+    assert operations._ours(OnGpu())
+    for change in ({"dtype": torch.float64}, {"shape": (2, 0, 5, 8)}, {"shape": (1, 1, 1, 4098)}, {"is_cuda": False}):
+        assert not operations._ours(OnGpu(**change)), change
+    with torch.autograd.forward_ad.dual_level():
+        assert not operations._ours(OnGpu())
+    inside = []
+    torch.func.grad(lambda x: inside.append(operations._ours(OnGpu())) or x)(torch.ones(()))
+    assert inside == [False]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not operations._ours(OnGpu())
+    monkeypatch.undo()
+    monkeypatch.setattr(operations, "has_fused", lambda device: False)
+    assert not operations._ours(OnGpu())
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_model_is_the_same_with_them(precision, monkeypatch):
     """Logits and gradients of a RetNet, on a CPU by the interpreter, beside torch's operations."""
