@@ -3,6 +3,7 @@
 import { axes, box, choice, explorable, format, h, label, line, scale, slider } from "./shared.js";
 
 const DRAWS = 200, TRIED = 300, POINTS = 400, FAR = 1000; // as in gpu/evidence/laws.py; FAR: of the largest size
+const BAR = 3; // standard errors of a bar: beyond them a difference is settled in the lesson
 const PAPER = 2e9; // parameters beyond which the paper's RetNet is ahead †
 const EXPONENTS = Array.from({ length: TRIED }, (_, i) => 0.005 * 400 ** (i / (TRIED - 1)));
 
@@ -108,16 +109,16 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   const curves = parts.map(({ law, colour }, i) => line(grid.map((each) => [x(each), y(clip(law(each)))]), colour, { "stroke-width": 2.5, ...dash(i) }));
   const dots = parts.map((part) => part.x.map((each, j) => {
     const unused = sizes === "short" && j === part.x.length - 1;
-    const [low, high] = [-1, 1].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
+    const [low, high] = [-BAR, BAR].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
     const bar = [[[0, low], [0, high]], [[-4, low], [4, low]], [[-4, high], [4, high]]].map((ends) => line(ends.map(([dx, end]) => [x(each) + dx, end]), part.colour, { "stroke-width": 1.5 }));
     const hides = gap && low - high < 9; // the dot is higher than the bar: say it
-    const said = hides ? label(x(each), y(clip(part.dots[j])) - 14, `\u00b1 ${format(part.errors[j], 1)}`, { colour: part.colour, size: 12, ...halo }) : "";
+    const said = hides ? label(x(each), y(0) + 16, `bar: \u00b1 ${format(BAR * part.errors[j], 1)}`, { colour: part.colour, size: 12, ...halo }) : "";
     return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 }) + said;
   }));
   // Names stand above the frame, where no line runs.
   const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
     label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
-  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: error" : "shaded: nine in ten draws; bars: one standard error", { colour: colours.muted, at: "start", size: 12 });
+  const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: 3 errors" : "shaded: nine in ten draws; bars: three standard errors", { colour: colours.muted, at: "start", size: 12 });
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
   const strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.

@@ -11,7 +11,7 @@ DRAWS, OF = 200, 2000  # the first draws of those of the analysis, gpu.evidence.
 
 
 class Crossing(Explorable):
-    """Dots: measured losses of two models, the means over seeds, with bars of a standard error. Lines: a power law through
+    """Dots: measured losses of two models, the means over seeds, with bars of three standard errors. Lines: a power law through
     each. With other seeds the means would have been a little different: move "other seeds", and watch where the lines cross."""
 
     module = "crossing"

@@ -103,7 +103,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
-    [patch, narrow ? "predicted" : "predicted: best keys (solid) to random"],
+    [patch, narrow ? "predicted" : "predicted; solid: best keys"],
     ...(shown === "one" ? [] : [[dash(colours.muted, { "stroke-width": 1 }), narrow ? "for another K" : "predicted, another K (middle)"]]),
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
     [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],

@@ -119,3 +119,18 @@ def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_o
     assert (texts(ax.get_yticklabels()), picture.description) == (["a", "b"], "d")
     assert ax.get_xlabel() == "bits\nbars: 3 standard errors; filled: settled"
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
+def test_seeds_stand_in_rows_from_the_top_down_and_hide_none():
+    picture = trained.seeds(
+        {"a": [0.5, 0.5, 0.1], "b": [0.2, 0.9]}, xlabel="right", level=0.25, level_name="chance", description="d"
+    )
+    (ax,) = picture.axes
+    level, first, second = ax.lines
+    assert list(level.get_xdata()) == [0.25, 0.25]
+    for mark, values, row in ((first, [0.5, 0.5, 0.1], 0), (second, [0.2, 0.9], 1)):
+        check_line(mark, values, row + np.linspace(-0.2, 0.2, len(values)))
+        assert (mark.get_marker(), mark.get_linestyle()) == ("o", "None")
+    assert (texts(ax.get_yticklabels()), texts(ax.texts)) == (["a", "b"], ["chance"])
+    assert (ax.get_xlabel(), picture.description) == ("right\na dot: a seed", "d")
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
