@@ -73,7 +73,7 @@ function valley(colours, { chunks, best, C }, { left, top, width, height }) {
     h("circle", { cx: bestX, cy: bestY, r: 9, fill: "none", stroke: colours.ink, "stroke-width": 1.5 });
 }
 
-export function draw(stage, state, _, { roof }) {
+export function draw(stage, state, _, { roof, whose }) {
   const { forms, ridge, least } = state, { width, narrow, colours } = stage, frame = { left: 62, top: 34, width: width - (narrow ? 94 : 100), height: narrow ? 220 : 260 };
   const right = frame.left + frame.width, bottom = frame.top + frame.height, halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const x = scale([LOW, HIGH], [frame.left, right], { log: true }), y = scale([BOTTOM, TOP], [bottom, frame.top], { log: true });
@@ -87,6 +87,8 @@ export function draw(stage, state, _, { roof }) {
   const names = (narrow ? label(right + 2, py(roof.peak), "peak", { colour: colours.ink, at: "start", size: 12 })
     : label(right - 4, py(roof.peak) - 11, `peak ${format(roof.peak / 1e9)} G`, { colour: colours.ink, at: "end", ...halo })) +
     label(px(LOW) + 10, py(LOW * roof.memory) + 26, narrow ? "memory" : `memory ${format(roof.memory / 1e9)} GB a second`, { colour: colours.ink, at: "start", ...halo });
+  const source = label(frame.left + 10, frame.top + 6, `roof ${whose}: its corner is at ${format(ridge)}${narrow ? "" : " FLOPs a byte"}`, { colour: colours.ink, at: "start", size: narrow ? 12 : 13, ...halo }) +
+    h("circle", { cx: px(ridge), cy: py(roof.peak), r: 4, fill: colours.ink });
   const spots = Object.entries(forms).map(([name, { intensity, rate }]) => [name, px(intensity), py(rate), py(Math.min(roof.peak, intensity * roof.memory))]);
   const [[, besideX, besideY], , [, chunkX, chunkY]] = spots;
   const close = Math.abs(besideX - chunkX) < 80 && Math.abs(besideY - chunkY) < 24;
@@ -114,7 +116,7 @@ export function draw(stage, state, _, { roof }) {
   const about = label(4, below_bars, narrow ? "chunkwise, by C; ring: best" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   return {
     height: below_bars + 114,
-    drawn: h("g", {}, chart, top, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),
+    drawn: h("g", {}, chart, top, source, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),
   };
 }
 

@@ -175,12 +175,12 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 
 
 @styled
-def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, marks=(), spread=()):
+def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, marks=(), spread=(), looks=None):
     """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
 
     spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
     log: "", "x", "y" or "xy", the axes that are logarithmic; plain: those whose numbers are written out, 1,000 and not 10³;
-    base: of the x axis.
+    base: of the x axis. looks: {name: what replaces that line's style, such as {"color": "red"}}.
     Raises ValueError for more lines than there are styles, 4.
     """
     if len(lines) > len(LINES):
@@ -188,10 +188,10 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, m
     picture = new_picture(6.6, 3.1, description, layout="constrained")
     ax = picture.subplots()
     for (name, y), style in zip(lines.items(), LINES, strict=False):
-        ax.plot(x, y, label=name, **style)
+        ax.plot(x, y, label=name, **style | (looks or {}).get(name, {}))
         if name in spread:
             below, above = np.broadcast_to(spread[name], (2, len(x)))
-            ax.fill_between(x, y - below, y + above, color=style["color"], alpha=0.2, linewidth=0)
+            ax.fill_between(x, y - below, y + above, color=ax.lines[-1].get_color(), alpha=0.2, linewidth=0)
     for mark_x, mark_y, text in marks:
         ax.plot([mark_x], [mark_y], "o", color=INK, markersize=5)
         side, shift = ("left", (8, -14)) if log else ("right", (-5, -11))

@@ -2,7 +2,7 @@
 
 import pytest
 from explorables import Roofline
-from explorables.node import compute
+from explorables.node import ask, compute
 
 from refimpl.bench.flops import bytes_moved, useful_flops
 from refimpl.bench.roof import CACHE, predict, recorded
@@ -75,3 +75,10 @@ def test_bytes_are_those_of_counting_one_by_one(form, T, C):
 def test_the_roof_is_the_one_on_record():
     assert Roofline.course_data()["roof"] == recorded()["roof"]
     assert Roofline.under(ROOFS[1], size=4).data["roof"] == ROOFS[1]
+
+
+def test_the_picture_says_whose_roof_it_draws():
+    assert "roof on record: its corner is at 2.56 FLOPs a byte" in Roofline.still()[0]
+    data = {"roof": ROOFS[1], "cache": CACHE, "whose": "just measured"}
+    (got,) = ask(Roofline.module, [{"what": "picture", "values": {}, "data": data}])
+    assert "roof just measured: its corner is at 6" in got["svg"]

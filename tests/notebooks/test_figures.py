@@ -75,6 +75,14 @@ def test_curves_refuse_more_lines_than_they_can_tell_apart():
         figures.curves([1, 2], {str(n): [n, n] for n in range(5)}, xlabel="", ylabel="", description="five lines")
 
 
+def test_curves_take_the_look_of_a_line():
+    looks, lines = {"b": {"color": "#123456", "linestyle": ":"}}, {"a": [1, 2], "b": [2, 3]}
+    (ax,) = figures.curves([1, 2], lines, xlabel="x", ylabel="y", description="d", looks=looks).axes
+    drawn = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert drawn == [(style.LINES[0]["color"], "-"), ("#123456", ":")]
+    assert ax.texts[1].get_color() == "#123456"
+
+
 def test_curves_draw_a_band_around_a_line():
     x, y, half = np.arange(3), np.arange(3.0), np.array([0.1, 0.2, 0.3])
     labels = {"xlabel": "x", "ylabel": "y", "description": "d"}
