@@ -127,8 +127,10 @@ def test_standard_input_may_be_closed(package, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("package", ["refimpl", "gpu"])
-def test_a_mistake_is_one_line_of_the_process_too(package):
-    result = run(package, {"refimpl": "compare", "gpu": "train"}[package], "--corpus", "no/such/file")
+def test_a_mistake_is_one_line_of_the_process_too(package, tmp_path):
+    """In a folder of its own: in a checkout a demo may stand where training would write."""
+    command = {"refimpl": ["compare"], "gpu": ["train", "--out", str(tmp_path / "run")]}[package]
+    result = run(package, *command, "--corpus", "no/such/file")
     assert result.returncode == 2
     assert result.stderr.startswith("error: corpus: there is no file or folder 'no/such/file'")
     assert result.stderr.count("\n") == 1
