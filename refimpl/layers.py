@@ -57,6 +57,11 @@ def linear(x: ArrayT, weight: Array) -> ArrayT:
     return xp.reshape(xp.reshape(x, (-1, x.shape[-1])) @ weight, (*x.shape[:-1], weight.shape[1]))
 
 
+def linears(x: ArrayT, *weights: Array) -> tuple[ArrayT, ...]:
+    """`linear` of x by each of the weights."""
+    return tuple(linear(x, weight) for weight in weights)
+
+
 def swish(x: ArrayT) -> ArrayT:
     """x sigmoid(x), the gate's activation (Eq. 8), written with tanh, which never overflows.
 
@@ -112,13 +117,14 @@ def turn_and_scale(x: ArrayT, cos: Array, sin: Array, scale: float = 1.0) -> Arr
 class Operations(NamedTuple):
     """What an array library may compute in its own way: with fewer kernels, or keeping less for its gradients.
 
-    rms_norm, swish, gelu, embed, turn_and_scale: like the functions of these names here, without the checks.
+    linears, rms_norm, swish, gelu, embed, turn_and_scale: like the functions of these names here, without the checks.
     gated_norm: `gated_norm` of the library's own rms_norm and swish.
     stop_gradient: x -> x, a constant for automatic differentiation.
     recomputed: function, *arrays -> function(*arrays); automatic differentiation may keep only the arrays and compute
         the rest again.
     """
 
+    linears: Callable[..., tuple[Any, ...]]
     rms_norm: Callable[..., Any]
     swish: Callable[[Any], Any]
     gelu: Callable[[Any], Any]
@@ -141,6 +147,7 @@ def gated_norm(
 
 # Plain arithmetic, for any library. The array API cannot stop a gradient, so here `stop_gradient` does nothing.
 REFERENCE = Operations(
+    linears=linears,
     rms_norm=rms_norm,
     swish=swish,
     gelu=gelu,
@@ -247,7 +254,8 @@ def project(
 ) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
     """q, k, v of `multi_scale_retention`, rotated and scaled, (B, H, T, N) each, and gamma (H,)."""
     xp, scale = array_namespace(x), config.key_dim**-0.5 if config.scale_keys else 1.0
-    q, k, v = (split_heads(linear(x, params[name]), config.num_heads) for name in ("w_q", "w_k", "w_v"))
+    projected = *operations.linears(x, params["w_q"], params["w_k"]), linear(x, params["w_v"])
+    q, k, v = (split_heads(each, config.num_heads) for each in projected)
     phases = shared_phases(x, config, position) if phases is None else phases
     if phases is not None:
         q, k = operations.turn_and_scale(q, *phases), operations.turn_and_scale(k, *phases, scale)

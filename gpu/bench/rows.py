@@ -42,6 +42,8 @@ def label(row, *, compiled=True):
     'fused kernels'
     >>> label(new_row("kernels", retention="triton", replay=20))
     'fused kernels, replay of 20'
+    >>> label(new_row("training", model="retnet", retention="triton", compiled=True, cuda_graph=True))
+    'RetNet, fused, compiled, replayed'
     """
     if row["model"] is None:
         return kernel_label(kernel_of(row)) + (f", replay of {row['replay']}" if row["replay"] else "")
@@ -56,6 +58,8 @@ def label(row, *, compiled=True):
         parts.append("unfused")
     if compiled and row["compiled"]:
         parts.append("compiled")
+        if row["cuda_graph"] and row["section"] == "training":  # decoding is always replayed
+            parts.append("replayed")
     return ", ".join(parts)
 
 

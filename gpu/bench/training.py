@@ -59,16 +59,25 @@ SECTION = Training()
 
 
 def training_candidates(config, time, compiled, device):
-    """The `Candidate`s at one length, for a `BenchmarkConfig`."""
-    found = []
+    """The `Candidate`s at one length, for a `BenchmarkConfig`.
+
+    On a GPU the fastest compiled ones are measured again with forward and backward pass as a CUDA graph, for else the
+    processor that launches their kernels is measured too.
+    """
+    found, on_gpu = [], torch.device(device).type == "cuda"
     for model in config.models:
         for settings in retentions(config, time, device) if model == "retnet" else ({},):
-            run = config.run(
-                model, compile=compiled, recompute=config.recompute, batch_size=config.tokens // time, window=time,
-                **settings,
-            )  # fmt: skip
-            row = new_row("training", model=model, compiled=compiled, recompute=config.recompute, time=time, **settings)
-            found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
+            fast = model != "retnet" or RETENTIONS[settings["retention"]].fused
+            for graph in (False, True) if compiled and fast and on_gpu else (False,):
+                run = config.run(
+                    model, compile=compiled, graph=graph, recompute=config.recompute, batch_size=config.tokens // time,
+                    window=time, **settings,
+                )  # fmt: skip
+                row = new_row(
+                    "training", model=model, compiled=compiled, cuda_graph=graph, recompute=config.recompute, time=time,
+                    **settings,
+                )  # fmt: skip
+                found.append((_chunks(run), Candidate(row, lambda run=run: training_work(run, device))))
     if compiled:  # those that compile fast come first, in case time runs out
         found.sort(key=lambda pair: pair[0])
     return [candidate for _, candidate in found]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from refimpl.rotation import rotation_frequencies
 
-from .operations import turn_and_scale
+from .operations import linears, turn_and_scale
 
 
 class Attention(nn.Module):
@@ -36,7 +36,8 @@ class Attention(nn.Module):
     def forward(self, x, shared, position=0, memory=None):
         """(B, T, d) -> (B, T, d) and memory; keys and values are written into `memory` in place, if one is given."""
         batch, time, dim = x.shape
-        q, k, v = (w(x).view(batch, time, -1, self.width).transpose(1, 2) for w in (self.w_q, self.w_k, self.w_v))
+        projected = *linears(x, self.w_q.weight.T, self.w_k.weight.T), self.w_v(x)
+        q, k, v = (each.reshape(batch, time, -1, self.width).transpose(1, 2) for each in projected)
         q, k = turn_and_scale(q, *shared), turn_and_scale(k, *shared)
         if memory is not None:
             k, v = (_remember(room, position, each) for room, each in zip(memory, (k, v), strict=True))

@@ -39,6 +39,17 @@ def rms_norm(x, weight=None, *, eps=1e-6):
     return normed.to(narrow) if narrow and normed.dtype == torch.float32 else normed
 
 
+def linears(x, *weights):
+    """`refimpl.layers.linears`; in a compiled step of training by one product with the weights side by side.
+
+    Its gradient is one product as well, and nothing is added. For arrays that are not kept: each result is a view of them
+    all. Where no gradient is wanted, as in decoding, the weights would be copied for a few tokens.
+    """
+    if not (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+        return layers.linears(x, *weights)
+    return layers.linear(x, torch.cat(weights, dim=1)).split([weight.shape[1] for weight in weights], dim=-1)
+
+
 def turn_and_scale(x, cos, sin, scale=1.0):
     """`refimpl.layers.turn_and_scale`, on a GPU in one launch."""
     if not _ours(x, cos, sin):
@@ -84,6 +95,7 @@ def recomputed(function, *arrays):
 
 
 TORCH = Operations(
+    linears=linears,
     rms_norm=rms_norm,
     swish=F.silu,  # keeps only x for the gradient
     gelu=gelu,

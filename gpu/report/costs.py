@@ -31,8 +31,16 @@ PEERS = {
 
 
 def training(folder):
-    """Training steps of the small models."""
-    return models_section("training", folder, lambda row: (row["time"], row["compiled"]))
+    """Training steps of the small models; the way of a pair says how its steps were started."""
+    found = models_section("training", folder, lambda row: (row["time"], row["compiled"], row["cuda_graph"]))
+    return found | {"pairs": [pair | {"way": way_of(pair["retnet"])} for pair in found["pairs"]]}
+
+
+def way_of(row):
+    """How a training step was started, as text."""
+    if not row["compiled"]:
+        return "without torch.compile"
+    return "with both passes as one CUDA graph" if row["cuda_graph"] else "with torch.compile"
 
 
 def decoding(folder):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 import os
 
 import numpy as np
@@ -92,6 +93,29 @@ def test_gated_norms_computed_again_are_the_same(precision, recompute, monkeypat
     plain = calls.index(0)
     assert plain == 9 * (1 + recompute)
     assert sum(calls[plain:]) == 9 * (2 + recompute)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")  # of array_api_compat
+def test_a_compiled_training_step_projects_queries_and_keys_by_one_product():
+    """With the same results and gradients; without gradients, as in decoding, no weight is copied."""
+    x, *weights = (torch.from_numpy(RNG(1).standard_normal(shape)) for shape in ((2, 5, 8), (8, 6), (8, 10)))
+    weights, products = [each.requires_grad_() for each in weights], []
+
+    def backend(graph, _):
+        products.append(sum(node.target in (torch.matmul, operator.matmul) for node in graph.graph.nodes))
+        return graph.forward
+
+    compiled = torch.compile(operations.linears, backend=backend, fullgraph=True)
+    want, got = operations.linears(x, *weights), compiled(x, *weights)
+    for mine, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    for mine, theirs in zip(
+        *(torch.autograd.grad(sum(y.sum() for y in ys), weights) for ys in (got, want)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+    with torch.no_grad():
+        compiled(x, *weights)
+    assert products == [1, 2]
 
 
 def test_autocast_is_close_to_the_truth():
@@ -199,7 +223,10 @@ def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypat
     want.backward()
     assert got.item() == pytest.approx(want.item(), rel=1e-6)
     for grad, weight in zip(grads, trainer.model.parameters(), strict=True):
-        torch.testing.assert_close(grad, weight.grad, rtol=1e-4, atol=1e-7)
+        if precision == "float32":
+            torch.testing.assert_close(grad, weight.grad, rtol=1e-4, atol=1e-7)
+        else:  # one product for queries and keys rounds the sum of their gradients once, two products each round theirs
+            assert relative(grad, weight.grad) < 2e-2
 
 
 def test_a_gpu_s_settings_come_and_go(monkeypatch):

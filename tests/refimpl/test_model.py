@@ -179,6 +179,7 @@ def test_operations_are_used_in_every_layer():
         refimpl.forward(on(library, params), tokens, config, record=record, operations=operations)
     wanted = {
         "embed": 1,
+        "linears": 3,
         "rms_norm": 3 * 3 + 1,
         "swish": 3 * 2,
         "stop_gradient": 3 * 2,
@@ -195,7 +196,15 @@ def test_operations_are_used_in_every_layer():
     calls.clear()
     params, config = small_model(num_layers=3, ffn="geglu")
     refimpl.decode_step(on(TORCH_BACKEND, params), torch.from_numpy(TOKENS[:, 0]), config, operations=spies)
-    wanted = {"embed": 1, "rms_norm": 3 * 2 + 1, "gated_norm": 3, "gelu": 3, "recomputed": 3, "turn_and_scale": 3 * 2}
+    wanted = {
+        "embed": 1,
+        "linears": 3,
+        "rms_norm": 3 * 2 + 1,
+        "gated_norm": 3,
+        "gelu": 3,
+        "recomputed": 3,
+        "turn_and_scale": 3 * 2,
+    }
     assert Counter(calls) == wanted
 
 

@@ -283,6 +283,17 @@ def test_compiled_rows_come_last_and_long_loops_are_left_out():
     assert MOST_COMPILED_CHUNKS < 128
 
 
+def test_the_fastest_compiled_steps_are_replayed_too_where_there_is_a_gpu():
+    def found(compiled, device):
+        rows = [each.row for each in training_candidates(BenchmarkConfig(), 2048, compiled, device)]
+        return [(row["model"], row["retention"]) for row in rows if row["cuda_graph"]]
+
+    assert found(True, "cpu") == found(False, "cuda") == []
+    replayed = found(True, "cuda")
+    assert ("transformer", None) in replayed
+    assert not {("retnet", "parallel"), ("retnet", "chunkwise")} & set(replayed)
+
+
 def test_peers_share_memory_unless_they_are_large():
     for size, together in (("25M", {5, 4, 2, 1}), ("1.3B", {1})):
         config = BenchmarkConfig(size=size)
