@@ -103,7 +103,7 @@ def decay_mask(gamma: ArrayT, time: int, *, rows: slice | None = None) -> ArrayT
     time = check_integer("time", time, minimum=0)
     if not (rows is None or isinstance(rows, slice)):
         raise TypeError(f"rows must be a slice or None, got {type(rows).__name__}")
-    return decay_mask_of(gamma, time, rows or slice(None))
+    return decay_mask_of(gamma, time, rows)
 
 
 def chunk_decays(gamma: ArrayT, length: int) -> tuple[ArrayT, ArrayT, ArrayT]:
@@ -132,7 +132,7 @@ def chunk_decays(gamma: ArrayT, length: int) -> tuple[ArrayT, ArrayT, ArrayT]:
     return chunk_decays_of(gamma, length)
 
 
-def decay_mask_of(gamma: Array, time: int, rows: slice = slice(None), *, dtype: Any = None) -> Any:
+def decay_mask_of(gamma: Array, time: int, rows: slice | None = None, *, dtype: Any = None) -> Any:
     """`decay_mask` for arguments that have been checked; reading the values of gamma would make a GPU wait.
 
     dtype: of the result, gamma's by default. Each power is computed once and copied to all cells of its lag.
@@ -142,7 +142,8 @@ def decay_mask_of(gamma: Array, time: int, rows: slice = slice(None), *, dtype: 
     future = xp.zeros_like(powers)  # for the lags -T ... -1, whose powers are not computed
     table = xp.astype(xp.concat([future, powers], axis=1), dtype or gamma.dtype)
     positions = xp.arange(time, device=device)
-    queries = xp.arange(*rows.indices(time), device=device)
+    # Not slice(None) in place of None: torch.compile of torch 2.11 cannot follow slice.indices.
+    queries = positions if rows is None else xp.arange(*rows.indices(time), device=device)
     lag = queries[:, None] - positions[None, :]
     cells = xp.reshape(lag + time, (-1,))
     return xp.reshape(xp.take(table, cells, axis=1), (gamma.shape[0], *lag.shape))
