@@ -256,6 +256,8 @@ def test_readme_quotes_what_the_model_writes_and_what_was_measured():
     assert f"RetNet is {gap} bits per byte behind the Transformer (+{low} to +{high})" in summary
     (compiled,) = re.findall(r"training speed, compiled \| (.*?) times", readme)
     assert f"{compiled} times as fast as the Transformer with torch.compile" in summary
+    (replayed,) = re.findall(r"training speed, compiled and as a CUDA graph \| (.*?) times", readme)
+    assert f"{replayed} times as fast as the Transformer with both passes as one CUDA graph" in summary
     one, most = re.findall(r"65,536 tokens back \| ([\d.]+) times", readme)
     assert f"and {one} times at 65,536" in summary
     assert int(most) in [round(float(times)) for times in re.findall(r"and ([\d.]+) times at 65,536", summary)]
