@@ -251,13 +251,17 @@ def test_the_best_learning_rate_has_the_lowest_loss_and_a_run_may_diverge(folder
 def test_retnet_is_compared_with_the_transformer_of_the_same_terms(folder):
     found = costs.training(folder)
     rows = found["results"]["rows"]
-    assert len(found["pairs"]) == 4
+    assert len(found["pairs"]) == 6
+
+    def terms(row):
+        return row["time"], row["compiled"], row["cuda_graph"]
+
     for pair in found["pairs"]:
         retnet, other = pair["retnet"], pair["transformer"]
         assert (retnet["model"], other["model"]) == ("retnet", "transformer")
-        assert (retnet["time"], retnet["compiled"]) == (other["time"], other["compiled"])
+        assert terms(retnet) == terms(other)
         assert pair["speed"] == retnet["tokens_per_second"] / other["tokens_per_second"]
-        alike = [row for row in rows if (row["time"], row["compiled"]) == (other["time"], other["compiled"])]
+        alike = [row for row in rows if terms(row) == terms(other)]
         rates = [row["tokens_per_second"] for row in alike if row["model"] == "retnet" and row["status"] == "measured"]
         assert retnet["tokens_per_second"] == max(rates)
     decoded = costs.decoding(folder)["pairs"]
