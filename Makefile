@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage mutation lab site explorables lint format figures dist clean
+.PHONY: help demo test coverage mutation lab site explorables lint style format figures dist clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/python -m refimpl
 	$(BIN)/python -m gpu train --fresh
 
-test: lint
+test: style
 	@command -v bwrap >/dev/null || echo "There is no bubblewrap here: the grader is tested under limits alone."
 	@# Bytecode is kept, whatever the environment says: the tests start hundreds of programs, which would compile it anew.
 	@# A thread each for products of matrices: on two cores those of one process would wait for the other's. One process
@@ -43,10 +43,12 @@ lab: $(READY)
 	@# Programs that are started in JupyterLab, in its terminal or after a !, find the course's python.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
-lint: $(READY)
+lint: style
+	$(BIN)/mypy
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -86,8 +88,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[cpu,gpu,course,site,test]'
 	@# The authors' code, to test weights against: its dependencies are not needed for that and would not install.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchscale==0.3.0
-	@# On every core, which pip does on one. Some packages hold templates that are no Python: they do not count.
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@# On every core, which pip does on one; not their tests. Some packages hold templates that are no Python: they do not count.
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $(READY)
 
 clean:

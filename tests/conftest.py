@@ -26,7 +26,7 @@ FIRST = (
     "test_contract.py", "test_programs.py", "test_strategies.py", "test_packaging.py", "test_release.py",
     "test_explorables_browser.py", "test_study.py", "test_export_onnx.py", "09_a_trained_model.ipynb",
     "10_backprop_by_hand.ipynb", "test_processes.py", "test_mutants.py", "test_broken.py", "test_numerics.py",
-    "test_bench_paper.py", "test_sweep.py", "test_task_runs.py",
+    "test_types.py", "test_bench_paper.py", "test_sweep.py", "test_task_runs.py",
 )  # fmt: skip
 
 
