@@ -20,7 +20,7 @@ export const controls = [
 // second; limit: the part that takes longest. roof: that of `refimpl.bench.roof`.
 function under(form, { T, C, K, V, cached, python }, { roof, cache }) {
   const side = { parallel: T, recurrent: 1, chunkwise: C }[form], steps = T / side;
-  const flops = { parallel: T * (T + 1) * (K + V), recurrent: 5 * T * K * V, chunkwise: T * ((C + 1) * (K + V) + 4 * K * V) }[form];
+  const flops = { parallel: T * (T + 1) * (K + V), recurrent: 5 * T * K * V, chunkwise: T * ((C + 1) * (K + V) + 4 * K * V) + steps * K * V }[form];
   const scores = form === "recurrent" ? 0 : (steps * side * (side + 1)) / 2, states = form === "parallel" ? 0 : steps * K * V;
   const held = 4 * ((form === "recurrent" ? 0 : side ** 2) + (form === "parallel" ? 0 : K * V));
   const inner = 8 * (scores + states), near = cached && held <= cache ? inner : 0, moved = 8 * T * (K + V) + inner - near;

@@ -37,7 +37,10 @@ def against_limits(measured, kernel, with_steps, gaps, title=""):
                 cause, (np.sqrt(left * right), row), (0, 8), textcoords="offset points", ha="center", fontsize=8
             )
         ax.annotate(f"{ms:.2f} ms", (max(stops), row), (9, 0), textcoords="offset points", va="center", color=INK)
-    for dashes, label, ticks in (("-", "predicted", kernel), ((0, (2, 1)), "with Python's steps", with_steps)):
+    for dashes, label, ticks in (
+        ("-", "without Python's steps", kernel),
+        ((0, (2, 1)), "with Python's steps", with_steps),
+    ):
         places = [rows.index(name) for name in ticks]
         ax.vlines(
             list(ticks.values()), [y - 0.2 for y in places], [y + 0.3 for y in places], color=INK, linestyle=dashes,
