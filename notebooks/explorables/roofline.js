@@ -20,7 +20,7 @@ export const controls = [
 // second; limit: the part that takes longest. roof: that of `refimpl.bench.roof`.
 function under(form, { T, C, K, V, cached, python }, { roof, cache }) {
   const side = { parallel: T, recurrent: 1, chunkwise: C }[form], steps = T / side;
-  const flops = { parallel: T * (T + 1) * (K + V), recurrent: 5 * T * K * V, chunkwise: T * ((C + 1) * (K + V) + 4 * K * V) }[form];
+  const flops = { parallel: T * (T + 1) * (K + V), recurrent: 5 * T * K * V, chunkwise: T * ((C + 1) * (K + V) + 4 * K * V) + steps * K * V }[form];
   const scores = form === "recurrent" ? 0 : (steps * side * (side + 1)) / 2, states = form === "parallel" ? 0 : steps * K * V;
   const held = 4 * ((form === "recurrent" ? 0 : side ** 2) + (form === "parallel" ? 0 : K * V));
   const inner = 8 * (scores + states), near = cached && held <= cache ? inner : 0, moved = 8 * T * (K + V) + inner - near;
@@ -69,6 +69,8 @@ function valley(colours, { chunks, best, C }, { left, top, width, height }) {
     (ends[1] > 1.01 * ends[0] ? ends : [ends[0]]).map((s) => line([[left - 12, y(s)], [left - 8, y(s)]], colours.muted) +
       label(left - 16, y(s), duration(s), { colour: colours.muted, size: 12, at: "end" })).join("") +
     sizes.map((i) => label(x(i), top + height + 18, format(power(i), 6), { colour: colours.muted, size: 12 })).join("") +
+    label(left + width / 2 - (width < 250 ? 20 : 0), top + height + 38, width < 250 ? "C in tokens, both axes logarithmic" : "chunk size C in tokens (both axes logarithmic)", { colour: colours.ink, size: 12 }) +
+    label(14, top + height / 2, "time", { colour: colours.ink, size: 12, transform: `rotate(-90 14 ${top + height / 2})` }) +
     h("circle", { cx: chosenX, cy: chosenY, r: 6, fill: colours.blue }) +
     h("circle", { cx: bestX, cy: bestY, r: 9, fill: "none", stroke: colours.ink, "stroke-width": 1.5 });
 }
@@ -84,9 +86,11 @@ export function draw(stage, state, _, { roof, whose }) {
     ytick: (v) => (v >= 1e9 ? `${format(v / 1e9, 4)} G` : `${format(v / 1e6)} M`),
   });
   const top = line([[px(LOW), py(LOW * roof.memory)], [px(ridge), py(roof.peak)], [right, py(roof.peak)]], colours.ink, { "stroke-width": 2.5 });
+  const middle = Math.sqrt(LOW * ridge), slopeX = px(middle), slopeY = py(middle * roof.memory); // of the slope, which carries its name
+  const tilt = (-Math.atan2(frame.height, frame.width) * 180) / Math.PI; // both axes have four powers of ten
   const names = (narrow ? label(right + 2, py(roof.peak), "peak", { colour: colours.ink, at: "start", size: 12 })
     : label(right - 4, py(roof.peak) - 11, `peak ${format(roof.peak / 1e9)} G`, { colour: colours.ink, at: "end", ...halo })) +
-    label(px(LOW) + 10, py(LOW * roof.memory) + 26, narrow ? "memory" : `memory ${format(roof.memory / 1e9)} GB a second`, { colour: colours.ink, at: "start", ...halo });
+    label(slopeX, slopeY - 17, narrow ? "memory" : `memory ${format(roof.memory / 1e9)} GB a second`, { colour: colours.ink, size: 12, transform: `rotate(${tilt} ${slopeX} ${slopeY})`, ...halo });
   const source = label(frame.left + 10, frame.top + 6, `roof ${whose}: its corner is at ${format(ridge)}${narrow ? "" : " FLOPs a byte"}`, { colour: colours.ink, at: "start", size: narrow ? 12 : 13, ...halo }) +
     h("circle", { cx: px(ridge), cy: py(roof.peak), r: 4, fill: colours.ink });
   const spots = Object.entries(forms).map(([name, { intensity, rate }]) => [name, px(intensity), py(rate), py(Math.min(roof.peak, intensity * roof.memory))]);
@@ -113,9 +117,9 @@ export function draw(stage, state, _, { roof, whose }) {
   });
   const heading = label(4, first - 16, "time that the model says, what holds it back, and the arithmetic", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   const below_bars = first + 112, curve = { left: 88, top: below_bars + 22, width: Math.min(width - 120, 420), height: 64 };
-  const about = label(4, below_bars, narrow ? "chunkwise, by C; ring: best" : "time of the chunkwise form against the chunk size C: the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
+  const about = label(4, below_bars, narrow ? "chunkwise form; ring: the best C" : "chunkwise form: its time against its chunk size; the dot is yours, the ring the best", { colour: colours.ink, at: "start", weight: 600, size: 13 });
   return {
-    height: below_bars + 114,
+    height: below_bars + 134,
     drawn: h("g", {}, chart, top, source, names, dots, caps, called, narrow ? "" : heading, bars, about, valley(colours, state, curve)),
   };
 }

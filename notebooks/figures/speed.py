@@ -1,40 +1,134 @@
-"""Lesson 11: measured times beside the predicted ones."""
+"""Lesson 11: measured times beside the predicted ones. A colour is a form, as in the lesson's picture to move."""
 
-from .style import BLUE, INK, ORANGE, PALE, new_picture, styled
+import numpy as np
+
+from .style import BLUE, GREEN, INK, ORANGE, PALE, name_lines, new_picture, panels, styled
+
+COLORS = {"recurrent": ORANGE, "parallel": GREEN, "chunkwise": BLUE}
+TINTS = {"recurrent": "#EBC6AC", "parallel": "#A9D6C6", "chunkwise": "#A9CBE3"}
+FLAT = 0.15  # how much longer than the fastest size a size may take to lie in the flat part of a valley
+MARKS = ("none", 12), ("full", 5)  # how a ring and a dot look
 
 
 @styled
-def against_limits(measured, kernel, with_steps):
-    """A bar for each form, from the left to its measured milliseconds, with a tick at each prediction; the axis is logarithmic.
+def against_limits(measured, kernel, with_steps, gaps, title=""):
+    """A point at the measured milliseconds of each form, joined to a tick at each prediction; the axis is logarithmic.
 
     measured, kernel, with_steps: {name: milliseconds}, from top to bottom; the second is predicted without Python's steps,
-    the third with them, for the forms that have any.
+    the third with them, for the forms that have any. gaps: {name: what fills each gap, from the first tick to the point}.
+    The last word of a name is its form: "recurrent", "parallel", "chunkwise".
     """
-    said = f"A bar of the measured milliseconds of each form ({', '.join(measured)}) on a logarithmic axis, with ticks at its "
-    said += "predictions without and with Python's steps; the numbers are those that the lesson prints."
-    picture = new_picture(7.2, 3.2, said, layout="constrained")
+    said = f"The measured milliseconds of each form ({', '.join(measured)}) as points on a logarithmic axis, joined to ticks at "
+    said += (
+        "their predictions without and with Python's steps; the numbers are those that the lesson prints. The gaps: "
+    )
+    said += "; ".join(f"{name}: {', '.join(filter(None, causes))}" for name, causes in gaps.items()) + "."
+    picture = new_picture(7.2, 3.4, said, layout="constrained")
     ax = picture.subplots()
     ax.set_xscale("log")
-    low, rows = 0.6 * min(*measured.values(), *kernel.values()), list(measured)
-    ax.barh(rows, [ms - low for ms in measured.values()], left=low, height=0.55, color="#A9CBE3")
-    for looks, ticks in (((INK, "-", "predicted"), kernel), ((ORANGE, (0, (2, 1)), "with Python's steps"), with_steps)):
+    rows = list(measured)
+    for row, (name, ms) in enumerate(measured.items()):
+        stops = [each[name] for each in (kernel, with_steps, measured) if name in each]
+        form = name.split()[-1]
+        ax.plot([min(stops), max(stops)], [row, row], color=TINTS[form], linewidth=5, solid_capstyle="butt", zorder=1)
+        ax.plot(ms, row, "o", color=COLORS[form], markersize=9)
+        for cause, left, right in zip(gaps.get(name, ()), stops, stops[1:], strict=False):
+            ax.annotate(
+                cause, (np.sqrt(left * right), row), (0, 8), textcoords="offset points", ha="center", fontsize=8
+            )
+        ax.annotate(f"{ms:.2f} ms", (max(stops), row), (9, 0), textcoords="offset points", va="center", color=INK)
+    for dashes, label, ticks in (
+        ("-", "without Python's steps", kernel),
+        ((0, (2, 1)), "with Python's steps", with_steps),
+    ):
         places = [rows.index(name) for name in ticks]
-        color, dashes, label = looks
         ax.vlines(
-            list(ticks.values()), [y - 0.4 for y in places], [y + 0.4 for y in places], color=color, linestyle=dashes,
+            list(ticks.values()), [y - 0.2 for y in places], [y + 0.3 for y in places], color=INK, linestyle=dashes,
             linewidth=2.4, label=label,
         )  # fmt: skip
-    for row, ms in enumerate(measured.values()):
-        right = max(ms, *(ticks.get(rows[row], 0) for ticks in (kernel, with_steps)))
-        ax.annotate(f"{ms:.2f} ms", (right, row), (5, 0), textcoords="offset points", va="center", color=BLUE)
-    highest = max(*measured.values(), *with_steps.values())
-    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < 1.8 * highest]
+    low, high = 0.7 * min(*measured.values(), *kernel.values()), 1.8 * max(*measured.values(), *with_steps.values())
+    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
     ax.minorticks_off()
-    ax.set(xlim=(low, 1.8 * highest), xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks])
-    ax.set_xlabel("milliseconds: bars measured (fastest round), ticks predicted")
-    ax.invert_yaxis()
+    ax.set(xlim=(low, high), xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks], title=title)
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.6))
+    ax.set_xlabel("milliseconds: points measured (fastest round), ticks predicted")
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
-    picture.legend(loc="outside upper right", ncols=2)
+    picture.legend(loc="outside lower right", ncols=2)
     return picture
+
+
+@styled
+def by_length(lengths, measured, title):
+    """Milliseconds against the length of the text, a line for each form, both axes logarithmic: NumPy's are dashed.
+
+    measured: {name: milliseconds}, each as long as lengths; a name is a library and a form.
+    """
+    said = f"Milliseconds against T, {lengths[0]:,} to {lengths[-1]:,} tokens, on logarithmic axes, of {', '.join(measured)}: "
+    said += "the line of NumPy's parallel form ends steeper than all others."
+    picture = new_picture(7.2, 3.4, said, layout="constrained")
+    ax = picture.subplots()
+    ax.set(xscale="log", yscale="log", title=title, xlabel="tokens T", ylabel="milliseconds, fastest round")
+    for name, each in measured.items():
+        library, form = name.split()
+        ax.plot(lengths, each, color=COLORS[form], linestyle="--" if library == "NumPy" else "-", label=name)
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in (0.01, 0.1, 1, 10, 100) if low < tick < high]
+    ax.set(xticks=lengths, xticklabels=[f"{length:,}" for length in lengths])
+    ax.set(yticks=ticks, yticklabels=[f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(color=PALE)
+    name_lines(ax)
+    return picture
+
+
+@styled
+def by_chunk_size(sizes, measured, predicted, titles):
+    """A panel for each library: microseconds a token against the chunk size, a line for each width, both axes logarithmic.
+
+    measured: {library: {width: microseconds}}, each as long as sizes; predicted: {library: {width: best size}}; titles:
+    {library: title}. A ring stands at the fastest size of a line, a dot at the predicted size, and a line is thick where it is
+    within FLAT of its fastest size.
+    """
+    said = f"Microseconds of the chunkwise form a token against the chunk size from {sizes[0]} to {sizes[-1]}, a panel for each "
+    said += f"of {' and '.join(measured)} and a line for each width of a key: wide valleys, each with a dot at its predicted "
+    said += "size and a ring at its fastest size, and thick where it is within 15 % of that."
+    picture = new_picture(7.2, 3.3, said, layout="constrained")
+    axes = panels(picture, list(measured), sharey=True)
+    for ax, (library, lines) in zip(axes, measured.items(), strict=True):
+        ax.set(xscale="log", yscale="log", title=titles[library], xlabel="chunk size C")
+        for (width, each), dashes in zip(lines.items(), ("--", "-"), strict=True):
+            ax.plot(sizes, each, color=BLUE, linestyle=dashes, label=f"K = {width}")
+            fine = np.geomspace(sizes[0], sizes[-1], 500)
+            heights = _between(sizes, each, fine)
+            flat = np.where(heights <= (1 + FLAT) * min(each), heights, np.nan)
+            ax.plot(fine, flat, color=TINTS["chunkwise"], linewidth=8, solid_capstyle="butt", zorder=1)
+            fastest = min(range(len(sizes)), key=each.__getitem__)
+            ax.plot(sizes[fastest], each[fastest], "o", color=INK, fillstyle="none", markersize=12)
+            ax.plot(
+                predicted[library][width],
+                _between(sizes, each, predicted[library][width]),
+                "o",
+                color=INK,
+                markersize=5,
+            )
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.minorticks_off()
+        ax.grid(color=PALE)
+    low, high = axes[0].get_ylim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0].set_ylabel("µs a token, fastest round")
+    ring, dot = (axes[0].plot([], [], "o", color=INK, fillstyle=fill, markersize=size)[0] for fill, size in MARKS)
+    (band,) = axes[0].plot([], [], color=TINTS["chunkwise"], linewidth=8)
+    said = ["fastest size", "predicted size", f"within {FLAT:.0%} of the fastest"]
+    picture.legend([ring, dot, band], said, loc="outside lower right", ncols=3)
+    for ax in axes:
+        name_lines(ax)
+    return picture
+
+
+def _between(sizes, each, size):
+    """The height of a line at a size between its points, as it is drawn between logarithmic axes."""
+    return np.exp(np.interp(np.log(size), np.log(sizes), np.log(each)))

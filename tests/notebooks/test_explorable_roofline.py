@@ -4,8 +4,8 @@ import pytest
 from explorables import Roofline
 from explorables.node import ask, compute
 
-from refimpl.bench.flops import bytes_moved, useful_flops
-from refimpl.bench.roof import CACHE, predict, recorded
+from refimpl.bench.flops import bytes_moved
+from refimpl.bench.roof import CACHE, flops_of, predict, recorded
 
 START = {"time": 9, "size": 6, "key": 6, "value": 7, "cached": False, "python": False}
 BOTH = {"cached": True, "python": True}
@@ -36,7 +36,7 @@ def test_numbers_are_those_of_refimpl(roof):
         for form, each in got["forms"].items():
             tokens, inner = bytes_moved(form, 1, T, K, V, C)
             flops[form] = each["flops"]
-            assert each["flops"] == useful_flops(form, 1, T, K, V, C)
+            assert each["flops"] == flops_of(form, T, K, V, C)
             assert each["moved"] + each["near"] == tokens + inner
             assert each["near"] in ((0, inner) if now["cached"] else (0,))
             assert each["intensity"] == pytest.approx(each["flops"] / each["moved"], rel=1e-12)
@@ -56,6 +56,13 @@ def test_numbers_are_those_of_refimpl(roof):
         assert seconds[got["fastest"]] == min(seconds.values())
         assert flops[got["least"]] == min(flops.values())
         assert got["ridge"] == pytest.approx(roof["peak"] / roof["memory"], rel=1e-12)
+
+
+def test_a_chunk_of_one_token_is_the_loop_with_a_score_besides():
+    (got,) = compute(Roofline, START | {"size": 0}, data=Roofline.course_data())
+    T, K, V = (got[name] for name in ("T", "K", "V"))
+    assert got["forms"]["chunkwise"]["flops"] == got["forms"]["recurrent"]["flops"] + 2 * T * (K + V)
+    assert got["least"] == "recurrent"
 
 
 @pytest.mark.parametrize(("T", "C"), [(1, 1), (7, 3), (8, 4), (5, 9)])

@@ -1,5 +1,9 @@
 """What is found in a lesson beside its cells: each fault, on a shell and a notebook of this test."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 import run_lesson
@@ -43,3 +47,9 @@ def test_a_cell_that_does_not_run_again_is_named_and_a_long_one_does_not_run(ran
 
 def test_a_picture_of_a_cell_is_looked_at(ran):
     assert ran(" ")[0] == "no description"
+
+
+def test_watching_does_not_load_numpy_before_a_lesson_sets_its_threads():
+    watch = "import sys, types; import run_lesson; events = types.SimpleNamespace(register=lambda *_: None); "
+    watch += "run_lesson.watch(types.SimpleNamespace(events=events)); assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", watch], cwd=Path(__file__).parent, check=True)
