@@ -1,13 +1,10 @@
-"""Lesson 12: the times of a ladder of kernels, who works when in three of them, and how near to the floor two shapes come."""
+"""Lesson 12: the times of a ladder of kernels, and who works when in three of them."""
 
 from itertools import cycle
 
 from matplotlib.patches import Patch
-from matplotlib.ticker import StrMethodFormatter
 
-from refimpl.bench.drawing import name_lines
-
-from .style import BLUE, FAINT, GREEN, GREY, INK, LINES, ORANGE, PALE, bare, new_picture, styled, write
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
@@ -81,39 +78,6 @@ def ladder(rungs, plans, of_bytes, of_products):
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     picture.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
-    return picture
-
-
-def seconds_a_token(row):
-    """Of a row of the kernels' results."""
-    return row["seconds"]["median"] / row["tokens"]
-
-
-@styled
-def shares(rows):
-    """Share of the floor against the length of a text, with the number of texts. rows: {shape: rows of the kernels' results}, the
-    shape that is farther from its floor first, and at most two."""
-    ends = {
-        shape: [round(100 * row["share_of_roofline"]) for row in (each[0], each[-1])] for shape, each in rows.items()
-    }
-    said = "; ".join(f"{shape} heads from {first} to {last} %" for shape, (first, last) in ends.items())
-    picture = new_picture(6.6, 2.9, f"Share of the floor, from short to long texts: {said}.", layout="constrained")
-    ax = picture.subplots()
-    ax.axhline(100, color=INK, linestyle="--", linewidth=1.2)
-    for (shape, each), look, aside in zip(rows.items(), LINES, (-14, 7), strict=False):
-        x, y = [row["time"] for row in each], [100 * row["share_of_roofline"] for row in each]
-        ax.plot(x, y, marker="o", markersize=5, label=f"{shape} heads", **look)
-        for row, time, share in zip(each, x, y, strict=True):
-            texts = row["tokens"] // time
-            words = f"{texts} texts" if texts > 1 else "1 text"
-            ax.annotate(words, (time, share), (0, aside), textcoords="offset points", ha="center", fontsize=8)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    ax.set(xlabel="tokens of a text", ylabel="share of the floor, %", ylim=(0, 112))
-    ax.margins(x=0.06)
-    ax.grid(color=PALE)
-    name_lines(ax)
-    write(ax, 0.5, 105, "as fast as the floor allows", transform=ax.get_yaxis_transform(), fontsize=8)
     return picture
 
 

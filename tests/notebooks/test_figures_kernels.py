@@ -22,22 +22,6 @@ def test_a_ladder_marks_each_time_of_each_rung():
     assert "slow, in memory: 12.63 ms" in picture.description
 
 
-def test_each_share_stands_at_its_length_with_the_number_of_texts():
-    def row(time, tokens, share):
-        return {"time": time, "tokens": tokens, "share_of_roofline": share}
-
-    rows = {"large": [row(2048, 4096, 0.5), row(4096, 4096, 0.3)], "small": [row(2048, 8192, 0.8)]}
-    picture = kernels.shares(rows)
-    (ax,) = picture.axes
-    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    assert lines["large heads"] == [[2048, pytest.approx(50)], [4096, pytest.approx(30)]]
-    assert lines["small heads"] == [[2048, pytest.approx(80)]]
-    assert [line.get_ydata()[0] for line in ax.lines if line.get_color() == kernels.INK] == [100]
-    assert [words for words in texts(ax.texts) if "text" in words] == ["2 texts", "1 text", "4 texts"]
-    assert ax.xaxis.get_major_formatter()(4096) == "4,096"
-    assert "large heads from 50 to 30 %; small heads from 80 to 80 %" in picture.description
-
-
 @pytest.mark.parametrize("title", kernels.LANES)
 def test_a_worker_does_what_its_list_says_and_one_thing_at_a_time(title):
     for begin, work in kernels.LANES[title].values():
