@@ -18,26 +18,25 @@ MARKS = {
 LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
 # Who works when: the turn in which a worker begins, then (what, how many turns) over and over; None waits.
 LANES = {
-    "v2, second kernel: programs do not wait for one another": {
+    "v2, its second kernel: memory is busy most of the time": {
         "program 1": (0, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
         "program 2": (-4, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
     },
-    "v3: one program, and all of its threads do the same": {
+    "v3, all threads do the same: memory and product units both wait": {
         "program": (0, [("memory", 2), ("round", 2), ("multiply", 2)]),
     },
-    "v5: one program, and its groups of threads share the work": {
-        "group 1, 64 columns": (0, [("multiply", 2), ("round", 2), (None, 1)]),
-        "group 2, 64 columns": (-3, [("multiply", 2), ("round", 2), (None, 1)]),
-        "group 3, no state": (0, [("memory", 2), ("multiply", 1), (None, 2)]),
+    "v5, three groups share the work: the product units wait least": {
+        "group 1: 64 columns": (0, [("multiply", 2), ("round", 2), (None, 1)]),
+        "group 2: 64 columns": (-3, [("multiply", 2), ("round", 2), (None, 1)]),
+        "group 3: scores": (0, [("memory", 2), ("multiply", 1), (None, 2)]),
     },
 }
-PRODUCTS = {"group 3, no state": "scores"}  # what a worker's products are, where it is written beside them
 TURNS = 30
 
 
 @styled
-def ladder(rungs, plans, of_bytes, of_products):
-    """The times of each rung in ms, on a logarithmic scale.
+def ladder(rungs, plans, of_bytes, of_products, *, title):
+    """The times of each rung in ms, on a logarithmic scale, under a title that says what is found.
 
     rungs: {name: {"median": ms, "predicted_ms": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes,
     ms for its products}. The least of `of_bytes` is the floor.
@@ -73,7 +72,8 @@ def ladder(rungs, plans, of_bytes, of_products):
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(plans)), [f"{name}\n{plan}" for name, plan in plans.items()])
-    ax.set(xlabel="ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
+    ax.set_title(title, loc="left", fontweight="bold")
+    ax.set(xlabel="time, ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
@@ -108,11 +108,9 @@ def lanes():
     picture = new_picture(7.2, 4.3, words, layout="constrained")
     rows = [len(each) + 2 for each in LANES.values()]
     for ax, (title, each) in zip(picture.subplots(3, 1, height_ratios=rows), LANES.items(), strict=True):
-        for y, (name, worker) in enumerate(each.items()):
+        for y, worker in enumerate(each.values()):
             for what, begin, many in blocks(*worker):
                 ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
-                if what == "multiply" and name in PRODUCTS:
-                    write(ax, begin + many + 0.05, y, PRODUCTS[name], fontsize=8, color=PURPLE, ha="left")
         for y, kind in enumerate(("memory", "multiply"), len(each)):
             turns = busy(each.values(), kind)
             ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])
@@ -125,6 +123,6 @@ def lanes():
         bare(ax)
     ax.set_xlabel("time, not to scale →", loc="right")
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
-    handles.append(Patch(facecolor="none", edgecolor=GREY, label="gap: waits"))
+    handles.append(Patch(facecolor="none", edgecolor=GREY, label="empty: waits"))
     picture.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return picture

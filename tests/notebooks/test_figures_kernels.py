@@ -9,8 +9,9 @@ PLANS = {"slow": "in memory", "fast": "on the chip"}
 
 
 def test_a_ladder_marks_each_time_of_each_rung():
-    picture = kernels.ladder(RUNGS, PLANS, {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25})
+    picture = kernels.ladder(RUNGS, PLANS, {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25}, title="Found")
     (ax,) = picture.axes
+    assert ax.get_title("left") == "Found"
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "predicted": (12.0, 0.4), "measured": (12.63, 0.36)}
     for mark, (slow, fast) in wanted.items():
@@ -48,10 +49,3 @@ def test_lanes_draw_all_blocks():
         drawn = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches if bar.get_height() > 0.5)
         wanted = sorted((begin, many) for worker in each.values() for _, begin, many in kernels.blocks(*worker))
         assert drawn == wanted
-
-
-def test_products_of_the_third_group_are_named():
-    *others, v5 = kernels.lanes().axes
-    work = kernels.LANES["v5: one program, and its groups of threads share the work"]["group 3, no state"]
-    assert texts(v5.texts) == ["scores"] * sum(what == "multiply" for what, *_ in kernels.blocks(*work))
-    assert not any(ax.texts for ax in others)
