@@ -35,17 +35,16 @@ TURNS = 30
 
 
 @styled
-def ladder(rungs, plans, of_bytes, of_products, *, title):
+def ladder(rungs, plans, of_bytes, of_products, predicted, *, title):
     """The times of each rung in ms, on a logarithmic scale, under a title that says what is found.
 
-    rungs: {name: {"median": ms, "predicted_ms": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes,
-    ms for its products}. The least of `of_bytes` is the floor.
+    rungs: {name: {"median": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes, ms for its products}.
+    The least of `of_bytes` is the floor. predicted: {name: [ms], or [from, to]}, of some rungs.
     """
     said = "; ".join(f"{name}, {plans[name]}: {rungs[name]['median']:.2f} ms" for name in plans)
     picture = new_picture(7.2, 0.9 + 0.42 * len(plans), f"Measured times. {said}.", layout="constrained")
     ax, floor = picture.subplots(), min(of_bytes.values())
     times = {"bytes": of_bytes, "products": of_products}
-    times |= {"predicted": {name: rungs[name]["predicted_ms"] for name in plans}}
     times |= {"measured": {name: rungs[name]["median"] for name in plans}}
     ax.axvline(floor, color=INK, linestyle="--", linewidth=1.2)
     write(ax, 1.04 * floor, -0.72, "floor of bytes", fontsize=8, ha="left")
@@ -53,9 +52,14 @@ def ladder(rungs, plans, of_bytes, of_products, *, title):
         0.99, -0.72, "measured", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=ORANGE
     )
     for mark, look in MARKS.items():
-        x = [times[mark][name] for name in plans]
-        y = [row - RAISED * (mark == "predicted") for row in range(len(plans))]
-        ax.plot(x, y, linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
+        if mark in times:
+            x = [times[mark][name] for name in plans]
+            ax.plot(x, range(len(plans)), linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
+            continue
+        for y, name in enumerate(plans):  # a range has a mark at each end, and a line between them
+            if name in predicted:
+                ax.plot(predicted[name], [y - RAISED] * len(predicted[name]), markersize=6, linewidth=1.6, **look)
+                look = look | {"label": None}
     for y, name in enumerate(plans):
         ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
         ax.text(

@@ -4,19 +4,20 @@ import pytest
 from figures import kernels
 from plotted import texts
 
-RUNGS = {"slow": {"median": 12.63, "predicted_ms": 12.0}, "fast": {"median": 0.36, "predicted_ms": 0.4}}
+RUNGS = {"slow": {"median": 12.63}, "fast": {"median": 0.36}}
 PLANS = {"slow": "in memory", "fast": "on the chip"}
 
 
 def test_a_ladder_marks_each_time_of_each_rung():
-    picture = kernels.ladder(RUNGS, PLANS, {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25}, title="Found")
+    of_bytes, of_products = {"slow": 4.0, "fast": 0.2}, {"slow": 0.3, "fast": 0.25}
+    picture = kernels.ladder(RUNGS, PLANS, of_bytes, of_products, {"fast": [0.4, 0.5]}, title="Found")
     (ax,) = picture.axes
     assert ax.get_title("left") == "Found"
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "predicted": (12.0, 0.4), "measured": (12.63, 0.36)}
+    wanted = {"bytes": (4.0, 0.2), "products": (0.3, 0.25), "measured": (12.63, 0.36)}
     for mark, (slow, fast) in wanted.items():
-        up = kernels.RAISED if mark == "predicted" else 0
-        assert lines[kernels.MARKS[mark]["label"]] == [[slow, -up], [fast, 1 - up]]
+        assert lines[kernels.MARKS[mark]["label"]] == [[slow, 0], [fast, 1]]
+    assert lines["predicted"] == [[0.4, 1 - kernels.RAISED], [0.5, 1 - kernels.RAISED]]  # a range; "slow" has none
     assert texts(ax.get_yticklabels()) == ["slow\nin memory", "fast\non the chip"]
     assert {"12.63 ms", "0.36 ms"} <= set(texts(ax.texts))
     assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.2]  # the floor
