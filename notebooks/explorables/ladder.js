@@ -14,9 +14,9 @@ const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
 const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not used by this plan" : words(2 ** power));
 
 export const controls = [
-  choice("plan", "plan", PLANS, "operators"),
+  choice("plan", "plan", PLANS, "chip"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
-  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
+  slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
   slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
   choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
@@ -154,7 +154,7 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
       (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
   });
   const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;
-  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its products, at their peak"]].map(([colour, text], i) => {
+  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its operations, at their peak"]].map(([colour, text], i) => {
     const left = narrow ? 10 : 10 + i * third, y = narrow ? foot + 20 * i : foot;
     const sign = i === 0 ? diamond(left + 9, y)
       : i === 1 ? h("circle", { cx: left + 9, cy: y, r: 5, fill: colours.blue })

@@ -24,29 +24,51 @@ def test_a_ladder_marks_each_time_of_each_rung():
     assert "slow, in memory: 12.63 ms" in picture.description
 
 
-@pytest.mark.parametrize("title", kernels.LANES)
+WORKERS = {title: workers for title, (workers, _) in kernels.LANES.items()}
+STEPS = {"the plan": 0.67, "a group more": 0.48}
+
+
+@pytest.mark.parametrize("title", WORKERS)
 def test_a_worker_does_what_its_list_says_and_one_thing_at_a_time(title):
-    for begin, work in kernels.LANES[title].values():
+    for begin, work in WORKERS[title].values():
         turns = [what for what, many in work for _ in range(many)]
         done = {t: what for what, first, many in kernels.blocks(begin, work) for t in range(first, first + many)}
         for t in range(kernels.TURNS):
-            assert done.get(t) == turns[(t - begin) % len(turns)]
+            assert done[t] == turns[(t - begin) % len(turns)]
 
 
 def test_lanes_show_what_the_lesson_says_of_them():
-    v2, v3, v5 = (each.values() for each in kernels.LANES.values())
-    share = [
-        [len(kernels.busy(each, kind)) / kernels.TURNS for kind in ("memory", "multiply")] for each in (v2, v3, v5)
-    ]
-    assert share[0][1] < 0.5 < 0.75 < share[0][0] < 1  # v2 is held back by memory
-    assert max(share[1]) < 0.5  # v3 by neither: both wait
-    assert share[2][1] > 0.7 > share[2][0]  # v5 by its products
+    v3, v5 = (each.values() for each in WORKERS.values())
+    share = [[len(kernels.busy(each, kind)) / kernels.TURNS for kind in ("memory", "multiply")] for each in (v3, v5)]
+    assert max(share[0]) < 0.5  # v3: memory and product units both wait
+    assert share[1][1] > 0.7 > share[1][0]  # v5 is held back by its products
     one, two = ({t for what, first, n in kernels.blocks(*each) if what == "multiply" for t in range(first, first + n)} for each in list(v5)[:2])  # fmt: skip
     assert not one & two  # they take turns
 
 
-def test_lanes_draw_all_blocks():
-    for ax, each in zip(kernels.lanes().axes, kernels.LANES.values(), strict=True):
+def test_gaps_are_the_turns_between():
+    assert kernels.gaps([0, 1, 4, kernels.TURNS - 1]) == [(2, 2), (5, kernels.TURNS - 6)]
+    assert kernels.gaps([]) == [(0, kernels.TURNS)]
+    assert kernels.gaps(range(kernels.TURNS)) == []
+
+
+def test_lanes_draw_all_blocks_and_say_what_each_gap_waits_for():
+    *axes, _ = kernels.lanes(STEPS, 0.24).axes
+    for ax, (workers, waited) in zip(axes, kernels.LANES.values(), strict=True):
+        all_blocks = [block for worker in workers.values() for block in kernels.blocks(*worker)]
         drawn = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches if bar.get_height() > 0.5)
-        wanted = sorted((begin, many) for worker in each.values() for _, begin, many in kernels.blocks(*worker))
-        assert drawn == wanted
+        assert drawn == sorted((begin, many) for what, begin, many in all_blocks if what in kernels.LOOKS)
+        said = texts(ax.texts)
+        assert {what for what, *_ in all_blocks} - set(kernels.LOOKS) <= set(said)
+        for kind, reasons in waited.items():
+            assert len(kernels.gaps(kernels.busy(workers.values(), kind))) >= len(reasons)
+            assert set(reasons) <= set(said)
+
+
+def test_lanes_mark_each_step_with_its_time():
+    picture = kernels.lanes(STEPS, 0.24)
+    limit, measured = picture.axes[-1].lines
+    assert limit.get_xdata()[0] == 0.24
+    assert measured.get_xydata().tolist() == [[0.67, 0], [0.48, 1]]
+    assert {"0.67 ms: the plan", "0.48 ms: a group more"} <= set(texts(picture.axes[-1].texts))
+    assert "the plan 0.67; a group more 0.48" in picture.description
