@@ -1,7 +1,6 @@
 """Lesson 12: the times of a ladder of kernels, and who works when in two of them."""
 
-from itertools import cycle
-
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, new_picture, styled, write
@@ -15,24 +14,31 @@ MARKS = {
     "predicted": {"marker": "v", "color": INK, "label": "predicted"},
     "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
 }
-LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
-# Who works when: the turn in which a worker begins, then (what, how many turns) over and over; other words than those of
-# LOOKS say what it waits for. Then, of each unit, what it waits for in one gap after another.
+LOOKS = {"memory": (BLUE, "reads"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds S")}
+# Who works when in v3 and in v5, chunks 1 and 2: (what, turn in which it begins, how many turns, words). "take turns" is four
+# quarters of the state, each rounded and then multiplied; the words of a "wait" say what for.
 LANES = {
-    "v3: all threads do the same, so memory and product units both wait": (
-        {"all threads": (0, [("memory", 3), ("multiply", 1), ("round", 3), ("multiply", 3)])},
-        {"memory": ["the end of the chunk"], "multiply": ["tiles", "S in 16 bits"]},
-    ),
-    "v5: three groups share the work, so the product units wait least": (
-        {
-            "group 1: 64 columns": (0, [("multiply", 3), ("round", 3), ("scores", 2)]),
-            "group 2: 64 columns": (-5, [("multiply", 3), ("round", 3), ("scores", 2)]),
-            "group 3: scores": (0, [("memory", 3), ("multiply", 1), ("room to read", 4)]),
-        },
-        {"memory": ["room to read"], "multiply": ["scores"]},
-    ),
-}
-TURNS = 20
+    "v3: one program,\nall in turn": [
+        ("memory", 0, 3, "1: reads"), ("multiply", 3, 2.6, "1: scores"), ("round", 5.6, 3.2, "1: rounds S"),
+        ("multiply", 8.8, 7, "1: o, new S"), ("memory", 15.8, 3, "2: reads"), ("multiply", 18.8, 2.6, "2: scores"),
+        ("round", 21.4, 3.2, "2: rounds S"),
+    ],
+    "v5, group 1:\n64 columns of S": [
+        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.2, "1: Q S"), ("wait", 6.2, 2.6, "scores 1"),
+        ("multiply", 8.8, 7, "1: o, new S"), ("take turns", 15.8, 3.2, "2: Q S"), ("multiply", 19, 5.6, "2: o, new S"),
+    ],
+    "v5, group 3:\nno state": [
+        ("memory", 0, 3, "1, 2: reads"), ("multiply", 3, 5.8, "1: scores"), ("multiply", 8.8, 5.8, "2: scores"),
+        ("wait", 14.6, 1.6, "room"), ("memory", 16.2, 3, "3: reads"), ("multiply", 19.2, 5.4, "3: scores"),
+    ],
+    "v5, group 2:\n64 columns of S": [
+        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.6, "1: Q S"), ("wait", 6.6, 2.2, "scores 1"),
+        ("multiply", 8.8, 7.4, "1: o, new S"), ("take turns", 16.2, 3.2, "2: Q S"), ("multiply", 19.4, 5.2, "2: o, new S"),
+    ],
+}  # fmt: skip
+ENDED_BY = {"chunk 1": "1, 2: reads", "scores 1": "1: scores", "room": "1: o, new S"}  # a wait, and what of v5 ends it
+TURNS, QUARTER = 24.6, 0.4
+ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
 
 
 @styled
@@ -86,76 +92,46 @@ def ladder(rungs, plans, of_bytes, of_products, predicted, *, title):
     return picture
 
 
-def blocks(begin, work):
-    """Yield (what, turn in which it begins, how many turns) of a worker, up to the last turn."""
-    for what, many in cycle(work):
-        if begin >= TURNS:
-            return
-        yield what, begin, many
-        begin += many
-
-
-def busy(workers, kind):
-    """The turns in which any of these workers does that, sorted."""
-    each = (block for worker in workers for block in blocks(*worker) if block[0] == kind)
-    return sorted({turn for _, begin, many in each for turn in range(max(begin, 0), min(begin + many, TURNS))})
-
-
-def gaps(turns):
-    """(begin, length) of each run of turns that are not in `turns`, sorted turns."""
-    ends = zip([-1, *turns], [*turns, TURNS], strict=True)
-    return [(before + 1, after - before - 1) for before, after in ends if after - before > 1]
+def ends(words):
+    """(lane, end) of each block of v5 with these words; lanes are counted from 0."""
+    v5 = list(enumerate(LANES.values()))[1:]
+    return [(y, begin + many) for y, work in v5 for _, begin, many, said in work if said == words]
 
 
 @styled
-def lanes(steps, limit):
-    """Who works when in v3 and v5, drawn from their sources, not measured; below, what each change of v5 was measured to bring.
-
-    steps: {the change in words: ms after it}, in order. limit: ms that the operations take at their peak.
-    """
+def lanes():
+    """Who works when in v3 and v5, drawn from their sources, not measured; an arrow goes from a block to the wait that it ends."""
     words = (
-        "Who works when, not to scale. v3: loads, products and rounding follow one another; memory waits for the end of the "
-        "chunk, the product units for tiles and for S in 16 bits. v5: two halves of the state take turns to multiply and to "
-        "round and wait for scores; a third group loads ahead, makes scores and waits for room. Measured, ms: "
+        "Who works when, not to scale. v3: a program reads a chunk, makes scores, rounds S and multiplies, all in turn. v5: "
+        "group 3 reads chunks 1 and 2, which ends the wait of groups 1 and 2; they round and multiply quarters of S, each "
+        "while the other does the other, then wait for scores 1 from group 3; group 3 makes scores 2 meanwhile, then waits "
+        "for room, until both groups have done with chunk 1, and reads chunk 3."
     )
-    words += "; ".join(f"{what} {ms:.2f}" for what, ms in steps.items()) + "."
-    picture = new_picture(7.2, 5.2, words, layout="constrained")
-    rows = [len(workers) + 2 for workers, _ in LANES.values()]
-    *axes, below = picture.subplots(3, 1, height_ratios=[*rows, len(steps) + 1])
-    waits = {"fontsize": 8, "color": GREY, "style": "italic"}
-    for ax, (title, (workers, waited)) in zip(axes, LANES.items(), strict=True):
-        for y, worker in enumerate(workers.values()):
-            for what, begin, many in blocks(*worker):
-                if what in LOOKS:
-                    ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
-                elif begin >= 0 and begin + many <= TURNS:
-                    write(ax, begin + many / 2, y, what, **waits)
-        for y, (kind, reasons) in enumerate(waited.items(), len(workers)):
-            turns = busy(workers.values(), kind)
-            ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])
-            for (begin, many), reason in zip(gaps(turns), cycle(reasons)):
-                if many > 1:  # else it is cut off by the end
-                    write(ax, begin + many / 2, y + 0.25, reason, **waits)
-        ax.axhline(len(workers) - 0.4, color=GREY, linewidth=0.8)
-        places = [*range(len(workers)), len(workers) + 0.25, len(workers) + 1.25]
-        ax.set_yticks(places, [*workers, "memory busy", "product units busy"])
-        ax.set_xticks([])
-        ax.set(xlim=(0, TURNS), ylim=(len(workers) + 1.7, -0.5))
-        ax.set_title(title, loc="left", fontweight="bold")
-        bare(ax)
+    picture = new_picture(7.2, 3.5, words, layout="constrained")
+    ax, font = picture.subplots(), {"fontsize": 8}
+    for y, work in enumerate(LANES.values()):
+        for what, begin, many, said in work:
+            if what == "wait":
+                ax.barh(y, many, 0.5, begin, color="white", edgecolor=GREY, linestyle="--")
+                write(ax, begin + many / 2, y, said, **font, color=GREY, style="italic")
+                for other, end in ends(ENDED_BY[said]):
+                    side = 0.27 if other > y else -0.27
+                    ax.annotate("", (begin + many, y + side), (end, other - side), arrowprops=ARROW)
+                continue
+            ax.barh(y, many, 0.5, begin, color=LOOKS["round" if what == "take turns" else what][0], edgecolor="white")
+            if what == "take turns":
+                quarters = [begin + many - (2 * i + 1) * QUARTER for i in range(4)]
+                ax.barh([y] * 4, QUARTER, 0.5, quarters, color=LOOKS["multiply"][0])
+            write(ax, begin + many / 2, y, said, **font, color="white", fontweight="bold")
+    ax.axhline(0.5, color=GREY, linewidth=0.8)
+    ax.set_yticks(range(len(LANES)), list(LANES))
+    ax.set_xticks([])
+    ax.set(xlim=(0, TURNS), ylim=(len(LANES) - 0.6, -0.4))
+    ax.set_title("v3 does all in turn; in v5 group 3 reads and makes scores meanwhile", loc="left", fontweight="bold")
     ax.set_xlabel("time, not to scale →", loc="right")
+    bare(ax)
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
-    handles.append(Patch(facecolor="none", edgecolor=GREY, label="waits for the words in italics"))
-    picture.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    below.axvline(limit, color=PURPLE, linewidth=1.2, linestyle="--")
-    write(below, limit + 0.01, -0.75, "its operations, at their peak", fontsize=8, color=PURPLE, ha="left")
-    below.plot(list(steps.values()), range(len(steps)), **MARKS["measured"] | {"markersize": 6, "linestyle": "none"})
-    for y, (what, ms) in enumerate(steps.items()):
-        write(below, ms + 0.02, y, f"{ms:.2f} ms: {what}", fontsize=8.5, ha="left")
-    below.set_title("v5: each change, measured; the first gained most", loc="left", fontweight="bold")
-    below.set(xlim=(0.2, 1.45), ylim=(len(steps) - 0.5, -1.2), yticks=[])
-    below.set_xlabel("time, ms; 8 texts of 2,048 tokens", loc="left")
-    below.set_xticks([0.2, 0.4, 0.6])
-    bare(below)
-    below.grid(axis="x", color=PALE)
+    handles.append(Patch(facecolor="none", edgecolor=GREY, linestyle="--", label="waits for"))
+    handles.append(Line2D([], [], color=INK, marker=">", linewidth=1.2, label="ends a wait"))
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return picture

@@ -1,7 +1,10 @@
 """The pictures of lesson 12, read back."""
 
+from itertools import pairwise
+
 import pytest
 from figures import kernels
+from paths import ROOT
 from plotted import texts
 
 RUNGS = {"slow": {"median": 12.63}, "fast": {"median": 0.36}}
@@ -24,51 +27,50 @@ def test_a_ladder_marks_each_time_of_each_rung():
     assert "slow, in memory: 12.63 ms" in picture.description
 
 
-WORKERS = {title: workers for title, (workers, _) in kernels.LANES.items()}
-STEPS = {"the plan": 0.67, "a group more": 0.48}
+@pytest.mark.parametrize("lane", kernels.LANES)
+def test_a_lane_does_one_thing_at_a_time_and_never_pauses(lane):
+    work = kernels.LANES[lane]
+    assert [begin for _, begin, *_ in work] == pytest.approx([0, *(begin + many for _, begin, many, _ in work[:-1])])
+    assert work[-1][1] + work[-1][2] == pytest.approx(kernels.TURNS)
 
 
-@pytest.mark.parametrize("title", WORKERS)
-def test_a_worker_does_what_its_list_says_and_one_thing_at_a_time(title):
-    for begin, work in WORKERS[title].values():
-        turns = [what for what, many in work for _ in range(many)]
-        done = {t: what for what, first, many in kernels.blocks(begin, work) for t in range(first, first + many)}
-        for t in range(kernels.TURNS):
-            assert done[t] == turns[(t - begin) % len(turns)]
+def test_a_wait_of_v5_ends_with_the_last_block_that_it_waits_for():
+    waits = [
+        (begin + many, said) for work in kernels.LANES.values() for what, begin, many, said in work if what == "wait"
+    ]
+    assert {said for _, said in waits} == set(kernels.ENDED_BY)
+    for end, said in waits:
+        causes = kernels.ends(kernels.ENDED_BY[said])
+        assert len(causes) == (2 if said == "room" else 1)  # both groups free what was read
+        assert max(done for _, done in causes) == pytest.approx(end)
 
 
-def test_lanes_show_what_the_lesson_says_of_them():
-    v3, v5 = (each.values() for each in WORKERS.values())
-    share = [[len(kernels.busy(each, kind)) / kernels.TURNS for kind in ("memory", "multiply")] for each in (v3, v5)]
-    assert max(share[0]) < 0.5  # v3: memory and product units both wait
-    assert share[1][1] > 0.7 > share[1][0]  # v5 is held back by its products
-    one, two = ({t for what, first, n in kernels.blocks(*each) if what == "multiply" for t in range(first, first + n)} for each in list(v5)[:2])  # fmt: skip
-    assert not one & two  # they take turns
+def test_the_order_of_v5_is_that_of_its_source():
+    source = (ROOT / "gpu/kernels/gluon_walk.py").read_text()
+    assert "STAGES = gl.constexpr(2)" in source
+    assert "mbarrier.init(free.index(i), count=2)" in source  # both groups
+    holds, weighs = source[source.index("def _hold") : source.index("def _read")], source[source.index("def _weigh") :]
+    steps = ("wait(full", "state[i].to(dtype)", "wait(weighed", "scores.index(stage)", "arrive(free")
+    assert [holds.index(step) for step in steps] == sorted(holds.index(step) for step in steps)
+    loop = weighs[weighs.index("for chunk in") :]
+    steps = ("wait(full", "warpgroup_mma(", "arrive(weighed", "if chunk > first", "chunk + 1)")
+    assert [loop.index(step) for step in steps] == sorted(loop.index(step) for step in steps)
 
 
-def test_gaps_are_the_turns_between():
-    assert kernels.gaps([0, 1, 4, kernels.TURNS - 1]) == [(2, 2), (5, kernels.TURNS - 6)]
-    assert kernels.gaps([]) == [(0, kernels.TURNS)]
-    assert kernels.gaps(range(kernels.TURNS)) == []
+def test_groups_that_hold_the_state_take_turns_to_multiply_its_quarters():
+    bars = [bar for bar in kernels.lanes().axes[0].patches if bar.get_width() == pytest.approx(kernels.QUARTER)]
+    assert len(bars) == 4 * 4  # of two groups and two chunks
+    begins = sorted(bar.get_x() for bar in bars)
+    assert all(b - a > 0.99 * kernels.QUARTER for a, b in pairwise(begins))
 
 
-def test_lanes_draw_all_blocks_and_say_what_each_gap_waits_for():
-    *axes, _ = kernels.lanes(STEPS, 0.24).axes
-    for ax, (workers, waited) in zip(axes, kernels.LANES.values(), strict=True):
-        all_blocks = [block for worker in workers.values() for block in kernels.blocks(*worker)]
-        drawn = sorted((bar.get_x(), bar.get_width()) for bar in ax.patches if bar.get_height() > 0.5)
-        assert drawn == sorted((begin, many) for what, begin, many in all_blocks if what in kernels.LOOKS)
-        said = texts(ax.texts)
-        assert {what for what, *_ in all_blocks} - set(kernels.LOOKS) <= set(said)
-        for kind, reasons in waited.items():
-            assert len(kernels.gaps(kernels.busy(workers.values(), kind))) >= len(reasons)
-            assert set(reasons) <= set(said)
-
-
-def test_lanes_mark_each_step_with_its_time():
-    picture = kernels.lanes(STEPS, 0.24)
-    limit, measured = picture.axes[-1].lines
-    assert limit.get_xdata()[0] == 0.24
-    assert measured.get_xydata().tolist() == [[0.67, 0], [0.48, 1]]
-    assert {"0.67 ms: the plan", "0.48 ms: a group more"} <= set(texts(picture.axes[-1].texts))
-    assert "the plan 0.67; a group more 0.48" in picture.description
+def test_lanes_draw_all_blocks_and_an_arrow_for_each_cause():
+    picture = kernels.lanes()
+    (ax,) = picture.axes
+    every = [block for work in kernels.LANES.values() for block in work]
+    turns = sum(what == "take turns" for what, *_ in every)
+    assert sum(bar.get_height() == 0.5 for bar in ax.patches) == len(every) + 4 * turns
+    assert [text for text in texts(ax.texts) if text] == [said for *_, said in every]
+    causes = sum(len(kernels.ends(kernels.ENDED_BY[said])) for what, _, _, said in every if what == "wait")
+    assert texts(ax.texts).count("") == causes == 6
+    assert "not to scale" in picture.description
