@@ -14,9 +14,9 @@ const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
 const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not used by this plan" : words(2 ** power));
 
 export const controls = [
-  choice("plan", "plan", PLANS, "operators"),
+  choice("plan", "plan", PLANS, "chip"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
-  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
+  slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
   slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
   choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
@@ -81,7 +81,7 @@ export function compute({ plan, chunk, columns }, data) {
 export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
-      (share >= 1 ? ": no room for anything else, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
+      (share >= 1 ? ": no room for addresses, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
   const units = plan === "operators" || plan === "token" ? "at the peak of float32, without the product units" : "at the rate of a large bfloat16 product";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
   const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
@@ -126,12 +126,13 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
       lines.map((text, i) => label(panel.x + 12, top + 19 * (i + 1), text, ink)).join("");
   });
   const room = narrow ? null : { x: panel.x + 248, width: right - panel.x - 262 };
-  const whole = room && room.width / Math.max(share, 1); // the registers; what overflows sticks out
+  const wanted = share >= 1 ? Math.max(share, 1.1) : share; // addresses, which a program needs too, are drawn and not counted
+  const whole = room && room.width / Math.max(wanted, 1); // the registers; what overflows sticks out
   const gauge = room && room.width > 60
-    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, Math.max(whole * share, 1), 20, colours.red) + box(room.x, panel.y + 12, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) +
+    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, Math.max(whole * wanted, 1), 20, colours.red) + box(room.x, panel.y + 12, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) +
       box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
       label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(data.registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
-      (share >= 1 ? label(room.x, panel.y + 68, "overflows to memory", { ...ink, colour: colours.red, weight: 600 })
+      (share >= 1 ? label(room.x, panel.y + 68, share > 1 ? "overflows to memory" : "addresses overflow", { ...ink, colour: colours.red, weight: 600 })
         : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") +
       label(room.x, panel.y + 106, "bytes moved in all", { ...ink, weight: 600 }) +
       label(room.x, panel.y + 128, `${bytes(moved)}: ${moved > floor ? `${format(moved / floor, 2)} times` : "just"} the floor`, ink) : "";
@@ -154,7 +155,7 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
       (memory_ms ? circle(memory_ms, middle) : "") + (product_ms ? square(product_ms, middle) : "");
   });
   const foot = bottom + 34, third = narrow ? 0 : (width - 20) / 3;
-  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its products, at their peak"]].map(([colour, text], i) => {
+  const key = [["orange", shown ? "measured" : "measured (hidden)"], ["blue", "its bytes, as a copy"], ["purple", "its operations, at their peak"]].map(([colour, text], i) => {
     const left = narrow ? 10 : 10 + i * third, y = narrow ? foot + 20 * i : foot;
     const sign = i === 0 ? diamond(left + 9, y)
       : i === 1 ? h("circle", { cx: left + 9, cy: y, r: 5, fill: colours.blue })

@@ -1,55 +1,57 @@
-"""Lesson 12: the times of a ladder of kernels, who works when in three of them, and how near to the floor two shapes come."""
+"""Lesson 12: the times of a ladder of kernels, and who works when in two of them."""
 
-from itertools import cycle
-
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import StrMethodFormatter
 
-from refimpl.bench.drawing import name_lines
-
-from .style import BLUE, FAINT, GREEN, GREY, INK, LINES, ORANGE, PALE, bare, new_picture, styled, write
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
 # What a rung's marks are: which time it is, and how it is drawn.
 MARKS = {
     "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
-    "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its products, at their peak"},
+    "products": {"marker": "s", "color": PURPLE, "markerfacecolor": "none", "label": "its operations, at their peak"},
     "predicted": {"marker": "v", "color": INK, "label": "predicted"},
     "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
 }
-LOOKS = {"memory": (BLUE, "loads or stores"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds the state")}
-# Who works when: the turn in which a worker begins, then (what, how many turns) over and over; None waits.
+LOOKS = {"memory": (BLUE, "reads"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds S")}
+# Who works when in v3 and in v5, chunks 1 and 2: (what, turn in which it begins, how many turns, words). "take turns" is four
+# quarters of the state, each rounded and then multiplied; the words of a "wait" say what for.
 LANES = {
-    "v2, second kernel: programs do not wait for one another": {
-        "program 1": (0, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
-        "program 2": (-4, [("memory", 3), ("multiply", 1), ("memory", 1), (None, 1)]),
-    },
-    "v3: one program, and all of its threads do the same": {
-        "program": (0, [("memory", 2), ("round", 2), ("multiply", 2)]),
-    },
-    "v5: one program, and its groups of threads share the work": {
-        "group 1, 64 columns": (0, [("multiply", 2), ("round", 2), (None, 1)]),
-        "group 2, 64 columns": (-3, [("multiply", 2), ("round", 2), (None, 1)]),
-        "group 3, no state": (0, [("memory", 2), ("multiply", 1), (None, 2)]),
-    },
-}
-PRODUCTS = {"group 3, no state": "scores"}  # what a worker's products are, where it is written beside them
-TURNS = 30
+    "v3: one program,\nall in turn": [
+        ("memory", 0, 3, "1: reads"), ("multiply", 3, 2.6, "1: scores"), ("round", 5.6, 3.2, "1: rounds S"),
+        ("multiply", 8.8, 7, "1: o, new S"), ("memory", 15.8, 3, "2: reads"), ("multiply", 18.8, 2.6, "2: scores"),
+        ("round", 21.4, 3.2, "2: rounds S"),
+    ],
+    "v5, group 1:\n64 columns of S": [
+        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.2, "1: Q S"), ("wait", 6.2, 2.6, "scores 1"),
+        ("multiply", 8.8, 7, "1: o, new S"), ("take turns", 15.8, 3.2, "2: Q S"), ("multiply", 19, 5.6, "2: o, new S"),
+    ],
+    "v5, group 3:\nno state": [
+        ("memory", 0, 3, "1, 2: reads"), ("multiply", 3, 5.8, "1: scores"), ("multiply", 8.8, 5.8, "2: scores"),
+        ("wait", 14.6, 1.6, "room"), ("memory", 16.2, 3, "3: reads"), ("multiply", 19.2, 5.4, "3: scores"),
+    ],
+    "v5, group 2:\n64 columns of S": [
+        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.6, "1: Q S"), ("wait", 6.6, 2.2, "scores 1"),
+        ("multiply", 8.8, 7.4, "1: o, new S"), ("take turns", 16.2, 3.2, "2: Q S"), ("multiply", 19.4, 5.2, "2: o, new S"),
+    ],
+}  # fmt: skip
+ENDED_BY = {"chunk 1": "1, 2: reads", "scores 1": "1: scores", "room": "1: o, new S"}  # a wait, and what of v5 ends it
+TURNS, QUARTER = 24.6, 0.4
+ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
 
 
 @styled
-def ladder(rungs, plans, of_bytes, of_products):
-    """The times of each rung in ms, on a logarithmic scale.
+def ladder(rungs, plans, of_bytes, of_products, predicted, *, title):
+    """The times of each rung in ms, on a logarithmic scale, under a title that says what is found.
 
-    rungs: {name: {"median": ms, "predicted_ms": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes,
-    ms for its products}. The least of `of_bytes` is the floor.
+    rungs: {name: {"median": ms}}; plans, of_bytes, of_products: {name: the plan in words, ms for its bytes, ms for its products}.
+    The least of `of_bytes` is the floor. predicted: {name: [ms], or [from, to]}, of some rungs.
     """
     said = "; ".join(f"{name}, {plans[name]}: {rungs[name]['median']:.2f} ms" for name in plans)
     picture = new_picture(7.2, 0.9 + 0.42 * len(plans), f"Measured times. {said}.", layout="constrained")
     ax, floor = picture.subplots(), min(of_bytes.values())
     times = {"bytes": of_bytes, "products": of_products}
-    times |= {"predicted": {name: rungs[name]["predicted_ms"] for name in plans}}
     times |= {"measured": {name: rungs[name]["median"] for name in plans}}
     ax.axvline(floor, color=INK, linestyle="--", linewidth=1.2)
     write(ax, 1.04 * floor, -0.72, "floor of bytes", fontsize=8, ha="left")
@@ -57,9 +59,14 @@ def ladder(rungs, plans, of_bytes, of_products):
         0.99, -0.72, "measured", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=ORANGE
     )
     for mark, look in MARKS.items():
-        x = [times[mark][name] for name in plans]
-        y = [row - RAISED * (mark == "predicted") for row in range(len(plans))]
-        ax.plot(x, y, linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
+        if mark in times:
+            x = [times[mark][name] for name in plans]
+            ax.plot(x, range(len(plans)), linestyle="none", markeredgewidth=1.6, **{"markersize": 6} | look)
+            continue
+        for y, name in enumerate(plans):  # a range has a mark at each end, and a line between them
+            if name in predicted:
+                ax.plot(predicted[name], [y - RAISED] * len(predicted[name]), markersize=6, linewidth=1.6, **look)
+                look = look | {"label": None}
     for y, name in enumerate(plans):
         ax.axhspan(y - 0.36, y + 0.36, color=FAINT, zorder=-2)
         ax.text(
@@ -76,7 +83,8 @@ def ladder(rungs, plans, of_bytes, of_products):
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(plans)), [f"{name}\n{plan}" for name, plan in plans.items()])
-    ax.set(xlabel="ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
+    ax.set_title(title, loc="left", fontweight="bold")
+    ax.set(xlabel="time, ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
@@ -84,83 +92,46 @@ def ladder(rungs, plans, of_bytes, of_products):
     return picture
 
 
-def seconds_a_token(row):
-    """Of a row of the kernels' results."""
-    return row["seconds"]["median"] / row["tokens"]
-
-
-@styled
-def shares(rows):
-    """Share of the floor against the length of a text, with the number of texts. rows: {shape: rows of the kernels' results}, the
-    shape that is farther from its floor first, and at most two."""
-    ends = {
-        shape: [round(100 * row["share_of_roofline"]) for row in (each[0], each[-1])] for shape, each in rows.items()
-    }
-    said = "; ".join(f"{shape} heads from {first} to {last} %" for shape, (first, last) in ends.items())
-    picture = new_picture(6.6, 2.9, f"Share of the floor, from short to long texts: {said}.", layout="constrained")
-    ax = picture.subplots()
-    ax.axhline(100, color=INK, linestyle="--", linewidth=1.2)
-    for (shape, each), look, aside in zip(rows.items(), LINES, (-14, 7), strict=False):
-        x, y = [row["time"] for row in each], [100 * row["share_of_roofline"] for row in each]
-        ax.plot(x, y, marker="o", markersize=5, label=f"{shape} heads", **look)
-        for row, time, share in zip(each, x, y, strict=True):
-            texts = row["tokens"] // time
-            words = f"{texts} texts" if texts > 1 else "1 text"
-            ax.annotate(words, (time, share), (0, aside), textcoords="offset points", ha="center", fontsize=8)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    ax.set(xlabel="tokens of a text", ylabel="share of the floor, %", ylim=(0, 112))
-    ax.margins(x=0.06)
-    ax.grid(color=PALE)
-    name_lines(ax)
-    write(ax, 0.5, 105, "as fast as the floor allows", transform=ax.get_yaxis_transform(), fontsize=8)
-    return picture
-
-
-def blocks(begin, work):
-    """Yield (what, turn in which it begins, how many turns) of a worker, up to the last turn."""
-    for what, many in cycle(work):
-        if begin >= TURNS:
-            return
-        if what:
-            yield what, begin, many
-        begin += many
-
-
-def busy(workers, kind):
-    """The turns in which any of these workers does that, sorted."""
-    each = (block for worker in workers for block in blocks(*worker) if block[0] == kind)
-    return sorted({turn for _, begin, many in each for turn in range(max(begin, 0), min(begin + many, TURNS))})
+def ends(words):
+    """(lane, end) of each block of v5 with these words; lanes are counted from 0."""
+    v5 = list(enumerate(LANES.values()))[1:]
+    return [(y, begin + many) for y, work in v5 for _, begin, many, said in work if said == words]
 
 
 @styled
 def lanes():
-    """Who works when in v2, v3 and v5, drawn from their sources: an order of work, not measured times."""
+    """Who works when in v3 and v5, drawn from their sources, not measured; an arrow goes from a block to the wait that it ends."""
     words = (
-        "Who works when, not to scale. v2: two programs, memory is mostly busy. v3: load, round and multiply follow one "
-        "another, so memory and product units both wait. v5: two halves of the state take turns to multiply and to round, "
-        "a third group loads ahead and makes scores, and the product units wait least."
+        "Who works when, not to scale. v3: a program reads a chunk, makes scores, rounds S and multiplies, all in turn. v5: "
+        "group 3 reads chunks 1 and 2, which ends the wait of groups 1 and 2; they round and multiply quarters of S, each "
+        "while the other does the other, then wait for scores 1 from group 3; group 3 makes scores 2 meanwhile, then waits "
+        "for room, until both groups have done with chunk 1, and reads chunk 3."
     )
-    picture = new_picture(7.2, 4.3, words, layout="constrained")
-    rows = [len(each) + 2 for each in LANES.values()]
-    for ax, (title, each) in zip(picture.subplots(3, 1, height_ratios=rows), LANES.items(), strict=True):
-        for y, (name, worker) in enumerate(each.items()):
-            for what, begin, many in blocks(*worker):
-                ax.barh(y, many, 0.72, begin, color=LOOKS[what][0], edgecolor="white")
-                if what == "multiply" and name in PRODUCTS:
-                    write(ax, begin + many + 0.05, y, PRODUCTS[name], fontsize=8, color=PURPLE, ha="left")
-        for y, kind in enumerate(("memory", "multiply"), len(each)):
-            turns = busy(each.values(), kind)
-            ax.barh([y + 0.25] * len(turns), 1, 0.36, turns, color=LOOKS[kind][0])
-        ax.axhline(len(each) - 0.4, color=GREY, linewidth=0.8)
-        places = [*range(len(each)), len(each) + 0.25, len(each) + 1.25]
-        ax.set_yticks(places, [*each, "memory busy", "product units busy"])
-        ax.set_xticks([])
-        ax.set(xlim=(0, TURNS), ylim=(len(each) + 1.7, -0.5))
-        ax.set_title(title, loc="left", fontweight="bold")
-        bare(ax)
+    picture = new_picture(7.2, 3.5, words, layout="constrained")
+    ax, font = picture.subplots(), {"fontsize": 8}
+    for y, work in enumerate(LANES.values()):
+        for what, begin, many, said in work:
+            if what == "wait":
+                ax.barh(y, many, 0.5, begin, color="white", edgecolor=GREY, linestyle="--")
+                write(ax, begin + many / 2, y, said, **font, color=GREY, style="italic")
+                for other, end in ends(ENDED_BY[said]):
+                    side = 0.27 if other > y else -0.27
+                    ax.annotate("", (begin + many, y + side), (end, other - side), arrowprops=ARROW)
+                continue
+            ax.barh(y, many, 0.5, begin, color=LOOKS["round" if what == "take turns" else what][0], edgecolor="white")
+            if what == "take turns":
+                quarters = [begin + many - (2 * i + 1) * QUARTER for i in range(4)]
+                ax.barh([y] * 4, QUARTER, 0.5, quarters, color=LOOKS["multiply"][0])
+            write(ax, begin + many / 2, y, said, **font, color="white", fontweight="bold")
+    ax.axhline(0.5, color=GREY, linewidth=0.8)
+    ax.set_yticks(range(len(LANES)), list(LANES))
+    ax.set_xticks([])
+    ax.set(xlim=(0, TURNS), ylim=(len(LANES) - 0.6, -0.4))
+    ax.set_title("v3 does all in turn; in v5 group 3 reads and makes scores meanwhile", loc="left", fontweight="bold")
     ax.set_xlabel("time, not to scale →", loc="right")
+    bare(ax)
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
-    handles.append(Patch(facecolor="none", edgecolor=GREY, label="gap: waits"))
-    picture.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    handles.append(Patch(facecolor="none", edgecolor=GREY, linestyle="--", label="waits for"))
+    handles.append(Line2D([], [], color=INK, marker=">", linewidth=1.2, label="ends a wait"))
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return picture

@@ -175,8 +175,10 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 
 
 @styled
-def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, marks=(), spread=(), looks=None):
-    """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
+def curves(
+    x, lines, *, xlabel, ylabel, description, title="", log="", plain="", base=2, marks=(), spread=(), looks=None
+):
+    """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points; title: what is found.
 
     spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
     log: "", "x", "y" or "xy", the axes that are logarithmic; plain: those whose numbers are written out, 1,000 and not 10³;
@@ -202,6 +204,8 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, m
         ax.set_yscale("log")
     for name in plain:
         getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
+    if title:
+        ax.set_title(title, loc="left", fontweight="bold")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)

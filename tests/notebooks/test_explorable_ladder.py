@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explorables import Ladder
-from explorables.ladder import PLANS, REGISTER_BYTES, WORDS
+from explorables.ladder import PLANS, PREDICTED, REGISTER_BYTES, WORDS
 from explorables.node import compute
 from paths import ROOT
 
@@ -207,6 +207,17 @@ def test_the_plans_are_those_of_the_ladder():
         r"CHUNK, KEYS, VALUES = (\d+), \d+, (\d+)", (folder.parent / "kernels/gluon_walk.py").read_text()
     ).groups()
     assert PLANS["v5_on_chip"] == ("groups", int(chunk), 2 * int(group))
+
+
+def test_predictions_are_those_of_the_rungs_files():
+    versions = json.loads((ROOT / "gpu" / "results" / "ladder.json").read_text())["versions"]
+    for name, guess in PREDICTED.items():
+        assert versions[name]["predicted_ms"] in guess
+        if len(guess) == 2:
+            assert "{:.1f} to {:.1f} ms".format(*guess) in versions[name]["prediction"]
+    assert set(PLANS) - set(PREDICTED) == {"v4_tuned"}
+    assert "Chunks of 256 tokens" in versions["v4_tuned"]["prediction"]  # the rung has chunks of another size
+    assert PLANS["v4_tuned"][1] != 256
 
 
 def test_a_rung_whose_plan_is_not_known_is_shown_by_its_time():

@@ -62,7 +62,8 @@ def test_states_over_time_draws_every_state_in_order():
 def test_curves_draw_the_lines_marks_and_names_they_get():
     x, lines = np.arange(1, 5), {"up": np.arange(4.0), "down": -np.arange(4.0)}
     labels = {"xlabel": "x (tokens)", "ylabel": "y", "description": "d"}
-    (ax,) = figures.curves(x, lines, **labels, log="x", marks=[(2, 1, "here")]).axes
+    (ax,) = figures.curves(x, lines, **labels, title="found", log="x", marks=[(2, 1, "here")]).axes
+    assert ax.get_title("left") == "found"
     for line, (name, y) in zip(ax.lines, lines.items(), strict=False):
         check_line(line, x, y, name)
     check_line(ax.lines[2], [2], [1])
