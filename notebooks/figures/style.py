@@ -175,7 +175,9 @@ def equation(picture, labels, matrices, titles, signs, *, limit=None, xlabel="va
 
 
 @styled
-def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, marks=(), spread=(), looks=None):
+def curves(
+    x, lines, *, xlabel, ylabel, description, title="", log="", plain="", base=2, marks=(), spread=(), looks=None
+):
     """Lines over one x axis with their names at their ends. lines: {name: y}; marks: (x, y, text) points.
 
     spread: {name: half the height of a band around that line, or (below, above)}, each as long as x.
@@ -202,7 +204,7 @@ def curves(x, lines, *, xlabel, ylabel, description, log="", plain="", base=2, m
         ax.set_yscale("log")
     for name in plain:
         getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)
     name_lines(ax)
