@@ -65,15 +65,16 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(x(pairs[at]) - 5, y(middle[at]) + 14, `K ${K}`, { colour: colours.muted, size: 12, at: "end", ...halo })];
   });
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
-  const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.blue, "fill-opacity": 0.22 }) +
-    line(up, colours.blue, { "stroke-width": 2.5 }) + line(down, colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.green, "fill-opacity": 0.22 }) +
+    line(up, colours.green, { "stroke-width": 2.5 }) + line(down, colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
+  const hue = (model) => (chosen(model) ? colours.blue : model.name === "attention" ? colours.orange : colours.muted); // as in the lesson's other pictures
   const sign = (model, cx, cy, r) => {
-    if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
+    if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: hue(model), "stroke-width": 1.5 });
     const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
-    const look = { fill: now ? colours.orange : colours.muted, stroke: now ? colours.ink : colours.muted, "stroke-width": 1.5 };
+    const look = { fill: hue(model), stroke: now ? colours.ink : colours.muted, "stroke-width": 1.5 };
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
   const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
@@ -84,22 +85,22 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   let last = frame.top - 20;
   const names = narrow ? "" : models.map((model) => ({ ...model, ends: model.shares.map((seed) => seed.at(-1)) })).sort((a, b) => mean(b.ends) - mean(a.ends)).map((model) => {
     last = Math.max(last + 17, y(mean(model.ends)));
-    const look = { colour: chosen(model) ? colours.orange : colours.muted, at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
+    const look = { colour: hue(model), at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
     return sign(model, right + 18, last, 3.5) + label(right + 30, last, `${model.name}: ${span(...model.ends)}`, look);
   });
   const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
-  const untrained = every.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
+  const untrained = every.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.blue, size: 12, at: "start", ...halo });
   // What each mark is: as many in a row as fit.
   const sample = (model) => (at, row) => sign(model, at + 9, row, 4);
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
-  const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.blue, "fill-opacity": 0.22 }) +
-    line([[at, row - 6], [at + 18, row - 6]], colours.blue, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.green, "fill-opacity": 0.22 }) +
+    line([[at, row - 6], [at + 18, row - 6]], colours.green, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
     ...(shown === "one" ? [] : [[sample({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"]]),
-    ...(shown === "all" ? [[sample(unlisted[0]), "hollow: other shapes and models"]] : []),
+    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => name !== "attention")), "hollow: other shapes and models"]] : []),
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
