@@ -70,11 +70,12 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
-  const hue = (model) => (chosen(model) ? colours.blue : model.name === "attention" ? colours.orange : colours.muted); // as in the lesson's other pictures
+  const own = ({ width: K, name }) => K || name.startsWith("RetNet"); // a RetNet, or the sample of one
+  const hue = (model) => (own(model) ? colours.blue : model.name === "attention" ? colours.orange : colours.muted); // as in the lesson's other pictures
   const sign = (model, cx, cy, r) => {
     if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: hue(model), "stroke-width": 1.5 });
     const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
-    const look = { fill: hue(model), stroke: now ? colours.ink : colours.muted, "stroke-width": 1.5 };
+    const look = { fill: hue(model), stroke: now ? colours.ink : colours.blue, "stroke-width": 1.5 };
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
   const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
@@ -100,7 +101,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     line([[at, row - 6], [at + 18, row - 6]], colours.green, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
     ...(shown === "one" ? [] : [[sample({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"]]),
-    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => name !== "attention")), "hollow: other shapes and models"]] : []),
+    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => !/^(RetNet|attention)/.test(name))), "hollow: other shapes and models"]] : []),
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
