@@ -3,10 +3,10 @@
 import { axes, choice, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
 
 export const controls = [
-  slider("width", "key width K", { value: 2, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
+  slider("width", "key width K", { value: 1, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
   slider("pairs", "pairs to remember", { value: 4, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
   choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
-  choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }),
+  choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }, "widths"),
 ];
 
 // key_width, asked_for: K and the number of pairs; numbers: in the states of a layer; cache: in the cache of a layer when all
@@ -71,7 +71,8 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
   const own = ({ width: K, name }) => K || name.startsWith("RetNet"); // a RetNet, or the sample of one
-  const hue = (model) => (own(model) ? colours.blue : model.name === "attention" ? colours.orange : colours.muted); // as in the lesson's other pictures
+  const kinds = { attention: colours.orange, hybrid: colours.purple, gated: colours.red };
+  const hue = (model) => (own(model) ? colours.blue : kinds[model.name.split(",")[0]] ?? colours.muted); // as in the lesson's other pictures
   const sign = (model, cx, cy, r) => {
     if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: hue(model), "stroke-width": 1.5 });
     const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
@@ -79,8 +80,8 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
   const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
-  const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
-    label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
+  const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.green, { "stroke-width": 2, "stroke-dasharray": "3 4" }) +
+    label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.green, size: 12, at: "end", ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
   // Names of models at the last number of pairs, from top to bottom, pushed apart.
   let last = frame.top - 20;
@@ -89,7 +90,8 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     const look = { colour: hue(model), at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
     return sign(model, right + 18, last, 3.5) + label(right + 30, last, `${model.name}: ${span(...model.ends)}`, look);
   });
-  const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
+  const finding = every.some((model) => model.width === 64) ? "Most trained RetNets keep less than was predicted" : "With this vocabulary no RetNet learned the task";
+  const title = narrow ? "" : label(frame.left, frame.top - 33, finding, { colour: colours.ink, at: "start", weight: 600 }) + label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
@@ -105,7 +107,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
-    [patch, narrow ? "predicted" : "predicted; solid: best keys"],
+    [patch, narrow ? "predicted" : "predicted; solid: even keys"],
     ...(shown === "one" ? [] : [[dash(colours.muted, { "stroke-width": 1 }), narrow ? "for another K" : "predicted, another K (middle)"]]),
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
     [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],
