@@ -89,7 +89,7 @@ export function describe({ here, share, middle, ahead, missed }, { seeds, sizes 
 const frameOf = ({ width, narrow }) => ({ left: 46, top: narrow ? 88 : 68, width: width - 62, height: narrow ? 240 : 270 });
 const LOOKS = ["blue", "orange"];
 
-export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
+export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_errors }) {
   const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands, between } = numbers;
   const bottom = frame.top + frame.height, right = frame.left + frame.width, gap = shown === "gap", [least, most] = gap ? [-0.4, 0.5] : [0, 2.2];
   const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
@@ -100,7 +100,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   // What is drawn: a line, a band and dots for each model, or those of the gap.
   const gapAt = (values) => values.map((each, i) => each - models[1].means[seeds][i]);
   const parts = gap
-    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]), errors: models[0].errors.map((each, i) => Math.hypot(each, models[1].errors[i])) }]
+    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]), errors: gap_errors }]
     : models.map((model, i) => ({ name: model.name, colour: colours[LOOKS[i]], law: (each) => at(laws[i], each), band: bands[i], x: model.x, dots: model.means[seeds], errors: model.errors }));
   const shade = parts.map(({ band, colour }) => {
     const path = [...grid.map((at, j) => [x(at), y(clip(band[j][2]))]), ...grid.map((at, j) => [x(at), y(clip(band[j][0]))]).reverse()];
@@ -112,7 +112,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
     const [low, high] = [-BAR, BAR].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
     const bar = [[[0, low], [0, high]], [[-4, low], [4, low]], [[-4, high], [4, high]]].map((ends) => line(ends.map(([dx, end]) => [x(each) + dx, end]), part.colour, { "stroke-width": 1.5 }));
     const hides = gap && low - high < 9; // the dot is higher than the bar: say it
-    const said = hides ? label(x(each) + 2, y(clip(part.dots[j])) - 14, `\u00b1 ${format(BAR * part.errors[j], 1)}`, { colour: part.colour, at: "start", size: 12, ...halo }) : "";
+    const said = hides ? label(x(each) + 2, y(clip(part.dots[j])) - 14, `\u00b1 ${format(part.errors[j], 1)}`, { colour: part.colour, at: "start", size: 12, ...halo }) : "";
     return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 }) + said;
   }));
   // Names stand above the frame, where no line runs.
