@@ -60,6 +60,17 @@ def read_far(size="8M"):
     return found
 
 
+def by_position(window, reach):
+    """Positions, {model: loss} and {model: `reach` of its errors} of the models of that window, in steps, for `curves`."""
+    steps, loss, bars = None, {}, {}
+    for (name, (own, _)), row in zip(read_far().items(), record("context")["rows"], strict=False):
+        if own == window:
+            last = row["lengths"][-1]
+            steps = np.repeat(last["edges"][1:], 2)[1:-1]
+            loss[name], bars[name] = np.repeat(last["mean"][1:], 2), reach * np.repeat(last["error"][1:], 2)
+    return steps, loss, bars
+
+
 def forgotten(window):
     """{lag: (bits per byte more, error)} of the RetNet of that window without all that is so many tokens back or more."""
     (row,) = (row for row in record("context")["rows"] if (row["model"], row["window"]) == ("retnet", window))
@@ -72,12 +83,16 @@ def without(study):
     return {row["variant"]: row["held_out"] for row in rows}
 
 
-def cuts():
-    """{length of B, place of the cut, what became of A: bits per byte over one reading of both, a number a place}."""
+def cuts(*lengths):
+    """{what became of A, length of B, where A ends: bits per byte over one reading of both, a number a place}.
+
+    lengths: of B, in bytes, among those of the record.
+    """
     read, found = load_passages(), {}
     spots = list({spot["start"]: spot for spot in read["spots"]}.values())  # each place once
     for state in ("joined", "forgotten"):
-        for i, length in enumerate(read["between"]):
+        for length in lengths:
+            i = read["between"].index(length)
             for where, words in PLACES.items():
                 over = [spot[where][i][state] - spot[where][i]["exact"] for spot in spots]
                 found[f"A {state}, B of {length} bytes, {words}"] = np.array(over)

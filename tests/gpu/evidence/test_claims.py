@@ -42,6 +42,15 @@ def test_contexts_and_lags_are_those_of_the_record():
     assert claims.forgotten(1024)[8] == (0.83042, 0.04227)
 
 
+def test_losses_by_position_are_steps_of_the_longest_windows():
+    steps, loss, bars = claims.by_position(8192, reach=3)
+    last = claims.record("context")["rows"][3]["lengths"][-1]
+    assert list(loss) == ["RetNet, trained on 8,192", "Transformer, trained on 8,192"]
+    assert (steps[0], steps[-1], len(steps)) == (16, 65536, len(loss["RetNet, trained on 8,192"]))
+    own = "Transformer, trained on 8,192"
+    assert (loss[own][-1], bars[own][-1]) == (last["mean"][-1], 3 * last["error"][-1])
+
+
 def test_parts_have_retnet_first_and_no_other_block():
     for study in ("ablations_once", "ablations"):
         found = claims.without(study)
@@ -51,7 +60,7 @@ def test_parts_have_retnet_first_and_no_other_block():
 
 
 def test_costs_of_cuts_are_a_number_for_each_place():
-    found, record = claims.cuts(), load_passages()
+    found, record = claims.cuts(8, 32), load_passages()
     assert {len(each) for each in found.values()} == {len({spot["start"] for spot in record["spots"]})}
     first = record["spots"][0]["within"][1]
     assert found["A forgotten, B of 32 bytes, within a line"][0] == first["forgotten"] - first["exact"]
