@@ -68,7 +68,7 @@ def stage(folder, packages, in_browser=()):
 
     for page in markdown_pages():
         write(page, rewritten(read(page), page, shown))
-    for each in [*course.lessons, *course.exercises]:
+    for each in [*course.lessons, *course.beside, *course.exercises]:
         write(each.page, notebook(each.page, shown, pictures, course.lead(each), course.more(each)))
     for page, text in own_pages(course, pictures, packages):
         write(page, text)

@@ -103,6 +103,7 @@ class Course:
     def __init__(self, repository=None, in_browser=()):
         self.repository, self.in_browser = repository, in_browser  # its address on the web; pages that JupyterLite has
         self.lessons, self.exercises = notebooks(LESSONS), notebooks("exercises/ex[0-9][0-9]_*.ipynb")
+        self.beside = notebooks("notebooks/[a-z]*.ipynb")  # pages beside the lessons, without a number
         self.modules = reference.entries()
         self.entries = [entry for found in self.modules.values() for entry in found]
         self.known = {entry.name: entry for entry in reversed(self.entries)}  # the first of a name counts

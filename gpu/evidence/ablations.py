@@ -30,8 +30,7 @@ def analysis(study):
     """
     first, *others = study["rows"]
     known = [row["over_deviation"] for row in others if row["over_deviation"] is not None]
-    limit = WILD * statistics.median(known) if known else math.nan
-    spread = math.sqrt(np.mean([own**2 for own in known if own <= limit])) if known else math.nan
+    spread, limit = pooled(known) if known else (math.nan, math.nan)
     for row in study["rows"]:
         count, own = sum(loss is not None for loss in row["held_out"]), row["over_deviation"]
         wild = own is not None and own > limit
@@ -49,6 +48,16 @@ def analysis(study):
         "missing": [row["variant"] for row in others if row["over"] is None],
         "figures": list(dict.fromkeys(name for row in study["rows"] for name in row["quoted"])),
     }
+
+
+def pooled(deviations):
+    """The root mean square of deviations of one kind, and the limit beyond which one is wild: it is left out.
+
+    >>> pooled([3.0, 4.0, 100.0])
+    (3.5355339059327378, 20.0)
+    """
+    limit = WILD * statistics.median(deviations)
+    return math.sqrt(np.mean([own**2 for own in deviations if own <= limit])), limit
 
 
 def _learnt(rows, spread):

@@ -89,7 +89,7 @@ export function describe({ here, share, middle, ahead, missed }, { seeds, sizes 
 const frameOf = ({ width, narrow }) => ({ left: 46, top: narrow ? 88 : 68, width: width - 62, height: narrow ? 240 : 270 });
 const LOOKS = ["blue", "orange"];
 
-export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
+export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_errors }) {
   const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands, between } = numbers;
   const bottom = frame.top + frame.height, right = frame.left + frame.width, gap = shown === "gap", [least, most] = gap ? [-0.4, 0.5] : [0, 2.2];
   const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
@@ -100,7 +100,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
   // What is drawn: a line, a band and dots for each model, or those of the gap.
   const gapAt = (values) => values.map((each, i) => each - models[1].means[seeds][i]);
   const parts = gap
-    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]), errors: models[0].errors.map((each, i) => Math.hypot(each, models[1].errors[i])) }]
+    ? [{ name: "gap", colour: colours.green, law: (each) => at(laws[0], each) - at(laws[1], each), band: between, x: models[0].x, dots: gapAt(models[0].means[seeds]), errors: gap_errors }]
     : models.map((model, i) => ({ name: model.name, colour: colours[LOOKS[i]], law: (each) => at(laws[i], each), band: bands[i], x: model.x, dots: model.means[seeds], errors: model.errors }));
   const shade = parts.map(({ band, colour }) => {
     const path = [...grid.map((at, j) => [x(at), y(clip(band[j][2]))]), ...grid.map((at, j) => [x(at), y(clip(band[j][0]))]).reverse()];
@@ -112,13 +112,14 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
     const [low, high] = [-BAR, BAR].map((side) => y(clip(part.dots[j] + side * part.errors[j])));
     const bar = [[[0, low], [0, high]], [[-4, low], [4, low]], [[-4, high], [4, high]]].map((ends) => line(ends.map(([dx, end]) => [x(each) + dx, end]), part.colour, { "stroke-width": 1.5 }));
     const hides = gap && low - high < 9; // the dot is higher than the bar: say it
-    const said = hides ? label(x(each), y(0) + 16, `bar: \u00b1 ${format(BAR * part.errors[j], 1)}`, { colour: part.colour, size: 12, ...halo }) : "";
+    const said = hides ? label(x(each) + 2, y(clip(part.dots[j])) - 14, `\u00b1 ${format(part.errors[j], 1)}`, { colour: part.colour, at: "start", size: 12, ...halo }) : "";
     return bar.join("") + h("circle", { cx: x(each), cy: y(clip(part.dots[j])), r: 4.5, fill: unused ? colours.paper : part.colour, stroke: part.colour, "stroke-width": 2 }) + said;
   }));
   // Names stand above the frame, where no line runs.
   const names = parts.map(({ name, colour }, i) => line([[frame.left + 130 * i, 14], [frame.left + 28 + 130 * i, 14]], colour, { "stroke-width": 2.5, ...dash(i) }) +
     label(frame.left + 34 + 130 * i, 14, name, { colour, at: "start", weight: 600 }));
   const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: 3 errors" : "shaded: nine in ten draws; bars: three standard errors", { colour: colours.muted, at: "start", size: 12 });
+  const finding = gap && !narrow ? label(frame.left, 36, "Where the gap is zero RetNet catches up: the draws do not agree where", { colour: colours.ink, at: "start", weight: 600 }) : "";
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
   const strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.
@@ -127,10 +128,10 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models }) {
     label(x(PAPER), frame.top + 8, "paper: 2 billion †", { colour: colours.muted, size: 12, ...halo });
   const now = Number.isNaN(here) ? "" : through(x(here), frame.top, colours.ink, { "stroke-width": 1.5 }) +
     label(x(here) + 6, frame.top + 36, size(here), { colour: colours.ink, at: "start", weight: 600, ...halo });
-  const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.purple, { "fill-opacity": 0.45 }));
-  const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.purple, at: "start", size: 12 }) +
+  const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.green, { "fill-opacity": 0.45 }));
+  const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.green, at: "start", size: 12 }) +
     label(width / 2, strip + 34, `${DRAWS - crossings.length} draws: none`, { colour: colours.muted, size: 12 });
-  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, names, band, paper, now, ticks, foot) };
+  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, names, band, finding, paper, now, ticks, foot) };
 }
 
 // Left to right through the draws.

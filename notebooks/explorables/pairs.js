@@ -3,10 +3,10 @@
 import { axes, choice, count, explorable, format, h, label, line, scale, slider } from "./shared.js";
 
 export const controls = [
-  slider("width", "key width K", { value: 2, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
+  slider("width", "key width K", { value: 1, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
   slider("pairs", "pairs to remember", { value: 4, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
   choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
-  choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }),
+  choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }, "widths"),
 ];
 
 // key_width, asked_for: K and the number of pairs; numbers: in the states of a layer; cache: in the cache of a layer when all
@@ -48,6 +48,8 @@ const FILLED = [2, 0, 1]; // of CORNERS, for each K
 
 const mark = (shape, x, y, r, look) => h("polygon", { points: CORNERS[shape].map(([dx, dy]) => `${Math.round(10 * (x + r * dx)) / 10},${Math.round(10 * (y + r * dy)) / 10}`).join(" "), ...look });
 
+const REACH = 1.4; // of the axis beyond the last number of pairs: room for marks, names and the line of the rank
+
 const frameOf = ({ width, narrow }) => ({ left: 50, top: 40, width: width - (narrow ? 66 : 314), height: narrow ? 230 : 280 });
 
 export function draw(stage, { asked_for, exact, least, most, chance, measured }, { width, tokens, shown }, { widths, pairs, asked, vocabularies }) {
@@ -55,55 +57,61 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const chosen = (model) => model.width === widths[width], models = every.filter((model) => shown === "all" || chosen(model) || (shown === "widths" && model.width));
   const halo = { stroke: stage.colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const { narrow, colours } = stage, frame = frameOf(stage), bottom = frame.top + frame.height, right = frame.left + frame.width;
-  const x = scale([1, pairs.at(-1) * 1.1], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
+  const x = scale([1, pairs.at(-1) * REACH], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
   const chart = axes(colours, frame, x, y, "pairs to remember", "share of right answers", { xticks: ticks, yticks: [0, 0.25, 0.5, 0.75, 1], xtick: format, ytick: percent });
-  // The middle of what is predicted for another K, with its name where it is nearest to a height of its own.
+  // The middle of what is predicted for another K, with its name on the line where that falls to 70 %, or else at its end.
   const others = shown === "one" ? [] : widths.flatMap((K, i) => {
     if (i === width) return [];
-    const middle = pairs.map((n, j) => (lows[i][j] + highs[i][j]) / 2), near = middle.map((each) => Math.abs(each - 0.7)), at = near.indexOf(Math.min(...near));
-    return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(x(pairs[at]) - 5, y(middle[at]) + 14, `K ${K}`, { colour: colours.muted, size: 12, at: "end", ...halo })];
+    const middle = pairs.map((n, j) => (lows[i][j] + highs[i][j]) / 2), near = middle.map((each) => Math.abs(each - 0.7)), at = near.indexOf(Math.min(...near)), end = middle.at(-1);
+    const [cx, cy, side] = end < 0.6 ? [x(pairs[at]) + 8, y(middle[at]) - 4, "start"] : [x(pairs.at(-1)) + 12, y(end), "start"];
+    return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(cx, cy, `K ${K}`, { colour: colours.muted, size: 12, at: side, ...halo })];
   });
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
-  const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.blue, "fill-opacity": 0.22 }) +
-    line(up, colours.blue, { "stroke-width": 2.5 }) + line(down, colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.green, "fill-opacity": 0.22 }) +
+    line(up, colours.green, { "stroke-width": 2.5 }) + line(down, colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
-  const drawn = models.filter((model) => !chosen(model)).concat(models.filter(chosen));
+  const drawn = models.filter(chosen).concat(models.filter((model) => !chosen(model))); // large marks first, so that they hide none
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
+  const own = ({ width: K, name }) => K || name.startsWith("RetNet"); // a RetNet, or the sample of one
+  const kinds = { attention: colours.orange, hybrid: colours.purple, gated: colours.red };
+  const hue = (model) => (own(model) ? colours.blue : kinds[model.name.split(",")[0]] ?? colours.muted); // as in the lesson's other pictures
   const sign = (model, cx, cy, r) => {
-    if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: colours.muted, "stroke-width": 1.5 });
+    if (!model.width) return mark(shape(model), cx, cy, r, { fill: colours.paper, stroke: hue(model), "stroke-width": 1.5 });
     const now = chosen(model), size = now ? r + 3 : r, corners = FILLED[widths.indexOf(model.width)];
-    const look = { fill: now ? colours.orange : colours.muted, stroke: now ? colours.ink : colours.muted, "stroke-width": 1.5 };
+    const look = { fill: hue(model), stroke: now ? colours.ink : colours.blue, "stroke-width": 1.5 };
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
-  const dots = drawn.map((model) => model.shares.map((seed) => asked.map((n, j) => sign(model, x(n), y(seed[j]), 4))));
-  const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.purple, { "stroke-dasharray": "3 4" }) +
-    label(x(exact) - 6, frame.top + frame.height * 0.62, `rank: ${exact}`, { colour: colours.purple, size: 12, at: "end", ...halo }) : "";
+  const dots = drawn.map((model) => model.shares.map((seed, i) => asked.map((n, j) => sign(model, x(n) + 6 * (i - 1), y(seed[j]), 4))));
+  const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.green, { "stroke-width": 2, "stroke-dasharray": "3 4" }) +
+    label(x(exact), frame.top - 8, `rank: ${exact}`, { colour: colours.green, size: 12, ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
   // Names of models at the last number of pairs, from top to bottom, pushed apart.
   let last = frame.top - 20;
   const names = narrow ? "" : models.map((model) => ({ ...model, ends: model.shares.map((seed) => seed.at(-1)) })).sort((a, b) => mean(b.ends) - mean(a.ends)).map((model) => {
     last = Math.max(last + 17, y(mean(model.ends)));
-    const look = { colour: chosen(model) ? colours.orange : colours.muted, at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
+    const look = { colour: hue(model), at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
     return sign(model, right + 18, last, 3.5) + label(right + 30, last, `${model.name}: ${span(...model.ends)}`, look);
   });
-  const title = narrow ? "" : label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
+  const finding = every.some((model) => model.width === 64) ? "Most trained RetNets keep less than was predicted" : "With this vocabulary no RetNet learned the task";
+  const title = narrow ? "" : label(frame.left, frame.top - 33, finding, { colour: colours.ink, at: "start", weight: 600 }) + label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
   const foot = lines.map((words, i) => label(frame.left, bottom + 56 + 20 * i, words, { colour: colours.ink, at: "start", size: narrow ? 12 : 14, weight: 600 }));
-  const untrained = every.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.orange, size: 12, at: "start", ...halo });
+  const untrained = every.some(chosen) ? "" : label(frame.left + 8, frame.top + frame.height * 0.14, `no RetNet was trained with K = ${widths[width]} here`, { colour: colours.blue, size: 12, at: "start", ...halo });
   // What each mark is: as many in a row as fit.
   const sample = (model) => (at, row) => sign(model, at + 9, row, 4);
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
-  const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.blue, "fill-opacity": 0.22 }) +
-    line([[at, row - 6], [at + 18, row - 6]], colours.blue, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.blue, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.green, "fill-opacity": 0.22 }) +
+    line([[at, row - 6], [at + 18, row - 6]], colours.green, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  const another = (at, row) => widths.filter((K) => K !== widths[width]).slice(0, 2).map((K, i) => sign({ width: K }, at + 2 + 12 * i, row, 4)).join("");
   const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
-    ...(shown === "one" ? [] : [[sample({ width: widths[width ? 0 : 1] }), "filled: RetNet of another K"]]),
-    ...(shown === "all" ? [[sample(unlisted[0]), "hollow: other shapes and models"]] : []),
+    ...(shown === "one" ? [] : [[another, "filled: other K, named at the right"]]),
+    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => !/^(RetNet|attention)/.test(name))), "hollow: others, named there"]] : []),
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
-    [patch, narrow ? "predicted" : "predicted; solid: best keys"],
+    [patch, "predicted"],
     ...(shown === "one" ? [] : [[dash(colours.muted, { "stroke-width": 1 }), narrow ? "for another K" : "predicted, another K (middle)"]]),
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
     [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],
@@ -121,7 +129,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
 export function point({ x, pressed }, stage, numbers, values, { pairs }) {
   const { left, width } = frameOf(stage);
   if (!pressed) return null;
-  const found = Math.round(((x - left) / width) * Math.log2(pairs.at(-1) * 1.1));
+  const found = Math.round(((x - left) / width) * Math.log2(pairs.at(-1) * REACH));
   return { pairs: Math.min(Math.max(found, 0), 6) };
 }
 

@@ -48,7 +48,7 @@ styled = rc_context(STYLE)  # a decorator for functions that draw
 AMOUNT = "viridis_r"
 SHARE = ListedColormap(colormaps["Blues"](np.linspace(0.0, 0.46, 256)), "share")
 SIGNED = ListedColormap(colormaps["RdBu_r"](np.linspace(0.7, 0.28, 257)), "signed")  # blue: above 0
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#B85000", "#007F5C", "#444444"
+BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#B85000", "#007F5C", "#444444", "#8A3A74"
 INK, PALE, FAINT = "#1A1A1A", "#E4E4E4", "#F3F3F3"
 # Lines differ in their dashes as well as in colour, so that no reader depends on the colour.
 LINES = (
@@ -204,9 +204,7 @@ def curves(
         ax.set_yscale("log")
     for name in plain:
         getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
-    if title:
-        ax.set_title(title, loc="left", fontweight="bold")
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)
     name_lines(ax)

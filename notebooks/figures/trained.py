@@ -109,42 +109,55 @@ def bars(x, y, error, *, xlabel, ylabel, description, level=None):
 
 
 @styled
-def dots(names, x, error, *, reach, xlabel, description):
+def dots(names, x, error, *, reach, xlabel, description, title="", colors=None):
     """Measured differences with bars of `reach` standard errors, a row for each name from the top down; settled ones are filled.
 
-    x, error (N,). Settled: the bar does not touch zero.
+    x, error (N,). Settled: the bar does not touch zero. colors: {name: its colour}, of those that are not blue.
     """
     picture = new_picture(6.6, 0.26 * len(names) + 0.95, description, layout="constrained")
     ax = picture.subplots()
     ax.axvline(0, color=INK, linewidth=0.8)
-    for row, (value, around) in enumerate(zip(x, error, strict=True)):
-        look = {"color": LINES[0]["color"], "marker": "o", "markersize": 6, "capsize": 3, "linewidth": 1.2}
+    for row, (name, value, around) in enumerate(zip(names, x, error, strict=True)):
+        look = {
+            "color": (colors or {}).get(name, LINES[0]["color"]),
+            "marker": "o",
+            "markersize": 6,
+            "capsize": 3,
+            "linewidth": 1.2,
+        }
         face = look["color"] if abs(value) > reach * around else "white"
         ax.errorbar([value], [row], xerr=[reach * around], markerfacecolor=face, **look)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel(f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
+    ax.set(title=title, xlabel=f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
     ax.grid(color=PALE, axis="x")
     return picture
 
 
 @styled
-def seeds(measured, *, xlabel, level, level_name, description):
+def seeds(measured, *, xlabel, level, level_name, description, title="", colors=None):
     """What each seed of a model reached, a row for each model from the top down and a dot for each seed, one below the other.
 
-    measured: {name: (seeds,)}; level: a dashed line, with its name.
+    measured: {name: (seeds,)}; level: a dotted line, with its name. colors: {name: its colour}, of those that are not grey.
     """
     picture = new_picture(6.6, 0.42 * len(measured) + 0.85, description, layout="constrained")
     ax = picture.subplots()
-    ax.axvline(level, **LINES[1] | {"linewidth": 1.2})
-    look = {"color": LINES[1]["color"], "va": "top", "fontsize": 8}
+    ax.axvline(level, **LINES[3] | {"linewidth": 1.5})
+    look = {"color": LINES[3]["color"], "va": "top", "fontsize": 8}
     ax.annotate(level_name, (level, -0.58), xytext=(4, 0), textcoords="offset points", **look)
-    for row, values in enumerate(measured.values()):
+    for row, (name, values) in enumerate(measured.items()):
         apart = np.linspace(-0.2, 0.2, len(values))
-        ax.plot(values, row + apart, color=LINES[0]["color"], marker="o", markersize=5, linestyle="")
+        ax.plot(
+            values,
+            row + apart,
+            color=(colors or {}).get(name, LINES[3]["color"]),
+            marker="o",
+            markersize=5,
+            linestyle="",
+        )
     ax.set_yticks(range(len(measured)), list(measured))
     ax.set_ylim(len(measured) - 0.4, -0.6)
     ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel(f"{xlabel}\na dot: a seed")
+    ax.set(title=title, xlabel=f"{xlabel}\na dot: a seed")
     ax.grid(color=PALE, axis="x")
     return picture

@@ -8,6 +8,7 @@ from explorables.crossing import DRAWS
 from explorables.node import compute
 from paths import ROOT
 
+from gpu.evidence import claims
 from gpu.evidence.laws import LEVELS, PowerLaw, crossing, fit, seed_deviation
 from gpu.evidence.scaling import drawn_means
 
@@ -68,3 +69,14 @@ def test_losses_and_draws_are_those_of_the_record_and_of_the_analysis():
         deviation, _ = seed_deviation(seeds)
         for model, own in zip(models, seeds, strict=True):
             np.testing.assert_allclose(model["errors"][place], deviation / np.sqrt(len(own)), atol=1e-6)
+
+
+def test_errors_of_the_gap_are_those_of_lesson_14():
+    measured = claims.losses()
+    sizes = [name for name in measured if name.startswith("RetNet")]
+    names = [(name, name.replace("RetNet", "Transformer")) for name in sizes]
+    for error, (_, ours, theirs, pool) in zip(
+        Crossing.course_data()["gap_errors"], claims.trial(measured, *names), strict=True
+    ):
+        over = np.subtract(ours, theirs)
+        np.testing.assert_allclose(error, max(over.std(ddof=1), pool) / np.sqrt(len(over)), atol=1e-6)

@@ -108,29 +108,32 @@ def test_bars_reach_one_standard_error_up_and_down():
 
 
 def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_out():
-    picture = trained.dots(["a", "b"], [0.4, -0.1], [0.1, 0.05], reach=3, xlabel="bits", description="d")
+    look = {"reach": 3, "xlabel": "bits", "description": "d", "title": "t", "colors": {"b": "#444444"}}
+    picture = trained.dots(["a", "b"], [0.4, -0.1], [0.1, 0.05], **look)
     (ax,) = picture.axes
     marks, drawn = zip(*((line, drawn) for line, _, (drawn,) in (each.lines for each in ax.containers)), strict=True)
     for row, mark in enumerate(marks):
         check_line(mark, [[0.4, -0.1][row]], [row])
     assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True]
+    assert [mark.get_color() for mark in marks] == ["#0072B2", "#444444"]
     (first,), (second,) = (each.get_segments() for each in drawn)
     np.testing.assert_allclose([first[:, 0], second[:, 0]], [[0.1, 0.7], [-0.25, 0.05]])
     assert (texts(ax.get_yticklabels()), picture.description) == (["a", "b"], "d")
+    assert ax.get_title() == "t"
     assert ax.get_xlabel() == "bits\nbars: 3 standard errors; filled: settled"
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
 def test_seeds_stand_in_rows_from_the_top_down_and_hide_none():
-    picture = trained.seeds(
-        {"a": [0.5, 0.5, 0.1], "b": [0.2, 0.9]}, xlabel="right", level=0.25, level_name="chance", description="d"
-    )
+    look = {"xlabel": "right", "level": 0.25, "level_name": "chance", "description": "d", "title": "t"}
+    picture = trained.seeds({"a": [0.5, 0.5, 0.1], "b": [0.2, 0.9]}, colors={"b": "#0072B2"}, **look)
     (ax,) = picture.axes
     level, first, second = ax.lines
     assert list(level.get_xdata()) == [0.25, 0.25]
     for mark, values, row in ((first, [0.5, 0.5, 0.1], 0), (second, [0.2, 0.9], 1)):
         check_line(mark, values, row + np.linspace(-0.2, 0.2, len(values)))
         assert (mark.get_marker(), mark.get_linestyle()) == ("o", "None")
+    assert [mark.get_color() for mark in (first, second)] == ["#444444", "#0072B2"]
     assert (texts(ax.get_yticklabels()), texts(ax.texts)) == (["a", "b"], ["chance"])
-    assert (ax.get_xlabel(), picture.description) == ("right\na dot: a seed", "d")
+    assert (ax.get_title(), ax.get_xlabel(), picture.description) == ("t", "right\na dot: a seed", "d")
     assert ax.get_ylim()[0] > ax.get_ylim()[1]

@@ -21,6 +21,7 @@ from paths import ROOT
 
 START = ROOT / "notebooks" / "00_start_here.ipynb"
 LESSONS = sorted(set((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) - {START})
+BESIDE = sorted((ROOT / "notebooks").glob("[a-z]*.ipynb"))  # pages beside the lessons, without a number
 EXERCISES = sorted((ROOT / "exercises").glob("ex[0-9][0-9]_*.ipynb"))
 SECTIONS = ("Do, learn, need", "Exercise", "What was not shown", "Reading")
 GUESS = "**Your guess:**"
@@ -265,17 +266,21 @@ RULES = (
     repeatable, clean, set_up,
 )  # fmt: skip
 START_RULES = (executed, brief, linked, asserted, guessed, drawn, repeatable, clean, set_up)
+BESIDE_RULES = (executed, linked, asserted, proved, printing, cited, repeatable, clean, set_up)
 STORED = [(path, rule) for path in LESSONS for rule in RULES] + [(START, rule) for rule in START_RULES]
+STORED += [(path, rule) for path in BESIDE for rule in BESIDE_RULES]
 
 
-@pytest.mark.parametrize(("path", "rule"), STORED, ids=[f"{path.stem[:2]}-{rule.__name__}" for path, rule in STORED])
+@pytest.mark.parametrize(
+    ("path", "rule"), STORED, ids=[f"{path.stem.partition('_')[0]}-{rule.__name__}" for path, rule in STORED]
+)
 def test_a_notebook_keeps_its_rules(path, rule):
     assert list(rule(nbformat.read(path, as_version=4), ROOT)) == []
 
 
 def test_the_start_page_maps_every_lesson_and_exercise():
     found = set(links(prose(nbformat.read(START, as_version=4))))
-    assert {path.name for path in LESSONS} | {f"../exercises/{path.name}" for path in EXERCISES} <= found
+    assert {path.name for path in [*LESSONS, *BESIDE]} | {f"../exercises/{path.name}" for path in EXERCISES} <= found
 
 
 def test_there_are_lessons_numbered_from_one():

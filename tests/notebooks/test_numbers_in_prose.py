@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 from paths import ROOT
-from test_notebooks import LESSONS, START, code_cells, printed, prose
+from test_notebooks import BESIDE, LESSONS, START, code_cells, printed, prose
 
 PAGE = ROOT / "gpu" / "results" / "README.md"
 NUMBER = re.compile(
@@ -124,7 +124,7 @@ def unknown(notebook):
                     yield f"{cell['id']}: {number[0]!r} in {sentence.strip()!r}"
 
 
-@pytest.mark.parametrize("path", [START, *LESSONS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [START, *LESSONS, *BESIDE], ids=lambda path: path.stem)
 def test_every_number_in_the_text_is_computed_in_the_lesson(path):
     faults = list(unknown(nbformat.read(path, as_version=4)))
     assert not faults, "\n" + "\n".join(faults)

@@ -1,0 +1,99 @@
+"""What lesson 14 compares, by name: each record as numbers of seeds or of texts, or as a mean with its error."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+
+from refimpl.training.passages import load_passages
+
+from .ablations import pooled
+
+KINDS = {"hybrid": "decays of Eq. (8)", "hybrid, gamma 1/2": "gamma 1/2", "gated hybrid": "gated"}  # of recall_hybrids
+PLACES = {"line": "line's end", "within": "within a line"}  # where text A ends
+
+
+def record(name):
+    """A file of gpu/results, without its ending."""
+    return json.loads((files("gpu") / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def trial(measured, *names):
+    """Comparisons of one kind: for each pair of names (ours, theirs) what it is called, both measurements, and the pool.
+
+    measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it.
+
+    >>> list(trial({"a": [1.0, 3.0], "b": [0.0, 0.0]}, ("a", "b")))
+    [('a less b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
+    """
+    pairs = [(measured[ours], measured[theirs]) for ours, theirs in names]
+    pool, _ = pooled([float(np.std(np.subtract(*pair), ddof=1)) for pair in pairs])
+    for (ours, theirs), pair in zip(names, pairs, strict=True):
+        yield f"{ours} less {theirs}", *pair, pool
+
+
+def recalled(pairs):
+    """{model: the share of right answers of so many pairs, (seeds,)}, first of the study, then of the hybrids trained later."""
+    study, later = record("recall"), record("recall_hybrids")
+    at = study["settings"]["pairs"].index(pairs)
+    rows = [(row["variant"], row) for row in study["rows"]]
+    rows += [(f"hybrid, {KINDS[row['variant']]}", row) for row in later["rows"]]
+    return {name: np.array(row["accuracy_by_pairs"])[:, at] for name, row in rows}
+
+
+def losses():
+    """{model and size: bits per byte on held-out text, a number a seed} of the scaling study, from the smallest size on."""
+    found, sizes = {}, {}
+    for row in record("scaling")["rows"]:
+        millions = sizes.setdefault(row["size"], f"{row['parameters'] / 1e6:.1f} million")
+        found.setdefault(f"{row['model']}, {millions}", []).append(row["held_out"])
+    return found
+
+
+def read_far(size="8M"):
+    """{model: (its window, {length: (loss, error over windows of text)})} of the models of that size, 8M or 18M."""
+    found, names = {}, {"retnet": "RetNet", "transformer": "Transformer"}
+    for row in (row for row in record("context")["rows"] if ("18M" in row["run"]) == (size == "18M")):
+        name = names[row["model"]] + " of 18M" * (size == "18M") + f", trained on {row['window']:,}"
+        name += f", seed {row['run'][-1]}" * (name in found)
+        found[name] = row["window"], {each["length"]: tuple(each["whole"]) for each in row["lengths"]}
+    return found
+
+
+def by_position(window, reach):
+    """Positions, {model: loss} and {model: `reach` of its errors} of the models of that window, in steps, for `curves`."""
+    steps, loss, bars = None, {}, {}
+    for (name, (own, _)), row in zip(read_far().items(), record("context")["rows"], strict=False):
+        if own == window:
+            last = row["lengths"][-1]
+            steps = np.repeat(last["edges"][1:], 2)[1:-1]
+            loss[name], bars[name] = np.repeat(last["mean"][1:], 2), reach * np.repeat(last["error"][1:], 2)
+    return steps, loss, bars
+
+
+def forgotten(window):
+    """{lag: (bits per byte more, error)} of the RetNet of that window without all that is so many tokens back or more."""
+    (row,) = (row for row in record("context")["rows"] if (row["model"], row["window"]) == ("retnet", window))
+    return {each["lag"]: (each["over"], each["error"]) for each in row["forgets"]["rows"] if each["head"] is None}
+
+
+def without(study):
+    """{variant: its losses, one a seed} of the ablations, first RetNet's own. study: "ablations_once" or "ablations"."""
+    rows = [row for row in record(study)["rows"] if row["settings"]["model"] != "retention"]  # another block
+    return {row["variant"]: row["held_out"] for row in rows}
+
+
+def cuts(*lengths):
+    """{what became of A, length of B, where A ends: bits per byte over one reading of both, a number a place}.
+
+    lengths: of B, in bytes, among those of the record.
+    """
+    read, found = load_passages(), {}
+    spots = list({spot["start"]: spot for spot in read["spots"]}.values())  # each place once
+    for state in ("joined", "forgotten"):
+        for length in lengths:
+            i = read["between"].index(length)
+            for where, words in PLACES.items():
+                over = [spot[where][i][state] - spot[where][i]["exact"] for spot in spots]
+                found[f"A {state}, B of {length} bytes, {words}"] = np.array(over)
+    return found

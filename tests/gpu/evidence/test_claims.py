@@ -1,0 +1,66 @@
+"""What lesson 14 compares: numbers by name are those of the records."""
+
+import numpy as np
+import pytest
+
+from gpu.evidence import ablations, claims
+from refimpl.training.passages import load_passages
+
+
+def test_a_trial_pools_as_the_ablations_do():
+    parts = ablations.analysis(claims.record("ablations_once"))
+    measured = {row["variant"]: row["held_out"] for row in parts["study"]["rows"]}
+    others = [name for name in measured if name != "RetNet"]
+    judged = list(claims.trial(measured, *((name, "RetNet") for name in others)))
+    assert [what for what, *_ in judged] == [f"{name} less RetNet" for name in others]
+    assert [pool for *_, pool in judged] == pytest.approx([parts["spread"]] * len(others))
+
+
+def test_shares_of_the_recall_studies_stand_under_their_names():
+    right = claims.recalled(64)
+    rows = claims.record("recall")["rows"] + claims.record("recall_hybrids")["rows"]
+    assert [each.tolist() for each in right.values()] == [[s[-1] for s in row["accuracy_by_pairs"]] for row in rows]
+    assert list(right)[-3:] == ["hybrid, decays of Eq. (8)", "hybrid, gamma 1/2", "hybrid, gated"]
+
+
+def test_losses_of_one_size_are_of_the_same_seeds():
+    rows, found = claims.record("scaling")["rows"], claims.losses()
+    assert sorted(x for each in found.values() for x in each) == sorted(row["held_out"] for row in rows)
+    assert {name.split(", ")[1] for name in found} == {f"{x} million" for x in (1.5, 3.7, 8.3, 18.4)}
+    for size in claims.record("scaling")["plan"]["seeds"]:
+        seeds = [[r["seed"] for r in rows if (r["model"], r["size"]) == (m, size)] for m in ("RetNet", "Transformer")]
+        assert seeds[0] == seeds[1]
+
+
+def test_contexts_and_lags_are_those_of_the_record():
+    small, large = claims.read_far(), claims.read_far("18M")
+    rows = claims.record("context")["rows"]
+    assert (len(small), len(large)) == (4, 2)
+    for (window, losses), row in zip([*small.values(), *large.values()], rows, strict=True):
+        assert window == row["window"]
+        assert losses[window] == tuple(next(each["whole"] for each in row["lengths"] if each["length"] == window))
+    assert claims.forgotten(1024)[8] == (0.83042, 0.04227)
+
+
+def test_losses_by_position_are_steps_of_the_longest_windows():
+    steps, loss, bars = claims.by_position(8192, reach=3)
+    last = claims.record("context")["rows"][3]["lengths"][-1]
+    assert list(loss) == ["RetNet, trained on 8,192", "Transformer, trained on 8,192"]
+    assert (steps[0], steps[-1], len(steps)) == (16, 65536, len(loss["RetNet, trained on 8,192"]))
+    own = "Transformer, trained on 8,192"
+    assert (loss[own][-1], bars[own][-1]) == (last["mean"][-1], 3 * last["error"][-1])
+
+
+def test_parts_have_retnet_first_and_no_other_block():
+    for study in ("ablations_once", "ablations"):
+        found = claims.without(study)
+        assert next(iter(found)) == "RetNet"
+        assert not any("block" in name for name in found)
+        assert len({np.shape(each) for each in found.values()}) == 1
+
+
+def test_costs_of_cuts_are_a_number_for_each_place():
+    found, record = claims.cuts(8, 32), load_passages()
+    assert {len(each) for each in found.values()} == {len({spot["start"] for spot in record["spots"]})}
+    first = record["spots"][0]["within"][1]
+    assert found["A forgotten, B of 32 bytes, within a line"][0] == first["forgotten"] - first["exact"]
