@@ -204,7 +204,9 @@ def curves(
         ax.set_yscale("log")
     for name in plain:
         getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if title:
+        ax.set_title(title, loc="left", fontweight="bold")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)
     name_lines(ax)

@@ -79,7 +79,7 @@ def test_curves_refuse_more_lines_than_they_can_tell_apart():
 def test_curves_take_the_look_of_a_line():
     looks, lines = {"b": {"color": "#123456", "linestyle": ":"}}, {"a": [1, 2], "b": [2, 3]}
     (ax,) = figures.curves([1, 2], lines, xlabel="x", ylabel="y", description="d", title="t", looks=looks).axes
-    assert ax.get_title() == "t"
+    assert ax.get_title(loc="left") == "t"
     drawn = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
     assert drawn == [(style.LINES[0]["color"], "-"), ("#123456", ":")]
     assert ax.texts[1].get_color() == "#123456"
