@@ -14,15 +14,15 @@ const HALF = 2, FULL = 4; // bytes of a bfloat16 and of a float32 number
 const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not used by this plan" : words(2 ** power));
 
 export const controls = [
-  choice("plan", "plan", PLANS, "chip"),
+  choice("plan", "plan", PLANS, "operators"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
   slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
-  slider("columns", "columns of V a program", { value: 7, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
+  slider("columns", "columns of V a program", { value: 5, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
   choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
 
 // Of a token and head: bytes that must come from memory or go there, each array once a kernel; bytes that all programs ask for,
-// of which a cache serves what was read before; and operations, a multiply-add counted as two.
+// of which we assume that a cache serves what was read before; and operations, a multiply-add counted as two.
 function costs(plan, C, columns, K, V) {
   const inputs = HALF * (2 * K + 2 * V), state = (K * V) / C, tiles = Math.ceil(V / columns), rows = Math.min(columns, 128, K);
   const scores = 2 * C * K, values = 2 * C * V;
@@ -42,7 +42,7 @@ function costs(plan, C, columns, K, V) {
 function walk(plan, C, columns, K, V) {
   const token = plan === "token", n = token ? 1 : C, w = Math.min(columns, V), S = FULL * K * w;
   const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
-  const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["sum of o", FULL * n * w];
+  const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["o, while it is summed", FULL * n * w];
   if (plan === "operators") {
     const all = costs(plan, C, columns, K, V).moved * C, table = FULL * C * C;
     return { loads: [["scores and D", 5 * table], ["all other arrays", all - 5 * table]], holds: [], stores: [] };
@@ -81,10 +81,10 @@ export function compute({ plan, chunk, columns }, data) {
 export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
-      (share >= 1 ? ": no room for addresses, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
+      (share >= 1 ? ": no room for the addresses of what it loads and stores, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
   const units = plan === "operators" || plan === "token" ? "at the peak of float32, without the product units" : "at the rate of a large bfloat16 product";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
-  const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; a cache serves the rest)` : "";
+  const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; we assume that a cache serves the rest)` : "";
   return `${kept}. In all ${bytes(moved)} pass between memory and chip, ${times} what every plan must move${cached}. At the rate of a copy that takes ${format(memory_ms, 2)} ms. ` +
     `The ${format(flops / 1e12, 2)} TFLOP take ${format(product_ms, 2)} ms ${units}.`;
 }

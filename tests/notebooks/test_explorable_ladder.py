@@ -123,12 +123,12 @@ def test_operators_move_what_torch_moves(chunk):
 def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     (chip, token, states, operators, wide) = compute(
         Ladder,
-        *({"plan": p, "chunk": 6} for p in ("chip", "token", "states", "operators")),
+        *({"plan": p, "chunk": 6, "columns": 7} for p in ("chip", "token", "states", "operators")),
         {"plan": "chip", "columns": 9},
     )
     C, w = 64, 128
     assert chip["loads"] == [["tiles of q, k", 2 * 2 * C * K], ["tile of v", 2 * C * w]]
-    state, scores, outputs = 4 * K * w, 4 * C * C, ["sum of o", 4 * C * w]
+    state, scores, outputs = 4 * K * w, 4 * C * C, ["o, while it is summed", 4 * C * w]
     assert chip["holds"] == [["state S", state], ["S in 16 bits", state / 2], ["scores and D", 2 * scores], outputs]
     assert chip["stores"] == states["stores"] == [["tile of o", 2 * C * w]]
     assert token["loads"] == [["q, k of a token", 2 * 2 * K], ["v, its columns", 2 * w]]
