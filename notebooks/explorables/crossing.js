@@ -93,7 +93,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands, between } = numbers;
   const bottom = frame.top + frame.height, right = frame.left + frame.width, gap = shown === "gap", [least, most] = gap ? [-0.4, 0.5] : [0, 2.2];
   const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
-  const yname = gap ? `${models[0].name} minus ${models[1].name}, bits per byte` : "bits per byte, held-out text";
+  const yname = gap ? `${models[0].name} minus ${models[1].name}, ${narrow ? "bits/byte" : "bits per byte"}` : "bits per byte, held-out text";
   const chart = axes(colours, frame, x, y, "parameters", yname, { xticks: narrow ? [1e7, 1e9] : [1e7, 1e8, 1e9, 1e10], xtick: size });
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const clip = (value) => Math.min(Math.max(value, least), most), dash = (i) => i && { "stroke-dasharray": "8 4" };
