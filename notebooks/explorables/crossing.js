@@ -121,6 +121,9 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: 3 errors" : "shaded: nine in ten draws; bars: three standard errors", { colour: colours.muted, at: "start", size: 12 });
   const finding = gap && !narrow ? label(frame.left, 36, "Where the gap is zero RetNet catches up: the draws do not agree where", { colour: colours.ink, at: "start", weight: 600 }) : "";
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
+  // Why the first dot may lie off the law.
+  const light = gap && !narrow ? ["the smallest size may lie off the law:", "its seeds differ most, so it weighs least"].map((words, i) =>
+    label(x(models[0].x[0]) + 10, y(-0.2) + 16 * i, words, { colour: colours.green, at: "start", size: 12, ...halo })) : "";
   const strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.
   const through = (at, top, colour, look) => line([[at, top], [at, bottom]], colour, look) + line([[at, strip - 2], [at, strip + 22]], colour, look);
@@ -131,7 +134,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.green, { "fill-opacity": 0.45 }));
   const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.green, at: "start", size: 12 }) +
     label(width / 2, strip + 34, `${DRAWS - crossings.length} draws: none`, { colour: colours.muted, size: 12 });
-  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, names, band, finding, paper, now, ticks, foot) };
+  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, light, names, band, finding, paper, now, ticks, foot) };
 }
 
 // Left to right through the draws.

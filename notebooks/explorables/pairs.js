@@ -60,11 +60,11 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const x = scale([1, pairs.at(-1) * REACH], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
   const chart = axes(colours, frame, x, y, "pairs to remember", "share of right answers", { xticks: ticks, yticks: [0, 0.25, 0.5, 0.75, 1], xtick: format, ytick: percent });
-  // The middle of what is predicted for another K, with its name on the line where that falls to 70 %, or else at its end.
+  // The middle of what is predicted for another K, with its name below the line where that falls to 70 %, or else at its end.
   const others = shown === "one" ? [] : widths.flatMap((K, i) => {
     if (i === width) return [];
     const middle = pairs.map((n, j) => (lows[i][j] + highs[i][j]) / 2), near = middle.map((each) => Math.abs(each - 0.7)), at = near.indexOf(Math.min(...near)), end = middle.at(-1);
-    const [cx, cy, side] = end < 0.6 ? [x(pairs[at]) + 8, y(middle[at]) - 4, "start"] : [x(pairs.at(-1)) + 12, y(end), "start"];
+    const [cx, cy, side] = end < 0.6 ? [x(pairs[at]), y(middle[at]) + 20, "end"] : [x(pairs.at(-1)) + 12, y(end), "start"];
     return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(cx, cy, `K ${K}`, { colour: colours.muted, size: 12, at: side, ...halo })];
   });
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
