@@ -50,13 +50,15 @@ def analysis(study):
     }
 
 
-def pooled(deviations):
+def pooled(deviations, wild=WILD):
     """The root mean square of deviations of one kind, and the limit beyond which one is wild: it is left out.
+
+    wild: that limit in medians of the deviations; infinite, all are kept.
 
     >>> pooled([3.0, 4.0, 100.0])
     (3.5355339059327378, 20.0)
     """
-    limit = WILD * statistics.median(deviations)
+    limit = wild * statistics.median(deviations)
     return math.sqrt(np.mean([own**2 for own in deviations if own <= limit])), limit
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from refimpl.training.passages import load_passages
 
-from .ablations import pooled
+from .ablations import WILD, pooled
 
-KINDS = {"hybrid": "decays of Eq. (8)", "hybrid, gamma 1/2": "gamma 1/2", "gated hybrid": "gated"}  # of recall_hybrids
+KINDS = {"hybrid": "Eq. (8), new seeds", "hybrid, gamma 1/2": "gamma 1/2", "gated hybrid": "gated"}  # of recall_hybrids
 PLACES = {"line": "line's end", "within": "within a line"}  # where text A ends
 
 
@@ -18,18 +18,19 @@ def record(name):
     return json.loads((files("gpu") / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def trial(measured, *names):
+def trial(measured, *names, wild=WILD):
     """Comparisons of one kind: for each pair of names (ours, theirs) what it is called, both measurements, and the pool.
 
-    measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it.
+    measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it,
+    without those above `wild` times their median.
 
     >>> list(trial({"a": [1.0, 3.0], "b": [0.0, 0.0]}, ("a", "b")))
-    [('a less b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
+    [('a minus b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
     """
     pairs = [(measured[ours], measured[theirs]) for ours, theirs in names]
-    pool, _ = pooled([float(np.std(np.subtract(*pair), ddof=1)) for pair in pairs])
+    pool, _ = pooled([float(np.std(np.subtract(*pair), ddof=1)) for pair in pairs], wild)
     for (ours, theirs), pair in zip(names, pairs, strict=True):
-        yield f"{ours} less {theirs}", *pair, pool
+        yield f"{ours} minus {theirs}", *pair, pool
 
 
 def recalled(pairs):
@@ -90,10 +91,10 @@ def cuts(*lengths):
     """
     read, found = load_passages(), {}
     spots = list({spot["start"]: spot for spot in read["spots"]}.values())  # each place once
-    for state in ("joined", "forgotten"):
-        for length in lengths:
-            i = read["between"].index(length)
-            for where, words in PLACES.items():
+    for length in lengths:
+        i = read["between"].index(length)
+        for where, words in PLACES.items():
+            for state in ("joined", "forgotten"):
                 over = [spot[where][i][state] - spot[where][i]["exact"] for spot in spots]
                 found[f"A {state}, B of {length} bytes, {words}"] = np.array(over)
     return found

@@ -53,7 +53,7 @@ function quantile(sorted, share) {
 
 // laws: of each model for the chosen means; here: their crossing; missed: the loss of the largest size above what the law
 // says; crossings: of all draws, those without one left out, in order; share: how many have one; middle: its quantiles 5, 50
-// and 95 % (NaN without any); grid, bands: for each model the same quantiles of its laws; between: of the first law less the second; ahead: of the first model, the share
+// and 95 % (NaN without any); grid, bands: for each model the same quantiles of its laws; between: of the first law minus the second; ahead: of the first model, the share
 // of draws in which its loss is the lower one at the paper's size.
 export function compute({ seeds, law, sizes }, { models }) {
   const fitted = models.map(({ x, weights, means }) => {
@@ -93,7 +93,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const { width, narrow, colours } = stage, frame = frameOf(stage), { laws, here, crossings, grid, bands, between } = numbers;
   const bottom = frame.top + frame.height, right = frame.left + frame.width, gap = shown === "gap", [least, most] = gap ? [-0.4, 0.5] : [0, 2.2];
   const x = scale([grid[0] / 1.3, grid.at(-1)], [frame.left, right], { log: true }), y = scale([least, most], [bottom, frame.top]);
-  const yname = gap ? `${models[0].name} less ${models[1].name}, bits per byte` : "bits per byte, held-out text";
+  const yname = gap ? `${models[0].name} minus ${models[1].name}, ${narrow ? "bits/byte" : "bits per byte"}` : "bits per byte, held-out text";
   const chart = axes(colours, frame, x, y, "parameters", yname, { xticks: narrow ? [1e7, 1e9] : [1e7, 1e8, 1e9, 1e10], xtick: size });
   const halo = { stroke: colours.paper, "stroke-width": 4, "paint-order": "stroke" };
   const clip = (value) => Math.min(Math.max(value, least), most), dash = (i) => i && { "stroke-dasharray": "8 4" };
@@ -121,6 +121,9 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const band = label(narrow ? frame.left : frame.left + 20 + 130 * parts.length, narrow ? 36 : 14, narrow ? "shade: 9 of 10 draws; bar: 3 errors" : "shaded: nine in ten draws; bars: three standard errors", { colour: colours.muted, at: "start", size: 12 });
   const finding = gap && !narrow ? label(frame.left, 36, "Where the gap is zero RetNet catches up: the draws do not agree where", { colour: colours.ink, at: "start", weight: 600 }) : "";
   const level = gap ? line([[frame.left, y(0)], [right, y(0)]], colours.ink, { "stroke-width": 1 }) : "";
+  // Why the first dot may lie off the law.
+  const light = gap && !narrow ? ["the smallest size may lie off the law:", "its seeds differ most, so it weighs least"].map((words, i) =>
+    label(x(models[0].x[0]) + 10, y(-0.2) + 16 * i, words, { colour: colours.green, at: "start", size: 12, ...halo })) : "";
   const strip = bottom + 62;
   // A vertical line through the frame and the strip, with a break where the axis is named.
   const through = (at, top, colour, look) => line([[at, top], [at, bottom]], colour, look) + line([[at, strip - 2], [at, strip + 22]], colour, look);
@@ -131,7 +134,7 @@ export function draw(stage, numbers, { seeds, sizes, shown }, { models, gap_erro
   const ticks = crossings.map((each) => box(x(each) - 0.75, strip, 1.5, 18, colours.green, { "fill-opacity": 0.45 }));
   const foot = label(frame.left, strip - 12, narrow ? "crossings of all draws" : `crossings of the ${crossings.length} draws that have one in this picture`, { colour: colours.green, at: "start", size: 12 }) +
     label(width / 2, strip + 34, `${DRAWS - crossings.length} draws: none`, { colour: colours.muted, size: 12 });
-  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, names, band, finding, paper, now, ticks, foot) };
+  return { height: strip + 48, drawn: h("g", {}, chart, level, shade, curves, dots, light, names, band, finding, paper, now, ticks, foot) };
 }
 
 // Left to right through the draws.

@@ -20,7 +20,7 @@ class Crossing(Explorable):
     @classmethod
     def course_data(cls):
         """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, errors of the measured means, and
-        means, the measured ones first. gap_errors: at each size that of the first model's mean less the second's, as lesson 14
+        means, the measured ones first. gap_errors: at each size that of the first model's mean minus the second's, as lesson 14
         has it: the deviation over seeds, of those of all sizes or its own, if that is larger.
 
         The others are drawn again: at each size seeds have a deviation, pooled over models, which is drawn by its degrees

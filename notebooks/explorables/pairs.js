@@ -60,16 +60,19 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const x = scale([1, pairs.at(-1) * REACH], [frame.left, right], { log: true }), y = scale([0, 1.04], [bottom, frame.top]);
   const ticks = [1, 2, 4, 8, 16, 32, 64].filter((n) => n <= pairs.at(-1));
   const chart = axes(colours, frame, x, y, "pairs to remember", "share of right answers", { xticks: ticks, yticks: [0, 0.25, 0.5, 0.75, 1], xtick: format, ytick: percent });
-  // The middle of what is predicted for another K, with its name on the line where that falls to 70 %, or else at its end.
+  // The middle of what is predicted for another K, with its name below the line where that falls to 70 %, or else at its end.
   const others = shown === "one" ? [] : widths.flatMap((K, i) => {
     if (i === width) return [];
     const middle = pairs.map((n, j) => (lows[i][j] + highs[i][j]) / 2), near = middle.map((each) => Math.abs(each - 0.7)), at = near.indexOf(Math.min(...near)), end = middle.at(-1);
-    const [cx, cy, side] = end < 0.6 ? [x(pairs[at]) + 8, y(middle[at]) - 4, "start"] : [x(pairs.at(-1)) + 12, y(end), "start"];
+    const [cx, cy, side] = end < 0.6 ? [x(pairs[at]), y(middle[at]) + 20, "end"] : [x(pairs.at(-1)) + 12, y(end), "start"];
     return [line(pairs.map((n, j) => [x(n), y(middle[j])]), colours.muted, { "stroke-width": 1 }), narrow ? "" : label(cx, cy, `K ${K}`, { colour: colours.muted, size: 12, at: side, ...halo })];
   });
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
   const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.green, "fill-opacity": 0.22 }) +
     line(up, colours.green, { "stroke-width": 2.5 }) + line(down, colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
+  // The band says whose it is, below its lower edge where that falls to a half, or else at its end.
+  const falls = lows[width].findIndex((share) => share < 0.5), below = falls < 0 ? pairs.length - 1 : falls;
+  const whose = label(x(pairs[below]) - 8, y(lows[width][below]) + 16, `band: K = ${widths[width]}`, { colour: colours.green, at: "end", size: 12, weight: 600, ...halo });
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const drawn = models.filter(chosen).concat(models.filter((model) => !chosen(model))); // large marks first, so that they hide none
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);
@@ -93,7 +96,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     const look = { colour: hue(model), at: "start", size: 12, weight: chosen(model) ? 700 : 400 };
     return sign(model, right + 18, last, 3.5) + label(right + 30, last, `${model.name}: ${span(...model.ends)}`, look);
   });
-  const finding = every.some((model) => model.width === 64) ? "Most trained RetNets keep less than was predicted" : "With this vocabulary no RetNet learned the task";
+  const finding = every.some((model) => model.width === 64) ? "Most trained RetNets lie below the band of their own K" : "With this vocabulary no RetNet learned the task";
   const title = narrow ? "" : label(frame.left, frame.top - 33, finding, { colour: colours.ink, at: "start", weight: 600 }) + label(right + 14, frame.top - 24, `answered of ${asked.at(-1)} pairs, all seeds`, { colour: colours.ink, at: "start", size: 12, weight: 600 });
   const predicted = `${count(asked_for, "pair")}: ${span(least, most)} predicted`;
   const said = [predicted, ...(measured.length ? [`${span(...measured)} measured`] : []), `${percent(chance)} by chance`], lines = narrow ? said : [said.join(", ")];
@@ -111,7 +114,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,
-    [patch, "predicted"],
+    [patch, `predicted, K = ${widths[width]}`],
     ...(shown === "one" ? [] : [[dash(colours.muted, { "stroke-width": 1 }), narrow ? "for another K" : "predicted, another K (middle)"]]),
     [dash(colours.muted, { "stroke-dasharray": "2 4" }), "chance, 1 of N"],
     [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],
@@ -122,7 +125,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     return mark(at, row) + label(at + 24, row, words, { colour: colours.muted, at: "start", size: 12 });
   });
   const end = under + 20 * Math.ceil(marks.length / across);
-  return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, untrained, names, title, foot, key) };
+  return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, whose, untrained, names, title, foot, key) };
 }
 
 // The pointer chooses the number of pairs.

@@ -12,15 +12,23 @@ def test_a_trial_pools_as_the_ablations_do():
     measured = {row["variant"]: row["held_out"] for row in parts["study"]["rows"]}
     others = [name for name in measured if name != "RetNet"]
     judged = list(claims.trial(measured, *((name, "RetNet") for name in others)))
-    assert [what for what, *_ in judged] == [f"{name} less RetNet" for name in others]
+    assert [what for what, *_ in judged] == [f"{name} minus RetNet" for name in others]
     assert [pool for *_, pool in judged] == pytest.approx([parts["spread"]] * len(others))
+
+
+def test_a_trial_keeps_a_wild_deviation_if_asked_to():
+    measured = {"a": [1.0, 3.0], "b": [2.0, 4.0], "wild": [0.0, 90.0], "zero": [0.0, 0.0]}
+    pairs = [(name, "zero") for name in ("a", "b", "wild")]
+    assert [pool for *_, pool in claims.trial(measured, *pairs)] == pytest.approx([2**0.5] * 3)
+    kept = [pool for *_, pool in claims.trial(measured, *pairs, wild=np.inf)]
+    assert kept == pytest.approx([((2 + 2 + 4050) / 3) ** 0.5] * 3)
 
 
 def test_shares_of_the_recall_studies_stand_under_their_names():
     right = claims.recalled(64)
     rows = claims.record("recall")["rows"] + claims.record("recall_hybrids")["rows"]
     assert [each.tolist() for each in right.values()] == [[s[-1] for s in row["accuracy_by_pairs"]] for row in rows]
-    assert list(right)[-3:] == ["hybrid, decays of Eq. (8)", "hybrid, gamma 1/2", "hybrid, gated"]
+    assert list(right)[-3:] == ["hybrid, Eq. (8), new seeds", "hybrid, gamma 1/2", "hybrid, gated"]
 
 
 def test_losses_of_one_size_are_of_the_same_seeds():
