@@ -34,7 +34,7 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
         ax.plot(ms, row, "o", color=COLORS[form], markersize=9)
         for cause, left, right in zip(gaps.get(name, ()), stops, stops[1:], strict=False):
             ax.annotate(
-                cause, (np.sqrt(left * right), row), (0, 8), textcoords="offset points", ha="center", fontsize=8
+                cause, (np.sqrt(left * right), row), (0, 10), textcoords="offset points", ha="center", fontsize=8
             )
         ax.annotate(f"{ms:.2f} ms", (max(stops), row), (9, 0), textcoords="offset points", va="center", color=INK)
     for dashes, label, ticks in (
