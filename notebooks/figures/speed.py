@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, INK, ORANGE, PALE, name_lines, new_picture, panels, styled
+from .style import BLUE, GREEN, INK, ORANGE, PALE, name_lines, new_picture, panels, styled
 
 COLORS = {"recurrent": ORANGE, "parallel": GREEN, "chunkwise": BLUE}
 TINTS = {"recurrent": "#EBC6AC", "parallel": "#A9D6C6", "chunkwise": "#A9CBE3"}
@@ -87,17 +87,16 @@ def by_length(lengths, measured, title):
 
 
 @styled
-def by_chunk_size(sizes, measured, predicted, titles, beside=None):
+def by_chunk_size(sizes, measured, predicted, titles):
     """A panel for each library: microseconds a token against the chunk size, a line for each width, both axes logarithmic.
 
     measured: {library: {width: microseconds}}, each as long as sizes; predicted: {library: {width: best size}}; titles:
     {library: title}. A ring stands at the fastest size of a line, a dot at the predicted size, and a line is thick where it is
-    within FLAT of its fastest size. beside: as measured, on record: thin grey lines.
+    within FLAT of its fastest size.
     """
     said = f"Microseconds of the chunkwise form a token against the chunk size from {sizes[0]} to {sizes[-1]}, a panel for each "
     said += f"of {' and '.join(measured)} and a line for each width of a key: wide valleys, each with a dot at its predicted "
     said += "size and a ring at its fastest size, and thick where it is within 15 % of that."
-    said += " Thin grey lines are those on record." if beside else ""
     picture = new_picture(7.2, 3.3, said, layout="constrained")
     axes = panels(picture, list(measured), sharey=True)
     for ax, (library, lines) in zip(axes, measured.items(), strict=True):
@@ -117,8 +116,6 @@ def by_chunk_size(sizes, measured, predicted, titles, beside=None):
                 color=INK,
                 markersize=5,
             )
-        for each, dashes in zip((beside or {}).get(library, {}).values(), ("--", "-"), strict=False):
-            ax.plot(sizes, each, color=GREY, linestyle=dashes, linewidth=1, zorder=0.5)
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.minorticks_off()
         ax.grid(color=PALE)
@@ -129,9 +126,7 @@ def by_chunk_size(sizes, measured, predicted, titles, beside=None):
     ring, dot = (axes[0].plot([], [], "o", color=INK, fillstyle=fill, markersize=size)[0] for fill, size in MARKS)
     (band,) = axes[0].plot([], [], color=TINTS["chunkwise"], linewidth=8)
     said = ["fastest size", "predicted size", f"within {FLAT:.0%} of the fastest"]
-    faint = axes[0].plot([], [], color=GREY, linewidth=1) if beside else []
-    said += ["on record"] if beside else []
-    picture.legend([ring, dot, band, *faint], said, loc="outside lower right", ncols=4)
+    picture.legend([ring, dot, band], said, loc="outside lower right", ncols=4)
     for ax in axes:
         name_lines(ax)
     return picture

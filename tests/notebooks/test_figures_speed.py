@@ -70,14 +70,3 @@ def test_a_ring_stands_at_the_fastest_size_and_a_dot_on_the_line_at_the_predicte
             assert dot.get_xdata()[0] in BEST[library].values()
     first_dot = picture.axes[0].lines[3]
     np.testing.assert_allclose(first_dot.get_ydata(), 2.0)  # 8 is halfway between 4 and 16, and 2 between 4 and 1
-
-
-def test_the_lines_on_record_are_faint_and_without_a_name():
-    slower = {library: {K: [2 * each for each in ms] for K, ms in lines.items()} for library, lines in TOKENS.items()}
-    picture = speed.by_chunk_size(SIZES, TOKENS, BEST, {"NumPy": "first", "compiled": "second"}, slower)
-    assert list(faults(picture)) == []
-    assert texts(picture.legends[0].get_texts())[-1] == "on record"
-    for ax, lines in zip(picture.axes, slower.values(), strict=True):
-        assert texts(ax.texts) == ["K = 16", "K = 256"]
-        faint = [line for line in ax.lines[8:10] if line.get_color() == speed.GREY]
-        assert [list(line.get_ydata()) for line in faint] == list(lines.values())
