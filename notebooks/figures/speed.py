@@ -11,10 +11,10 @@ MARKS = ("none", 12), ("full", 5)  # how a ring and a dot look
 
 
 @styled
-def against_limits(measured, kernel, with_steps, gaps, title=""):
+def against_limits(measured, without_steps, with_steps, gaps, title=""):
     """A point at the measured milliseconds of each form, joined to a tick at each prediction; the axis is logarithmic.
 
-    measured, kernel, with_steps: {name: milliseconds}, from top to bottom; the second is predicted without Python's steps,
+    measured, without_steps, with_steps: {name: milliseconds}, from top to bottom; the second is predicted without Python's steps,
     the third with them, for the forms that have any. gaps: {name: what fills each gap, from the first tick to the point}.
     The last word of a name is its form: "recurrent", "parallel", "chunkwise".
     """
@@ -28,17 +28,17 @@ def against_limits(measured, kernel, with_steps, gaps, title=""):
     ax.set_xscale("log")
     rows = list(measured)
     for row, (name, ms) in enumerate(measured.items()):
-        stops = [each[name] for each in (kernel, with_steps, measured) if name in each]
+        stops = [each[name] for each in (without_steps, with_steps, measured) if name in each]
         form = name.split()[-1]
         ax.plot([min(stops), max(stops)], [row, row], color=TINTS[form], linewidth=5, solid_capstyle="butt", zorder=1)
         ax.plot(ms, row, "o", color=COLORS[form], markersize=9)
         for cause, left, right in zip(gaps.get(name, ()), stops, stops[1:], strict=False):
             ax.annotate(
-                cause, (np.sqrt(left * right), row), (0, 8), textcoords="offset points", ha="center", fontsize=8
+                cause, (np.sqrt(left * right), row), (0, 10), textcoords="offset points", ha="center", fontsize=8
             )
         ax.annotate(f"{ms:.2f} ms", (max(stops), row), (9, 0), textcoords="offset points", va="center", color=INK)
     for dashes, label, ticks in (
-        ("-", "without Python's steps", kernel),
+        ("-", "without Python's steps", without_steps),
         ((0, (2, 1)), "with Python's steps", with_steps),
     ):
         places = [rows.index(name) for name in ticks]
@@ -46,7 +46,10 @@ def against_limits(measured, kernel, with_steps, gaps, title=""):
             list(ticks.values()), [y - 0.2 for y in places], [y + 0.3 for y in places], color=INK, linestyle=dashes,
             linewidth=2.4, label=label,
         )  # fmt: skip
-    low, high = 0.7 * min(*measured.values(), *kernel.values()), 1.8 * max(*measured.values(), *with_steps.values())
+    low, high = (
+        0.7 * min(*measured.values(), *without_steps.values()),
+        1.8 * max(*measured.values(), *with_steps.values()),
+    )
     ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
     ax.minorticks_off()
     ax.set(xlim=(low, high), xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks], title=title)
@@ -123,7 +126,7 @@ def by_chunk_size(sizes, measured, predicted, titles):
     ring, dot = (axes[0].plot([], [], "o", color=INK, fillstyle=fill, markersize=size)[0] for fill, size in MARKS)
     (band,) = axes[0].plot([], [], color=TINTS["chunkwise"], linewidth=8)
     said = ["fastest size", "predicted size", f"within {FLAT:.0%} of the fastest"]
-    picture.legend([ring, dot, band], said, loc="outside lower right", ncols=3)
+    picture.legend([ring, dot, band], said, loc="outside lower right", ncols=4)
     for ax in axes:
         name_lines(ax)
     return picture

@@ -6,7 +6,7 @@ from legible import faults
 from plotted import texts
 
 MEASURED = {"NumPy recurrent": 8.0, "compiled recurrent": 0.5, "NumPy chunkwise": 1.0}
-KERNEL = {"NumPy recurrent": 0.6, "compiled recurrent": 0.6, "NumPy chunkwise": 0.2}
+WITHOUT_STEPS = {"NumPy recurrent": 0.6, "compiled recurrent": 0.6, "NumPy chunkwise": 0.2}
 WITH_STEPS = {"NumPy recurrent": 4.0, "NumPy chunkwise": 0.4}
 SIZES = [4, 16, 64]
 TOKENS = {
@@ -20,7 +20,7 @@ GAPS = {"NumPy recurrent": ("Python", "new arrays"), "NumPy chunkwise": ("Python
 
 
 def test_points_stand_at_the_measured_times_joined_to_ticks_at_the_predictions():
-    picture = speed.against_limits(MEASURED, KERNEL, WITH_STEPS, GAPS, "a finding")
+    picture = speed.against_limits(MEASURED, WITHOUT_STEPS, WITH_STEPS, GAPS, "a finding")
     assert list(faults(picture)) == []
     (ax,) = picture.axes
     assert ax.get_xscale() == "log"
@@ -33,7 +33,7 @@ def test_points_stand_at_the_measured_times_joined_to_ticks_at_the_predictions()
     assert [tuple(join.get_xdata()) for join in joins] == [(0.6, 8.0), (0.5, 0.6), (0.2, 1.0)]
     assert texts(ax.texts) == ["Python", "new arrays", "8.00 ms", "0.50 ms", "Python", "1.00 ms"]
     assert [ax.texts[i].xy for i in (0, 4)] == [(np.sqrt(0.6 * 4.0), 0), (np.sqrt(0.2 * 0.4), 2)]
-    for drawn, ticks in zip(ax.collections, (KERNEL, WITH_STEPS), strict=True):
+    for drawn, ticks in zip(ax.collections, (WITHOUT_STEPS, WITH_STEPS), strict=True):
         rows = [list(MEASURED).index(name) for name in ticks]
         for segment, ms, row in zip(drawn.get_segments(), ticks.values(), rows, strict=True):
             np.testing.assert_allclose(segment, [(ms, row - 0.2), (ms, row + 0.3)])
