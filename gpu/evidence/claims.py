@@ -22,15 +22,25 @@ def trial(measured, *names, wild=WILD):
     """Comparisons of one kind: for each pair of names (ours, theirs) what it is called, both measurements, and the pool.
 
     measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it,
-    without those above `wild` times their median.
+    without those above `wild` times their median. After the last comparison a line is printed: how many are in the pool,
+    which are left out, and which of the others exceed it and so keep their own error.
 
     >>> list(trial({"a": [1.0, 3.0], "b": [0.0, 0.0]}, ("a", "b")))
+    pool 1.414 of 1 comparison
     [('a minus b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
     """
-    pairs = [(measured[ours], measured[theirs]) for ours, theirs in names]
-    pool, _ = pooled([float(np.std(np.subtract(*pair), ddof=1)) for pair in pairs], wild)
-    for (ours, theirs), pair in zip(names, pairs, strict=True):
-        yield f"{ours} minus {theirs}", *pair, pool
+    pairs = {f"{ours} minus {theirs}": (measured[ours], measured[theirs]) for ours, theirs in names}
+    apart = {name: float(np.std(np.subtract(*pair), ddof=1)) for name, pair in pairs.items()}
+    pool, limit = pooled(list(apart.values()), wild)
+    for name, pair in pairs.items():
+        yield name, *pair, pool
+    error = {name: f"{name} (± {own / len(pairs[name][0]) ** 0.5:.3f})" for name, own in apart.items()}
+    out = [error[name] for name, own in apart.items() if own > limit]
+    larger = [error[name] for name, own in apart.items() if pool * (1 + 1e-9) < own <= limit]
+    inside = len(pairs) - len(out)
+    said = f"pool {pool:.3f} of {inside} comparison" + "s" * (inside != 1)
+    said += f"; left out: {', '.join(out)}" * bool(out) + f"; own error, larger: {', '.join(larger)}" * bool(larger)
+    print(said)
 
 
 def recalled(pairs):

@@ -70,9 +70,9 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const up = pairs.map((n, j) => [x(n), y(highs[width][j])]), down = pairs.map((n, j) => [x(n), y(lows[width][j])]);
   const band = h("polygon", { points: [...up, ...down.reverse()].map((point) => point.map((p) => Math.round(10 * p) / 10).join(",")).join(" "), fill: colours.green, "fill-opacity": 0.22 }) +
     line(up, colours.green, { "stroke-width": 2.5 }) + line(down, colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
-  // The band says whose it is, below its lower edge where that falls to a half, or else at its end.
-  const falls = lows[width].findIndex((share) => share < 0.5), below = falls < 0 ? pairs.length - 1 : falls;
-  const whose = label(x(pairs[below]) - 8, y(lows[width][below]) + 16, `band: K = ${widths[width]}`, { colour: colours.green, at: "end", size: 12, weight: 600, ...halo });
+  // The band says whose it is, beside the middle of its end; a little below it, where no mark of another K stands.
+  const middle = (lows[width].at(-1) + highs[width].at(-1)) / 2, beside = { colour: colours.green, at: "start", size: 12, weight: 600, ...halo };
+  const whose = narrow ? "" : label(x(pairs.at(-1)) + 12, y(middle) + 8, `K ${widths[width]}`, beside);
   const luck = line(pairs.map((n) => [x(n), y(1 / n)]), colours.muted, { "stroke-width": 1.5, "stroke-dasharray": "2 4" });
   const drawn = models.filter(chosen).concat(models.filter((model) => !chosen(model))); // large marks first, so that they hide none
   const shape = ({ name }) => unlisted.findIndex((model) => model.name === name);

@@ -24,6 +24,18 @@ def test_a_trial_keeps_a_wild_deviation_if_asked_to():
     assert kept == pytest.approx([((2 + 2 + 4050) / 3) ** 0.5] * 3)
 
 
+def test_a_trial_ends_with_a_line_on_its_pool(capsys):
+    measured = {"a": [1.0, 3.0], "b": [2.0, 5.0], "wild": [0.0, 90.0], "zero": [0.0, 0.0]}
+    trial = claims.trial(measured, *((name, "zero") for name in ("a", "b", "wild")))
+    assert [next(trial)[0] for _ in range(3)] == ["a minus zero", "b minus zero", "wild minus zero"]
+    assert capsys.readouterr().out == ""
+    assert next(trial, None) is None
+    said = (
+        "pool 1.803 of 2 comparisons; left out: wild minus zero (± 45.000); own error, larger: b minus zero (± 1.500)"
+    )
+    assert capsys.readouterr().out == said + "\n"
+
+
 def test_shares_of_the_recall_studies_stand_under_their_names():
     right = claims.recalled(64)
     rows = claims.record("recall")["rows"] + claims.record("recall_hybrids")["rows"]
