@@ -63,23 +63,30 @@ def losses():
 
 def read_far(size="8M"):
     """{model: (its window, {length: (loss, error over windows of text)})} of the models of that size, 8M or 18M."""
-    found, names = {}, {"retnet": "RetNet", "transformer": "Transformer"}
-    for row in (row for row in record("context")["rows"] if ("18M" in row["run"]) == (size == "18M")):
-        name = names[row["model"]] + " of 18M" * (size == "18M") + f", trained on {row['window']:,}"
-        name += f", seed {row['run'][-1]}" * (name in found)
-        found[name] = row["window"], {each["length"]: tuple(each["whole"]) for each in row["lengths"]}
-    return found
+    return {
+        name: (row["window"], {each["length"]: tuple(each["whole"]) for each in row["lengths"]})
+        for name, row in _contexts(size).items()
+    }
 
 
 def by_position(window, reach):
     """Positions, {model: loss} and {model: `reach` of its errors} of the models of that window, in steps, for `curves`."""
     steps, loss, bars = None, {}, {}
-    for (name, (own, _)), row in zip(read_far().items(), record("context")["rows"], strict=False):
-        if own == window:
+    for name, row in _contexts("8M").items():
+        if row["window"] == window:
             last = row["lengths"][-1]
             steps = np.repeat(last["edges"][1:], 2)[1:-1]
             loss[name], bars[name] = np.repeat(last["mean"][1:], 2), reach * np.repeat(last["error"][1:], 2)
     return steps, loss, bars
+
+
+def _contexts(size):
+    """{model: its row of the record}."""
+    found, names = {}, {"retnet": "RetNet", "transformer": "Transformer"}
+    for row in (row for row in record("context")["rows"] if ("18M" in row["run"]) == (size == "18M")):
+        name = names[row["model"]] + " of 18M" * (size == "18M") + f", trained on {row['window']:,}"
+        found[name + f", seed {row['run'][-1]}" * (name in found)] = row
+    return found
 
 
 def forgotten(window):
