@@ -226,7 +226,7 @@ def test_one_compiled_graph_serves_all_layers(model, large, precision, monkeypat
         if precision == "float32":
             torch.testing.assert_close(grad, weight.grad, rtol=1e-4, atol=1e-7)
         else:  # one product for queries and keys rounds the sum of their gradients once, two products each round theirs
-            assert relative(grad, weight.grad) < 2e-2
+            assert relative(grad, weight.grad) < 1e-2
 
 
 def test_a_gpu_s_settings_come_and_go(monkeypatch):
