@@ -71,8 +71,18 @@ def stopped(train, config, out, step, number=signal.SIGINT, **how):
 # ---------------------------------------------------------------- going on
 
 
+@pytest.fixture
+def heard():
+    """SIGHUP is not ignored, as it is in what nohup starts: a run ignores it then, too."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stopped_run_goes_on_to_the_bit(kind, number, tmp_path):
+def test_a_stopped_run_goes_on_to_the_bit(kind, number, tmp_path, heard):
     config, train = kind
     train(config, tmp_path / "whole")
     stopped(train, config, tmp_path / "parts", 5, number)
