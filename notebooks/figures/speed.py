@@ -1,6 +1,10 @@
-"""Lesson 11: measured times beside the predicted ones. A colour is a form, as in the lesson's picture to move."""
+"""Lesson 11: measured times, in lines and beside the predicted ones. A colour is a form, as in the lesson's picture to move."""
+
+from time import process_time
 
 import numpy as np
+
+from refimpl.bench.timing import time_calls
 
 from .style import BLUE, GREEN, INK, ORANGE, PALE, name_lines, new_picture, panels, styled
 
@@ -8,6 +12,20 @@ COLORS = {"recurrent": ORANGE, "parallel": GREEN, "chunkwise": BLUE}
 TINTS = {"recurrent": "#EBC6AC", "parallel": "#A9D6C6", "chunkwise": "#A9CBE3"}
 FLAT = 0.15  # how much longer than the fastest size a size may take to lie in the flat part of a valley
 MARKS = ("none", 12), ("full", 5)  # how a ring and a dot look
+
+
+def timed(calls, rounds=11, than=None, shown=True):
+    """{name: seconds} of the fastest round of each call, in processor time, which leaves other programs out.
+
+    If shown, it prints a line a call: the fastest round, the median, and how many times as long it takes as the call named
+    `than`.
+    """
+    seconds = time_calls(calls, rounds, process_time)
+    fastest = {name: min(each) for name, each in seconds.items()}
+    for name, each in seconds.items() if shown else ():
+        ratio = f", {fastest[name] / fastest[than]:.1f} times {than}" if than else ""
+        print(f"measured: {name:12} {1e3 * fastest[name]:6.2f} ms (median {1e3 * np.median(each):.2f}){ratio}")
+    return fastest
 
 
 @styled

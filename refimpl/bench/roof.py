@@ -60,6 +60,11 @@ def roof_of(seconds):
     return {name: each if name in ("recurrent", "chunkwise") else 1 / each for name, each in fastest.items()}
 
 
+def measure_roof(rounds=15):
+    """The roof of the machine that runs this, in processor time: others may use the machine, and their time is left out."""
+    return roof_of(time_calls({name: call for name, (call, _) in probes().items()}, rounds, time.process_time))
+
+
 def flops_of(form, time, key_dim, value_dim, chunk_size=None):
     """Operations of one head as `useful_flops` counts them, and of the chunkwise form those that fade its state at each chunk.
 

@@ -19,6 +19,18 @@ BEST = {"NumPy": {16: 8, 256: 64}, "compiled": {16: 16, 256: 32}}
 GAPS = {"NumPy recurrent": ("Python", "new arrays"), "NumPy chunkwise": ("Python",)}
 
 
+def test_the_fastest_round_counts_and_the_median_stands_beside_it(monkeypatch, capsys):
+    monkeypatch.setattr(speed, "time_calls", lambda calls, rounds, now: {"a": [0.004, 0.003, 0.009], "b": [0.001] * 3})
+    assert speed.timed({"a": None, "b": None}, than="b") == {"a": 0.003, "b": 0.001}
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["measured:", "a", "3.00", "ms", "(median", "4.00),", "3.0", "times", "b"]
+    assert second.endswith("1.0 times b")
+    speed.timed({"a": None, "b": None})
+    assert "times" not in capsys.readouterr().out
+    assert speed.timed({"a": None}, shown=False)["a"] == 0.003
+    assert capsys.readouterr().out == ""
+
+
 def test_points_stand_at_the_measured_times_joined_to_ticks_at_the_predictions():
     picture = speed.against_limits(MEASURED, WITHOUT_STEPS, WITH_STEPS, GAPS, "a finding")
     assert list(faults(picture)) == []

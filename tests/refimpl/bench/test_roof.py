@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from refimpl.bench.flops import useful_flops
-from refimpl.bench.roof import CACHE, KEY_DIM, SPREAD, TIME, VALUE_DIM, measure, predict, probes, recorded, roof_of
+from refimpl.bench.roof import (
+    CACHE,
+    KEY_DIM,
+    SPREAD,
+    TIME,
+    VALUE_DIM,
+    measure,
+    measure_roof,
+    predict,
+    probes,
+    recorded,
+    roof_of,
+)
 
 RECORDED = recorded()
 ROOF = {"peak": 1e9, "memory": 1e8, "cache": 1e9, "recurrent": 1e-3, "chunkwise": 2e-3}
@@ -23,6 +35,12 @@ def test_the_fastest_round_of_a_probe_makes_the_roof():
     assert roof == {
         "peak": 2**27, "memory": 2**25, "cache": 1000 * 4 * 64 * 128, "recurrent": 1 / 32, "chunkwise": 1 / 32
     }  # fmt: skip
+
+
+def test_the_roof_of_this_machine_has_the_rates_of_the_record():
+    here = measure_roof(1)
+    assert here.keys() == RECORDED["roof"].keys()
+    assert all(rate > 0 for rate in here.values())
 
 
 def test_probes_do_what_they_count():
