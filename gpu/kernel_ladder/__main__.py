@@ -18,12 +18,14 @@ import typer
 
 from gpu.bench.accuracy import GAMMAS, poisoned, worst_head
 from gpu.bench.ceilings import ceilings, floor_seconds
+from gpu.bench.graph import Recorded
 from gpu.bench.kernel_calls import ATTENTION, KERNELS, inputs
 from gpu.bench.kernel_floor import FORWARD, SHAPES, least_bytes, least_flops
 from gpu.bench.timing import milliseconds
 from gpu.kernels.registry import FLA
 from refimpl import retention_recurrent
 from refimpl.files import write_atomically
+from refimpl.libraries import values_trusted
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned", "v5_on_chip")
 PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for
@@ -50,6 +52,32 @@ def peers(shape, time, tokens):
         except Exception as error:
             print(f"without {name}: {type(error).__name__}: {error}"[:150])
     return calls
+
+
+def variants(q, k, v, gamma):
+    """Calls that tell why a version takes its time: v0 without the CPU between its operators, v3 with half the columns."""
+    v0, v3 = (import_module(f"gpu.kernel_ladder.{name}") for name in ("v0_torch", "v3_fused"))
+
+    def trusted():  # looking at values would make the GPU wait, which a graph must not
+        with values_trusted():
+            return v0.retention(q, k, v, gamma)
+
+    graph = Recorded(trusted, q.device)
+    return {
+        "graph of v0_torch": graph.graph.replay,
+        "64 columns in v3_fused": lambda: v3.retention(q, k, v, gamma, BV=64),
+    }
+
+
+def spent(call, calls=5):
+    """{operator: ms} of a call on the GPU, by torch's profiler; kernels that no operator of torch started are left out."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize()
+    times = {event.key: event.self_device_time_total / 1e3 / calls for event in profile.key_averages()}
+    return {name: ms for name, ms in sorted(times.items(), key=lambda x: -x[1]) if name.startswith("aten::") and ms}
 
 
 def main(
@@ -83,8 +111,9 @@ def main(
                 calls[name] = lambda version=version: version.retention(q, k, v, gamma)
             except Exception as failure:  # one that fails does not affect the others
                 row["failed"] = f"{type(failure).__name__}: {failure}"[:300]
-        calls |= peers(shape, time, tokens)
+        calls |= peers(shape, time, tokens) | variants(q, k, v, gamma)
         times = milliseconds(calls, rounds)
+        operators = spent(calls["v0_torch"])
     peaks = ceilings(rounds, "cuda")
     if failed := {name: row["remark"] for name, row in peaks.items() if row["remark"]}:
         raise RuntimeError(f"the ceilings were not measured: {failed}")
@@ -98,7 +127,7 @@ def main(
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__, "triton": triton.__version__, "heads": heads, "key_dim": key_dim,
         "value_dim": value_dim, "time": time, "tokens": tokens, "copy_bytes_per_s": copy, "product_flop_per_s": product,
-        "floor_ms": least, "versions": rows,
+        "floor_ms": least, "versions": rows, "operators_of_v0_ms": operators,
     }  # fmt: skip
     if out:
         write_atomically(out, json.dumps(result, indent=1) + "\n")
@@ -111,6 +140,7 @@ def main(
         off = f"{row['error']:9.1e}" if "error" in row else ""
         share = f"{row['share_of_roofline']:10.0%}" if name not in ATTENTION else " " * 10
         print(f"{name:40s}{guess}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}")
+    print("v0_torch, ms by operator:", *(f"{name} {ms:.2f}" for name, ms in operators.items()))
     print(f"floor {least:.3f} ms: copy {copy / 1e12:.2f} TB/s, bfloat16 product {product / 1e12:.0f} TFLOP/s")
 
 

@@ -26,8 +26,8 @@ export const controls = [
 function costs(plan, C, columns, K, V) {
   const inputs = HALF * (2 * K + 2 * V), state = (K * V) / C, tiles = Math.ceil(V / columns), rows = Math.min(columns, 128, K);
   const scores = 2 * C * K, values = 2 * C * V;
-  if (plan === "operators") {
-    const moved = FULL * (4 * K + 5 * C + 11 * V + 12 * state) + 12 * K + 20 * V;
+  if (plan === "operators") { // 8 K + 4 V: a product copies what lies in memory in another order than it needs
+    const moved = FULL * (12 * K + 5 * C + 15 * V + 12 * state) + 12 * K + 20 * V;
     return { moved, asked: moved, flops: scores + values + 4 * K * V };
   }
   if (plan === "token") return { moved: inputs, asked: HALF * (2 * K * tiles + 2 * V), flops: 5 * K * V };
@@ -81,7 +81,7 @@ export function compute({ plan, chunk, columns }, data) {
 export function describe({ held, share, moved, floor, memory_ms, product_ms, asked, flops, at_once }, { plan }) {
   const kept = plan === "operators" ? "Nothing stays on the chip: each operator writes its result to memory, and the next reads it back"
     : `A program holds ${bytes(held)} on the chip, ${format(100 * share, 2)} % of a multiprocessor's registers` +
-      (share >= 1 ? ": no room for the addresses of what it loads and stores, so some of it goes to memory and back, slowly" : `; ${format(at_once, 6)} independent programs`);
+      (share >= 1 ? ": no room for the addresses of what it loads and stores, so some of it goes to memory and back" : `; ${format(at_once, 6)} independent programs`);
   const units = plan === "operators" || plan === "token" ? "at the peak of float32, without the product units" : "at the rate of a large bfloat16 product";
   const times = moved > floor ? `${format(moved / floor, 2)} times` : "just";
   const cached = asked > moved ? ` (programs ask for ${bytes(asked)}; we assume that a cache serves the rest)` : "";

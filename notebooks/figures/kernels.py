@@ -1,4 +1,4 @@
-"""Lesson 12: the times of a ladder of kernels, and who works when in two of them."""
+"""Lesson 12: the times of a ladder of kernels and of the operators of its first rung, and who works when in two of them."""
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -89,6 +89,31 @@ def ladder(rungs, plans, of_bytes, of_products, predicted, *, title):
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0, labelsize=8.5)
     picture.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(MARKS))
+    return picture
+
+
+@styled
+def operators(as_copies, products, measured, *, title):
+    """What each kind of operator took, beside the time of its bytes at the rate of a copy, under a title that says what is found.
+
+    as_copies, measured: {kind: ms}. products: (kind, ms) of the one kind whose operations are worth a mark.
+    """
+    said = "; ".join(f"{kind}: {measured[kind]:.1f}, {as_copies[kind]:.1f} as a copy" for kind in measured)
+    picture = new_picture(7.2, 0.9 + 0.36 * len(measured), f"Milliseconds measured. {said}.", layout="constrained")
+    ax, rows = picture.subplots(), range(len(measured))
+    ax.barh(rows, measured.values(), 0.56, color=ORANGE, alpha=0.35, label="measured")
+    ax.plot(as_copies.values(), rows, linestyle="none", markersize=7, **MARKS["bytes"])
+    kind, took = products
+    ax.plot(took, list(measured).index(kind), linestyle="none", markersize=7, markeredgewidth=1.8, **MARKS["products"])
+    for y, ms in zip(rows, measured.values(), strict=True):
+        ax.text(ms + 0.08, y, f"{ms:.1f} ms", va="center", color=ORANGE)
+    ax.set_yticks(rows, measured)
+    ax.set_title(title, loc="left", fontweight="bold")
+    ax.set(xlabel="time, ms", xlim=(0, 1.15 * max(measured.values())), ylim=(len(measured) - 0.5, -0.5))
+    ax.grid(axis="x", color=PALE)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    picture.legend(loc="outside lower center", ncols=3)
     return picture
 
 

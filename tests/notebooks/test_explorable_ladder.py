@@ -87,7 +87,7 @@ def test_bytes_and_products_are_those_of_a_walk_through_the_tiles():
 
 
 def moved_by_torch(C):
-    """Bytes that the operators of the reference on torch read and write at the size of the record; nothing is computed."""
+    """Bytes that torch's operators read and write at the size of the record, (B, T, H, width) in memory; nothing is computed."""
     torch = pytest.importorskip("torch")
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_flatten
@@ -102,8 +102,8 @@ def moved_by_torch(C):
                 self.total += sum(x.numel() * x.itemsize for x in arrays)
             return out
 
-    shape = TOKENS // TIME, H, TIME
-    q, k, v = (torch.empty((*shape, width), dtype=torch.bfloat16, device="meta") for width in (K, K, V))
+    sizes = [(TOKENS // TIME, TIME, H, width) for width in (K, K, V)]
+    q, k, v = (torch.empty(size, dtype=torch.bfloat16, device="meta").transpose(1, 2) for size in sizes)
     with Moved() as moved, values_trusted():
         retention_chunkwise(q, k, v, torch.empty(H, dtype=torch.float64, device="meta"), chunk_size=C)
     return moved.total

@@ -27,6 +27,17 @@ def test_a_ladder_marks_each_time_of_each_rung():
     assert "slow, in memory: 12.63 ms" in picture.description
 
 
+def test_operators_mark_what_each_kind_took_and_would_take_as_a_copy():
+    as_copies, measured = {"products": 1.1, "sums": 1.2}, {"products": 5.3, "sums": 1.3}
+    picture = kernels.operators(as_copies, ("products", 3.6), measured, title="Found")
+    (ax,) = picture.axes
+    assert ax.get_title("left") == "Found"
+    assert [bar.get_width() for bar in ax.patches] == [5.3, 1.3]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1.1, 0], [1.2, 1]], [[3.6, 0]]]
+    assert texts(ax.get_yticklabels()) == ["products", "sums"]
+    assert "products: 5.3, 1.1 as a copy" in picture.description
+
+
 @pytest.mark.parametrize("lane", kernels.LANES)
 def test_a_lane_does_one_thing_at_a_time_and_never_pauses(lane):
     work = kernels.LANES[lane]
