@@ -5,11 +5,21 @@ from importlib.resources import files
 
 import numpy as np
 
-from refimpl.training.passages import load_passages
+from refimpl import RetNetConfig, init_params
+from refimpl.training.passages import empty, joined, load_passages, read
 
+from . import laws
 from .ablations import WILD, pooled
 
-KINDS = {"hybrid": "Eq. (8), new seeds", "hybrid, gamma 1/2": "gamma 1/2", "gated hybrid": "gated"}  # of recall_hybrids
+HYBRIDS = {  # names of lesson 14 for the models of 8,192 tokens in `recalled`
+    "RetNet": "RetNet, K 32, 8,192 tokens",
+    "attention": "attention, 8,192 tokens",
+    "1 in 2, seeds 0-2": "hybrid, K 16, 1 in 2, 8,192 tokens",
+    "1 in 2, seeds 3-5": "hybrid",
+    "1 in 4": "hybrid, K 16, 1 in 4, 8,192 tokens",
+    "fast": "hybrid, gamma 1/2",
+    "gated": "gated hybrid",
+}
 PLACES = {"line": "line's end", "within": "within a line"}  # where text A ends
 
 
@@ -22,11 +32,11 @@ def trial(measured, *names, wild=WILD):
     """Comparisons of one kind: for each pair of names (ours, theirs) what it is called, both measurements, and the pool.
 
     measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it,
-    without those above `wild` times their median. After the last comparison a line is printed: how many are in the pool,
-    which are left out, and which of the others exceed it and so keep their own error.
+    without those above `wild` times their median. After the last comparison a line is printed: the error that the pool
+    gives to so many seeds, how many comparisons are in it, which are left out, and which exceed it and so keep their own.
 
     >>> list(trial({"a": [1.0, 3.0], "b": [0.0, 0.0]}, ("a", "b")))
-    pool 1.414 of 1 comparison
+    pool of 1 comparison: ± 1.000 over 2 seeds
     [('a minus b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
     """
     pairs = {f"{ours} minus {theirs}": (measured[ours], measured[theirs]) for ours, theirs in names}
@@ -38,7 +48,9 @@ def trial(measured, *names, wild=WILD):
     out = [error[name] for name, own in apart.items() if own > limit]
     larger = [error[name] for name, own in apart.items() if pool * (1 + 1e-9) < own <= limit]
     inside = len(pairs) - len(out)
-    said = f"pool {pool:.3f} of {inside} comparison" + "s" * (inside != 1)
+    said = f"pool of {inside} comparison" + "s" * (inside != 1) + ": "
+    counts = sorted({len(ours) for ours, _ in pairs.values()}, reverse=True)
+    said += ", ".join(f"± {pool / seeds**0.5:.3f} over {seeds} seeds" for seeds in counts)
     said += f"; left out: {', '.join(out)}" * bool(out) + f"; own error, larger: {', '.join(larger)}" * bool(larger)
     print(said)
 
@@ -48,8 +60,14 @@ def recalled(pairs):
     study, later = record("recall"), record("recall_hybrids")
     at = study["settings"]["pairs"].index(pairs)
     rows = [(row["variant"], row) for row in study["rows"]]
-    rows += [(f"hybrid, {KINDS[row['variant']]}", row) for row in later["rows"]]
+    rows += [(row["variant"], row) for row in later["rows"]]
     return {name: np.array(row["accuracy_by_pairs"])[:, at] for name, row in rows}
+
+
+def hybrids(pairs):
+    """`recalled` of the models with 8,192 tokens, under the names of claim 2: RetNet, attention, then each hybrid."""
+    measured = recalled(pairs)
+    return {name: measured[listed] for name, listed in HYBRIDS.items()}
 
 
 def losses():
@@ -59,6 +77,19 @@ def losses():
         millions = sizes.setdefault(row["size"], f"{row['parameters'] / 1e6:.1f} million")
         found.setdefault(f"{row['model']}, {millions}", []).append(row["held_out"])
     return found
+
+
+def through(models, sizes, floor):
+    """Laws through so many of the smallest sizes, one for each of two models, and where they cross.
+
+    models: those of `explorables.Crossing.course_data`; of the means, the measured come first, then those of the draws.
+    """
+    fits = [
+        laws.fit(m["x"][:sizes], np.array(m["means"])[:, :sizes], weights=m["weights"][:sizes], floor=floor)
+        for m in models
+    ]
+    ends = min(m["x"][0] for m in models), 1000 * max(m["x"][-1] for m in models)
+    return fits, laws.crossing(*fits, *ends)
 
 
 def read_far(size="8M"):
@@ -101,15 +132,29 @@ def without(study):
     return {row["variant"]: row["held_out"] for row in rows}
 
 
+def join_errors(layers):
+    """For each layer of a small untrained model: the largest error of a joined state, over its largest entry.
+
+    A text of 40 tokens is cut after 24; the second part is read from nothing, at its place after the first.
+    """
+    config = RetNetConfig(vocab_size=50, dim=32, num_layers=layers, num_heads=2)
+    params, text = init_params(config, seed=1), np.random.default_rng(2).integers(0, 50, 40)
+    _, first = read(params, config, text[:24])
+    _, second = read(params, config, text[24:], empty(24, config))
+    _, exact = read(params, config, text)
+    apart = joined(first, second, config).layers
+    return [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(apart, exact.layers, strict=True)]
+
+
 def cuts(*lengths):
     """{what became of A, length of B, where A ends: bits per byte over one reading of both, a number a place}.
 
     lengths: of B, in bytes, among those of the record.
     """
-    read, found = load_passages(), {}
-    spots = list({spot["start"]: spot for spot in read["spots"]}.values())  # each place once
+    passages, found = load_passages(), {}
+    spots = list({spot["start"]: spot for spot in passages["spots"]}.values())  # each place once
     for length in lengths:
-        i = read["between"].index(length)
+        i = passages["between"].index(length)
         for where, words in PLACES.items():
             for state in ("joined", "forgotten"):
                 over = [spot[where][i][state] - spot[where][i]["exact"] for spot in spots]

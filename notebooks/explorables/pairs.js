@@ -10,7 +10,7 @@ export const controls = [
 ];
 
 // key_width, asked_for: K and the number of pairs; numbers: in the states of a layer; cache: in the cache of a layer when all
-// pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read without any interference; least,
+// pairs stand in it; equal: pairs for which both are the same; exact: pairs that can be read exactly; least,
 // most: what is predicted for the pairs; chance: of naming any value of the text; measured: the RetNets of this K and
 // vocabulary at this number of pairs, one a seed, lowest first; none if no such text was asked.
 export function compute({ width, pairs, tokens }, { sizes, widths, pairs: listed, exact, asked, vocabularies }) {
@@ -35,7 +35,7 @@ function span(...shares) {
 export function describe({ key_width, asked_for, numbers, cache, exact, least, most, chance, measured }) {
   const were = measured.length ? `In ${count(measured.length, "seed")}, trained RetNets answer ${span(...measured)}` : "No RetNet of this width was asked for so many here";
   return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
-    `${exact} pairs can be read without interference. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
+    `${exact} pairs can be read exactly. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
 }
 
 // The corners of marks about (x, y): hollow ones for shapes and models that are not on the slider, filled ones for its RetNets, of which the widest is a circle.

@@ -26,8 +26,8 @@ class Pairs(Explorable):
     def course_data(cls):
         """The study of gpu/results/recall.json: its sizes, what is predicted for each K, and what each model answered.
 
-        sizes: heads, layers, dim. widths: K of the curves. pairs: N of the curves. exact: pairs that K allows without
-        interference. asked: N of the study. vocabularies: {tokens: of them}, with least, most: predicted shares, a row for
+        sizes: heads, layers, dim. widths: K of the curves. pairs: N of the curves. exact: pairs that K lets be read
+        exactly. asked: N of the study. vocabularies: {tokens: of them}, with least, most: predicted shares, a row for
         each K; models: name, K of a RetNet (0 for others), for each seed its share at each of `asked`.
         """
         study = json.loads((files("gpu") / "results" / "recall.json").read_text(encoding="utf-8"))

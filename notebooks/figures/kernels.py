@@ -3,7 +3,7 @@
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, new_picture, styled, write
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, headline, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
@@ -83,7 +83,7 @@ def ladder(rungs, plans, of_bytes, of_products, predicted, *, title):
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(plans)), [f"{name}\n{plan}" for name, plan in plans.items()])
-    ax.set_title(title, loc="left", fontweight="bold")
+    headline(ax, title)
     ax.set(xlabel="time, ms", xlim=(0.12, 60), ylim=(len(plans) - 0.5, -1.05))
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
@@ -152,7 +152,7 @@ def lanes():
     ax.set_yticks(range(len(LANES)), list(LANES))
     ax.set_xticks([])
     ax.set(xlim=(0, TURNS), ylim=(len(LANES) - 0.6, -0.4))
-    ax.set_title("v3 does all in turn; in v5 group 3 reads and makes scores meanwhile", loc="left", fontweight="bold")
+    headline(ax, "v3 does all in turn; in v5 group 3 reads and makes scores meanwhile")
     ax.set_xlabel("time, not to scale →", loc="right")
     bare(ax)
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]

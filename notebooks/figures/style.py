@@ -132,6 +132,12 @@ def write(ax, x, y, text, **font):
     ax.text(x, y, text, **{"ha": "center", "va": "center", "color": INK} | font)
 
 
+def headline(ax, title):
+    """What a picture of measurements found, bold and from the left; nothing for an empty title."""
+    if title:
+        ax.set_title(title, loc="left", fontweight="bold")
+
+
 def cells(ax, array, text, *, fontsize=9.0, **image):
     """A matrix as an image with `text(value)` in each cell; masked cells stay empty."""
     ax.imshow(array, **{"cmap": SHARE} | image)
@@ -204,8 +210,7 @@ def curves(
         ax.set_yscale("log")
     for name in plain:
         getattr(ax, f"{name}axis").set_major_formatter(StrMethodFormatter("{x:,g}"))
-    if title:
-        ax.set_title(title, loc="left", fontweight="bold")
+    headline(ax, title)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(color=PALE)
     ax.margins(x=0.02)

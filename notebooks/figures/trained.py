@@ -6,7 +6,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
 from matplotlib.textpath import TextPath
 
-from .style import INK, LINES, PALE, SHARE, cells, new_picture, styled
+from .style import INK, LINES, PALE, SHARE, cells, headline, new_picture, styled
 
 COLUMNS = 92  # characters in a row
 MOST = 8.0  # bits of the darkest cell: the cost of a blind guess among 256 bytes
@@ -129,7 +129,8 @@ def dots(names, x, error, *, reach, xlabel, description, title="", colors=None):
         ax.errorbar([value], [row], xerr=[reach * around], markerfacecolor=face, **look)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set(title=title, xlabel=f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
+    headline(ax, title)
+    ax.set(xlabel=f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
     ax.grid(color=PALE, axis="x")
     return picture
 
@@ -158,6 +159,7 @@ def seeds(measured, *, xlabel, level, level_name, description, title="", colors=
     ax.set_yticks(range(len(measured)), list(measured))
     ax.set_ylim(len(measured) - 0.4, -0.6)
     ax.set_xlim(-0.02, 1.02)
-    ax.set(title=title, xlabel=f"{xlabel}\na dot: a seed")
+    headline(ax, title)
+    ax.set(xlabel=f"{xlabel}\na dot: a seed")
     ax.grid(color=PALE, axis="x")
     return picture

@@ -119,7 +119,7 @@ def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_o
     (first,), (second,) = (each.get_segments() for each in drawn)
     np.testing.assert_allclose([first[:, 0], second[:, 0]], [[0.1, 0.7], [-0.25, 0.05]])
     assert (texts(ax.get_yticklabels()), picture.description) == (["a", "b"], "d")
-    assert ax.get_title() == "t"
+    assert ax.get_title("left") == "t"
     assert ax.get_xlabel() == "bits\nbars: 3 standard errors; filled: settled"
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
@@ -135,5 +135,5 @@ def test_seeds_stand_in_rows_from_the_top_down_and_hide_none():
         assert (mark.get_marker(), mark.get_linestyle()) == ("o", "None")
     assert [mark.get_color() for mark in (first, second)] == ["#444444", "#0072B2"]
     assert (texts(ax.get_yticklabels()), texts(ax.texts)) == (["a", "b"], ["chance"])
-    assert (ax.get_title(), ax.get_xlabel(), picture.description) == ("t", "right\na dot: a seed", "d")
+    assert (ax.get_title("left"), ax.get_xlabel(), picture.description) == ("t", "right\na dot: a seed", "d")
     assert ax.get_ylim()[0] > ax.get_ylim()[1]

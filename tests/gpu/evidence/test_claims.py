@@ -30,9 +30,7 @@ def test_a_trial_ends_with_a_line_on_its_pool(capsys):
     assert [next(trial)[0] for _ in range(3)] == ["a minus zero", "b minus zero", "wild minus zero"]
     assert capsys.readouterr().out == ""
     assert next(trial, None) is None
-    said = (
-        "pool 1.803 of 2 comparisons; left out: wild minus zero (± 45.000); own error, larger: b minus zero (± 1.500)"
-    )
+    said = "pool of 2 comparisons: ± 1.275 over 2 seeds; left out: wild minus zero (± 45.000); own error, larger: b minus zero (± 1.500)"
     assert capsys.readouterr().out == said + "\n"
 
 
@@ -40,7 +38,35 @@ def test_shares_of_the_recall_studies_stand_under_their_names():
     right = claims.recalled(64)
     rows = claims.record("recall")["rows"] + claims.record("recall_hybrids")["rows"]
     assert [each.tolist() for each in right.values()] == [[s[-1] for s in row["accuracy_by_pairs"]] for row in rows]
-    assert list(right)[-3:] == ["hybrid, Eq. (8), new seeds", "hybrid, gamma 1/2", "hybrid, gated"]
+    assert list(right)[-3:] == ["hybrid", "hybrid, gamma 1/2", "gated hybrid"]
+
+
+def test_hybrids_have_short_names():
+    right, found = claims.recalled(64), claims.hybrids(64)
+    assert list(found) == ["RetNet", "attention", "1 in 2, seeds 0-2", "1 in 2, seeds 3-5", "1 in 4", "fast", "gated"]
+    assert found["fast"].tolist() == right["hybrid, gamma 1/2"].tolist()
+
+
+def test_a_pool_of_unequal_counts_has_an_error_for_each(capsys):
+    measured = {"a": [1.0, 3.0], "b": [2.0, 4.0, 6.0], "two": [0.0, 0.0], "three": [0.0, 0.0, 0.0]}
+    list(claims.trial(measured, ("a", "two"), ("b", "three")))
+    assert "± 1.000 over 3 seeds, ± 1.225 over 2 seeds" in capsys.readouterr().out
+
+
+def test_laws_through_all_sizes_lie_near_the_measured_means():
+    models = [
+        {"x": [1e6, 2e6, 4e6, 8e6], "weights": [1.0] * 4, "means": [[3.0, 2.5, c, d]]}
+        for c, d in ((2.2, 2.0), (2.1, 1.8))
+    ]
+    fits, crossings = claims.through(models, 4, floor=False)
+    for fit, model in zip(fits, models, strict=True):
+        assert fit(8e6) == pytest.approx([model["means"][0][-1]], abs=0.1)
+    assert len(crossings) == 1
+
+
+def test_a_join_is_exact_in_the_first_layer_alone():
+    (one,), (lower, upper) = claims.join_errors(1), claims.join_errors(2)
+    assert max(one, lower) < 1e-5 < 0.01 < upper
 
 
 def test_losses_of_one_size_are_of_the_same_seeds():
