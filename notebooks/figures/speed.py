@@ -72,7 +72,7 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
     ax.minorticks_off()
     ax.set(xlim=(low, high), xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks], title=title)
     ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.6))
-    ax.set_xlabel("milliseconds: points measured (fastest round), ticks predicted")
+    ax.set_xlabel("milliseconds (points measured, ticks predicted); lengths are ratios, not ms")
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
@@ -84,10 +84,14 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
 def by_length(lengths, measured, title):
     """Milliseconds against the length of the text, a line for each form, both axes logarithmic: NumPy's are dashed.
 
+    Two dotted guides have the slopes of T and T².
+
     measured: {name: milliseconds}, each as long as lengths; a name is a library and a form.
     """
     said = f"Milliseconds against T, {lengths[0]:,} to {lengths[-1]:,} tokens, on logarithmic axes, of {', '.join(measured)}: "
-    said += "the line of NumPy's parallel form ends steeper than all others."
+    said += (
+        "the line of NumPy's parallel form ends steeper than all others. Two dotted guides have the slopes of T and T²."
+    )
     picture = new_picture(7.2, 3.4, said, layout="constrained")
     ax = picture.subplots()
     ax.set(xscale="log", yscale="log", title=title, xlabel="tokens T", ylabel="milliseconds, fastest round")
@@ -101,6 +105,12 @@ def by_length(lengths, measured, title):
     ax.minorticks_off()
     ax.grid(color=PALE)
     name_lines(ax)
+    start, foot = lengths[0], 4 * max(each[0] for each in measured.values())  # above all lines
+    for power, name in ((1, "slope of T"), (2, "slope of T²")):
+        ax.plot([start, 4 * start], [foot, 4**power * foot], color=INK, linestyle=":", linewidth=1.2)
+        ax.annotate(
+            name, (4 * start, 4**power * foot), (5, 0), textcoords="offset points", va="center", color=INK, fontsize=8
+        )
     return picture
 
 

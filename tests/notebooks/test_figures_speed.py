@@ -63,7 +63,10 @@ def test_lines_by_length_have_the_colour_of_their_form_and_are_dashed_for_numpy(
         (ms, "--" if name.startswith("NumPy") else "-") for name, ms in each.items()
     ]
     assert [line.get_color() for line in lines] == [speed.COLORS[name.split()[-1]] for name in each]
-    assert sorted(texts(ax.texts)) == sorted(each)
+    assert sorted(texts(ax.texts)) == sorted([*each, "slope of T", "slope of T²"])
+    for guide, power in zip(ax.lines[-2:], (1, 2), strict=True):
+        (first, last), (foot, top) = guide.get_data()
+        assert np.isclose(top / foot, (last / first) ** power)
 
 
 def test_a_ring_stands_at_the_fastest_size_and_a_dot_on_the_line_at_the_predicted_one():
