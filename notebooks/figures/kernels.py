@@ -20,7 +20,7 @@ LOOKS = {"memory": (BLUE, "reads"), "multiply": (PURPLE, "multiplies"), "round":
 LANES = {
     "v3: one program,\nall in turn": [
         ("memory", 0, 3, "1: reads"), ("multiply", 3, 2.6, "1: scores"), ("round", 5.6, 3.2, "1: rounds S"),
-        ("multiply", 8.8, 7, "1: o, new S"), ("memory", 15.8, 3, "2: reads"), ("multiply", 18.8, 2.6, "2: scores"),
+        ("multiply", 8.8, 7, "1: Q S, o, new S"), ("memory", 15.8, 3, "2: reads"), ("multiply", 18.8, 2.6, "2: scores"),
         ("round", 21.4, 3.2, "2: rounds S"),
     ],
     "v5, group 1:\n64 columns of S": [
