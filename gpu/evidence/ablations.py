@@ -50,15 +50,13 @@ def analysis(study):
     }
 
 
-def pooled(deviations, wild=WILD):
-    """The root mean square of deviations of one kind, and the limit beyond which one is wild: it is left out.
-
-    wild: that limit in medians of the deviations; infinite, all are kept.
+def pooled(deviations):
+    """The root mean square of deviations of one kind, and the limit, `WILD` medians, beyond which one is left out.
 
     >>> pooled([3.0, 4.0, 100.0])
     (3.5355339059327378, 20.0)
     """
-    limit = wild * statistics.median(deviations)
+    limit = WILD * statistics.median(deviations)
     return math.sqrt(np.mean([own**2 for own in deviations if own <= limit])), limit
 
 

@@ -9,7 +9,6 @@ from refimpl import RetNetConfig, init_params
 from refimpl.training.passages import empty, joined, load_passages, read
 
 from . import laws
-from .ablations import WILD, pooled
 
 HYBRIDS = {  # names of lesson 14 for the models of 8,192 tokens in `recalled`
     "RetNet": "RetNet, K 32, 8,192 tokens",
@@ -28,31 +27,21 @@ def record(name):
     return json.loads((files("gpu") / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def trial(measured, *names, wild=WILD):
-    """Comparisons of one kind: for each pair of names (ours, theirs) what it is called, both measurements, and the pool.
+def trial(measured, *names):
+    """Comparisons that are judged together: for each pair of names (ours, theirs) what it is called, both measurements, and
+    the median of the deviations of their differences.
 
-    measured: {name: a number for every seed}. The pool is the pooled deviation of the differences, as `pooled` has it,
-    without those above `wild` times their median. After the last comparison a line is printed: the error that the pool
-    gives to so many seeds, how many comparisons are in it, which are left out, and which exceed it and so keep their own.
+    measured: {name: a number for every seed}. After the last comparison a line with the median is printed.
 
     >>> list(trial({"a": [1.0, 3.0], "b": [0.0, 0.0]}, ("a", "b")))
-    pool of 1 comparison: ± 1.000 over 2 seeds
+    median deviation of 1: 1.414
     [('a minus b', [1.0, 3.0], [0.0, 0.0], 1.4142135623730951)]
     """
     pairs = {f"{ours} minus {theirs}": (measured[ours], measured[theirs]) for ours, theirs in names}
-    apart = {name: float(np.std(np.subtract(*pair), ddof=1)) for name, pair in pairs.items()}
-    pool, limit = pooled(list(apart.values()), wild)
+    median = float(np.median([np.std(np.subtract(*pair), ddof=1) for pair in pairs.values()]))
     for name, pair in pairs.items():
-        yield name, *pair, pool
-    error = {name: f"{name} (± {own / len(pairs[name][0]) ** 0.5:.3f})" for name, own in apart.items()}
-    out = [error[name] for name, own in apart.items() if own > limit]
-    larger = [error[name] for name, own in apart.items() if pool * (1 + 1e-9) < own <= limit]
-    inside = len(pairs) - len(out)
-    said = f"pool of {inside} comparison" + "s" * (inside != 1) + ": "
-    counts = sorted({len(ours) for ours, _ in pairs.values()}, reverse=True)
-    said += ", ".join(f"± {pool / seeds**0.5:.3f} over {seeds} seeds" for seeds in counts)
-    said += f"; left out: {', '.join(out)}" * bool(out) + f"; own error, larger: {', '.join(larger)}" * bool(larger)
-    print(said)
+        yield name, *pair, median
+    print(f"median deviation of {len(pairs)}: {median:.3f}")
 
 
 def recalled(pairs):

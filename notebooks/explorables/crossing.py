@@ -7,7 +7,6 @@ import numpy as np
 
 from .explorable import Explorable
 
-WILD = 5.0  # as in gpu.evidence.ablations
 DRAWS, OF = 200, 2000  # the first draws of those of the analysis, gpu.evidence.scaling; a test compares them
 
 
@@ -21,7 +20,7 @@ class Crossing(Explorable):
     def course_data(cls):
         """For each model of gpu/results/scaling.json its name, sizes x, weights in a law, errors of the measured means, and
         means, the measured ones first. gap_errors: at each size that of the first model's mean minus the second's, as lesson 14
-        has it: the deviation over seeds, of those of all sizes or its own, if that is larger.
+        has it: the deviation over seeds, its own or the median of all sizes, whichever is larger.
 
         The others are drawn again: at each size seeds have a deviation, pooled over models, which is drawn by its degrees
         of freedom. A size weighs by how little its seeds differ.
@@ -48,6 +47,8 @@ class Crossing(Explorable):
             parts = {"weights": weights, "errors": errors, "means": means.round(6)}
             models.append({"name": name, "x": x} | {part: values.tolist() for part, values in parts.items()})
         apart = np.array([np.std(np.subtract(*each), ddof=1) for each in groups])
-        pooled = np.sqrt(np.mean(apart[apart <= WILD * np.median(apart)] ** 2))
         counts = np.array([len(each[0]) for each in groups])
-        return {"models": models, "gap_errors": (np.maximum(apart, pooled) / np.sqrt(counts)).round(6).tolist()}
+        return {
+            "models": models,
+            "gap_errors": (np.maximum(apart, np.median(apart)) / np.sqrt(counts)).round(6).tolist(),
+        }

@@ -109,8 +109,8 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     line([[at, row - 6], [at + 18, row - 6]], colours.green, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
   const another = (at, row) => widths.filter((K) => K !== widths[width]).slice(0, 2).map((K, i) => sign({ width: K }, at + 2 + 12 * i, row, 4)).join("");
   const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
-    ...(shown === "one" ? [] : [[another, "filled: other K, named at the right"]]),
-    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => !/^(RetNet|attention)/.test(name))), "hollow: others, named there"]] : []),
+    ...(shown === "one" ? [] : [[another, "another shape: another K"]]),
+    ...(shown === "all" ? [[sample(unlisted.find(({ name }) => !/^(RetNet|attention)/.test(name))), "hollow: other models, as there"]] : []),
   ];
   const marks = [
     [sample({ width: widths[width] }), narrow ? "this K" : "RetNet of this K, a mark a seed"], ...listed,

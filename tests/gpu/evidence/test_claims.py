@@ -3,35 +3,29 @@
 import numpy as np
 import pytest
 
-from gpu.evidence import ablations, claims
+from gpu.evidence import claims
 from refimpl.training.passages import load_passages
 
 
-def test_a_trial_pools_as_the_ablations_do():
-    parts = ablations.analysis(claims.record("ablations_once"))
-    measured = {row["variant"]: row["held_out"] for row in parts["study"]["rows"]}
-    others = [name for name in measured if name != "RetNet"]
-    judged = list(claims.trial(measured, *((name, "RetNet") for name in others)))
-    assert [what for what, *_ in judged] == [f"{name} minus RetNet" for name in others]
-    assert [pool for *_, pool in judged] == pytest.approx([parts["spread"]] * len(others))
-
-
-def test_a_trial_keeps_a_wild_deviation_if_asked_to():
-    measured = {"a": [1.0, 3.0], "b": [2.0, 4.0], "wild": [0.0, 90.0], "zero": [0.0, 0.0]}
-    pairs = [(name, "zero") for name in ("a", "b", "wild")]
-    assert [pool for *_, pool in claims.trial(measured, *pairs)] == pytest.approx([2**0.5] * 3)
-    kept = [pool for *_, pool in claims.trial(measured, *pairs, wild=np.inf)]
-    assert kept == pytest.approx([((2 + 2 + 4050) / 3) ** 0.5] * 3)
-
-
-def test_a_trial_ends_with_a_line_on_its_pool(capsys):
+def test_a_trial_gives_the_median_deviation_of_its_differences():
     measured = {"a": [1.0, 3.0], "b": [2.0, 5.0], "wild": [0.0, 90.0], "zero": [0.0, 0.0]}
-    trial = claims.trial(measured, *((name, "zero") for name in ("a", "b", "wild")))
-    assert [next(trial)[0] for _ in range(3)] == ["a minus zero", "b minus zero", "wild minus zero"]
+    judged = list(claims.trial(measured, *((name, "zero") for name in ("a", "b", "wild"))))
+    assert [what for what, *_ in judged] == ["a minus zero", "b minus zero", "wild minus zero"]
+    assert [numbers for _, *numbers, _ in judged] == [[measured[name], [0.0, 0.0]] for name in ("a", "b", "wild")]
+    assert [median for *_, median in judged] == pytest.approx([3 / 2**0.5] * 3)
+
+
+def test_a_trial_pairs_seeds_before_it_takes_the_deviation():
+    *_, median = next(claims.trial({"a": [1.0, 3.0], "b": [0.0, 2.0]}, ("a", "b")))
+    assert median == 0
+
+
+def test_a_trial_ends_with_a_line_on_its_median(capsys):
+    trial = claims.trial({"a": [1.0, 3.0], "b": [2.0, 5.0], "zero": [0.0, 0.0]}, ("a", "zero"), ("b", "zero"))
+    assert [next(trial)[0] for _ in range(2)] == ["a minus zero", "b minus zero"]
     assert capsys.readouterr().out == ""
     assert next(trial, None) is None
-    said = "pool of 2 comparisons: ± 1.275 over 2 seeds; left out: wild minus zero (± 45.000); own error, larger: b minus zero (± 1.500)"
-    assert capsys.readouterr().out == said + "\n"
+    assert capsys.readouterr().out == "median deviation of 2: 1.768\n"
 
 
 def test_shares_of_the_recall_studies_stand_under_their_names():
@@ -45,12 +39,6 @@ def test_hybrids_have_short_names():
     right, found = claims.recalled(64), claims.hybrids(64)
     assert list(found) == ["RetNet", "attention", "1 in 2, seeds 0-2", "1 in 2, seeds 3-5", "1 in 4", "fast", "gated"]
     assert found["fast"].tolist() == right["hybrid, gamma 1/2"].tolist()
-
-
-def test_a_pool_of_unequal_counts_has_an_error_for_each(capsys):
-    measured = {"a": [1.0, 3.0], "b": [2.0, 4.0, 6.0], "two": [0.0, 0.0], "three": [0.0, 0.0, 0.0]}
-    list(claims.trial(measured, ("a", "two"), ("b", "three")))
-    assert "± 1.000 over 3 seeds, ± 1.225 over 2 seeds" in capsys.readouterr().out
 
 
 def test_laws_through_all_sizes_lie_near_the_measured_means():
