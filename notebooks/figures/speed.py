@@ -17,15 +17,24 @@ MARKS = ("none", 12), ("full", 5)  # how a ring and a dot look
 def timed(calls, rounds=11, than=None, shown=True):
     """{name: seconds} of the fastest round of each call, in processor time, which leaves other programs out.
 
-    If shown, it prints a line a call: the fastest round, the median, and how many times as long it takes as the call named
-    `than`.
+    shown: whether it prints, or the names that it prints. A line says the fastest round, and how many times as long it takes
+    as the call named `than`; the last line says how far the medians lie above the fastest rounds. A name is a word, or a
+    word and a number of tokens.
     """
     seconds = time_calls(calls, rounds, process_time)
     fastest = {name: min(each) for name, each in seconds.items()}
-    for name, each in seconds.items() if shown else ():
-        ratio = f", {fastest[name] / fastest[than]:.1f} times {than}" if than else ""
-        print(f"measured: {name:12} {1e3 * fastest[name]:6.2f} ms (median {1e3 * np.median(each):.2f}){ratio}")
+    names = (list(calls) if shown is True else shown) or ()
+    for name in names:
+        ratio = f", {fastest[name] / fastest[than]:.1f} times {_said(than)}" if than else ""
+        print(f"measured: {_said(name):21} {1e3 * fastest[name]:6.2f} ms{ratio}")
+    if names:
+        above = max(np.median(seconds[name]) / fastest[name] - 1 for name in names)
+        print(f"measured: medians lie up to {above:.0%} above the fastest rounds")
     return fastest
+
+
+def _said(name):
+    return name if isinstance(name, str) else f"{name[0]}, {name[1]} tokens"
 
 
 @styled

@@ -19,14 +19,18 @@ BEST = {"NumPy": {16: 8, 256: 64}, "compiled": {16: 16, 256: 32}}
 GAPS = {"NumPy recurrent": ("Python", "new arrays"), "NumPy chunkwise": ("Python",)}
 
 
-def test_the_fastest_round_counts_and_the_median_stands_beside_it(monkeypatch, capsys):
-    monkeypatch.setattr(speed, "time_calls", lambda calls, rounds, now: {"a": [0.004, 0.003, 0.009], "b": [0.001] * 3})
+def test_the_fastest_round_counts_and_the_last_line_says_how_far_the_medians_lie_above(monkeypatch, capsys):
+    seconds = {"a": [0.004, 0.003, 0.009], "b": [0.001] * 3, ("c", 8): [0.002, 0.002, 0.001]}
+    monkeypatch.setattr(speed, "time_calls", lambda calls, rounds, now: {name: seconds[name] for name in calls})
     assert speed.timed({"a": None, "b": None}, than="b") == {"a": 0.003, "b": 0.001}
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.split() == ["measured:", "a", "3.00", "ms", "(median", "4.00),", "3.0", "times", "b"]
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.split() == ["measured:", "a", "3.00", "ms,", "3.0", "times", "b"]
     assert second.endswith("1.0 times b")
-    speed.timed({"a": None, "b": None})
-    assert "times" not in capsys.readouterr().out
+    assert last == "measured: medians lie up to 33% above the fastest rounds"
+    speed.timed(seconds, shown=[("c", 8)])
+    only, last = capsys.readouterr().out.splitlines()
+    assert only.split() == ["measured:", "c,", "8", "tokens", "1.00", "ms"]
+    assert "100%" in last
     assert speed.timed({"a": None}, shown=False)["a"] == 0.003
     assert capsys.readouterr().out == ""
 
