@@ -4,6 +4,7 @@ The floor is the least time that any version can take on this machine: that of t
 `gpu.bench.kernel_floor` counts them, at the rates of a copy and of a matrix product measured in the same run.
 """
 
+import functools
 import json
 import shlex
 import sys
@@ -29,6 +30,11 @@ from refimpl.libraries import values_trusted
 
 VERSIONS = ("v0_torch", "v1_naive", "v2_chunks", "v3_fused", "v4_tuned", "v5_on_chip")
 PREDICTED = "large", 4096, 16384  # the shape, T and tokens that the predictions are for
+TRIED = {  # options of v3
+    "v3_fused": {}, "64 columns in v3_fused": {"BV": 64}, "64 columns and four warps in v3_fused": {"BV": 64, "warps": 4},
+    "reading ahead in v3_fused": {"stages": 2},
+}  # fmt: skip
+LEAST_MS = 0.05  # of an operator or a kernel that is listed
 ALLOWED = 5e-3  # relative RMS of bfloat16 outputs
 
 
@@ -55,29 +61,38 @@ def peers(shape, time, tokens):
 
 
 def variants(q, k, v, gamma):
-    """Calls that tell why a version takes its time: v0 without the CPU between its operators, v3 with half the columns."""
+    """(calls, reports): calls that tell why a version takes its time, by name, and what the compiler says of some.
+
+    v0 without the CPU between its operators; v3 with half the columns, with half the warps too, so that two programs fit a
+    multiprocessor, and reading ahead. Of v3's: registers of a thread, and the bytes of each that go to memory.
+    """
     v0, v3 = (import_module(f"gpu.kernel_ladder.{name}") for name in ("v0_torch", "v3_fused"))
 
     def trusted():  # looking at values would make the GPU wait, which a graph must not
         with values_trusted():
             return v0.retention(q, k, v, gamma)
 
-    graph = Recorded(trusted, q.device)
-    return {
-        "graph of v0_torch": graph.graph.replay,
-        "64 columns in v3_fused": lambda: v3.retention(q, k, v, gamma, BV=64),
-    }
+    recorded = Recorded(trusted, q.device)
+    calls, reports = {"graph of v0_torch": lambda: recorded.graph.replay()}, {}
+    for name, options in TRIED.items():
+        *_, kernel = v3.launched(q, k, v, gamma, **options)
+        reports[name] = {"registers": kernel.n_regs, "spilled_bytes": 4 * kernel.n_spills}
+        if options:
+            calls[name] = functools.partial(v3.retention, q, k, v, gamma, **options)
+    return calls, reports
 
 
 def spent(call, calls=5):
-    """{operator: ms} of a call on the GPU, by torch's profiler; kernels that no operator of torch started are left out."""
+    """({operator of torch: ms}, {kernel: ms}) of a call on the GPU, by torch's profiler, the longest first."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         for _ in range(calls):
             call()
         torch.cuda.synchronize()
     times = {event.key: event.self_device_time_total / 1e3 / calls for event in profile.key_averages()}
-    return {name: ms for name, ms in sorted(times.items(), key=lambda x: -x[1]) if name.startswith("aten::") and ms}
+    longest = [(name, ms) for name, ms in sorted(times.items(), key=lambda x: -x[1]) if ms >= LEAST_MS]
+    operators = {name: ms for name, ms in longest if name.startswith("aten::")}
+    return operators, {name[:200]: ms for name, ms in longest if name not in operators}
 
 
 def main(
@@ -111,9 +126,10 @@ def main(
                 calls[name] = lambda version=version: version.retention(q, k, v, gamma)
             except Exception as failure:  # one that fails does not affect the others
                 row["failed"] = f"{type(failure).__name__}: {failure}"[:300]
-        calls |= peers(shape, time, tokens) | variants(q, k, v, gamma)
+        tried, reports = variants(q, k, v, gamma)
+        calls |= peers(shape, time, tokens) | tried
         times = milliseconds(calls, rounds)
-        operators = spent(calls["v0_torch"])
+        operators, kernels = spent(calls["v0_torch"])
     peaks = ceilings(rounds, "cuda")
     if failed := {name: row["remark"] for name, row in peaks.items() if row["remark"]}:
         raise RuntimeError(f"the ceilings were not measured: {failed}")
@@ -121,13 +137,16 @@ def main(
     case = FORWARD, tokens // time, heads, time, key_dim, value_dim
     least = 1e3 * floor_seconds(least_flops(*case), least_bytes(*case), peaks)
     for name in calls:
-        rows.setdefault(name, {}).update(times[name], share_of_roofline=least / times[name]["median"])
+        rows.setdefault(name, {}).update(
+            reports.get(name, {}), **times[name], share_of_roofline=least / times[name]["median"]
+        )
     result = {
         "command": shlex.join(["python", "-m", "gpu.kernel_ladder", *sys.argv[1:]]), "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__, "triton": triton.__version__, "heads": heads, "key_dim": key_dim,
         "value_dim": value_dim, "time": time, "tokens": tokens, "copy_bytes_per_s": copy, "product_flop_per_s": product,
         "floor_ms": least, "versions": rows, "operators_of_v0_ms": operators,
+        "kernels_of_v0_ms": kernels,
     }  # fmt: skip
     if out:
         write_atomically(out, json.dumps(result, indent=1) + "\n")
@@ -139,7 +158,8 @@ def main(
             continue
         off = f"{row['error']:9.1e}" if "error" in row else ""
         share = f"{row['share_of_roofline']:10.0%}" if name not in ATTENTION else " " * 10
-        print(f"{name:40s}{guess}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}")
+        held = f"  {row['registers']} registers, {row['spilled_bytes']} bytes spilled" if "registers" in row else ""
+        print(f"{name:40s}{guess}{row['median']:9.3f}{row['spread']:8.3f}{share}{off}{held}")
     print("v0_torch, ms by operator:", *(f"{name} {ms:.2f}" for name, ms in operators.items()))
     print(f"floor {least:.3f} ms: copy {copy / 1e12:.2f} TB/s, bfloat16 product {product / 1e12:.0f} TFLOP/s")
 

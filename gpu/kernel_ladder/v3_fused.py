@@ -2,11 +2,12 @@
 
 No state but the last goes to memory; in return each program computes the scores of its head again.
 
-Found: half as long again as predicted. As nothing is read ahead, each chunk waits for its three tiles. By the compiler's
-report state, mask and scores together need more than the 255 registers of a thread, so 208 bytes of each go to memory and
-back. That alone does not explain it: with 64 columns, which by our count fill 56 % of the registers, it took 1.51 ms and not
-1.08, for 18 % more operations, as each of twice as many programs computes the scores of its head. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best there
-is: see `_walk_kernel` in gpu/kernels/triton_retention.py.
+Found: half as long again as predicted, 1.07 ms, for one program fills a multiprocessor, whose product units are idle while
+it waits: for tiles, for scores, for its rounded state. With 64 columns and four warps two programs share one, each works
+while the other waits, and it takes 0.67 ms, though scores are computed twice as often. Short registers are not the reason:
+128 columns spill 208 bytes a thread, 64 with eight warps none, but are alone on a multiprocessor and take 1.50 ms. Reading
+ahead spills 616 bytes and takes 1.10. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best
+there is: see `_walk_kernel` in gpu/kernels/triton_retention.py.
 """
 
 import triton
@@ -62,14 +63,19 @@ def retention(q, k, v, gamma, state=None, *, C=64, BV=128, weigh_values=True, wa
 
     With 32, Triton 3.6 reads beyond its shared memory when K is 256, says NVIDIA's compute-sanitizer.
     """
+    return launched(q, k, v, gamma, state, C, BV, weigh_values, warps, stages)[:2]
+
+
+def launched(q, k, v, gamma, state=None, C=64, BV=128, weigh_values=True, warps=8, stages=1):
+    """(out, state) of `retention`, and the compiled kernel, which knows its registers."""
     q, k, v = map(common.readable, (q, k, v))
     (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
     out, end = common.token_major(v, value_dim), common.state_like(q, v).flatten(0, 1)[None]
     BK, BV = common.power_of_two(key_dim), min(BV, common.power_of_two(value_dim))
     state = None if state is None else state.reshape(end.shape)
-    _kernel[(common.blocks(value_dim, BV) * batch * heads,)](
+    kernel = _kernel[(common.blocks(value_dim, BV) * batch * heads,)](
         *(common.descriptor(x, C, width) for x, width in ((q, BK), (k, BK), (v, BV))), gamma,
         common.descriptor(state, BK, BV), common.descriptor(out, C, BV), common.descriptor(end, BK, BV), time, heads, value_dim,
         C=C, BK=BK, BV=BV, WEIGH_VALUES=weigh_values, PRECISION=common.precision_of(q), num_warps=warps, num_stages=stages,
     )  # fmt: skip
-    return out, end.view(batch, heads, key_dim, value_dim)
+    return out, end.view(batch, heads, key_dim, value_dim), kernel

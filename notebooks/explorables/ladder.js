@@ -148,7 +148,8 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
   const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
   const diamond = (at, y) => line([[at, y - 7], [at + 7, y], [at, y + 7], [at - 7, y], [at, y - 7]], colours.orange, { fill: colours.orange });
   const drawn = rows.map(({ name, ms, memory_ms, product_ms }, i) => {
-    const middle = chart.top + chart.row * (i + 0.5), words = PLANS[i ? data.rungs[i - 1].plan?.[0] : plan];
+    const middle = chart.top + chart.row * (i + 0.5), [its, C] = i ? data.rungs[i - 1].plan ?? [] : [plan];
+    const words = i && its === "operators" ? `the reference, C = ${C}` : PLANS[its];
     return (i ? "" : box(2, middle - 12, width - 4, 24, colours.faint)) + label(narrow ? chart.left - 8 : 10, middle, name, { ...ink, at: narrow ? "end" : "start", weight: i ? 400 : 600 }) +
       (narrow || !words ? "" : label(96, middle, words, { ...ink, colour: i ? colours.muted : colours.ink, weight: i ? 400 : 600 })) +
       (ms && shown ? diamond(x(ms), middle) + (narrow ? "" : label(x(ms) + 11, middle, `${format(ms)} ms`, { ...ink, size: 12, colour: colours.orange })) : "") +

@@ -1,9 +1,8 @@
 """Lesson 12: the times of a ladder of kernels and of the operators of its first rung, and who works when in two of them."""
 
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, bare, headline, new_picture, styled, write
+from .style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PALE, headline, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
@@ -14,31 +13,10 @@ MARKS = {
     "predicted": {"marker": "v", "color": INK, "label": "predicted"},
     "measured": {"marker": "D", "color": ORANGE, "label": "measured"},
 }
-LOOKS = {"memory": (BLUE, "reads"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds S")}
-# Who works when in v3 and in v5, chunks 1 and 2: (what, turn in which it begins, how many turns, words). "take turns" is four
-# quarters of the state, each rounded and then multiplied; the words of a "wait" say what for.
-LANES = {
-    "v3: one program,\nall in turn": [
-        ("memory", 0, 3, "1: reads"), ("multiply", 3, 2.6, "1: scores"), ("round", 5.6, 3.2, "1: rounds S"),
-        ("multiply", 8.8, 7, "1: Q S, o, new S"), ("memory", 15.8, 3, "2: reads"), ("multiply", 18.8, 2.6, "2: scores"),
-        ("round", 21.4, 3.2, "2: rounds S"),
-    ],
-    "v5, group 1:\n64 columns of S": [
-        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.2, "1: Q S"), ("wait", 6.2, 2.6, "scores 1"),
-        ("multiply", 8.8, 7, "1: o, new S"), ("take turns", 15.8, 3.2, "2: Q S"), ("multiply", 19, 5.6, "2: o, new S"),
-    ],
-    "v5, group 3:\nno state": [
-        ("memory", 0, 3, "1, 2: reads"), ("multiply", 3, 5.8, "1: scores"), ("multiply", 8.8, 5.8, "2: scores"),
-        ("wait", 14.6, 1.6, "room"), ("memory", 16.2, 3, "3: reads"), ("multiply", 19.2, 5.4, "3: scores"),
-    ],
-    "v5, group 2:\n64 columns of S": [
-        ("wait", 0, 3, "chunk 1"), ("take turns", 3, 3.6, "1: Q S"), ("wait", 6.6, 2.2, "scores 1"),
-        ("multiply", 8.8, 7.4, "1: o, new S"), ("take turns", 16.2, 3.2, "2: Q S"), ("multiply", 19.4, 5.2, "2: o, new S"),
-    ],
-}  # fmt: skip
-ENDED_BY = {"chunk 1": "1, 2: reads", "scores 1": "1: scores", "room": "1: o, new S"}  # a wait, and what of v5 ends it
-TURNS, QUARTER = 24.6, 0.4
-ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+LOOKS = {"memory": (BLUE, "reads"), "multiply": (PURPLE, "multiplies"), "round": (GREEN, "rounds")}
+LANES = ("v3: one program", "v5, group 1:\n64 columns of S", "v5, group 3:\nno state", "v5, group 2:\n64 columns of S")
+READING = 0.4  # of v3's time outside products: how it is divided was not measured
+PARTS = 4  # of the state of a group of v5: it rounds one while the other group multiplies one
 
 
 @styled
@@ -117,46 +95,71 @@ def operators(as_copies, products, measured, *, title):
     return picture
 
 
-def ends(words):
-    """(lane, end) of each block of v5 with these words; lanes are counted from 0."""
-    v5 = list(enumerate(LANES.values()))[1:]
-    return [(y, begin + many) for y, work in v5 for _, begin, many, said in work if said == words]
+def in_turn(period, busy):
+    """v3's blocks of a chunk, (lane, what, begin, length, words): one after another, products at their peak."""
+    left, state = period - sum(busy.values()), busy["Q S"] + busy["o, new S"]
+    work = ("memory", READING * left, "reads"), ("multiply", busy["scores"], "scores")
+    work += ("round", (1 - READING) * left, "rounds weights and S"), ("multiply", state, "Q S, o, new S")
+    begins = (sum(length for _, length, _ in work[:i]) for i in range(len(work)))
+    return [(0, what, begin, length, words) for begin, (what, length, words) in zip(begins, work, strict=True)]
+
+
+def in_groups(period, busy):
+    """v5's blocks of a chunk: groups 1 and 2 round a part and multiply it by turns, group 3 is a chunk ahead."""
+    scores, own, part = busy["scores"], busy["o, new S"] / 2, busy["Q S"] / 2 / PARTS
+    turn = (period - scores - 2 * own) / (2 * PARTS + 1)
+    blocks, ahead = [], period - 2 * own
+    for late, lane in enumerate((1, 3)):
+        for i in range(PARTS):
+            begin = (2 * i + late) * turn
+            blocks += [(lane, "round", begin, turn, ""), (lane, "multiply", begin + turn, part, "")]
+        blocks.append((lane, "multiply", ahead + late * own, own, "same"))
+    reads, scored = (2, "memory", 0, ahead - scores, "next"), (2, "multiply", ahead - scores, scores, "next")
+    return [*blocks, reads, scored, (2, "wait", ahead, 2 * own, "room")]
 
 
 @styled
-def lanes():
-    """Who works when in v3 and v5, drawn from their sources, not measured; an arrow goes from a block to the wait that it ends."""
+def lanes(periods, busy):
+    """Who works when in v3 and v5, drawn from their sources: a chunk lasts as long as measured, its products as at their peak.
+
+    periods: {"v3": µs a chunk, "v5": µs a chunk}; busy: µs of the product units for "scores", "Q S" and "o, new S" of a chunk.
+    """
+    v3, v5 = periods["v3"], periods["v5"]
     words = (
-        "Who works when, not to scale. v3: a program reads a chunk, makes scores, rounds S and multiplies, all in turn. v5: "
-        "group 3 reads chunks 1 and 2, which ends the wait of groups 1 and 2; they round and multiply quarters of S, each "
-        "while the other does the other, then wait for scores 1 from group 3; group 3 makes scores 2 meanwhile, then waits "
-        "for room, until both groups have done with chunk 1, and reads chunk 3."
+        f"Who works when in one multiprocessor. v3, {v3:.1f} µs a chunk: a program reads a chunk, makes scores, rounds and "
+        f"multiplies, all in turn. v5, {v5:.1f} µs a chunk: groups 1 and 2 round and multiply quarters of S, each while the "
+        "other does the other, then each makes its outputs and its new state; group 3 reads the next chunk, makes its "
+        "scores, then waits for room. Products fill a small part of v3's time and most of v5's."
     )
-    picture = new_picture(7.2, 3.5, words, layout="constrained")
-    ax, font = picture.subplots(), {"fontsize": 8}
-    for y, work in enumerate(LANES.values()):
-        for what, begin, many, said in work:
-            if what == "wait":
-                ax.barh(y, many, 0.5, begin, color="white", edgecolor=GREY, linestyle="--")
-                write(ax, begin + many / 2, y, said, **font, color=GREY, style="italic")
-                for other, end in ends(ENDED_BY[said]):
-                    side = 0.27 if other > y else -0.27
-                    ax.annotate("", (begin + many, y + side), (end, other - side), arrowprops=ARROW)
-                continue
-            ax.barh(y, many, 0.5, begin, color=LOOKS["round" if what == "take turns" else what][0], edgecolor="white")
-            if what == "take turns":
-                quarters = [begin + many - (2 * i + 1) * QUARTER for i in range(4)]
-                ax.barh([y] * 4, QUARTER, 0.5, quarters, color=LOOKS["multiply"][0])
-            write(ax, begin + many / 2, y, said, **font, color="white", fontweight="bold")
+    picture = new_picture(7.2, 3.3, words, layout="constrained")
+    ax, end, font = picture.subplots(), 1.12 * v3, {"fontsize": 8}
+    whole = [(n, n * v3, block) for n in range(2) for block in in_turn(v3, busy)]
+    whole += [(n, n * v5, block) for n in range(int(end / v5) + 1) for block in in_groups(v5, busy)]
+    for n, start, (lane, what, begin, length, said) in whole:
+        begin, label = begin + start, {"same": f"{n + 1}", "next": f"{n + 2}"}.get(said, said)
+        if begin >= end:
+            continue
+        length = min(length, end - begin)
+        inside, ink = {"ha": "center", "clip_on": True, **font}, {"color": "white", "fontweight": "bold"}
+        if what == "wait":
+            ax.barh(lane, length, 0.5, begin, color="white", edgecolor=GREY, linestyle="--")
+            ink = {"color": GREY, "style": "italic"}
+        else:
+            ax.barh(lane, length, 0.5, begin, color=LOOKS[what][0])
+        if length > 0.06 * len(label):
+            write(ax, begin + length / 2, lane, label, **inside, **ink)
+        elif lane == 0 and length > 0.1:  # below a block that is too short for its word
+            write(ax, begin + length / 2, 0.37, label, **inside)
+    for n in range(1, int(end / v5) + 1):
+        ax.plot([n * v5] * 2, [0.6, 3.4], color=GREY, linewidth=0.8, linestyle=":")
     ax.axhline(0.5, color=GREY, linewidth=0.8)
-    ax.set_yticks(range(len(LANES)), list(LANES))
-    ax.set_xticks([])
-    ax.set(xlim=(0, TURNS), ylim=(len(LANES) - 0.6, -0.4))
-    headline(ax, "v3 does all in turn; in v5 group 3 reads and makes scores meanwhile")
-    ax.set_xlabel("time, not to scale →", loc="right")
-    bare(ax)
+    ax.set_yticks(range(len(LANES)), LANES)
+    ax.set(xlim=(0, end), ylim=(len(LANES) - 0.6, -0.4), xlabel="time, µs")
+    headline(ax, "The product units mostly wait in v3 and mostly work in v5")
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(axis="y", length=0)
     handles = [Patch(color=colour, label=label) for colour, label in LOOKS.values()]
     handles.append(Patch(facecolor="none", edgecolor=GREY, linestyle="--", label="waits for"))
-    handles.append(Line2D([], [], color=INK, marker=">", linewidth=1.2, label="ends a wait"))
     picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return picture

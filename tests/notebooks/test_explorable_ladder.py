@@ -247,4 +247,5 @@ def test_each_rung_stands_beside_the_name_of_its_plan():
     controls, drawn = ask("ladder", [{"what": "controls"}, {"what": "picture", "values": START, "data": DATA}])
     assert controls[0]["options"] == WORDS  # what other pictures of the lesson call them
     assert drawn["svg"].count("two kernels, states in memory") == 2
-    assert drawn["svg"].count("one operator after another") == 2  # v0 and the plan that is chosen
+    assert drawn["svg"].count("one operator after another") == 1  # the plan that is chosen
+    assert drawn["svg"].count("the reference, C = 256") == 1  # v0, whose chunks are not the picture's

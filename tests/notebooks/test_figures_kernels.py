@@ -38,22 +38,33 @@ def test_operators_mark_what_each_kind_took_and_would_take_as_a_copy():
     assert "products: 5.3, 1.1 as a copy" in picture.description
 
 
-@pytest.mark.parametrize("lane", kernels.LANES)
-def test_a_lane_does_one_thing_at_a_time_and_never_pauses(lane):
-    work = kernels.LANES[lane]
-    assert [begin for _, begin, *_ in work] == pytest.approx([0, *(begin + many for _, begin, many, _ in work[:-1])])
-    assert work[-1][1] + work[-1][2] == pytest.approx(kernels.TURNS)
+PERIODS, BUSY = (
+    {"v3": 8.4, "v5": 2.8},
+    {"scores": 0.36, "Q S": 0.72, "o, new S": 0.9},
+)  # µs of a chunk, and of its products
 
 
-def test_a_wait_of_v5_ends_with_the_last_block_that_it_waits_for():
-    waits = [
-        (begin + many, said) for work in kernels.LANES.values() for what, begin, many, said in work if what == "wait"
-    ]
-    assert {said for _, said in waits} == set(kernels.ENDED_BY)
-    for end, said in waits:
-        causes = kernels.ends(kernels.ENDED_BY[said])
-        assert len(causes) == (2 if said == "room" else 1)  # both groups free what was read
-        assert max(done for _, done in causes) == pytest.approx(end)
+def drawn(plan):
+    return {"v3": kernels.in_turn, "v5": kernels.in_groups}[plan](PERIODS[plan], BUSY)
+
+
+def multiplies(blocks):
+    return sorted((begin, length) for _, what, begin, length, _ in blocks if what == "multiply")
+
+
+@pytest.mark.parametrize("plan", PERIODS)
+def test_products_of_a_chunk_take_their_time_and_share_the_product_units(plan):
+    products = multiplies(drawn(plan))
+    assert sum(length for _, length in products) == pytest.approx(sum(BUSY.values()))
+    assert all(begin + length <= after + 1e-9 for (begin, length), (after, _) in pairwise(products))
+    assert sum(products[-1]) == pytest.approx(PERIODS[plan])  # the next chunk begins where they end
+
+
+@pytest.mark.parametrize("plan", PERIODS)
+def test_a_lane_does_one_thing_at_a_time(plan):
+    for lane in {block[0] for block in drawn(plan)}:
+        work = sorted((begin, length) for y, _, begin, length, _ in drawn(plan) if y == lane)
+        assert all(begin + length <= after + 1e-9 for (begin, length), (after, _) in pairwise(work))
 
 
 def test_the_order_of_v5_is_that_of_its_source():
@@ -69,19 +80,17 @@ def test_the_order_of_v5_is_that_of_its_source():
 
 
 def test_groups_that_hold_the_state_take_turns_to_multiply_its_quarters():
-    bars = [bar for bar in kernels.lanes().axes[0].patches if bar.get_width() == pytest.approx(kernels.QUARTER)]
-    assert len(bars) == 4 * 4  # of two groups and two chunks
-    begins = sorted(bar.get_x() for bar in bars)
-    assert all(b - a > 0.99 * kernels.QUARTER for a, b in pairwise(begins))
+    quarter = BUSY["Q S"] / 8
+    turns = sorted((begin, lane) for lane, what, begin, length, _ in drawn("v5") if length == pytest.approx(quarter))
+    assert [lane for _, lane in turns] == [1, 3] * kernels.PARTS
+    rounds = {(lane, round(begin + length, 6)) for lane, what, begin, length, _ in drawn("v5") if what == "round"}
+    assert rounds == {(lane, round(begin, 6)) for begin, lane in turns}  # each is rounded before it is multiplied
 
 
-def test_lanes_draw_all_blocks_and_an_arrow_for_each_cause():
-    picture = kernels.lanes()
+def test_lanes_draw_chunks_as_long_as_measured():
+    picture = kernels.lanes(PERIODS, BUSY)
     (ax,) = picture.axes
-    every = [block for work in kernels.LANES.values() for block in work]
-    turns = sum(what == "take turns" for what, *_ in every)
-    assert sum(bar.get_height() == 0.5 for bar in ax.patches) == len(every) + 4 * turns
-    assert [text for text in texts(ax.texts) if text] == [said for *_, said in every]
-    causes = sum(len(kernels.ends(kernels.ENDED_BY[said])) for what, _, _, said in every if what == "wait")
-    assert texts(ax.texts).count("") == causes == 6
-    assert "not to scale" in picture.description
+    assert {"reads", "scores", "rounds weights and S", "Q S, o, new S", "room", "1", "2", "3"} <= set(texts(ax.texts))
+    ends = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert ends == pytest.approx([2.8, 5.6, 8.4])
+    assert "8.4 µs a chunk" in picture.description

@@ -23,8 +23,12 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setattr(ladder, "inputs", lambda *sizes: inputs(*sizes, "cpu"))
     monkeypatch.setattr(ladder, "error", lambda retention, shape: 1e-3)
     monkeypatch.setattr(ladder, "peers", lambda *_: {})
-    monkeypatch.setattr(ladder, "variants", lambda *_: {"graph of v0_torch": lambda: None})
-    monkeypatch.setattr(ladder, "spent", lambda call: {"aten::bmm": 5.0})
+    monkeypatch.setattr(
+        ladder,
+        "variants",
+        lambda *_: ({"graph of v0_torch": lambda: None}, {"v0_torch": {"registers": 9, "spilled_bytes": 4}}),
+    )
+    monkeypatch.setattr(ladder, "spent", lambda call: ({"aten::bmm": 5.0}, {"sgemm": 4.0}))
     monkeypatch.setattr(ladder, "VERSIONS", ("no_such_version", "v0_torch"))
     monkeypatch.setattr(ladder, "milliseconds", lambda calls, rounds: dict.fromkeys(calls, TIMES))
     monkeypatch.setattr(ladder, "ceilings", lambda rounds, device: PEAKS)
@@ -38,9 +42,16 @@ def test_the_file_holds_every_version_and_its_share_of_the_floor(on_a_gpu, tmp_p
     floor = 1e3 * max(least_bytes(*case) / 1e9, least_flops(*case) / 1e12)
     assert result["floor_ms"] == pytest.approx(floor)
     assert (result["copy_bytes_per_s"], result["product_flop_per_s"]) == (1e9, 1e12)
-    assert result["versions"]["v0_torch"] == {"error": 1e-3, **TIMES, "share_of_roofline": pytest.approx(floor / 8)}
+    assert result["versions"]["v0_torch"] == {
+        "error": 1e-3,
+        "registers": 9,
+        "spilled_bytes": 4,
+        **TIMES,
+        "share_of_roofline": pytest.approx(floor / 8),
+    }
     assert result["versions"]["graph of v0_torch"] == {**TIMES, "share_of_roofline": pytest.approx(floor / 8)}
     assert result["operators_of_v0_ms"] == {"aten::bmm": 5.0}
+    assert result["kernels_of_v0_ms"] == {"sgemm": 4.0}
     assert "No module named" in result["versions"]["no_such_version"]["failed"]
     assert "v0_torch" in capsys.readouterr().out
 
