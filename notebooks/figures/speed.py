@@ -1,10 +1,8 @@
 """Lesson 11: measured times, in lines and beside the predicted ones. A colour is a form, as in the lesson's picture to move."""
 
-from time import process_time
-
 import numpy as np
 
-from refimpl.bench.timing import time_calls
+from refimpl.bench.timing import processor_seconds, time_calls
 
 from .style import BLUE, GREEN, INK, ORANGE, PALE, name_lines, new_picture, panels, styled
 
@@ -15,13 +13,13 @@ MARKS = ("none", 12), ("full", 5)  # how a ring and a dot look
 
 
 def timed(calls, rounds=11, than=None, shown=True):
-    """{name: seconds} of the fastest round of each call, in processor time, which leaves other programs out.
+    """{name: seconds} of the fastest round of each call, on one thread, in processor time, which leaves other programs out.
 
     shown: whether it prints, or the names that it prints. A line says the fastest round, and how many times as long it takes
     as the call named `than`; the last line says how far the medians lie above the fastest rounds. A name is a word, or a
     word and a number of tokens.
     """
-    seconds = time_calls(calls, rounds, process_time)
+    seconds = time_calls(calls, rounds, processor_seconds)
     fastest = {name: min(each) for name, each in seconds.items()}
     names = (list(calls) if shown is True else shown) or ()
     for name in names:

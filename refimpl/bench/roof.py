@@ -7,7 +7,6 @@ computes ("recurrent", "chunkwise"): Python's own time.
 
 import json
 import os
-import time
 from functools import partial
 from importlib.resources import files
 from multiprocessing import get_context
@@ -21,7 +20,7 @@ from .flops import bytes_moved, useful_flops
 from .forms import KEY_DIM, VALUE_DIM, candidates, numba_kernels, random_inputs
 from .peers import load_peers
 from .run import machine, versions
-from .timing import time_calls
+from .timing import processor_seconds, time_calls
 
 TIME = 512  # tokens: a call then takes a few milliseconds at most, and other programs seldom interrupt it
 MORE_CHUNKS = 8, 16, 32, 256, 512
@@ -62,7 +61,7 @@ def roof_of(seconds):
 
 def measure_roof(rounds=15):
     """The roof of the machine that runs this, in processor time: others may use the machine, and their time is left out."""
-    return roof_of(time_calls({name: call for name, (call, _) in probes().items()}, rounds, time.process_time))
+    return roof_of(time_calls({name: call for name, (call, _) in probes().items()}, rounds, processor_seconds))
 
 
 def flops_of(form, time, key_dim, value_dim, chunk_size=None):
@@ -137,8 +136,8 @@ def _measure(rounds, peers):
     found = [each for each in candidates(TIME, peers, 1, MORE_CHUNKS) if each.form != "backward"]
     calls = {name: call for name, (call, _) in probes().items()}
     calls = {f"roof: {name}": call for name, call in calls.items()} | {each.name: each.call for each in found}
-    seconds = time_calls(calls, rounds, time.process_time)  # others may use the machine: their time is left out
-    widths = time_calls(chunk_calls(), rounds, time.process_time)
+    seconds = time_calls(calls, rounds, processor_seconds)  # others may use the machine: their time is left out
+    widths = time_calls(chunk_calls(), rounds, processor_seconds)
     roof = {name: seconds[f"roof: {name}"] for name in probes()}
     rates = roof_of(roof)
     rows = []

@@ -3,7 +3,6 @@
 The clock is handed in. Here is that of a CPU; `gpu.bench.timing` has those of a GPU.
 """
 
-import functools
 import time
 
 PAUSE = 0.06  # seconds; OpenBLAS's threads keep a core busy for tens of milliseconds after a call
@@ -34,18 +33,23 @@ def wall_seconds(call, repeats=1, now=None):
     return (now() - start) / repeats
 
 
-def settled_seconds(call, now=None):
+def settled_seconds(call):
     """Seconds of a call after a pause, in which other threads come to rest, and a first call, which meets cold caches."""
     time.sleep(PAUSE)
     call()
-    return wall_seconds(call, now=now)
+    return wall_seconds(call)
 
 
-def time_calls(calls, rounds, now=None):
+def processor_seconds(call):
+    """Seconds that a call keeps the processor busy, after a first call; with one thread there is none that must come to rest."""
+    call()
+    return wall_seconds(call, now=time.process_time)
+
+
+def time_calls(calls, rounds, clock=settled_seconds):
     """{name: [seconds]} of `calls`, functions by name, in each of `rounds` rounds; one more comes first, uncounted.
 
-    now: the clock, by default that on the wall; `time.process_time` for calls of one thread on a machine that others use,
-    whose time it leaves out.
+    clock: of a call. `processor_seconds` is for calls of one thread on a machine that others use, whose time it leaves out.
     """
-    _, *counted = interleave(calls, rounds + 1, functools.partial(settled_seconds, now=now))
+    _, *counted = interleave(calls, rounds + 1, clock)
     return {name: [readings[name] for readings in counted] for name in calls}
