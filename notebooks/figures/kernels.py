@@ -92,7 +92,7 @@ def operators(as_copies, products, measured, *, title):
 @styled
 def busy(shares, *, title):
     """How busy the product units are in each version: {version: share of its measured time}, under a title that says what is found."""
-    said = "; ".join(f"{name.replace(chr(10), ', ')}: {share:.0%}" for name, share in shares.items())
+    said = "; ".join(f"{name.replace(chr(10), ' ')}: {share:.0%}" for name, share in shares.items())
     words = f"Share of the measured time that the operations take at the peak. {said}."
     picture = new_picture(7.2, 0.8 + 0.46 * len(shares), words, layout="constrained")
     ax, rows = picture.subplots(), range(len(shares))

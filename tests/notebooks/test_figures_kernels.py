@@ -35,12 +35,12 @@ def test_operators_mark_what_each_kind_took_and_would_take_as_a_copy():
 
 
 def test_bars_are_as_long_as_the_product_units_are_busy():
-    picture = kernels.busy({"one\n8 warps": 0.23, "two": 0.69}, title="Found")
+    picture = kernels.busy({"one,\n8 warps": 0.23, "two": 0.69}, title="Found")
     (ax,) = picture.axes
     assert ax.get_title("left") == "Found"
     whole, part = (list(bars) for bars in ax.containers)
     assert [bar.get_width() for bar in whole] == [1, 1]
     assert [bar.get_width() for bar in part] == [0.23, 0.69]
-    assert texts(ax.get_yticklabels()) == ["one\n8 warps", "two"]
+    assert texts(ax.get_yticklabels()) == ["one,\n8 warps", "two"]
     assert {"23%", "69%"} <= set(texts(ax.texts))
     assert "one, 8 warps: 23%; two: 69%" in picture.description
