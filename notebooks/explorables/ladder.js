@@ -44,8 +44,9 @@ function walk(plan, C, columns, K, V) {
   const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
   const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["o, while it is summed", FULL * n * w];
   if (plan === "operators") {
-    const all = costs(plan, C, columns, K, V).moved * C, table = FULL * C * C;
-    return { loads: [["scores and D", 5 * table], ["all other arrays", all - 5 * table]], holds: [], stores: [] };
+    const all = costs(plan, C, columns, K, V).moved * C, table = 5 * FULL * C * C, state = 12 * FULL * K * V; // as in costs
+    const loads = [["scores and D", table], ["the state", state], ["q, k, v, o and copies", all - table - state]];
+    return { loads, holds: [], stores: [] };
   }
   if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
   if (plan === "chip") return { loads: tiles, holds: [["state S", S], ["S in 16 bits", HALF * K * w], ["scores and D", 2 * FULL * n * n], sum], stores: [out] };

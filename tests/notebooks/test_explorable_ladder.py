@@ -138,6 +138,9 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     assert states["holds"] == [["scores", scores], outputs]
     assert operators["holds"] == operators["stores"] == []
     whole = sum(size for _, size in operators["loads"])
+    parts = [["scores and D", 5 * scores], ["the state", 12 * 4 * K * V]]
+    assert operators["loads"][:2] == parts
+    assert operators["loads"][2] == ["q, k, v, o and copies", 4 * C * (12 * K + 15 * V) + C * (12 * K + 20 * V)]
     assert operators["moved"] == whole * H * TOKENS // C
     for got in (chip, token, states, operators, wide):
         assert got["held"] == sum(size for _, size in got["holds"])
