@@ -109,8 +109,19 @@ def _contexts(size):
     return found
 
 
+def late(window):
+    """(its loss on tokens 257 to 512, on the last half, error of the difference) of the Transformer of that window, at home."""
+    row = _contexts("8M")[f"Transformer, trained on {window:,}"]
+    (own,) = (each for each in row["lengths"] if each["length"] == window)
+    at = own["edges"].index(256)
+    return own["mean"][at], own["mean"][-1], float(np.hypot(own["error"][at], own["error"][-1]))
+
+
 def forgotten(window):
-    """{lag: (bits per byte more, error)} of the RetNet of that window without all that is so many tokens back or more."""
+    """{lag: (bits per byte more, error)} of the RetNet of that window if each layer drops what is so many tokens back or more.
+
+    Text beyond the lag still comes in through the layers below, about as many times as far as there are layers.
+    """
     (row,) = (row for row in record("context")["rows"] if (row["model"], row["window"]) == ("retnet", window))
     return {each["lag"]: (each["over"], each["error"]) for each in row["forgets"]["rows"] if each["head"] is None}
 

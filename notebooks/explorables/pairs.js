@@ -35,7 +35,7 @@ function span(...shares) {
 export function describe({ key_width, asked_for, numbers, cache, exact, least, most, chance, measured }) {
   const were = measured.length ? `In ${count(measured.length, "seed")}, trained RetNets answer ${span(...measured)}` : "No RetNet of this width was asked for so many here";
   return `With K = ${key_width} the states of a layer hold ${count(numbers, "number")}; a cache with ${count(asked_for, "pair")} holds ${count(cache, "number")}. ` +
-    `${exact} pairs can be read exactly. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
+    `${exact} pairs can be read exactly; more can be answered right. Of ${count(asked_for, "pair")} the formula says ${span(least, most)} right answers, chance ${percent(chance)}. ${were}.`;
 }
 
 // The corners of marks about (x, y): hollow ones for shapes and models that are not on the slider, filled ones for its RetNets, of which the widest is a circle.
@@ -87,7 +87,7 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   };
   const dots = drawn.map((model) => model.shares.map((seed, i) => asked.map((n, j) => sign(model, x(n) + 6 * (i - 1), y(seed[j]), 4))));
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.green, { "stroke-width": 2, "stroke-dasharray": "3 4" }) +
-    label(x(exact), frame.top - 8, `rank: ${exact}`, { colour: colours.green, size: 12, ...halo }) : "";
+    label(x(exact) + 4, frame.top - 8, narrow ? `rank: ${exact}` : `rank: ${exact} pairs can be read exactly`, { colour: colours.green, at: "end", size: 12, ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
   // Names of models at the last number of pairs, from top to bottom, pushed apart.
   let last = frame.top - 20;

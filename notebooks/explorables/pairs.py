@@ -18,7 +18,7 @@ share = cache(predicted)
 class Pairs(Explorable):
     """A text lists keys with their values, then asks for each key. Move the key width K: the band says what share a state of
     K x 2K numbers a head should answer, the marks what trained models did answer, a mark a seed. The lowest line is chance, one
-    of N values. Choices swap the vocabulary, on which it depends who learns the task at all, and add other models."""
+    of N values; at the upright line *rank* exact reading ends, not right answers. Choices swap the vocabulary, on which it depends who learns the task at all, and add other models."""
 
     module = "pairs"
 

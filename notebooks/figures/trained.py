@@ -112,14 +112,20 @@ def bars(x, y, error, *, xlabel, ylabel, description, level=None):
 def dots(names, x, error, *, reach, xlabel, description, title="", colors=None):
     """Measured differences with bars of `reach` standard errors, a row for each name from the top down; settled ones are filled.
 
-    x, error (N,). Settled: the bar does not touch zero. colors: {name: its colour}, of those that are not blue.
+    x, error (N,). Settled: the bar does not touch zero. colors: {name: its colour}, of those that are not blue; or a list of N
+    colours. A name that comes again shares its row: its marks stand one below the other.
     """
-    picture = new_picture(6.6, 0.26 * len(names) + 0.95, description, layout="constrained")
+    rows = list(dict.fromkeys(names))
+    shared = len(rows) < len(names)
+    picture = new_picture(6.6, (0.4 if shared else 0.26) * len(rows) + 0.95, description, layout="constrained")
     ax = picture.subplots()
     ax.axvline(0, color=INK, linewidth=0.8)
-    for row, (name, value, around) in enumerate(zip(names, x, error, strict=True)):
+    if not isinstance(colors, list):
+        colors = [(colors or {}).get(name, LINES[0]["color"]) for name in names]
+    for i, (name, value, around) in enumerate(zip(names, x, error, strict=True)):
+        row = rows.index(name) + 0.3 * (names[:i].count(name) - (names.count(name) - 1) / 2)
         look = {
-            "color": (colors or {}).get(name, LINES[0]["color"]),
+            "color": colors[i],
             "marker": "o",
             "markersize": 6,
             "capsize": 3,
@@ -127,8 +133,8 @@ def dots(names, x, error, *, reach, xlabel, description, title="", colors=None):
         }
         face = look["color"] if abs(value) > reach * around else "white"
         ax.errorbar([value], [row], xerr=[reach * around], markerfacecolor=face, **look)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     headline(ax, title)
     ax.set(xlabel=f"{xlabel}\nbars: {reach:g} standard errors; filled: settled")
     ax.grid(color=PALE, axis="x")

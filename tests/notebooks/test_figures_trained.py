@@ -124,6 +124,15 @@ def test_dots_stand_from_the_top_down_and_are_filled_where_the_bar_leaves_zero_o
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
+def test_dots_of_one_name_share_a_row():
+    look = {"reach": 3, "xlabel": "bits", "description": "d", "colors": ["#0072B2", "#444444", "#0072B2"]}
+    (ax,) = trained.dots(["a", "a", "b"], [0.4, -0.1, 0.2], [0.1, 0.05, 0.1], **look).axes
+    marks = [each.lines[0] for each in ax.containers]
+    np.testing.assert_allclose([mark.get_ydata()[0] for mark in marks], [-0.15, 0.15, 1])
+    assert [mark.get_color() for mark in marks] == look["colors"]
+    assert texts(ax.get_yticklabels()) == ["a", "b"]
+
+
 def test_seeds_stand_in_rows_from_the_top_down_and_hide_none():
     look = {"xlabel": "right", "level": 0.25, "level_name": "chance", "description": "d", "title": "t"}
     picture = trained.seeds({"a": [0.5, 0.5, 0.1], "b": [0.2, 0.9]}, colors={"b": "#0072B2"}, **look)

@@ -76,6 +76,12 @@ def test_contexts_and_lags_are_those_of_the_record():
     assert claims.forgotten(1024)[8] == (0.83042, 0.04227)
 
 
+def test_the_late_loss_is_that_of_the_last_half():
+    near, last, error = claims.late(1024)
+    assert near - last == pytest.approx(0.035, abs=0.0005)
+    assert error == pytest.approx(0.021, abs=0.0005)
+
+
 def test_losses_by_position_are_steps_of_the_longest_windows():
     steps, loss, bars = claims.by_position(8192, reach=3)
     last = claims.record("context")["rows"][3]["lengths"][-1]
