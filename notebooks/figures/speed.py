@@ -61,7 +61,8 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
             ax.annotate(
                 cause, (np.sqrt(left * right), row), (0, 10), textcoords="offset points", ha="center", fontsize=8
             )
-        ax.annotate(f"{ms:.2f} ms", (max(stops), row), (9, 0), textcoords="offset points", va="center", color=INK)
+        beside = {"xytext": (9, 0)} if ms == max(stops) else {"xytext": (-9, 0), "ha": "right"}  # off the bar
+        ax.annotate(f"{ms:.2f} ms", (ms, row), textcoords="offset points", va="center", color=INK, **beside)
     for dashes, label, ticks in (
         ("-", "without Python's steps", without_steps),
         ((0, (2, 1)), "with Python's steps", with_steps),
@@ -72,7 +73,7 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
             linewidth=2.4, label=label,
         )  # fmt: skip
     low, high = (
-        0.7 * min(*measured.values(), *without_steps.values()),
+        0.6 * min(*measured.values(), *without_steps.values()),
         1.8 * max(*measured.values(), *with_steps.values()),
     )
     ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < tick < high]
@@ -91,13 +92,14 @@ def against_limits(measured, without_steps, with_steps, gaps, title=""):
 def by_length(lengths, measured, title):
     """Milliseconds against the length of the text, a line for each form, both axes logarithmic: NumPy's are dashed.
 
-    Two dotted guides have the slopes of T and T².
+    Two dotted guides with the slopes of T and T² start on the steepest line, one length before the last.
 
     measured: {name: milliseconds}, each as long as lengths; a name is a library and a form.
     """
     said = f"Milliseconds against T, {lengths[0]:,} to {lengths[-1]:,} tokens, on logarithmic axes, of {', '.join(measured)}: "
     said += (
-        "the line of NumPy's parallel form ends steeper than all others. Two dotted guides have the slopes of T and T²."
+        "the line of NumPy's parallel form ends steeper than all others. Two dotted guides start on it, with the slopes of "
+        "T and T²."
     )
     picture = new_picture(7.2, 3.4, said, layout="constrained")
     ax = picture.subplots()
@@ -112,11 +114,19 @@ def by_length(lengths, measured, title):
     ax.minorticks_off()
     ax.grid(color=PALE)
     name_lines(ax)
-    start, foot = lengths[0], 4 * max(each[0] for each in measured.values())  # above all lines
+    start, end = lengths[-2:]
+    foot = max(measured.values(), key=lambda each: each[-1] / each[-2])[-2]  # on the steepest line
     for power, name in ((1, "slope of T"), (2, "slope of T²")):
-        ax.plot([start, 4 * start], [foot, 4**power * foot], color=INK, linestyle=":", linewidth=1.2)
+        ax.plot([start, end], [foot, (end / start) ** power * foot], color=INK, linestyle=":", linewidth=1.2)
+        place = (end / start) ** 0.7
         ax.annotate(
-            name, (4 * start, 4**power * foot), (5, 0), textcoords="offset points", va="center", color=INK, fontsize=8
+            name,
+            (start * place, place**power * foot),
+            (4, -4),
+            textcoords="offset points",
+            va="top",
+            color=INK,
+            fontsize=8,
         )
     return picture
 
