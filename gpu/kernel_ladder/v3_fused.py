@@ -2,10 +2,10 @@
 
 No state but the last goes to memory; in return each program computes the scores of its head again.
 
-Found: half as long again as predicted, 1.07 ms, for one program fills a multiprocessor, whose product units are idle while
-it waits: for tiles, for scores, for its rounded state. With 64 columns and four warps two programs share one, each works
-while the other waits, and it takes 0.67 ms, though scores are computed twice as often. Short registers are not the reason:
-128 columns spill 208 bytes a thread, 64 with eight warps none, but are alone on a multiprocessor and take 1.50 ms. Reading
+Found: half as long again as predicted, 1.07 ms. We think that it waits, for tiles, for scores, for its rounded state: one
+program fills a multiprocessor, whose product units are idle meanwhile. With 64 columns and four warps two programs share
+one, and it takes 0.67 ms, though scores are computed twice as often. Spills alone do not decide: 128 columns spill 208 bytes
+a thread, these 112; 64 columns with eight warps spill none, but are alone on a multiprocessor and take 1.50 ms. Reading
 ahead spills 616 bytes and takes 1.10. For heads whose state is a sixteenth of this one, 64 x 128, the same plan is the best
 there is: see `_walk_kernel` in gpu/kernels/triton_retention.py.
 """
