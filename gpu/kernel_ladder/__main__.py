@@ -92,7 +92,7 @@ def spent(call, calls=5):
     times = {event.key: event.self_device_time_total / 1e3 / calls for event in profile.key_averages()}
     longest = [(name, ms) for name, ms in sorted(times.items(), key=lambda x: -x[1]) if ms >= LEAST_MS]
     operators = {name: ms for name, ms in longest if name.startswith("aten::")}
-    return operators, {name[:200]: ms for name, ms in longest if name not in operators}
+    return operators, {name: ms for name, ms in longest if name not in operators}
 
 
 def main(

@@ -80,7 +80,7 @@ def operators(as_copies, products, measured, *, title):
     for y, ms in zip(rows, measured.values(), strict=True):
         ax.text(ms + 0.08, y, f"{ms:.1f} ms", va="center", color=ORANGE)
     ax.set_yticks(rows, measured)
-    ax.set_title(title, loc="left", fontweight="bold")
+    headline(ax, title)
     ax.set(xlabel="time, ms", xlim=(0, 1.15 * max(measured.values())), ylim=(len(measured) - 0.5, -0.5))
     ax.grid(axis="x", color=PALE)
     ax.set_axisbelow(True)
