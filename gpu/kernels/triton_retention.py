@@ -21,7 +21,8 @@ chunks are kept from the forward pass: they are computed again.
 Heads whose state fits the registers of a program need no states in memory; of wider ones on Hopper GPUs, forwards, several
 programs hold a part each (`gpu.kernels.gluon_walk`). `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
-that the row needs. The table of tiles says which heads are narrow enough. Where they are too few to fill a GPU, segments of
+that the row needs. dK and dV need the same R: `_walk_back_kernel` writes both in one pass, where the table of tiles says so,
+and moves three quarters of their bytes. The table says too which heads are narrow enough. Where they are too few to fill a GPU, segments of
 time are walked at once; what each adds to the state is computed before, and forwards it is kept for the backward pass.
 
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
@@ -271,6 +272,51 @@ def _walk_kernel(
             store(end, state, b, h, 0, column)
 
 
+@triton.jit(do_not_specialize=["T", "heads", "segments", "chunks_a_segment"])
+def _walk_back_kernel(
+    q, k, v, grad, gamma, start, totals, dk, dv, end, T, heads, segments, chunks_a_segment,
+    CHUNK: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dK and dV of one segment at once, for heads whose R fits a program: each array is read once, and R is walked once.
+
+    q, k, dk (B, H, T, K up to BK), v, grad, dv (B, H, T, V up to BV), start and totals as in `state_before`; optional end
+    (B, H, K, V) float32.
+    """
+    segment, bh = tl.program_id(0) % segments, tl.program_id(0) // segments
+    b, h = bh // heads, bh % heads
+    log2_gamma = log2_decay(gamma, h)
+    chunks, last, decay, last_decay = step_decays(log2_gamma, T, CHUNK)
+    state = state_before(
+        start, totals, log2_gamma, segment, segments, chunks_a_segment * CHUNK, T, b, h, heads, 0, 0,
+        BK, BV, REVERSE=True, TURNED=False,
+    )  # fmt: skip
+    log2_gamma = log2_gamma.to(tl.float32)
+    token = tl.arange(0, CHUNK)
+    first = segment * chunks_a_segment
+    stop = tl.minimum(first + chunks_a_segment, chunks)
+    for n in range(first, stop):
+        chunk = first + stop - 1 - n
+        begin = chunk * CHUNK
+        queries, keys = load(q, b, h, begin, 0), load(k, b, h, begin, 0)
+        values, grads = load(v, b, h, begin, 0), load(grad, b, h, begin, 0)
+        until = tl.maximum(tl.where(chunk == chunks - 1, last, CHUNK) - 1 - token, 0)  # tokens until the chunk ends
+        behind, held = tl.exp2(until * log2_gamma)[:, None], state.to(queries.dtype)
+        acc = dot(values, tl.trans(held), None, PRECISION) * behind
+        scores = dot(values, tl.trans(grads), None, PRECISION)
+        acc = dot(_weighed(scores, token, token, log2_gamma, True).to(queries.dtype), queries, acc, PRECISION)
+        store(dk, acc, b, h, begin, 0)
+        acc = dot(keys, held, None, PRECISION) * behind
+        scores = dot(keys, tl.trans(queries), None, PRECISION)
+        acc = dot(_weighed(scores, token, token, log2_gamma, True).to(grads.dtype), grads, acc, PRECISION)
+        store(dv, acc, b, h, begin, 0)
+        weight = tl.exp2((token + 1) * log2_gamma)
+        state += state * tl.where(chunk == chunks - 1, last_decay, decay)
+        state = dot((tl.trans(queries) * weight[None, :]).to(grads.dtype), grads, state, PRECISION)
+    if end is not None:  # noqa: SIM102 (which Triton asks while it compiles)
+        if segment == 0:
+            store(end, state, b, h, 0, 0)
+
+
 # ---------------------------------------------------------------- launches
 
 
@@ -341,6 +387,23 @@ def walk_of(x, y, z, gamma, start, totals, chunk, parts, tiles, *, reverse=False
     return out, end
 
 
+def walk_back_of(q, k, v, grad, gamma, start, totals, chunk, parts, tiles, *, want_end=True):
+    """(dk, dv, dstate) in one pass back in time; start: the gradient of the last state, totals: of `totals_of`, backwards."""
+    (batch, heads, time, key_dim), value_dim = q.shape, v.shape[3]
+    bk, bv = common.power_of_two(key_dim), common.power_of_two(value_dim)
+    dk, dv = common.token_major(k, key_dim), common.token_major(v, value_dim)
+    end = common.state_like(q, v) if want_end else None
+    launch(
+        _walk_back_kernel, (batch * heads * parts[0],),
+        *(common.descriptor(x, chunk, width) for x, width in ((q, bk), (k, bk), (v, bv), (grad, bv))), gamma,
+        common.descriptor(start, bk, bv), common.descriptor(totals, bk, bv),
+        common.descriptor(dk, chunk, bk), common.descriptor(dv, chunk, bv), common.descriptor(end, bk, bv),
+        time, heads, *parts,
+        CHUNK=chunk, BK=bk, BV=bv, PRECISION=common.precision_of(q), num_warps=tiles["warps"], num_stages=tiles["stages"],
+    )  # fmt: skip
+    return dk, dv, end
+
+
 def one_pass_of(q, tiles):
     """How a direction computes in one pass: the parts that `cut` returns, and for each role the tiles for so many walks."""
     sequences = q.shape[0] * q.shape[1]
@@ -367,7 +430,8 @@ def forward_of(q, k, v, gamma, state, tiles):
 def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
     """(dq, dk, dv, dstate) with the tiles of a configuration's "backward"; dstate is None without a state.
 
-    Tiles of "gradients", which two passes may have, are for one launch in place of those of dq, dk and dv.
+    Tiles of "gradients", which it may have, are for one launch: of two passes in place of those of dq, dk and dv, of one pass
+    in place of those of dk and dv.
     """
     chunk, choices, programs, given = tiles["chunk"], tiles["states"], tiles["programs"], state is not None
     if tiles["one_pass"]:
@@ -377,6 +441,8 @@ def backward_of(q, k, v, gamma, state, totals, grad, grad_state, tiles):
             totals = totals_of(k, v, gamma, chunk, parts, tiles["states"])
         dq, _ = walk(grad, v, k, start=state, totals=totals, tiles=tiles["dq"], turned=True, want_end=False)
         totals = totals_of(q, grad, gamma, chunk, parts, tiles["states"], reverse=True)
+        if both := tiles.get("gradients"):
+            return dq, *walk_back_of(q, k, v, grad, gamma, grad_state, totals, chunk, parts, both, want_end=given)
         walk = functools.partial(walk, start=grad_state, totals=totals, reverse=True)
         dk, _ = walk(v, grad, q, tiles=tiles["dk"], turned=True, want_end=False)
         dv, dstate = walk(k, q, grad, tiles=tiles["dv"], want_end=given)

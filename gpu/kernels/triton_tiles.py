@@ -19,7 +19,7 @@ def tiles_of(q, v, chunk):
     A dict of "forward" and "backward". Each holds chunk, one_pass, programs (the number to cut time for), perhaps span (tokens
     between states, a multiple of chunk and by default as long) and, by role, tiles: see `forward_of` and `backward_of` in
     `gpu.kernels.triton_retention`. States, and all roles of one pass, have a list of tiles; a call takes one of them by the
-    number of programs that it makes. "gradients", which may stand beside dq, dk and dv, replaces them.
+    number of programs that it makes. "gradients", which may stand beside dq, dk and dv, replaces them, in one pass the last two.
     """
     return modest_tiles() if _found_too_large(q, v, chunk) else tiles_for(q.shape[3], v.shape[3], q.dtype)
 

@@ -214,15 +214,18 @@ def test_heads_that_forget_at_once():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize(("one_pass", "fused"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("with_state", [False, True])
-def test_both_ways_of_computing_hold_for_every_dtype(one_pass, dtype, with_state, monkeypatch, poisoned):
-    """In one pass and in two, whatever the table says of such heads."""
+def test_every_way_of_computing_holds_for_every_dtype(one_pass, fused, dtype, with_state, monkeypatch, poisoned):
+    """In one pass and in two, with gradients of one launch or of several, whatever the table says of such heads."""
     if ON_GPU and dtype == torch.float32:
         pytest.skip("takes twice the memory of tiles for halves")
     small, large = (triton_tiles.tiles_for(*widths, torch.float16) for widths in ((64, 128), (256, 512)))
     entry = small if one_pass else large
     assert [entry[direction]["one_pass"] for direction in WAYS] == [one_pass] * 2
+    if not fused:
+        entry = entry | {"backward": {name: each for name, each in entry["backward"].items() if name != "gradients"}}
+    assert ("gradients" in entry["backward"]) == fused
     monkeypatch.setattr(ours, "tiles_of", lambda *call: entry)
     equals_reference(case_of(dtype, 150, 32, 80, with_state=with_state))
 
@@ -231,6 +234,7 @@ def test_a_program_of_one_pass_holds_as_much_of_the_state_as_its_warps_can(monke
     """At K = 128 that is 64 columns for 4 warps and 128 for 8; both are right."""
     held, launch = [], ours.launch
     entry = json.loads(json.dumps(triton_tiles.tiles_for(64, 128, torch.float16)))
+    entry["backward"].pop("gradients", None)
     for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv"])):
         for role in roles:
             entry[direction][role] = [{"BV": 128, "warps": 4 if role == "dk" else 8, "stages": 1}]
@@ -413,16 +417,20 @@ def test_one_pass_takes_tiles_by_the_number_of_walks(batch, fit, monkeypatch):
     """The first of a role where there are as many as wanted, here four of two heads, and else the last."""
     q, k, v, gamma, _ = arrays(torch.bfloat16, 64, 16, 16, batch=batch)
     entry = json.loads(json.dumps(triton_tiles.tiles_for(16, 16, torch.bfloat16)))
-    seen, walk = [], ours.walk_of
-    for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv"])):
+    seen = []
+    for direction, roles in (("forward", ["outputs"]), ("backward", ["dq", "dk", "dv", "gradients"])):
         entry[direction]["programs"] = 4
         for role in roles:
             entry[direction][role] = [{"BV": 64, "warps": 4, "stages": stages} for stages in (1, 2)]
-    spy = lambda *args, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)  # noqa: E731
-    monkeypatch.setattr(ours, "walk_of", spy)
+    for name, walk in [(name, getattr(ours, name)) for name in ("walk_of", "walk_back_of")]:
+        spy = lambda *args, walk=walk, **kw: seen.append(kw.get("tiles", args[-1])) or walk(*args, **kw)  # noqa: E731
+        monkeypatch.setattr(ours, name, spy)
     ours.forward_of(q, k, v, gamma, None, entry["forward"])
     ours.backward_of(q, k, v, gamma, None, None, v, None, entry["backward"])
-    assert [tiles["stages"] for tiles in seen] == [1 + fit] * 4
+    assert [tiles["stages"] for tiles in seen] == [1 + fit] * 3
+    del entry["backward"]["gradients"]
+    ours.backward_of(q, k, v, gamma, None, None, v, None, entry["backward"])
+    assert [tiles["stages"] for tiles in seen] == [1 + fit] * 6
 
 
 def test_states_take_the_widest_tiles_that_fill_the_gpu():
@@ -689,13 +697,14 @@ def test_table_answers_for_every_width_and_dtype():
         for key_dim, value_dim in ((1, 1), (64, 128), (256, 512), (1024, 16)):
             entry = triton_tiles.tiles_for(key_dim, value_dim, dtype)
             for direction, roles in (("forward", {"states", "outputs"}), ("backward", {"states", "dq", "dk", "dv"})):
-                optional = {"span", "gradients"} if direction == "backward" else {"span"}
-                optional &= set() if entry[direction]["one_pass"] else entry[direction].keys()
+                optional = {"gradients"} if direction == "backward" else set()
+                optional |= set() if entry[direction]["one_pass"] else {"span"}
+                optional &= entry[direction].keys()
                 assert set(entry[direction]) == roles | optional | {"chunk", "one_pass", "programs"}
                 roles |= optional - {"span"}
-                for tiles in np.concatenate([np.ravel(entry[direction][role]) for role in roles]):
-                    sizes = [size for name, size in tiles.items() if name.startswith("B")]
-                    assert sizes
+                for name, tiles in [(role, tiles) for role in roles for tiles in np.ravel(entry[direction][role])]:
+                    sizes = [size for number, size in tiles.items() if number.startswith("B")]
+                    assert bool(sizes) == (not entry[direction]["one_pass"] or name != "gradients")
                     assert all(size & (size - 1) == 0 and 16 <= size <= 256 for size in sizes)
     for widths in ((256, 512), (128, 256), (128, 128), (64, 128)):
         assert triton_tiles.tiles_for(*widths, torch.bfloat16)["widths"] == list(widths)
@@ -754,7 +763,7 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     assert table["device"] == "a GPU"
     entry = next(each for each in table["half"] if each["widths"] == [16, 16])
     assert len(table["half"]) == stored + 1
-    assert ("gradients" in entry["backward"]) == (not search.one_pass)
+    assert ("gradients" in entry["backward"]) == bool(search.gradients)
     for direction in WAYS:
         roles = {role: each for role, each in entry[direction].items() if role in tune.ROLES}
         assert all(isinstance(each, list) == (role == "states" or search.one_pass) for role, each in roles.items())
@@ -795,8 +804,8 @@ def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
         tune.fastest(search, shape, "dq", 4, 64, rows)
 
 
-def test_the_tuner_takes_one_launch_for_all_gradients_where_it_is_faster():
-    """Than those of dq, dk and dv together; and each direction in the way that is fastest, alike where both are one pass."""
+def test_the_tuner_takes_one_launch_for_several_gradients_where_it_is_faster():
+    """Than those that it replaces together; and each direction in the way that is fastest, alike where both are one pass."""
     two = tune.Search(False, 64, (64, 128), 64, (64,), (8,), ((1,) * 5,), ((1,) * 6,), ((1,) * 5,))
     one = tune.Search(True, 64, (64,), 64, (64,), (1, 2), ((1,) * 5,), ((1,) * 3,))
     shape = Shape(2, 16, 16)
@@ -814,7 +823,7 @@ def test_the_tuner_takes_one_launch_for_all_gradients_where_it_is_faster():
     assert (apart, "gradients" in table["backward"]) == (5.0 + 8.0, False)
     sooner, table = tune.best(shape, [(two, timed(two, gradients_128=5.5))])
     assert (sooner, table["forward"]["span"], table["backward"]["span"]) == (5.0 + 7.5, 64, 128)
-    assert table["backward"]["gradients"] == dict.fromkeys(tune.GRADIENTS, 1)
+    assert table["backward"]["gradients"] == dict.fromkeys(tune.GRADIENTS[False], 1)
     assert "gradients" not in table["forward"]
     without = [(job, each) for job, each in timed(two) if job.role != "gradients"]  # it did not compile
     assert tune.best(shape, [(two, without)])[0] == apart
@@ -822,6 +831,11 @@ def test_the_tuner_takes_one_launch_for_all_gradients_where_it_is_faster():
     assert (mixed, *(table[direction]["one_pass"] for direction in WAYS)) == (4.0 + 3.0, True, False)
     alike, table = tune.best(shape, [(one, timed(one, outputs_2=3.0, dq_1=1.5))])
     assert (alike, *(table[direction]["programs"] for direction in WAYS)) == (3.0 + 6.0, 2, 2)
+    both = one._replace(gradients=((1, 1),))
+    alike, table = tune.best(shape, [(both, timed(both, gradients_1=4.5))])
+    assert (alike, "gradients" in table["backward"]) == (4.0 + 6.0, False)
+    sooner, table = tune.best(shape, [(both, timed(both, gradients_2=3.5))])
+    assert (sooner, table["backward"]["gradients"]) == (4.0 + 5.5, [dict.fromkeys(tune.GRADIENTS[True], 1)])
 
 
 def test_the_tuner_knows_which_tiles_of_a_state_are_taken():
