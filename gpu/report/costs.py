@@ -1,6 +1,6 @@
 """Values of the sections on cost: training steps, decoded tokens, single kernels, the ladder and several GPUs."""
 
-from ..bench.kernel_floor import STEP
+from ..bench.kernel_floor import SHAPES, STEP
 from ..bench.rows import ATTENTION_LABELS, label
 from ..bench.run import ALL, left_out
 from .results import (
@@ -110,7 +110,7 @@ def kernels(folder):
         "tried": len(tried),
         "failed": len(tried) - len(measured(tried)),
         "ratios": _ratios(rows),
-        "again": _measured_again(folder),
+        "again": [each for each in (_measured_again(folder, shape) for shape in SHAPES) if each],
         "above_floor": [
             row | {"state_bytes": state_bytes(row), "label": f"{label(row)}, {ALL['kernels'].describe(row)}"}
             for row in rows
@@ -126,14 +126,27 @@ def _ratios(rows):
     ]
 
 
-def _measured_again(folder):
-    """Ratios and times of a later run of the large shape alone, with the tiles of today; None without one."""
-    if not is_there(folder, "kernels_large.json"):
+def _measured_again(folder, shape):
+    """Ratios, shares of the floor and times of a later run of a shape alone, with the tiles of today; None without one."""
+    if not is_there(folder, f"kernels_{shape}.json"):
         return None
-    results = read_benchmark(folder, "kernels_large.json")
+    results = read_benchmark(folder, f"kernels_{shape}.json")
     rows = measured(results["rows"])
     (_, times), *_ = ALL["kernels"].tables(results | {"rows": rows})
-    return {"results": results, "ratios": _ratios(rows), "table": times}
+    ours = by_key([row for row in rows if row["retention"] == "triton"], lambda row: row["what"])
+    shares = {
+        what: {
+            graph: [row["share_of_roofline"] for row in group if row["cuda_graph"] == graph] for graph in (False, True)
+        }
+        for what, group in ours.items()
+    }
+    return {
+        "shape": shape,
+        "left_out": len(results["rows"]) - len(rows),
+        "results": results,
+        "ratios": [each | {"shares": shares[each["what"]]} for each in _ratios(rows)],
+        "table": times,
+    }
 
 
 def fused_over(rows, peer):

@@ -340,6 +340,20 @@ def test_kernels_are_compared_with_peers_that_do_the_same(folder):
     assert found["attention"] == [min(seconds["flash attention"], seconds["cuDNN attention"]) / fused]
 
 
+def test_a_later_run_of_one_shape_stands_below_the_first(folder):
+    """Its own shares of the floor, by how the kernels are called, and how many rows it did not reach."""
+    with changed(folder, "kernels_small.json") as results:
+        for row in results["rows"]:
+            if row["name"] == "fused kernels" and row["what"] == "forward":
+                row["share_of_roofline"] = row["time"] / 2**17 if row["cuda_graph"] else 0.25
+        results["rows"][-1]["status"] = "left out"
+    (found,) = (each for each in costs.kernels(folder)["again"] if each["shape"] == "small")
+    assert found["ratios"][0]["shares"] == {False: [0.25] * 3, True: [1 / 64, 1 / 16, 0.5]}
+    text = page.page(folder)
+    assert re.search(r"^\| small \| forward \| .* \| 25% \| 2% to 50% \|$", text, re.MULTILINE)
+    assert f"Not measured: 1 of {len(results['rows'])} rows; kernels_small.json says why.\n" in text
+
+
 def test_the_ladder_shows_what_was_predicted_and_what_failed(folder):
     with changed(folder, "ladder.json") as results:
         tuned = results["versions"]["v4_tuned"]
