@@ -16,7 +16,7 @@ const unless = (idle, words) => (power, { plan } = {}) => (plan === idle ? "not 
 export const controls = [
   choice("plan", "plan", PLANS, "operators"),
   slider("step", "walk", { value: 3, min: 1, max: TILES, words: (step) => `step ${step} of ${TILES}` }),
-  slider("chunk", "chunk size C", { value: 6, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
+  slider("chunk", "chunk size C", { value: 8, min: 4, max: 9, words: unless("token", (C) => `${C} tokens`) }),
   slider("columns", "columns of V a program", { value: 5, min: 4, max: 9, words: unless("operators", (wide) => `${wide} of 512`) }),
   choice("measured", "measured times", { hidden: "hidden: guess first", shown: "shown" }),
 ];
@@ -44,9 +44,9 @@ function walk(plan, C, columns, K, V) {
   const tiles = [[token ? "q, k of a token" : "tiles of q, k", HALF * 2 * n * K], [token ? "v, its columns" : "tile of v", HALF * n * w]];
   const out = [token ? "o, its columns" : "tile of o", HALF * n * w], scores = ["scores", FULL * n * n], sum = ["o, while it is summed", FULL * n * w];
   if (plan === "operators") {
-    const all = costs(plan, C, columns, K, V).moved * C, table = 5 * FULL * C * C, state = 12 * FULL * K * V; // as in costs
-    const loads = [["scores and D", table], ["the state", state], ["q, k, v, o and copies", all - table - state]];
-    return { loads, holds: [], stores: [] };
+    const all = costs(plan, C, columns, K, V).moved * C, table = FULL * C * C, state = FULL * K * V;
+    const often = [["scores, D", 5, table], ["S", 12, state]].map(([name, times, size]) => [`${name}: ${times} × ${bytes(size)}`, times * size]); // as in costs
+    return { loads: [...often, ["q, k, v, o and copies", all - 5 * table - 12 * state]], holds: [], stores: [] };
   }
   if (plan === "token") return { loads: tiles, holds: [["state S", S]], stores: [out] };
   if (plan === "chip") return { loads: tiles, holds: [["state S", S], ["S in 16 bits", HALF * K * w], ["scores and D", 2 * FULL * n * n], sum], stores: [out] };
@@ -120,7 +120,7 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
   const heads = { loads: plan === "operators" ? "moves, a chunk of one head" : "loads from memory", holds: "keeps on the chip", stores: "stores to memory" };
   const lists = Object.keys(heads).filter((kind) => kind !== "stores" || numbers.stores.length).map((kind) => {
     const items = numbers[kind], top = y, head = heads[kind];
-    const lines = items.length ? items.map(([name, size]) => `${name}: ${bytes(size)}`) : ["nothing, between two operators"];
+    const lines = items.length ? items.map(([name, size]) => name.includes(":") ? `${name} = ${bytes(size)}` : `${name}: ${bytes(size)}`) : ["nothing, between two operators"];
     y += 22 + 19 * lines.length;
     return box(panel.x, top - 9, 4, 12 + 19 * lines.length, colours[COLOURS[kind]]) +
       label(panel.x + 12, top, head, { ...ink, colour: colours[COLOURS[kind]], weight: 600 }) +
@@ -130,13 +130,13 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
   const wanted = share >= 1 ? Math.max(share, 1.1) : share; // addresses, which a program needs too, are drawn and not counted
   const whole = room && room.width / Math.max(wanted, 1); // the registers; what overflows sticks out
   const gauge = room && room.width > 60
-    ? label(room.x, panel.y, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 12, Math.max(whole * wanted, 1), 20, colours.red) + box(room.x, panel.y + 12, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) +
-      box(room.x, panel.y + 12, whole, 20, "none", { stroke: colours.ink }) +
-      label(room.x, panel.y + 46, `${format(100 * share, 2)} % of ${bytes(data.registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
-      (share >= 1 ? label(room.x, panel.y + 68, share > 1 ? "overflows to memory" : "addresses overflow", { ...ink, colour: colours.red, weight: 600 })
-        : at_once ? label(room.x, panel.y + 68, `${format(at_once, 6)} independent programs`, ink) : "") +
-      label(room.x, panel.y + 106, "bytes moved in all", { ...ink, weight: 600 }) +
-      label(room.x, panel.y + 128, `${bytes(moved)}: ${moved > floor ? `${format(moved / floor, 2)} times` : "just"} the floor`, ink) : "";
+    ? label(room.x, panel.y, "bytes moved in all", { ...ink, weight: 600 }) +
+      label(room.x, panel.y + 22, `${bytes(moved)}: ${moved > floor ? `${format(moved / floor, 2)} times` : "just"} the floor`, ink) +
+      (at_once ? label(room.x, panel.y + 60, "registers", { ...ink, weight: 600 }) + box(room.x, panel.y + 72, Math.max(whole * wanted, 1), 20, colours.red) +
+        box(room.x, panel.y + 72, Math.max(whole * Math.min(share, 1), 1), 20, colours.green) + box(room.x, panel.y + 72, whole, 20, "none", { stroke: colours.ink }) +
+        label(room.x, panel.y + 106, `${format(100 * share, 2)} % of ${bytes(data.registers)}`, { ...ink, colour: share >= 1 ? colours.red : colours.ink }) +
+        (share >= 1 ? label(room.x, panel.y + 128, share > 1 ? "overflows to memory" : "addresses overflow", { ...ink, colour: colours.red, weight: 600 })
+          : label(room.x, panel.y + 128, `${format(at_once, 6)} independent programs`, ink)) : "") : "";
   // The times: what bytes and products take at the rates of a copy and of a product, and what was measured.
   const shown = measured === "shown", rows = [{ name: "this plan", ms: null, ...numbers }, ...rungs], bottom = chart.top + chart.row * rows.length;
   const times = rows.flatMap(({ ms, memory_ms, product_ms }) => [ms, memory_ms, product_ms]).filter((x) => x);
@@ -145,6 +145,7 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
     line([[x(t), chart.top - 6], [x(t), bottom]], colours.line, { "stroke-width": 0.7 }) + label(x(t), bottom + 12, `${format(t)} ms`, quiet));
   const least = line([[x(floor_ms), chart.top - 8], [x(floor_ms), bottom]], colours.ink, { "stroke-width": 1.3, "stroke-dasharray": "4 3" }) +
     label(x(floor_ms), chart.top - 16, "floor of bytes", { ...quiet, colour: colours.ink });
+  const rungs_are = label(narrow ? 8 : 10, bottom + 12, narrow ? "v: timed" : "v0 to v5: versions that were timed", { ...quiet, at: "start" });
   const circle = (at, y) => h("circle", { cx: x(at), cy: y, r: 5, fill: colours.blue });
   const square = (at, y) => box(x(at) - 4.5, y - 4.5, 9, 9, "none", { stroke: colours.purple, "stroke-width": 2.2 });
   const diamond = (at, y) => line([[at, y - 7], [at + 7, y], [at, y + 7], [at - 7, y], [at, y - 7]], colours.orange, { fill: colours.orange });
@@ -165,7 +166,7 @@ export function draw(stage, numbers, { plan, step, chunk, measured }, data) {
     return sign + label(left + 26, y, text, { ...ink, colour: colours[colour] });
   });
   const to = narrow ? "" : arrow([panel.x - 30, row], [panel.x - 6, row], colours.muted, { width: 1.3, head: 7 });
-  return { height: foot + (narrow ? 60 : 16), drawn: h("g", {}, titles, matrix, state, to, lists, gauge, ticks, least, drawn, key) };
+  return { height: foot + (narrow ? 60 : 16), drawn: h("g", {}, titles, matrix, state, to, lists, gauge, ticks, least, rungs_are, drawn, key) };
 }
 
 // Over the matrix the pointer walks; a click on a rung takes over its plan.

@@ -138,7 +138,7 @@ def test_a_step_loads_keeps_and_stores_what_a_program_needs():
     assert states["holds"] == [["scores", scores], outputs]
     assert operators["holds"] == operators["stores"] == []
     whole = sum(size for _, size in operators["loads"])
-    parts = [["scores and D", 5 * scores], ["the state", 12 * 4 * K * V]]
+    parts = [["scores, D: 5 \u00d7 16.4 kB", 5 * scores], ["S: 12 \u00d7 524 kB", 12 * 4 * K * V]]
     assert operators["loads"][:2] == parts
     assert operators["loads"][2] == ["q, k, v, o and copies", 4 * C * (12 * K + 15 * V) + C * (12 * K + 20 * V)]
     assert operators["moved"] == whole * H * TOKENS // C
@@ -251,4 +251,16 @@ def test_each_rung_stands_beside_the_name_of_its_plan():
     assert controls[0]["options"] == WORDS  # what other pictures of the lesson call them
     assert drawn["svg"].count("two kernels, states in memory") == 2
     assert drawn["svg"].count("one operator after another") == 1  # the plan that is chosen
-    assert drawn["svg"].count("the reference, C = 256") == 1  # v0, whose chunks are not the picture's
+    assert drawn["svg"].count("the reference, C = 256") == 1  # v0, whose chunks are not always the picture's
+
+
+def test_the_picture_opens_as_v0_and_shows_registers_where_a_plan_keeps_something():
+    from explorables.node import ask
+
+    (opened,) = compute(Ladder, {})
+    assert opened["moved"] == opened["rungs"][0]["moved"]
+    settings = [START | {"plan": plan} for plan in WORDS]
+    pictures = ask("ladder", [{"what": "picture", "values": values, "data": DATA} for values in settings])
+    assert [plan for plan, drawn in zip(WORDS, pictures, strict=True) if ">registers<" not in drawn["svg"]] == [
+        "operators"
+    ]
