@@ -15,6 +15,7 @@ import pytest
 from backends import DTYPES, kernel_of, uncontiguous
 
 import refimpl
+from refimpl.bench.forms import random_inputs
 from refimpl.compiled import kernels, threads
 from refimpl.conformance import contract, drawn
 from refimpl.conformance.comparison import all_close
@@ -117,6 +118,14 @@ def test_inputs_need_not_be_contiguous(form):
 
 
 # ---------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("time", [2, 65])
+def test_results_of_a_loop_start_with_a_cache_line(time):
+    """Vectors that lie across two lines would make it a seventh slower; widths are those of no whole line."""
+    for batch in (1, 3):
+        q, k, v, gamma = random_inputs(batch, time, 1, 5, 7)
+        assert all(x.ctypes.data % 64 == 0 for x in kernels.retention_recurrent_numba(q, k, v, gamma))
 
 
 def test_threads_may_call_at_once():
