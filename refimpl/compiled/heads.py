@@ -135,7 +135,8 @@ def _chunkwise_backward_head(q, k, v, grad, dk, dv, dstate, xi, zeta, high, low,
     """dK, dV and dL/dS: Eq. 7 with time running backwards, where xi and zeta change places."""
     length, key_dim, value_dim = xi.size, q.shape[1], v.shape[1]
     narrow, queries, scores = _matrix(length, key_dim, xi), _matrix(key_dim, length, xi), _matrix(length, length, xi)
-    values, grads, wide = _matrix(length, value_dim, xi), _matrix(length, value_dim, xi), _matrix(length, value_dim, xi)
+    values, grads = _matrix(length, value_dim, xi), _matrix(length, value_dim, xi)
+    wide = _matrix(length, max(key_dim, value_dim), xi)  # for dK, and then for dV
     turned = _matrix(value_dim, length, xi)
     carried, carried_turned = _matrix(key_dim, value_dim, xi), _matrix(value_dim, key_dim, xi)
     after, before = zeta[::-1].copy(), xi[::-1].copy()

@@ -110,8 +110,15 @@ def gradients_of_one_result_are_right(kernel, dtype):
 
 
 def gradients_hold_at_every_size(kernel, dtype):
-    """Beyond tiles of channels, with many heads and sequences, over a long text, at the ends of gamma's range."""
-    for sizes in ((1, 2, 35, 96, 136), (1, 1, 20, 160, 272), (3, 9, 33, 4, 6), (2, 17, 18, 4, 6), (1, 3, 600, 8, 5)):
+    """Beyond tiles of channels, more of keys or of values, many heads and sequences, a long text, the ends of gamma's range."""
+    for sizes in (
+        (1, 2, 35, 96, 136),
+        (1, 2, 20, 104, 24),
+        (1, 1, 20, 160, 272),
+        (3, 9, 33, 4, 6),
+        (2, 17, 18, 4, 6),
+        (1, 3, 600, 8, 5),
+    ):
         right(kernel, kernel.problem(dtype, *sizes, gamma=((0.9991, 0.5, 0.97) * 6)[: sizes[1]]), dtype)
     right(kernel, kernel.problem(dtype, 1, 2, 130, 4, 6, gamma=(1.0, 1e-3)), dtype)
 

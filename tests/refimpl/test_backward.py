@@ -74,6 +74,13 @@ def test_retention_gradients_are_autograd_s(backward):
     check()
 
 
+@by_form
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(33, 8), (72, 24), (24, 72)])
+def test_gradients_hold_whichever_width_is_larger(backward, key_dim, value_dim):
+    case = problem(1, 2, 20, key_dim, value_dim)
+    all_close(gradients(backward, case, *upstream(case)), autograd(case, *upstream(case)))
+
+
 @pytest.mark.parametrize("backward", CHUNKWISE)
 def test_gradients_of_any_chunk_size_are_autograd_s(backward):
     @settings(max_examples=30)
