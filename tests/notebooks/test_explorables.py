@@ -79,8 +79,10 @@ def test_stills_are_those_of_the_modules(cls):
 
 
 def leaves(data):
-    """Every text and number in JSON data, in order."""
-    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else None
+    """Every text and number in JSON data, in the order of their names."""
+    parts = (
+        [data[name] for name in sorted(data)] if isinstance(data, dict) else data if isinstance(data, list) else None
+    )
     return [data] if parts is None else [leaf for part in parts for leaf in leaves(part)]
 
 
