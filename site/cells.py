@@ -37,10 +37,13 @@ ASLEEP = '<p class="asleep">It moves where the notebook runs.</p>'
 
 
 class Pictures:
-    """The files that pictures of pages need, below the folder `static`; each is written once."""
+    """The files that pictures of pages need, below the folder `static`; each is written once.
+
+    stored: {class: data} of the explorables that a lesson holds as they start in the course.
+    """
 
     def __init__(self, static):
-        self.static = static
+        self.static, self.stored = static, {}
 
     def write(self, name, data):
         """Write a file; returns nothing."""
@@ -109,5 +112,7 @@ def _show(data, states, page, pictures):
         state = states[view["model_id"]]["state"]
         cls = CLASSES.get(state.get("_anywidget_id"))
         data["text/html"] = pictures.explorable(cls, state, page) if cls else data.get("text/html", "") + ASLEEP
+        if cls and not state["values"]:
+            pictures.stored[cls] = state["data"]
     if "text/html" in data:
         data["text/html"] = pictures.figures(data["text/html"], page)

@@ -123,7 +123,8 @@ def own_pages(course, pictures, packages):
 def moving_picture(name, page, pictures):
     """An explorable, by the name of its module, as raw HTML for a page of ours."""
     (cls,) = (cls for cls in EXPLORABLES if cls.module == name)
-    html = pictures.explorable(cls, {"values": {}, "data": cls.course_data()}, page)
+    data = pictures.stored.get(cls) or cls.course_data()  # to compute it can take seconds
+    html = pictures.explorable(cls, {"values": {}, "data": data}, page)
     return f"```{{raw}} html\n{html}\n```"
 
 

@@ -37,8 +37,7 @@ UNTYPESET = """() => [...document.querySelectorAll("article p, article li, artic
   .filter((text) => /\\$[^$]*[\\\\^_][^$]*\\$|\\\\(frac|gamma|mathbf|top|begin)/.test(text))"""
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # One element with text of each look: contrast is the same in all others, of which a formula or a listing has thousands.
-MARK_LOOKS = """() => {
-  document.querySelectorAll("[data-look]").forEach((element) => element.removeAttribute("data-look"));
+MARK_LOOKS = """(part) => {
   const inherited = new Map();  // what a text in an element stands on
   const ground = (element) => {
     if (!element) return "";
@@ -50,7 +49,7 @@ MARK_LOOKS = """() => {
     return inherited.get(element);
   };
   const seen = new Set();
-  for (const element of document.body.querySelectorAll("*")) {
+  for (const element of document.querySelectorAll(`${part} *`)) {
     if (![...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim())) continue;
     if (!element.checkVisibility({ visibilityProperty: true })) continue;
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(element);
@@ -58,6 +57,7 @@ MARK_LOOKS = """() => {
     if (!seen.has(look)) element.setAttribute("data-look", seen.add(look).size);
   }
 }"""
+UNMARK = """() => document.querySelectorAll("[data-look]").forEach((element) => element.removeAttribute("data-look"))"""
 LARGEST_PAINT = """() => new Promise((tell) => new PerformanceObserver((list) => tell(list.getEntries().at(-1).startTime))
   .observe({ type: "largest-contentful-paint", buffered: true }))"""
 
@@ -148,14 +148,15 @@ class Watched:
         self.page.goto(self.address + path, wait_until="networkidle")
 
 
-def violations(page, axe, contrast_alone=False):
-    """What axe-core finds in a page that is serious or worse; of contrast one case of each look."""
-    page.evaluate(MARK_LOOKS)
+def violations(page, axe, contrast_alone=False, part="body"):
+    """What axe-core finds in a part of a page that is serious or worse; of contrast one case of each look."""
+    page.evaluate(MARK_LOOKS, part)
     wanted = {"resultTypes": ["violations"]}  # it would describe every node that is as it should be
     found = axe.run(page, "[data-look]", wanted | {"runOnly": ["color-contrast"]}).response["violations"]
+    page.evaluate(UNMARK)
     if not contrast_alone:
         others = wanted | {"rules": {"color-contrast": {"enabled": False}}}
-        found += axe.run(page, options=others).response["violations"]
+        found += axe.run(page, None if part == "body" else part, others).response["violations"]
     return [
         f"axe {each['id']}: {node['html'][:160]}"
         for each in found if each["impact"] in ("serious", "critical") for node in each["nodes"]

@@ -134,6 +134,10 @@ def of_isolation(course):
     return attackers(course) | {name: oddities()[name] for name in ("right", "right-with-await", "hostile-message")}
 
 
+# Whom the limits of a process alone end, which are set alike in every isolation.
+OF_LIMITS = ("endless-loop", "endless-import", "deeper-recursion", "repr-recursion")
+
+
 def attackers(course):
     """Return {name: Animal} of those that use up, end, reach or change what is not theirs."""
     course = str(course)

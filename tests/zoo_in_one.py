@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 
 from class_of_300 import COURSE, SLOWEST
-from zoo import ASKS, beasts, of_isolation, spies
+from zoo import ASKS, attackers, beasts, of_isolation, spies
 
 from exercises import load
 from exercises.checking.judge import FLOAT32
@@ -24,48 +24,46 @@ from exercises.grading.sandbox import BrokenSandboxError, Sandbox, candidates, p
 LIMITS = Limits(cpu_seconds=1, seconds=3.0, total_seconds=12.0)  # on a machine that does other work too
 
 
-class Kept:
-    """A `Sandbox` that several submissions use after one another."""
+class Lent(Sandbox):
+    """A `Sandbox` that goes back to `idle` when it is closed, unless a submission has ended it."""
 
-    def __init__(self, *arguments):
-        self._arguments, self._sandbox = arguments, None
-
-    def __call__(self, *_):
-        self._sandbox = self._sandbox or Sandbox(*self._arguments)
-        self.in_force = self._sandbox.in_force
-        return self
+    def __init__(self, idle, *arguments):
+        super().__init__(*arguments)
+        self._idle, self._lost = idle, False
 
     def ask(self, *question):
         try:
-            return self._sandbox.ask(*question)
+            return super().ask(*question)
         except BrokenSandboxError:
-            self.end()
+            self._lost = True
             raise
 
     def close(self):
-        """Stay, for the next submission."""
+        if self._lost:
+            self.end()
+        else:
+            self._idle.append(self)
 
     def end(self):
         """End the sandbox."""
-        if self._sandbox is not None:
-            self._sandbox.close()
-        self._sandbox = None
+        super().close()
 
 
 @contextlib.contextmanager
-def kept_sandbox(way):
-    """Let all that is graded meanwhile, one after another, share a sandbox."""
-    kept = Kept(way, LIMITS)
-    sandbox.Sandbox = kept
+def kept_sandboxes(way):
+    """Let all that is graded meanwhile use the same sandboxes after one another, as many as are graded at a time."""
+    idle = []
+    sandbox.Sandbox = lambda *_: idle.pop() if idle else Lent(idle, way, LIMITS)
     try:
         yield
     finally:
         sandbox.Sandbox = Sandbox
-        kept.end()
+        for each in idle:
+            each.end()
 
 
 def two_checks(key):
-    """Return the key of the step alone, with one visible and one hidden check: enough to ask the system for something."""
+    """Return the key of the step alone, with one visible and one hidden check: enough for what does the same in each."""
     (problem,) = key.only("retention_step").problems
     hidden = next(at for at, check in enumerate(problem.checks) if check.hidden)
     checks, answers = ((several[0], several[hidden]) for several in (problem.checks, problem.answers))
@@ -76,9 +74,10 @@ def grade_in_one(animals, way):
     """Return {name: (points, status, results.json, feedback.html)} of {name: Animal}."""
     whole, done = answer_key(load("ex01")), {}
     short = two_checks(whole)
-    with kept_sandbox(way):
+    same = ASKS.keys() | {name for name, animal in attackers(COURSE).items() if animal.points == 0}
+    with kept_sandboxes(way):
         for name, animal in animals.items():
-            key = short if name in ASKS else whole
+            key = short if name in same else whole
             given = put_questions(key, f"submission{animal.suffix.lower()}", animal.content, way, LIMITS)
             report = key.report(given.runs)
             facts = {"submission": "", "isolation": way.name, "in_force": given.in_force, "seconds": 0}

@@ -133,7 +133,7 @@ def _that_count(statements, function, homes, notes):
 
 def _only_wraps(statement, function):
     """Return whether the statement makes `function` of itself, as f = jit(f) does, which is no definition."""
-    return not isinstance(statement.tree, ast.FunctionDef) and function in _uses(statement.code)
+    return not isinstance(statement.tree, ast.FunctionDef) and function in _uses(statement.code, {function})
 
 
 def _is_stub(tree):
@@ -171,7 +171,7 @@ def _needed(statements, functions):
         for one in binding.get(name, ()):
             if one not in needed:
                 needed.add(one)
-                new = _uses(one.code) - names
+                new = _uses(one.code, binding.keys() - names)
                 names |= new
                 found += new
     return [one for one in statements if one in needed]
@@ -203,13 +203,14 @@ def _root(node):
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
-def _uses(code):
-    """Return the global names that the code of a statement reads, including those in the functions it defines."""
+def _uses(code, among):
+    """Return which of the global names `among` the code of a statement reads, including the functions it defines."""
     names, codes = set(), [code]
     for code in codes:  # the list grows in the loop
-        # Without its constants, of which the text of one may be too long to be made.
-        bare = code.replace(co_consts=(None,) * len(code.co_consts))
-        names |= {one.argval for one in dis.get_instructions(bare) if one.opname in READS}
+        if not (among - names).isdisjoint((*code.co_names, *code.co_freevars)):  # to take it apart is slow
+            # Without its constants, of which the text of one may be too long to be made.
+            bare = code.replace(co_consts=(None,) * len(code.co_consts))
+            names |= {one.argval for one in dis.get_instructions(bare) if one.opname in READS and one.argval in among}
         codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return names
 

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from refimpl import decay_mask, forward
+from refimpl.model import block
 from refimpl.training.text import decode, encode
 from refimpl.tree import map_tree
 from refimpl.weights import load_pretrained, pretrained_card
@@ -35,13 +36,21 @@ class Heads(Explorable):
         return _measured()
 
 
-def without(params, config, layer, head):
-    """The parameters of a model in which that head of that layer is silent."""
-    layers = list(params["layers"])
-    w_o = layers[layer]["retention"]["w_o"].copy()  # (H V, d)
+def without(params, config, head):
+    """The parameters of a layer in which that head is silent."""
+    w_o = params["retention"]["w_o"].copy()  # (H V, d)
     w_o[head * config.value_dim : (head + 1) * config.value_dim] = 0
-    layers[layer] = layers[layer] | {"retention": layers[layer]["retention"] | {"w_o": w_o}}
-    return params | {"layers": layers}
+    return params | {"retention": params["retention"] | {"w_o": w_o}}
+
+
+def with_and_without(params, x, config, *, state, **options):
+    """A layer whose batch is the whole model, then one model for each head that is silent, here or in a layer before.
+
+    Up to the layer of its head a model computes what the whole one does, so it joins the batch there.
+    """
+    models = [block(params, x, config, **options)[0]]
+    models += [block(without(params, config, head), x[:1], config, **options)[0] for head in range(config.num_heads)]
+    return np.concatenate(models), state
 
 
 def log_probabilities(logits):
@@ -57,7 +66,7 @@ def _measured():
     passage = encode(pretrained_card()["passage"]["text"])
     text, later = passage[TEXT], passage[TEXT.start + 1 : TEXT.stop + 1]
     record = []
-    whole, _ = forward(params, text[None], config, record=record)
+    forward(params, text[None], config, record=record)
     gammas = record[0]["retention"]["gamma"]
     mask, weights = decay_mask(gammas, len(text)), []
     for layer in record[: config.num_layers]:
@@ -65,11 +74,9 @@ def _measured():
         for head in q @ np.moveaxis(k, 1, 2) * mask:
             for n, row in enumerate(head):
                 weights.append(np.rint(127 * row[: n + 1] / np.abs(row).max()).astype(np.int8))
-    models = [whole[0]]
-    for layer in range(config.num_layers):
-        for head in range(config.num_heads):
-            models.append(forward(without(params, config, layer, head), text[None], config)[0][0])
-    chances = log_probabilities(np.stack(models))  # (1 + layers H, T, 256)
+    chances = log_probabilities(
+        forward(params, text[None], config, layer=with_and_without)[0]
+    )  # (1 + layers H, T, 256)
     best = np.argsort(-chances, axis=-1, kind="stable")[..., :BEST]
     costs = -np.take_along_axis(chances, np.broadcast_to(later[:, None], (*chances.shape[:2], 1)).astype(int), axis=-1)
     costs = costs[..., 0] / np.log(2)

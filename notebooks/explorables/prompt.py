@@ -34,7 +34,7 @@ class Prompt(Explorable):
     def course_data(cls):
         """{"recorded": prompts with what was written on, see `write_on`}: a short one and two that were held out."""
         passage = pretrained_card()["passage"]["text"].strip()
-        return {"recorded": [_recorded(text) for text in ("And the LORD said unto", passage[44:124], passage[44:233])]}
+        return {"recorded": _recorded(("And the LORD said unto", passage[44:124], passage[44:233]))}
 
     @traitlets.observe("request")
     def _answer(self, change):
@@ -47,38 +47,48 @@ class Prompt(Explorable):
         self.reply = {"id": request.get("id"), "error": error}
 
 
-@cache
-def _recorded(text):
-    return write_on(text)
-
-
 def write_on(text):
     """What the shipped model writes after a prompt, as bytes: {"prompt", "again", *BACK, "size"}.
 
     again: the prompt is read again; the others go on from a file, of which each brings another part back. size: of the
     file, in bytes.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"The prompt must be a text, got {type(text).__name__}")
-    prompt = encode(text)
-    if not 1 <= len(prompt) <= LONGEST:
-        raise ValueError(f"The prompt must have 1 to {LONGEST} bytes, got {len(prompt)}")
+    return _write_on([text])[0]
+
+
+def _write_on(texts):
+    """`write_on` of each text: all are written in one batch, because to read the weights takes most of a step."""
     params, config = load()
-    file = saved(*forward(params, prompt[None], config, retention=retention_chunkwise))
-    logits, kept = loaded(file)
-    every, again = forward(params, prompt[None], config, retention=retention_chunkwise)
-    layers = zip(again.layers, kept.layers, strict=True)
-    state = State(  # a row for reading again, and one for each of BACK
-        np.array([again.position, kept.position, 0, 0]),
-        tuple(np.concatenate([read, back, back, np.zeros_like(back)]) for read, back in layers),
-    )
-    logits, written = np.concatenate([every[:, -1], *[logits] * len(BACK)]), []
+    prompts, sizes, logits, positions, layers = [], [], [], [], []
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"The prompt must be a text, got {type(text).__name__}")
+        prompt = encode(text)
+        if not 1 <= len(prompt) <= LONGEST:
+            raise ValueError(f"The prompt must have 1 to {LONGEST} bytes, got {len(prompt)}")
+        every, again = forward(params, prompt[None], config, retention=retention_chunkwise)
+        file = saved(every, again)
+        last, kept = loaded(file)
+        prompts.append(prompt.tolist())
+        sizes.append(len(file))
+        logits += [every[:, -1], *[last] * len(BACK)]
+        positions += [again.position, kept.position, 0, 0]  # a row for reading again, and one for each of BACK
+        pairs = zip(again.layers, kept.layers, strict=True)
+        layers.append([np.concatenate([read, back, back, np.zeros_like(back)]) for read, back in pairs])
+    state = State(np.array(positions), tuple(map(np.concatenate, zip(*layers, strict=True))))
+    logits, written = np.concatenate(logits), []
     for uniform in np.random.default_rng(SEED).random(LENGTH):  # all rows draw alike
         tokens = draw(logits, np.full(len(logits), uniform), TEMPERATURE)
         written.append(tokens)
         logits, state = decode_step(params, tokens, config, state)
-    rows = dict(zip(("again", *BACK), np.stack(written, axis=1).tolist(), strict=True))
-    return {"prompt": prompt.tolist(), "size": len(file)} | rows
+    rows = np.stack(written, axis=1).reshape(len(texts), 1 + len(BACK), LENGTH).tolist()
+    return [
+        {"prompt": prompt, "size": size} | dict(zip(("again", *BACK), each, strict=True))
+        for prompt, size, each in zip(prompts, sizes, rows, strict=True)
+    ]
+
+
+_recorded = cache(_write_on)
 
 
 def saved(logits, state):

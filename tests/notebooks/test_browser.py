@@ -131,6 +131,6 @@ def test_explorables_are_drawn_and_moved_in_both_themes(page, lab):
             expect(picture).to_have_attribute("data-theme", theme, timeout=30 * SECONDS)
             assert picture.evaluate("each => each.scrollWidth - each.clientWidth") <= 0, cls.module
             keep(picture, f"{cls.module}-lab-{theme}")
-        assert violations(page, ".explorable") == []
+        assert violations(page, theme) == []
     for picture in pictures:
         keys_move(page, picture)

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from class_of_300 import whole_class
 from graded import AGREE, COURSE, WAYS, descendants, processes, rows_of, why_not
 from zoo import FULL, RIGHT, RIGHT_STEP
-from zoo_in_one import Kept, two_checks
+from zoo_in_one import Lent, two_checks
 
 from exercises import exercise_names, load
 from exercises.checking.key import answer_key
@@ -336,9 +337,9 @@ def test_user_namespaces_work_without_root():
 
 @pytest.fixture(scope="module")
 def sandboxes():
-    kept = {}
-    yield kept
-    for one in kept.values():
+    idle = defaultdict(list)
+    yield idle
+    for one in (one for several in idle.values() for one in several):
         one.end()
 
 
@@ -347,7 +348,8 @@ def shared(sandboxes, monkeypatch):
     """Tests that ask for this grade in one sandbox for each kind of isolation: starting one takes most of their time."""
 
     def start(isolation, limits, stop):
-        return sandboxes.setdefault(isolation, Kept(isolation, limits, stop))()
+        idle = sandboxes[isolation]
+        return idle.pop() if idle else Lent(idle, isolation, limits, stop)
 
     monkeypatch.setattr("exercises.grading.sandbox.Sandbox", start)
 

@@ -1,17 +1,20 @@
 """Hostile submissions affect only their own results: the whole zoo in one kind of isolation, and who attacks in each.
 
-Attackers have a sandbox each. What is odd shares one, for starting one takes most of its time.
+In the first isolation that works attackers have a sandbox each. In another two sandboxes, beside one another, take all of
+them, and what is odd shares one: starting a sandbox takes most of the time.
 """
 
+import contextlib
 import os
 import re
 import time
 
 import pytest
 from graded import COURSE, WAYS, descendants, processes, results_of, rows_of, why_not
-from zoo import FULL, beasts, of_isolation, write_zoo
-from zoo_in_one import LIMITS, kept_sandbox, words_of_hidden_checks
+from zoo import FULL, OF_LIMITS, beasts, of_isolation, write_zoo
+from zoo_in_one import LIMITS, kept_sandboxes, words_of_hidden_checks
 
+from exercises.grading import batch
 from exercises.grading.batch import Batch
 from exercises.grading.intake import find_entries
 from exercises.grading.isolation import Limits
@@ -28,13 +31,16 @@ def graded(way, tmp_path_factory):
     first = next(
         one for one in WAYS.values() if not why_not(one)
     )  # odd answers and files are judged alike in all: once will do
-    animals = write_zoo(folder, COURSE, (beasts if way == first else of_isolation)(COURSE))
+    here = beasts(COURSE) if way == first else of_isolation(COURSE)
+    animals = write_zoo(folder, COURSE, {name: here[name] for name in here if way == first or name not in OF_LIMITS})
     before = {path: path.read_bytes() for path in COURSE.rglob("*.py")}
     entries, _ = find_entries(folder)
     out = tmp_path_factory.mktemp("graded")
     attack = of_isolation(COURSE)
-    list(Batch([one for one in entries if one.student in attack], out, way, LIMITS).run())
-    with kept_sandbox(way):
+    with contextlib.nullcontext() if way == first else kept_sandboxes(way), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "WAITING", batch.WAITING if way == first else 0)  # so that two sandboxes are enough
+        list(Batch([one for one in entries if one.student in attack], out, way, LIMITS, workers=2).run())
+    with kept_sandboxes(way):
         list(Batch([one for one in entries if one.student not in attack], out, way, LIMITS, workers=1).run())
     assert {path: path.read_bytes() for path in COURSE.rglob("*.py")} == before
     rows = rows_of(out)
