@@ -4,6 +4,7 @@ Each `..._heads` function computes heads start, ..., stop - 1 of all B H heads; 
 A decay is in two parts, high and low, as `refimpl.decay.in_two_parts` gives it. Equations: arXiv:2307.08621v4.
 """
 
+import itertools
 import warnings
 
 import numpy as np
@@ -12,10 +13,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# A tile of a product is ROWS vectors, which stay in registers while it is summed. 8 of them hide the latency of a
-# multiply-add and leave registers for the operands, with AVX2 (16 of 32 bytes), AVX-512 (32 of 64) and NEON.
-ROWS = 8
-VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+# A tile of a product is ROWS times ACROSS vectors, which stay in registers while it is summed: 16 registers of 32 bytes with
+# AVX2, 32 of 64 with AVX-512. 8 sums hide the latency of a multiply-add. Vectors side by side share the elements of A, or
+# loads would take longer than products.
+VECTOR_BYTES, ROWS, ACROSS = (64, 8, 2) if binding.get_host_cpu_features().get("avx512f") else (32, 4, 2)
 
 
 def _can_cache():
@@ -180,9 +181,9 @@ def _chunk(out, q, keys, v, state, scores, zeta, read, write, high, low, key_dim
 
     Forwards, read is xi and write is zeta. Q and K^T are overwritten: afterwards they are multiplied by read and write.
     """
-    length, lanes = zeta.size, VECTOR_BYTES // out.itemsize
+    length, width = zeta.size, ACROSS * VECTOR_BYTES // out.itemsize
     for i in range(0, length, ROWS):
-        for j in range(0, min(i + ROWS, length), lanes):  # skips the tiles above the diagonal
+        for j in range(0, min(i + ROWS, length), width):  # skips the tiles above the diagonal
             _tile(scores, q, keys, i, j, key_dim, False)
     for n in range(length):
         for m in range(n + 1):
@@ -196,7 +197,7 @@ def _chunk(out, q, keys, v, state, scores, zeta, read, write, high, low, key_dim
         for n in range(length):
             keys[i, n] *= write[n]
     for i in range(0, length, ROWS):
-        for j in range(0, value_dim, lanes):
+        for j in range(0, value_dim, width):
             _tile(out, q, state, i, j, key_dim, False)
             _tile(out, scores, v, i, j, min(i + ROWS, length), True)
     if carry:
@@ -204,7 +205,7 @@ def _chunk(out, q, keys, v, state, scores, zeta, read, write, high, low, key_dim
             for j in range(value_dim):
                 state[i, j] = high * state[i, j] + low * state[i, j]
         for i in range(0, key_dim, ROWS):
-            for j in range(0, value_dim, lanes):
+            for j in range(0, value_dim, width):
                 _tile(state, keys, v, i, j, length, True)
 
 
@@ -218,7 +219,8 @@ def _matrix(rows, columns, like):
     A row is one vector longer still, so that rows of a power of two do not share the same few cache sets.
     """
     lanes = VECTOR_BYTES // like.itemsize
-    return np.zeros((-(-rows // ROWS) * ROWS, (-(-columns // lanes) + 1) * lanes), like.dtype)
+    width = ACROSS * lanes
+    return np.zeros((-(-rows // ROWS) * ROWS, -(-columns // width) * width + lanes), like.dtype)
 
 
 @_compiled
@@ -283,9 +285,9 @@ def _square(typing, to, x, row, step, n, i):
 
 @intrinsic
 def _tile(typing, c, a, b, i, j, depth, add):
-    """C = A B, or C += A B, for ROWS rows from i on and one vector of columns from j on, summed over `depth`.
+    """C = A B, or C += A B, for ROWS rows from i on and ACROSS vectors of columns from j on, summed over `depth`.
 
-    Each term is a vector of B times ROWS single elements of A, added to ROWS vectors in registers. It is written in
+    Each term is ACROSS vectors of B times ROWS single elements of A, added to vectors in registers. It is written in
     LLVM's terms because the same loops in Python go through memory at every term, at half the speed.
     """
 
@@ -302,26 +304,29 @@ def _tile(typing, c, a, b, i, j, depth, add):
         def pointer(array, row, column):
             return cgutils.get_item_pointer(context, builder, matrix, array, [row, column])
 
-        def vectors(array, row):
-            return builder.bitcast(pointer(array, row, j), vector.as_pointer())
+        def vectors(array, row, column):
+            return builder.bitcast(pointer(array, row, column), vector.as_pointer())
 
         def spread(x):
             one = builder.insert_element(ir.Constant(vector, ir.Undefined), x, index(0))
             return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(index, lanes), [0] * lanes))
 
         rows = [builder.add(i, ir.Constant(i.type, row)) for row in range(ROWS)]
-        sums = []
-        for row in rows:
-            start = builder.select(add, builder.load(vectors(c, row), align=size), ir.Constant(vector, None))
-            sums.append(cgutils.alloca_once_value(builder, start))
+        columns = [builder.add(j, ir.Constant(j.type, lanes * each)) for each in range(ACROSS)]
+        sums = {}
+        for row, column in itertools.product(range(ROWS), range(ACROSS)):
+            stored = builder.load(vectors(c, rows[row], columns[column]), align=size)
+            sums[row, column] = cgutils.alloca_once_value(
+                builder, builder.select(add, stored, ir.Constant(vector, None))
+            )
         with cgutils.for_range(builder, depth) as loop:
-            right = builder.load(vectors(b, loop.index), align=size)
-            for row, total in zip(rows, sums, strict=True):
-                left = spread(builder.load(pointer(a, row, loop.index)))
-                term = builder.fmul(left, right, flags=fused)
+            right = [builder.load(vectors(b, loop.index, column), align=size) for column in columns]
+            left = [spread(builder.load(pointer(a, row, loop.index))) for row in rows]
+            for (row, column), total in sums.items():
+                term = builder.fmul(left[row], right[column], flags=fused)
                 builder.store(builder.fadd(builder.load(total), term, flags=fused), total)
-        for row, total in zip(rows, sums, strict=True):
-            builder.store(builder.load(total), vectors(c, row), align=size)
+        for (row, column), total in sums.items():
+            builder.store(builder.load(total), vectors(c, rows[row], columns[column]), align=size)
         return context.get_dummy_value()
 
     return types.void(c, a, b, types.intp, types.intp, types.intp, types.boolean), generate

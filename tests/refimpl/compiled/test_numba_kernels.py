@@ -35,7 +35,7 @@ FORMS = forms(COMPILED) | {"chunkwise C=1000": functools.partial(kernels.retenti
 del FORMS["parallel"]  # is not compiled
 by_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
-# Widths of whole tiles and not: one row and one vector of either dtype, and one more.
+# Widths of whole tiles and not: fewer than a tile, whole ones of float64, and one more.
 WIDTHS = [(1, 1), (8, 16), (9, 17), (64, 128)]
 
 
