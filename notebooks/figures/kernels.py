@@ -1,9 +1,12 @@
-"""Lesson 12: the times of a ladder of kernels and of the operators of its first rung, and how busy the product units are."""
+"""Lesson 12: the times of a ladder of kernels and of the operators of its first rung, and who works when in two of them."""
 
-from .style import BLUE, FAINT, INK, ORANGE, PALE, headline, new_picture, styled, write
+from itertools import groupby
+
+from .style import BLUE, FAINT, GREEN, INK, ORANGE, PALE, headline, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
 RAISED = 0.24  # in rows: predictions stand above the other marks, which would hide them
+BUSY = {"scores": GREEN, "multiply": PURPLE}  # what product units do
 # What a rung's marks are: which time it is, and how it is drawn.
 MARKS = {
     "bytes": {"marker": "o", "color": BLUE, "label": "its bytes, as a copy"},
@@ -90,20 +93,28 @@ def operators(as_copies, products, measured, *, title):
 
 
 @styled
-def busy(shares, *, title):
-    """How busy the product units are in each version: {version: share of its measured time}, under a title that says what is found."""
-    said = "; ".join(f"{name.replace(chr(10), ' ')}: {share:.0%}" for name, share in shares.items())
-    words = f"Share of the measured time that the operations take at the peak. {said}."
-    picture = new_picture(7.2, 0.8 + 0.46 * len(shares), words, layout="constrained")
-    ax, rows = picture.subplots(), range(len(shares))
-    ax.barh(rows, [1] * len(shares), 0.6, color=FAINT)
-    ax.barh(rows, shares.values(), 0.6, color=PURPLE)
-    for y, share in zip(rows, shares.values(), strict=True):
-        ax.text(share + 0.01, y, f"{share:.0%}", va="center", color=PURPLE)
-    ax.set_yticks(rows, shares)
+def timeline(slots, *, title):
+    """A scheme of what groups of warps do at a time, under a title: dark boxes need the product units, pale ones do not.
+
+    slots: {group: "step, step, ..."}, all equally many; equal neighbours are drawn as one longer box.
+    """
+    read = {" ".join(group.split()): dict.fromkeys(steps.split(", ")) for group, steps in slots.items()}
+    said = ". ".join(f"{group}: {', '.join(steps)}" for group, steps in read.items())
+    words = f"A scheme, not a measurement; numbers are those of chunks. {said}."
+    picture = new_picture(7.2, 1.0 + 0.46 * len(slots), words, layout="constrained")
+    ax = picture.subplots()
+    for y, steps in enumerate(slots.values()):
+        at = 0
+        for step, same in groupby(steps.split(", ")):
+            length, kind = len(list(same)), step.split()[0]
+            dark = kind in BUSY
+            ax.barh(y, length - 0.04, 0.7, at + 0.02, align="center", color=BUSY.get(kind, PALE))
+            ax.text(at + length / 2, y, step, ha="center", va="center", color="white" if dark else INK)
+            at += length
+    ax.set_yticks(range(len(slots)), slots)
     headline(ax, title)
-    ticks = (0, 0.25, 0.5, 0.75, 1)
-    ax.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
-    ax.set(xlabel="share of the measured time", xlim=(0, 1), ylim=(len(shares) - 0.5, -0.5))
+    ax.set_xticks([])
+    ax.set(xlabel="time \N{RIGHTWARDS ARROW}   (a scheme, not a measurement; 1 to 4: the chunk)")
+    ax.set(xlim=(0, at), ylim=(len(slots) - 0.5, -0.5))
     ax.tick_params(axis="y", length=0)
     return picture

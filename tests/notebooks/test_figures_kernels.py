@@ -1,6 +1,7 @@
 """The pictures of lesson 12, read back."""
 
 from figures import kernels
+from matplotlib.colors import to_rgba
 from plotted import texts
 
 RUNGS = {"slow": {"median": 12.63}, "fast": {"median": 0.36}}
@@ -34,13 +35,17 @@ def test_operators_mark_what_each_kind_took_and_would_take_as_a_copy():
     assert "products: 5.3, 1.1 as a copy" in picture.description
 
 
-def test_bars_are_as_long_as_the_product_units_are_busy():
-    picture = kernels.busy({"one,\n8 warps": 0.23, "two": 0.69}, title="Found")
+def test_a_timeline_draws_equal_neighbours_as_one_box():
+    slots = {"one": "load 1, multiply 1, multiply 1", "two": "scores 1, round 1, load 2"}
+    picture = kernels.timeline(slots, title="Found")
     (ax,) = picture.axes
     assert ax.get_title("left") == "Found"
-    whole, part = (list(bars) for bars in ax.containers)
-    assert [bar.get_width() for bar in whole] == [1, 1]
-    assert [bar.get_width() for bar in part] == [0.23, 0.69]
-    assert texts(ax.get_yticklabels()) == ["one,\n8 warps", "two"]
-    assert {"23%", "69%"} <= set(texts(ax.texts))
-    assert "one, 8 warps: 23%; two: 69%" in picture.description
+    spans = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    wanted = [(0, 1), (1, 2), (0, 1), (1, 1), (2, 1)]
+    assert [(round(x - 0.02, 6), round(width + 0.04, 6)) for x, width in spans] == wanted
+    assert texts(ax.texts) == ["load 1", "multiply 1", "scores 1", "round 1", "load 2"]
+    dark = [bar.get_facecolor() == to_rgba(kernels.PURPLE) for bar in ax.patches]
+    assert dark == [False, True, False, False, False]
+    assert texts(ax.get_yticklabels()) == ["one", "two"]
+    assert "not a measurement" in ax.get_xlabel()
+    assert "one: load 1, multiply 1. two: scores 1, round 1, load 2." in picture.description
