@@ -159,7 +159,7 @@ def test_short_corpus_is_refused(monkeypatch, capsys, tmp_path):
 
 def test_gpu_trains_and_generates(tmp_path, corpus_file):
     out = tmp_path / "run"
-    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(out), "--device", "cpu", *SMALL]
+    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(out), "--device", "cpu"]
     result = CliRunner().invoke(gpu.__main__.app, arguments)
     assert result.exit_code == 0, result.output
     assert "2/2" in result.stdout  # the progress bar
