@@ -22,7 +22,7 @@ from exercises.grading.table import csv_text, read_csv
 from refimpl.files import write_atomically
 
 COURSE = Path(exercises.__file__).parent
-SLOWEST = ("endless-loop", "endless-loop-deaf", "sleeper", "endless-import", "memory-hog-slowly", "fork-bomb-stubborn")
+SLOWEST = ("sleeper", "endless-loop", "endless-loop-deaf", "endless-import", "memory-hog-slowly", "fork-bomb-stubborn")
 SLOWEST += ("prints-a-gigabyte", "sends-a-gigabyte", "deeper-recursion", "repr-recursion")
 DUE = datetime(2026, 10, 5, 23, 59, tzinfo=UTC)
 A_DAY_LATE = 0.9 * FULL

@@ -25,6 +25,9 @@ from refimpl import cli
 from refimpl.files import write_atomically
 from refimpl.weights import load_params
 
+# A model that trains in a moment, where a test is about the program and not about its defaults.
+SMALL = ("--dim", "16", "--num-heads", "2", "--num-layers", "1", "--batch-size", "2", "--window", "16")
+
 
 def run(*arguments):
     return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120, check=False)
@@ -89,6 +92,10 @@ def test_nan_is_a_disagreement(monkeypatch):
         ),
         (["gpu", "generate", "x", "--stream", "--top-p", "2"], "error: top_p must lie in (0, 1], got 2"),
         (["refimpl", "generate", "--top-p", "2"], "error: top_p must lie in (0, 1], got 2"),
+        (
+            ["gpu", "train", "--out", "no/run", "--corpus", "no/file"],
+            "error: corpus: there is no file or folder 'no/file'",
+        ),
         (["gpu", "train", "--device", "meta"], "error: device must be one that torch can use here, got 'meta'"),
         (
             ["refimpl", "compare", "--corpus", "no[/such]file"],
@@ -126,11 +133,9 @@ def test_standard_input_may_be_closed(package, monkeypatch, capsys):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("package", ["refimpl", "gpu"])
-def test_a_mistake_is_one_line_of_the_process_too(package, tmp_path):
-    """In a folder of its own: in a checkout a demo may stand where training would write."""
-    command = {"refimpl": ["compare"], "gpu": ["train", "--out", str(tmp_path / "run")]}[package]
-    result = run(package, *command, "--corpus", "no/such/file")
+def test_a_mistake_is_one_line_of_the_process_too():
+    """For gpu, whose process imports torch, `test_train_compile_without_a_compiler_is_one_line` says so."""
+    result = run("refimpl", "compare", "--corpus", "no/such/file")
     assert result.returncode == 2
     assert result.stderr.startswith("error: corpus: there is no file or folder 'no/such/file'")
     assert result.stderr.count("\n") == 1
@@ -236,7 +241,7 @@ def test_refimpl_without_a_command_compares():
 
 
 def test_refimpl_trains(tmp_path, corpus_file):
-    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(tmp_path / "run")]
+    arguments = ["train", "--steps", "2", "--corpus", corpus_file, "--out", str(tmp_path / "run"), *SMALL]
     result = CliRunner().invoke(program.app, arguments)
     assert result.exit_code == 0, result.output
     assert "bits per byte on held-out text" in result.stdout
