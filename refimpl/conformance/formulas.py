@@ -53,16 +53,17 @@ def _none(g, j, c, size):
     return 0.0 * g * j
 
 
+TAIL = "wrong chunk length in the tail"
 TABLES = [  # (name, sentence, the tables that are wrong)
     ("missing zeta", "tokens enter the state undecayed: V must be multiplied by zeta_j = gamma^(c-j)", {"zeta": _one}),
     ("missing xi", "the state before a chunk is read undecayed: Q S must be multiplied by xi_j = gamma^j", {"xi": _one}),
-    ("wrong chunk length in the tail", "the last, shorter chunk decays as if it were whole: take its own length c", {
+    (TAIL, "the last, shorter chunk decays as if it were whole: take its own length c", {
         "zeta": lambda g, j, c, size: g ** (size - j), "whole": lambda g, j, c, size: g**size,
     }),
-    ("wrong chunk length in the tail", "zeta of the last, shorter chunk is that of a whole one: take its own length c", {
+    (TAIL, "zeta of the last, shorter chunk is that of a whole one: take its own length c", {
         "zeta": lambda g, j, c, size: g ** (size - j),
     }),
-    ("wrong chunk length in the tail", "the last, shorter chunk decays the state as a whole one does", {
+    (TAIL, "the last, shorter chunk decays the state as a whole one does", {
         "whole": lambda g, j, c, size: g**size,
     }),
     ("state lost between chunks", "every chunk begins with an empty state, and leaves its own alone", {
@@ -104,6 +105,9 @@ TABLES = [  # (name, sentence, the tables that are wrong)
     }),
     ("q and k swapped", "scores inside a chunk are k_n . q_m, want q_n . k_m", {"swaps": True}),
 ]  # fmt: skip
+
+
+WITHIN = {"mask", "swaps", "reads_itself"}  # these show in a whole chunk; the others in the first tokens after one
 
 
 def _with(case, **changes):
@@ -260,11 +264,33 @@ INPUTS = [  # (name, sentence, a function of the problem)
 
 
 def formulas(case, sizes):
-    """((name, sentence), (out, state)) of every mistake, the usual ones first, with chunks of each of the sizes."""
+    """((name, sentence), beginning, results) of every mistake, the usual ones first, with chunks of each of the sizes.
+
+    results() is (out, state). beginning() is what out of the first sequence begins with, up to a token that shows most
+    mistakes at less cost, or beginning is None. Both are computed once, when they are asked for.
+    """
     for name, sentence, function in INPUTS:
         results = function(case)
         if results is not None:
-            yield (name, sentence), results
+            yield (name, sentence), None, functools.partial(tuple, results)
     for size in sizes:
+        one, more = (_beginning(case, size + tokens) for tokens in (0, 8))
         for name, sentence, tables in TABLES:
-            yield (name, f"{sentence} (chunks of {size})"), chunkwise(case, size, **tables)
+            first = one if tables.keys() & WITHIN else more
+            beginning = first and functools.cache(functools.partial(_out, first, size, **tables))
+            if name == TAIL:  # it shows in the state alone
+                beginning = functools.partial(case.reference[0].__getitem__, slice(1))
+            results = functools.cache(functools.partial(chunkwise, case, size, **tables))
+            yield (name, f"{sentence} (chunks of {size})"), beginning, results
+
+
+def _beginning(case, tokens):
+    """The first tokens of the first sequence, or None if that is most of the problem."""
+    if 2 * tokens > case.time * len(case.q):
+        return None
+    state = None if case.state is None else case.state[:1]
+    return _with(case, state=state, **{name: getattr(case, name)[:1, :, :tokens] for name in "qkv"})
+
+
+def _out(*arguments, **tables):
+    return chunkwise(*arguments, **tables)[0]

@@ -21,12 +21,24 @@ def apart(got, other, want):
     return float(np.sqrt(np.mean(np.mean((got - other) ** 2, axis=(-2, -1)) / np.where(size > 0, size, 1.0))))
 
 
+def apart_at_least(got, beginning, want):
+    """What `apart` is at least for a guess, of which only the first tokens of the first sequence are known."""
+    tokens = beginning.shape[2]
+    size = np.sum(want[:1] ** 2, axis=(-2, -1))
+    off = np.sum((got[:1, :, :tokens] - beginning) ** 2, axis=(-2, -1))
+    return float(np.sqrt(np.mean(off / np.where(size > 0, size, 1.0)) / len(want)))
+
+
+def allowed(got, want, tolerance):
+    """How far from a wrong result a guess may be that explains it."""
+    error = apart(got, want, want)
+    return max(0.01 * error, 2 * tolerance if error >= 6 * tolerance else 0.0)
+
+
 def explains(got, guess, want, tolerance):
     """How far a guess leaves a wrong result unexplained, or None if too far."""
-    error, rest = apart(got, want, want), apart(got, guess, want)
-    if rest <= 0.01 * error or (rest <= 2 * tolerance and error >= 6 * tolerance):
-        return rest
-    return None
+    rest = apart(got, guess, want)
+    return rest if rest <= allowed(got, want, tolerance) else None
 
 
 def by_formula(kernel, dtype, case, results):
@@ -35,11 +47,15 @@ def by_formula(kernel, dtype, case, results):
     wrong = wrong_results(case, results, tolerance)
     if not wrong or not all(np.isfinite(got).all() for _, got, _ in wrong):
         return None
+    limits = {what: allowed(got, want, tolerance) for what, got, want in wrong}
+    what, got, want = wrong[0]
     best = None
-    for mistake, guesses in formulas(case, chunk_sizes(kernel)):
-        named = dict(zip(("out", "state"), guesses, strict=True))
-        rests = [explains(got, named[what], want, tolerance) for what, got, want in wrong]
-        if any(rest is None for rest in rests):
+    for mistake, beginning, guesses in formulas(case, chunk_sizes(kernel)):
+        if beginning and what == "out" and apart_at_least(got, beginning(), want) > limits[what]:
+            continue
+        named = dict(zip(("out", "state"), guesses(), strict=True))
+        rests = {name: apart(x, named[name], right) for name, x, right in wrong}
+        if not all(rest <= limits[name] for name, rest in rests.items()):
             continue
         # What it says of a right result must not be wrong; if it is, another may explain more.
         others = [
@@ -47,7 +63,7 @@ def by_formula(kernel, dtype, case, results):
             for what, want in zip(("out", "state"), case.reference, strict=True)
             if what not in {name for name, *_ in wrong}
         ]
-        found = (sum(others), max(sum(rests), tolerance)), mistake
+        found = (sum(others), max(sum(rests.values()), tolerance)), mistake
         if best is None or found[0][0] < best[0][0] or (found[0][0] == best[0][0] and found[0][1] < best[0][1] / 10):
             best = found
             if best[0] == (0, tolerance):

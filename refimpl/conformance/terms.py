@@ -1,5 +1,7 @@
 """A wrong result as a sum of the terms of a right one: which are missing, scaled, or decayed too often."""
 
+import functools
+
 import numpy as np
 
 from .matching import chunk_sizes, explains, wrong_results
@@ -17,21 +19,38 @@ LEFT = {
 }
 
 
-def terms_of(case, size):
-    """({term: its part of out}, {term: its part of the state}), with chunks of `size`."""
-    q, k, v, gamma, state = case.inputs
-    n, g = np.arange(case.time), gamma[:, None, None]
-    lag, same = n[:, None] - n[None, :], n[:, None] // size == n[None, :] // size
-    scores = (q @ k.mT) * np.where(lag >= 0, g ** np.maximum(lag, 0), 0.0)
-    out = {"itself": lag == 0, "near": same & (lag > 0), "far": ~same}
-    out = {name: (scores * part) @ v for name, part in out.items()}
-    written = v * g ** (case.time - 1 - n)[:, None]
+@functools.lru_cache(maxsize=1)  # one problem is asked about with many chunk sizes
+def _scores(case):
+    """The decayed scores of a problem (B, H, T, T), and its tokens' reads of themselves."""
+    lag = np.arange(case.time)[:, None] - np.arange(case.time)[None, :]
+    scores = (case.q @ case.k.mT) * np.where(lag >= 0, case.gamma[:, None, None] ** np.maximum(lag, 0), 0.0)
+    return scores, np.diagonal(scores, axis1=-2, axis2=-1)[..., None] * case.v
+
+
+def out_terms(case, size):
+    """{term: its part of out}, with chunks of `size`."""
+    n = np.arange(case.time)
+    scores, itself = _scores(case)
+    near, far = np.zeros(itself.shape), np.zeros(itself.shape)
+    for start in range(0, case.time, size):
+        chunk = slice(start, start + size)
+        near[:, :, chunk] = np.tril(scores[:, :, chunk, chunk], -1) @ case.v[:, :, chunk]
+        far[:, :, chunk] = scores[:, :, chunk, :start] @ case.v[:, :, :start]
+    terms = {"itself": itself, "near": near, "far": far}
+    if case.state is not None:
+        terms["start"] = (case.q @ case.state) * case.gamma[:, None, None] ** (n + 1)[:, None]
+    return terms
+
+
+def state_terms(case, size):
+    """{term: its part of the state}, with chunks of `size`."""
+    n, g = np.arange(case.time), case.gamma[:, None, None]
+    written = case.v * g ** (case.time - 1 - n)[:, None]
     last = (n // size == (case.time - 1) // size)[:, None]
-    left = {"near": k.mT @ (written * last), "far": k.mT @ (written * ~last)}
-    if state is not None:
-        out["start"] = (q @ state) * g ** (n + 1)[:, None]
-        left["start"] = g**case.time * state
-    return out, left
+    terms = {"near": case.k.mT @ (written * last), "far": case.k.mT @ (written * ~last)}
+    if case.state is not None:
+        terms["start"] = g**case.time * case.state
+    return terms
 
 
 def by_terms(kernel, dtype, case, results):
@@ -43,7 +62,7 @@ def by_terms(kernel, dtype, case, results):
     what, got, want = wrong[0]
     found = []
     for size in chunk_sizes(kernel):
-        parts = {name: x for name, x in terms_of(case, size)[what == "state"].items() if x.any()}
+        parts = {name: x for name, x in (state_terms if what == "state" else out_terms)(case, size).items() if x.any()}
         factors, guess = _factors(parts, got, tolerance)
         if factors and explains(got, guess, want, tolerance) is not None:
             found.append((len(factors), size, factors, set(factors) == set(parts)))

@@ -318,7 +318,7 @@ def test_what_the_time_does_not_allow_is_left_out_and_said(tmp_path):
 # ---------------------------------------------------------------- figures and the command
 
 
-def test_the_decoding_figure_shows_the_numbers_of_the_file(run):
+def test_the_decoding_figure_shows_the_numbers_of_the_file(run, without_names):
     results = run[0]["decoding"]
     axes = benchmark_figures.decoding_figure(results).axes
     for above, below, batch in zip(axes[::2], axes[1::2], (1, 2, "largest"), strict=True):

@@ -16,7 +16,7 @@ import torch
 from runs import losses
 
 from gpu.bench import accuracy as benchmark_accuracy
-from gpu.bench import compile_ahead, kernel_calls, kernel_floor
+from gpu.bench import compile_ahead, figures, kernel_calls, kernel_floor
 from gpu.bench import kernels as benchmark_kernels
 from gpu.bench import run as benchmark
 from gpu.bench import targets as benchmark_targets
@@ -612,7 +612,13 @@ def test_what_was_not_measured_is_no_success():
 # ---------------------------------------------------------------- figure and page
 
 
-def test_the_figure_shows_times_over_the_floor_of_retention(run):
+@pytest.fixture
+def without_names(monkeypatch):
+    """Of lines, for which a figure is drawn once a panel, to see where there is room."""
+    monkeypatch.setattr(figures, "name_lines", lambda *given, **how: None)
+
+
+def test_the_figure_shows_times_over_the_floor_of_retention(run, without_names):
     figure = benchmark_figures.kernels_figure(run[0])
     assert [axes.get_ylabel() for axes in figure.axes] == ["time / least time of a retention", ""] * 2
     assert all(left.get_ylim() == right.get_ylim() for left, right in (figure.axes[:2], figure.axes[2:]))
@@ -652,7 +658,7 @@ def with_graphs(results):
     return results | {"rows": results["rows"] + graphs}
 
 
-def test_graphs_have_lines_of_their_own(run):
+def test_graphs_have_lines_of_their_own(run, without_names):
     for axes, count in zip(benchmark_figures.kernels_figure(with_graphs(run[0])).axes, (0, 3, 0, 3), strict=True):
         shown = {each.get_label(): each.lines[0] for each in axes.containers}
         graphs = [name for name in shown if name.endswith(", CUDA graph")]

@@ -2,11 +2,13 @@
 
 import functools
 
+import numpy as np
 import pytest
 
 import refimpl
 from refimpl.conformance import ConformanceError, check, formulas, matching
 from refimpl.conformance.broken import MISTAKES
+from refimpl.conformance.problems import problem
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,6 +63,20 @@ def test_a_broken_kernel_is_caught_and_its_mistake_is_named(mistake):
 def test_what_mistakes_are_made_of_keeps_the_contract(name, library, dtype):
     reach = 0 if name == "retention_recurrent" else 63
     assert check(getattr(refimpl, name), library=library, dtypes=dtype, nan_reach=reach).passed
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+def test_guesses_begin_as_their_beginnings_say(with_state):
+    """Else a right guess could be ruled out; and a beginning alone is no further from the truth than the whole."""
+    case, begun = problem(2, 2, 43, 3, 4, gamma=(0.9, 0.97), with_state=with_state), 0
+    for _, beginning, results in formulas.formulas(case, (16, 8)):
+        if beginning:
+            begun += 1
+            out, first = results()[0], beginning()
+            np.testing.assert_allclose(first, out[:1, :, : first.shape[2]], rtol=0, atol=1e-12)
+            want = case.reference[0]
+            assert matching.apart_at_least(want, first, want) <= matching.apart(want, out, want) + 1e-12
+    assert begun == 2 * len(formulas.TABLES)
 
 
 def test_there_are_enough_of_them():
