@@ -5,7 +5,7 @@ import { axes, choice, count, explorable, format, h, label, line, scale, slider 
 export const controls = [
   slider("width", "key width K", { value: 1, min: 0, max: 3, words: (i) => `K = ${2 ** (i + 3)}` }),
   slider("pairs", "pairs to remember", { value: 4, min: 0, max: 6, words: (i) => count(2 ** i, "pair") }),
-  choice("tokens", "vocabulary", { 256: "256 tokens", 8192: "8,192 tokens" }),
+  choice("tokens", "vocabulary", { 256: "256", 8192: "8,192" }),
   choice("shown", "shown", { one: "RetNets of this K", widths: "RetNets of every K", all: "all models" }, "widths"),
 ];
 
@@ -85,7 +85,8 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     const look = { fill: hue(model), stroke: now ? colours.ink : colours.blue, "stroke-width": 1.5 };
     return corners === undefined ? h("circle", { cx, cy, r: size, ...look }) : mark(corners, cx, cy, size, look);
   };
-  const dots = drawn.map((model) => model.shares.map((seed, i) => asked.map((n, j) => sign(model, x(n) + 6 * (i - 1), y(seed[j]), 4))));
+  const pale = (model) => (model.width && !chosen(model) ? 0.3 : 1); // RetNets of another K step back
+  const dots = drawn.map((model) => h("g", { opacity: pale(model) }, model.shares.map((seed, i) => asked.map((n, j) => sign(model, x(n) + 6 * (i - 1), y(seed[j]), 4)))));
   const limit = exact <= pairs.at(-1) ? line([[x(exact), frame.top], [x(exact), bottom]], colours.green, { "stroke-width": 2, "stroke-dasharray": "3 4" }) +
     label(x(exact) + 4, frame.top - 8, narrow ? `rank: ${exact}` : `rank: ${exact} pairs can be read exactly`, { colour: colours.green, at: "end", size: 12, ...halo }) : "";
   const now = line([[x(asked_for), frame.top], [x(asked_for), bottom]], colours.ink, { "stroke-width": 1 });
@@ -107,9 +108,9 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
   const dash = (colour, more) => (at, row) => line([[at, row], [at + 18, row]], colour, { "stroke-width": 2, ...more });
   const patch = (at, row) => h("rect", { x: at, y: row - 6, width: 18, height: 12, fill: colours.green, "fill-opacity": 0.22 }) +
     line([[at, row - 6], [at + 18, row - 6]], colours.green, { "stroke-width": 2.5 }) + line([[at, row + 6], [at + 18, row + 6]], colours.green, { "stroke-width": 2.5, "stroke-dasharray": "6 4" });
-  const another = (at, row) => widths.filter((K) => K !== widths[width]).slice(0, 2).map((K, i) => sign({ width: K }, at + 2 + 12 * i, row, 4)).join("");
+  const another = (at, row) => widths.filter((K) => K !== widths[width]).map((K, i) => sign({ width: K }, at + 2 + 12 * i, row, 4)).join("");
   const listed = narrow ? models.filter((model) => !chosen(model)).map((model) => [sample(model), model.name.replace("RetNet, ", "")]) : [
-    ...(shown === "one" ? [] : [[another, "another shape: another K"]]),
+    ...(shown === "one" ? [] : [[another, "another shape: another K", 14]]),
     ...(shown === "all" ? [[sample(unlisted.find(({ name }) => !/^(RetNet|attention)/.test(name))), "hollow: other models, as there"]] : []),
   ];
   const marks = [
@@ -120,9 +121,9 @@ export function draw(stage, { asked_for, exact, least, most, chance, measured },
     [(at, row) => line([[at + 9, row - 8], [at + 9, row + 8]], colours.ink, { "stroke-width": 1 }), narrow ? "pairs chosen" : "pairs chosen above"],
   ];
   const across = narrow ? 2 : 3, under = bottom + 60 + 20 * lines.length, start = narrow ? 10 : frame.left, step = (stage.width - start) / across;
-  const key = marks.map(([mark, words], i) => {
+  const key = marks.map(([mark, words, wider = 0], i) => {
     const at = start + (i % across) * step, row = under + 20 * Math.floor(i / across);
-    return mark(at, row) + label(at + 24, row, words, { colour: colours.muted, at: "start", size: 12 });
+    return mark(at, row) + label(at + 24 + wider, row, words, { colour: colours.muted, at: "start", size: 12 });
   });
   const end = under + 20 * Math.ceil(marks.length / across);
   return { height: Math.max(end, last + 14), drawn: h("g", {}, chart, others, luck, band, limit, now, dots, whose, untrained, names, title, foot, key) };
