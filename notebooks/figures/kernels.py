@@ -1,7 +1,5 @@
 """Lesson 12: the times of a ladder of kernels and of the operators of its first rung, and who works when in two of them."""
 
-from itertools import groupby
-
 from .style import BLUE, FAINT, GREEN, INK, ORANGE, PALE, headline, new_picture, styled, write
 
 PURPLE = "#8A3A74"  # of products, as in the picture that is moved
@@ -96,17 +94,16 @@ def operators(as_copies, products, measured, *, title):
 def timeline(slots, *, title):
     """A scheme of what groups of warps do at a time, under a title: dark boxes need the product units, pale ones do not.
 
-    slots: {group: "step, step, ..."}, all equally many; equal neighbours are drawn as one longer box.
+    slots: {group: [(step, how long), ...]}, all equally long.
     """
-    read = {" ".join(group.split()): dict.fromkeys(steps.split(", ")) for group, steps in slots.items()}
-    said = ". ".join(f"{group}: {', '.join(steps)}" for group, steps in read.items())
+    said = ". ".join(f"{' '.join(group.split())}: {', '.join(step for step, _ in row)}" for group, row in slots.items())
     words = f"A scheme, not a measurement; numbers are those of chunks. {said}."
     picture = new_picture(7.2, 1.0 + 0.46 * len(slots), words, layout="constrained")
     ax = picture.subplots()
-    for y, steps in enumerate(slots.values()):
+    for y, row in enumerate(slots.values()):
         at = 0
-        for step, same in groupby(steps.split(", ")):
-            length, kind = len(list(same)), step.split()[0]
+        for step, length in row:
+            kind = step.split()[0]
             dark = kind in BUSY
             ax.barh(y, length - 0.04, 0.7, at + 0.02, align="center", color=BUSY.get(kind, PALE))
             ax.text(at + length / 2, y, step, ha="center", va="center", color="white" if dark else INK)
@@ -114,7 +111,7 @@ def timeline(slots, *, title):
     ax.set_yticks(range(len(slots)), slots)
     headline(ax, title)
     ax.set_xticks([])
-    ax.set(xlabel="time \N{RIGHTWARDS ARROW}   (a scheme, not a measurement; 1 to 4: the chunk)")
+    ax.set(xlabel="time \N{RIGHTWARDS ARROW}   (a scheme, not a measurement; 2 to 4: the chunk)")
     ax.set(xlim=(0, at), ylim=(len(slots) - 0.5, -0.5))
     ax.tick_params(axis="y", length=0)
     return picture

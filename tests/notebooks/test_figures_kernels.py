@@ -35,8 +35,8 @@ def test_operators_mark_what_each_kind_took_and_would_take_as_a_copy():
     assert "products: 5.3, 1.1 as a copy" in picture.description
 
 
-def test_a_timeline_draws_equal_neighbours_as_one_box():
-    slots = {"one": "load 1, multiply 1, multiply 1", "two": "scores 1, round 1, load 2"}
+def test_a_timeline_draws_each_step_as_long_as_it_takes():
+    slots = {"one": [("load 1", 1), ("multiply 1", 2)], "two": [("scores 1", 1), ("round 1", 1), ("load 2", 1)]}
     picture = kernels.timeline(slots, title="Found")
     (ax,) = picture.axes
     assert ax.get_title("left") == "Found"
