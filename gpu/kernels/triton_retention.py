@@ -22,8 +22,9 @@ Heads whose state fits the registers of a program need no states in memory; of w
 programs hold a part each (`gpu.kernels.gluon_walk`). `_walk_kernel` walks as the first kernel does
 and writes outputs on the way, one pass for each of the four; the state of the keys and values of a row above is the one
 that the row needs. dK and dV need the same R: `_walk_back_kernel` writes both in one pass, where the table of tiles says so,
-and moves three quarters of their bytes. The table says too which heads are narrow enough. Where they are too few to fill a GPU, segments of
-time are walked at once; what each adds to the state is computed before, and forwards it is kept for the backward pass.
+and moves three quarters of their bytes. The table says too which heads are narrow enough. Where they are too few to fill a
+GPU, segments of time are walked at once; what each adds to the state is computed before, and forwards it is kept for the
+backward pass.
 
 What bounds the time is memory. Queries, keys, values and outputs of a chunk are C (2 K + 2 V) numbers, and a state is K V,
 written and read: at K = 256, V = 512 and C = 128 a third more than those. Longer chunks would move less and multiply
